@@ -1,0 +1,59 @@
+"""The `echodiff` command: names the others, and loads only the one that was asked for."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from echodiff import __version__
+
+COMMANDS = {
+    "demo": ("echodiff.demo", "fine-tune, generate and score on embedded parts, then a report"),
+    "phantom": ("echodiff.phantom.dataset", "simulate echo, MR and CT frames of a 3D heart"),
+    "prepare": ("", "turn pictures or DICOM clips into a frames folder"),
+    "evaluate": ("echodiff.evaluate", "score a generated frames folder against a real one"),
+    "pretrain": ("echodiff.pretrain.command", "make the embedded base model and feature network"),
+}
+PREPARE = {
+    "folder": ("echodiff.data.folder", "pictures, with masks and captions where there are some"),
+    "dicom": ("echodiff.data.clip", "ultrasound clips: grey, cropped, identifiers dropped"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 findings of a check, 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    prog, commands = "echodiff", COMMANDS
+    if arguments[:1] == ["--version"]:
+        print(f"echodiff {__version__}")
+        return 0
+    if arguments[:1] == ["prepare"]:
+        prog, commands = "echodiff prepare", PREPARE
+        arguments.pop(0)
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(overview(prog, commands), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    name = arguments.pop(0)
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(commands)}"
+        print(f"error: {prog} {name} is not a command; {hint}", file=sys.stderr)
+        return 2
+
+    from echodiff.config import run_main
+
+    command = importlib.import_module(commands[name][0])
+    return run_main(lambda: command.main(arguments), f"{prog} {name}")
+
+
+def overview(prog: str, commands: dict[str, tuple[str, str]]) -> str:
+    """One line a command."""
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, (_, text) in commands.items()]
+    after = [] if prog != "echodiff" else ["", "Training and sampling: train_lora.py, generate.py"]
+    usage = f"usage: {prog} COMMAND ...   ({prog} COMMAND --help for its flags)"
+    return "\n".join([usage, "", *lines, *after])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

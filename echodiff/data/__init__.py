@@ -1,0 +1,1 @@
+"""From data sets and clinical files to frames folders: one module a source."""

@@ -1,0 +1,1 @@
+"""Stable Diffusion and its adapters: load, fine-tune, sample."""

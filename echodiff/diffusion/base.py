@@ -1,0 +1,180 @@
+"""Find and load the base model: the embedded `tiny`, a hub id, a folder or one safetensors file."""
+
+import hashlib
+import math
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from echodiff.config import InputError
+from echodiff.diffusion.loss import build_noise_schedule
+
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
+_PARTS = ("unet", "vae", "text_encoder")
+
+
+def find_base(name: str) -> Path:
+    """Return the local folder or file behind `name`; a hub id is downloaded into the hub cache."""
+    if name == "tiny":
+        path = Path(str(resources.files("echodiff") / "assets" / "tiny"))
+        if not (path / "model_index.json").is_file():
+            raise InputError(
+                "--base tiny: the embedded base is not in this installation: "
+                "run `echodiff pretrain`, or give a hub id or a folder"
+            )
+        return path
+    path = Path(name)
+    if path.suffix.lower() in _PICKLES:
+        raise InputError(
+            f"--base {name}: a pickle can run code when opened: give its .safetensors version"
+        )
+    if path.is_file():
+        if path.suffix.lower() != ".safetensors":
+            raise InputError(f"--base {name}: a single file must end in .safetensors")
+        return path
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise InputError(f"--base {name}: no model_index.json: not a diffusers pipeline folder")
+        return path
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise InputError(f"--base {name}: no such file or folder")
+    return _download(name)
+
+
+def load_base(name: str, dtype: torch.dtype, **parts: Any) -> "StableDiffusionPipeline":
+    """Load `name` on the CPU in `dtype`, without safety checker.
+
+    `parts` replace components: `unet=None` leaves the UNet out, `unet=mine` puts mine in. Weights
+    are read from safetensors only.
+    """
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
+
+    path = find_base(name)
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+        "local_files_only": True,
+        **parts,
+    }
+    try:
+        if path.is_file():
+            config = _single_file_config(path)
+            pipeline = StableDiffusionPipeline.from_single_file(
+                str(path), **({"config": str(config)} if config else {}), **options
+            )
+        else:
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                str(path), use_safetensors=True, **options
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"--base {name}: {_first_line(error)}") from error
+    if not isinstance(pipeline, StableDiffusionPipeline):
+        raise InputError(f"--base {name}: a {type(pipeline).__name__}, not Stable Diffusion 1.x")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_for_training(
+    name: str, dtype: torch.dtype, requested_resolution: int | None
+) -> tuple["UNet2DConditionModel", "DDPMScheduler", int]:
+    """Load the UNet in `dtype` with the noise schedule and the image side to train at."""
+    pipeline = load_base(name, dtype, text_encoder=None)
+    resolution = choose_resolution(pipeline, requested_resolution)
+    try:
+        schedule = build_noise_schedule(pipeline.scheduler.config)
+    except ValueError as error:
+        raise InputError(f"--base {name}: {error}") from error
+    return pipeline.unet, schedule, resolution
+
+
+def choose_resolution(pipeline: "StableDiffusionPipeline", requested: int | None) -> int:
+    """Image side in pixels: `requested`, checked, or what the base was made for."""
+    factor = int(pipeline.vae_scale_factor)
+    config = pipeline.unet.config
+    if requested is None:
+        return int(config.sample_size) * factor
+    # The UNet halves the latent at every level but the last; a remainder breaks its skips.
+    multiple = factor * 2 ** (len(config.block_out_channels) - 1)
+    if requested % multiple:
+        raise InputError(f"--resolution {requested}: this base needs a multiple of {multiple}")
+    return requested
+
+
+def base_sha256(name: str) -> str:
+    """Hash what decides the base's output: weights, configurations and tokenizer."""
+    path = find_base(name)
+    files = [path] if path.is_file() else _content(path)
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(file.name.encode())
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def num_unet_parameters(name: str) -> int:
+    """Count the UNet's parameters from the file headers, without loading a weight."""
+    from safetensors import safe_open
+
+    path = find_base(name)
+    files = [path] if path.is_file() else sorted((path / "unet").glob("*.safetensors"))
+    total = 0
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118
+                # A single file holds all parts; its UNet is `model.diffusion_model`.
+                if path.is_dir() or key.startswith("model.diffusion_model."):
+                    total += math.prod(opened.get_slice(key).get_shape())
+    return total
+
+
+def _content(folder: Path) -> list[Path]:
+    """Weights and settings of the parts in use, in a fixed order."""
+    wanted = {".safetensors", ".json", ".txt"}
+    parts = (*_PARTS, "tokenizer", "scheduler")
+    return sorted(
+        file for part in parts for file in (folder / part).glob("*") if file.suffix in wanted
+    )
+
+
+def _single_file_config(path: Path) -> Path | None:
+    """Configs and tokenizer for `x.safetensors` without network: a folder `x` beside it."""
+    folder = path.with_suffix("")
+    return folder if (folder / "model_index.json").is_file() else None
+
+
+def _download(name: str) -> Path:
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        return Path(
+            StableDiffusionPipeline.download(
+                name, use_safetensors=True, safety_checker=None, feature_extractor=None
+            )
+        )
+    except Exception as error:
+        # The hub client raises a dozen kinds (its own, httpx's, OSError); all mean one thing here.
+        raise InputError(
+            f"--base {name}: not a file or folder here, and the hub did not give it "
+            f"({type(error).__name__}): connect once or set HF_ENDPOINT, "
+            "or give a local folder, a .safetensors file or `tiny`"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,142 @@
+"""Which frames a LoRA learns from and which it never sees, and both behind the frozen encoders."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from echodiff.config import InputError
+from echodiff.data.splits import draw_training_frames
+from echodiff.diffusion.base import load_base
+from echodiff.diffusion.batch import EncodedFrames, encode_frames, find_max_value
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.frames import Frame, load_frames
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Frames of one fine-tuning; no patient is in both lists."""
+
+    folder: Path
+    train: list[Frame]
+    """Captioned frames first, then those with null text."""
+    held_out: list[Frame]
+    """All frames of the patients kept apart."""
+    watched: list[Frame]
+    """The few of them for the held-out loss and the sample grids, captioned ones first."""
+    max_value: int | None
+    """White level of files of more than 8 bits."""
+
+    def to_record(self, run_dir: Path) -> dict[str, Any]:
+        """What `run.json` says of the frames; `data_dir` is absolute, or relative to the run."""
+        is_inside = self.folder.is_relative_to(run_dir)
+        folder = self.folder.relative_to(run_dir) if is_inside else self.folder.resolve()
+        return {
+            "data_dir": folder.as_posix(),
+            "num_captioned": sum(bool(frame.text) for frame in self.train),
+            "num_null_text": sum(not frame.text for frame in self.train),
+            "train": [frame.file_name for frame in self.train],
+            "held_out": [frame.file_name for frame in self.held_out],
+        }
+
+
+def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
+    """Choose the frames in `folder` by the counts and the seed of `config`."""
+    frames = load_frames(folder)
+    num_all = len(frames)
+    with warnings.catch_warnings():
+        # A first draw of all tells how many frames the train patients have.
+        warnings.simplefilter("ignore")
+        drawn = draw_training_frames(
+            frames, num_captioned=num_all, num_regularization=num_all, seed=config.seed
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chosen = draw_training_frames(
+            frames,
+            num_captioned=_or(config.annotated, len(drawn.captioned)),
+            num_regularization=_or(config.regularization, len(drawn.regularization)),
+            seed=config.seed,
+        )
+    for warning in caught:
+        logger.warning("%s: going on with what there is", warning.message)
+    if not chosen.captioned and not chosen.regularization:
+        raise InputError(f"{folder}: no frame left to train on")
+    if not chosen.captioned:
+        logger.warning("%s: no captioned frame: the adapter learns a look, but no words", folder)
+    if not chosen.held_out:
+        logger.warning("%s: no patient is held out: there is nothing to compare with", folder)
+    train = [*chosen.captioned, *chosen.regularization]
+    num_watched = max(config.held_out_frames, config.num_samples)
+    watched = choose_held_out(chosen.held_out, num_watched, config.seed)
+    return TrainingSet(
+        folder=folder,
+        train=train,
+        held_out=chosen.held_out,
+        watched=watched,
+        max_value=find_max_value(folder, [*train, *watched]),
+    )
+
+
+def encode_set(
+    config: TrainLoraConfig,
+    dataset: TrainingSet,
+    *,
+    resolution: int,
+    device: torch.device,
+    show_progress: bool,
+) -> tuple[EncodedFrames, EncodedFrames | None]:
+    """Encode the training frames and some held-out ones; VAE and text encoder are gone after.
+
+    They are loaded in float32 and before the UNet: their rounding would be in every step, and the
+    two together would take the most memory of the whole run.
+    """
+    pipeline = load_base(config.base, torch.float32, unet=None).to(device)
+    train = encode_frames(
+        pipeline,
+        dataset.folder,
+        dataset.train,
+        resolution=resolution,
+        max_value=dataset.max_value,
+        show_progress=show_progress,
+    )
+    watched = dataset.watched[: config.held_out_frames]
+    if not watched:
+        return train, None
+    held_out = encode_frames(
+        pipeline, dataset.folder, watched, resolution=resolution, max_value=dataset.max_value
+    )
+    return train, held_out
+
+
+def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Frame]:
+    """Draw `count` frames, captioned ones first: they tell whether the words are learnt."""
+    order = np.random.default_rng(seed).permutation(len(frames))
+    shuffled = [frames[index] for index in order]
+    return sorted(shuffled, key=lambda frame: not frame.text)[:count]
+
+
+def write_phantoms(config: TrainLoraConfig, folder: Path, resolution: int) -> None:
+    """Write the phantom frames that a run without data learns from; goes on with a begun folder."""
+    from echodiff.phantom.dataset import write_phantom_frames
+
+    if (folder / "metadata.jsonl").is_file():
+        return
+    write_phantom_frames(
+        folder,
+        num=config.phantom_frames,
+        seed=config.seed,
+        size=resolution,
+        styles=(config.phantom_style,),
+    )
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,73 @@
+"""Settings of `generate.py`. No torch here: `--help` stays quick."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FEATURE_NAMES = ("inception", "tiny", "texture")
+NO_WEIGHTS = "none"
+"""Value of --weights that asks for the bare base."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Draw images for the prompts of a file into a frames folder, and score them.
+
+    Image i takes prompt i mod their number and depends on (seed, i) alone.
+    """
+
+    prompt_file: Path
+    """Prompts, one a line; `#` starts a comment, `| guidance=4 weight=2` are options of a line."""
+    num_images: int = 64
+    """Images to draw (1 or more)."""
+    steps: int = 25
+    """Steps of the sampler (1 to 1000)."""
+    guidance: float = 5.0
+    """Classifier-free guidance: how strongly the prompt is followed (1: off)."""
+    scheduler: Literal["ddim", "dpmpp", "euler", "unipc", "pndm"] = "dpmpp"
+    """Solver, all of them deterministic given the first noise."""
+    batch_size: int = 8
+    """Images drawn at once (1 or more)."""
+    seed: int = 0
+    """With the index of an image decides its noise (0 or more)."""
+    resolution: int | None = None
+    """Side of the images (pixels); none: that of the run, else the base's own."""
+
+    base: str | None = None
+    """`tiny`, a hub id, a local folder, or one .safetensors file; none: the run's, else `tiny`."""
+    weights: str | None = None
+    """Run folder or LoRA file, or `none` for the bare base; none given: the newest finished run."""
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    """Format of the networks. auto: 16 bit for a full-size base where hardware has it."""
+    exact: bool = False
+    """Draw in fixed, padded blocks: the bits of an image depend on nothing else, at some cost."""
+
+    reference: Path | None = None
+    """Frames folder or run folder to score against; none: the run's held-out frames, else
+    phantoms."""
+    features: tuple[str, ...] = ("inception", "tiny", "texture")
+    """Feature networks of the scores: inception, tiny, texture, or a TorchScript file."""
+    out: Path | None = None
+    """Folder to write; none: generated/PROMPTS-K, the unfinished one of the same settings or the
+    next free."""
+    overwrite: bool = False
+    """Start anew in a folder that holds a finished or a different set."""
+
+    def __post_init__(self) -> None:
+        """Check ranges; every message names its flag."""
+        for name, lowest in (("num_images", 1), ("steps", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < lowest:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
+        if self.steps > 1000:
+            raise ValueError(f"--steps {self.steps}: the noise schedule has 1000")
+        if not math.isfinite(self.guidance) or self.guidance < 1:
+            raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
+        if not self.features:
+            raise ValueError("--features: name at least one network")
+        for name in self.features:
+            if name not in FEATURE_NAMES and not Path(name).is_file():
+                raise ValueError(f"--features {name}: no such file, nor {', '.join(FEATURE_NAMES)}")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"--resolution {self.resolution}: must be 1 or more")

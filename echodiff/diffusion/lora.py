@@ -1,0 +1,209 @@
+"""Rank-r adapters on the cross-attention of a Stable Diffusion UNet: add, save, load.
+
+Each target matrix W becomes W + (alpha / rank) B A (Hu et al. 2021, eq. 3) with A (rank, in)
+drawn at random and B (out, rank) zero, so that training starts from the base itself.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from echodiff.config import InputError
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+LORA_TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+"""Cross-attention (`attn2`) of every block: where the text meets the image."""
+
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+KOHYA_NAME = "pytorch_lora_weights_kohya.safetensors"
+PEFT_NAMES = ("adapter_config.json", "adapter_model.safetensors")
+
+_ADAPTER = "default"
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+
+
+def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0) -> None:
+    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`."""
+    from peft import LoraConfig
+
+    unet.requires_grad_(False)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS), init_lora_weights=True
+    )
+    unet.add_adapter(config, adapter_name=_ADAPTER)
+    # peft moves an adapter to its base's dtype: in bf16 most updates would round to nothing.
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in lora_parameters(unet).items():
+        parameter.data = parameter.data.float()
+        if parameter.is_meta:
+            continue
+        if ".lora_A." in name:
+            # The draw of peft (Kaiming uniform, a = sqrt 5) from our own stream.
+            bound = 1.0 / math.sqrt(parameter.shape[1])
+            values = torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound
+            parameter.data.copy_(values)
+
+
+def lora_parameters(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Name to parameter of every adapter matrix; a dict, so that it can be walked many times."""
+    return {name: parameter for name, parameter in unet.named_parameters() if ".lora_" in name}
+
+
+def lora_state(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Detached float32 CPU copies by peft's names without the adapter's: `....lora_A.weight`."""
+    return {
+        name.replace(f".{_ADAPTER}.", "."): parameter.detach().float().cpu().clone().contiguous()
+        for name, parameter in lora_parameters(unet).items()
+    }
+
+
+def kohya_state(state: Mapping[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
+    """Rename `state` for the common web UIs; alpha travels as a tensor beside every pair."""
+    renamed: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        module, _, half = name.removesuffix(".weight").rpartition(".")
+        stem = "lora_unet_" + module.replace(".", "_")
+        renamed[f"{stem}.{'lora_down' if half == 'lora_A' else 'lora_up'}.weight"] = tensor
+        renamed[f"{stem}.alpha"] = torch.tensor(float(alpha))
+    return renamed
+
+
+def save_lora(
+    folder: Path,
+    state: Mapping[str, torch.Tensor],
+    *,
+    rank: int,
+    alpha: float,
+    notes: Mapping[str, str] | None = None,
+) -> str:
+    """Write the adapter for diffusers, for kohya's readers and for peft; return its sha256.
+
+    `state` is what `lora_state` returns. `notes` goes into the header of the kohya file, which
+    web UIs show. Every file is written beside and renamed.
+    """
+    from diffusers import StableDiffusionPipeline
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS))
+    # Only what fixes the adapter: older and newer peft read it, and diffusers without it would
+    # take alpha = rank.
+    metadata: dict[str, Any] = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": list(LORA_TARGETS),
+        "lora_dropout": 0.0,
+        "bias": "none",
+    }
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as temporary:
+        partial = Path(temporary)
+        StableDiffusionPipeline.save_lora_weights(
+            save_directory=str(partial),
+            unet_lora_layers=dict(state),
+            unet_lora_adapter_metadata=metadata,
+            safe_serialization=True,
+        )
+        save_file(
+            kohya_state(state, alpha),
+            partial / KOHYA_NAME,
+            metadata={
+                "ss_network_module": "networks.lora",
+                "ss_network_dim": str(rank),
+                "ss_network_alpha": str(float(alpha)),
+                **(notes or {}),
+            },
+        )
+        config.save_pretrained(str(partial))
+        _drop_paths(partial / PEFT_NAMES[0])
+        save_file(
+            {f"base_model.model.{name}": tensor for name, tensor in state.items()},
+            partial / PEFT_NAMES[1],
+            metadata={"format": "pt"},
+        )
+        for name in (*PEFT_NAMES, KOHYA_NAME, WEIGHTS_NAME):
+            os.replace(partial / name, folder / name)
+    return hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+
+
+def find_lora(path: Path) -> Path:
+    """Return the safetensors file of a run folder or of a file; anything else is an InputError."""
+    if path.is_dir():
+        file = path / WEIGHTS_NAME
+        if not file.is_file():
+            raise InputError(f"{path}: holds no {WEIGHTS_NAME}: is the run finished?")
+        return file
+    if not path.exists():
+        raise InputError(f"{path}: no such file or run folder")
+    if path.suffix.lower() in _PICKLES:
+        raise InputError(f"{path}: a pickle can run code when opened: give a .safetensors file")
+    return path
+
+
+def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
+    """Load an adapter (run folder, or diffusers or kohya file) into `pipeline`; return its sha256.
+
+    Only safetensors are read. An adapter that does not fit the pipeline's UNet is refused before
+    anything is changed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = find_lora(path)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not a safetensors file ({error})") from error
+    _check_fit(file, shapes, pipeline.unet)
+    pipeline.load_lora_weights(
+        str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
+    )
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_fit(file: Path, shapes: Mapping[str, tuple[int, ...]], unet: torch.nn.Module) -> None:
+    """Compare every LoRA matrix in `file` with the layer it belongs to."""
+    layers = {
+        name: module for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear)
+    }
+    by_kohya_name = {"lora_unet_" + name.replace(".", "_"): name for name in layers}
+    num_matched = 0
+    for key, shape in shapes.items():
+        if len(shape) != 2:  # kohya's alphas; convolutions are left to diffusers
+            continue
+        stem, half = key.removesuffix(".weight").rsplit(".", 1)
+        if half in ("down", "up"):  # the older diffusers names: ....lora.down.weight
+            stem = stem.removesuffix(".lora")
+        is_down = half in ("lora_A", "lora_down", "down")
+        name = by_kohya_name.get(stem, stem.removeprefix("unet."))
+        if key.startswith(("text_encoder.", "lora_te")):
+            continue
+        if name not in layers:
+            raise InputError(f"{file}: made for another base: this one has no layer {stem}")
+        layer = layers[name]
+        found = shape[1] if is_down else shape[0]
+        wanted = layer.in_features if is_down else layer.out_features
+        if found != wanted:
+            raise InputError(
+                f"{file}: made for another base: {key} has size {found}, this base needs {wanted}"
+            )
+        num_matched += 1
+    if num_matched == 0:
+        raise InputError(f"{file}: holds no LoRA matrices for a UNet")
+
+
+def _drop_paths(config_file: Path) -> None:
+    """Rewrite peft's adapter config without the machine's own paths and absent entries."""
+    entries = json.loads(config_file.read_text(encoding="utf-8"))
+    entries["base_model_name_or_path"] = None
+    config_file.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Fields of a settings dataclass in other forms: help for a person, values for YAML and JSON."""
+
+import ast
+import dataclasses
+import enum
+import inspect
+import itertools
+import sys
+import textwrap
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from echodiff.files import shipped
+
+
+def preset_names(cls: type | None = None) -> list[str]:
+    """Names that `--config` takes, sorted; with `cls`, those whose keys are all fields of it."""
+    paths = sorted(shipped("presets").glob("*.yaml"))
+    if cls is not None:
+        fields = {field.name for field in dataclasses.fields(cls)}
+        paths = [p for p in paths if set(yaml.safe_load(p.read_text("utf-8")) or {}) <= fields]
+    return [path.stem for path in paths]
+
+
+def strip_none(hint: Any) -> Any:
+    """`X | None` -> `X`."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint
+
+
+def is_bool(hint: Any) -> bool:
+    return strip_none(hint) is bool
+
+
+def field_default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def field_help(cls: type) -> dict[str, str]:
+    """The string under each field, on one line."""
+    texts = dict[str, str]()
+    for owner in reversed(cls.__mro__[:-1]):
+        body = typing.cast(
+            ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        ).body
+        for item, below in itertools.pairwise(body):
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                match below:
+                    case ast.Expr(value=ast.Constant(value=str(text))):
+                        texts[item.target.id] = " ".join(text.split())
+    return texts
+
+
+def print_help(cls: type, prog: str, description: str) -> None:
+    hints, texts = typing.get_type_hints(cls), field_help(cls)
+    fields = dataclasses.fields(cls)
+    leading = [f.name.upper() for f in fields if f.metadata.get("positional")]
+    lines = [" ".join(["usage:", prog, *leading, "[--config NAME|PATH]", "[--flag VALUE ...]"]), ""]
+    lines += [*textwrap.wrap(description or inspect.cleandoc(cls.__doc__ or ""), 96), ""]
+    presets = preset_names(cls)
+    known = f", or a preset: {', '.join(presets)}" if presets else ""
+    lines += ["  --config NAME|PATH", f"      A YAML file{known}. Flags win over it."]
+    for field in fields:
+        flag = "--" + field.name.replace("_", "-")
+        shown = f"{flag} | --no-{flag[2:]}" if is_bool(hints[field.name]) else flag
+        kind = "" if is_bool(hints[field.name]) else " " + type_name(hints[field.name])
+        default = field_default(field)
+        state = "required" if default is dataclasses.MISSING else f"default: {yaml_value(default)}"
+        text = f"{texts.get(field.name, '')} ({state})".strip()
+        lines += [
+            f"  {shown}{kind}",
+            *textwrap.wrap(text, 90, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def type_name(hint: Any) -> str:
+    """A type as a reader of `--help` wants it: NUMBER, PATH, {a,b}."""
+    hint = strip_none(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return "{" + ",".join(str(value) for value in typing.get_args(hint)) + "}"
+    if typing.get_origin(hint) in {tuple, list}:
+        return f"{type_name(typing.get_args(hint)[0])},..."
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return "{" + ",".join(member.name for member in hint) + "}"
+    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(hint, "VALUE")
+
+
+def plain(value: Any) -> Any:
+    """A field's value as YAML and JSON know it."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Every field as what JSON and YAML can hold: paths and enums become strings, tuples lists."""
+    return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+class QuotingDumper(yaml.SafeDumper):
+    """Quotes every string, so that no reader takes `1e3`, `no` or `null` for something else."""
+
+
+QuotingDumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+def yaml_value(value: Any) -> str:
+    text = yaml.dump(plain(value), Dumper=QuotingDumper, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def yaml_line(name: str, value: Any) -> str:
+    return f"{name}: {yaml_value(value)}\n"

@@ -1,0 +1,203 @@
+"""The frames folder, the only currency between commands: pictures and one row of JSON for each.
+
+It is a Hugging Face `imagefolder`: `datasets.load_dataset("imagefolder", data_dir=...)` opens it.
+"""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.config import InputError
+from echodiff.files import PARTIAL_PREFIX, append_line, write_text_atomic
+from echodiff.images import IMAGE_SUFFIXES, write_image, write_mask
+from echodiff.rows import Frame as Frame
+from echodiff.rows import check_inside, cut_torn_line, read_rows, to_line
+
+METADATA = "metadata.jsonl"
+IMAGES, MASKS = "images", "masks"
+
+
+def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
+    """Read a frames folder in the order of its rows; everything that does not fit is an InputError.
+
+    Every row has its picture (and its mask, where one is named or `require_mask`), every picture
+    has its row, and no name leads out of the folder. Pixels are not read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    metadata = folder / METADATA
+    if not metadata.is_file():
+        unfinished = any(folder.glob("metadata.partial*.jsonl"))
+        reason = "unfinished: run its command again" if unfinished else f"holds no {METADATA}"
+        raise InputError(f"{folder}: {reason}")
+    frames = [frame for _, frame in read_rows(metadata)]
+    if not frames:
+        raise InputError(f"{metadata}: no frames")
+    _check_files(folder, metadata, frames, require_mask)
+    return frames
+
+
+class FramesWriter:
+    """Writes a frames folder that is complete, or can be gone on with, at every moment.
+
+    Pictures come under `images/`, masks under `masks/`. Until the block ends well the rows are in
+    `metadata.partial.jsonl`; opening the folder again then goes on, and `done` says what is there.
+    `fingerprint` is whatever tells one job from another: a folder begun with another one is
+    refused, like a finished or a foreign folder. `overwrite` clears a frames folder first, and
+    only that.
+
+    Several processes may write one folder, each with its own `shard`. Shard 0 opens it first, and
+    leaves the block last, joining all rows; waiting for that is the callers' part.
+    """
+
+    def __init__(
+        self, out: Path, *, overwrite: bool = False, fingerprint: str = "", shard: int = 0
+    ) -> None:
+        self.out = Path(out)
+        self.overwrite = overwrite
+        self.fingerprint = fingerprint
+        self.shard = shard
+        self.done: set[str] = set()
+        self._is_new = False
+
+    @property
+    def partial(self) -> Path:
+        return self.out / f"metadata.partial{f'-{self.shard}' if self.shard else ''}.jsonl"
+
+    @property
+    def _job(self) -> Path:
+        return self.out / ".metadata.partial.job"
+
+    def __enter__(self) -> Self:
+        self._is_new = not self.out.exists()
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise InputError(f"{self.out}: is a file, not a folder") from error
+        if self.shard == 0:
+            self._check_place()
+            write_text_atomic(self._job, self.fingerprint)
+        self._read_partial_rows()
+        self.partial.touch()
+        if self.shard == 0:
+            self._remove_strays()
+        return self
+
+    def __contains__(self, file_name: str) -> bool:
+        return _under(IMAGES, file_name) in self.done
+
+    def add(
+        self,
+        frame: Frame,
+        image_u8: NDArray[np.uint8],
+        mask_u8: NDArray[np.uint8] | None = None,
+    ) -> Frame:
+        """Write picture, mask, row, in this order, and return the frame as it was written."""
+        file_name = _under(IMAGES, frame.file_name)
+        check_inside(file_name, "file_name")
+        if file_name in self.done:
+            raise ValueError(f"{file_name} is already in {self.out}")
+        mask_name = frame.mask_file_name
+        if mask_u8 is not None:
+            if mask_u8.shape != image_u8.shape[:2]:
+                raise ValueError(f"{file_name}: mask {mask_u8.shape}, image {image_u8.shape}")
+            mask_name = MASKS + file_name.removeprefix(IMAGES)
+            write_mask(self.out / mask_name, mask_u8)
+        frame = dataclasses.replace(frame, file_name=file_name, mask_file_name=mask_name)
+        write_image(self.out / file_name, image_u8)
+        append_line(self.partial, to_line(frame))
+        self.done.add(file_name)
+        return frame
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self.shard == 0:
+            self._join_rows()
+        elif kind is not None and self._is_new and not self.done:
+            shutil.rmtree(self.out)
+
+    def _check_place(self) -> None:
+        is_finished = (self.out / METADATA).exists()
+        is_unfinished = self.partial.exists()
+        names = [p for p in self.out.iterdir() if not p.name.startswith(PARTIAL_PREFIX)]
+        if self.overwrite and (is_finished or is_unfinished):
+            self._clear()
+        elif is_finished:
+            raise InputError(f"{self.out}: is a finished frames folder; --overwrite starts anew")
+        elif is_unfinished:
+            begun_as = self._job.read_text(encoding="utf-8") if self._job.exists() else ""
+            if begun_as != self.fingerprint:
+                raise InputError(
+                    f"{self.out}: was begun with other settings; --overwrite starts anew"
+                )
+        elif names:
+            raise InputError(f"{self.out}: is not empty and is no frames folder")
+
+    def _clear(self) -> None:
+        for path in [self.out / METADATA, *self.out.glob("metadata.partial*.jsonl")]:
+            path.unlink(missing_ok=True)
+        for name in (IMAGES, MASKS):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+
+    def _read_partial_rows(self) -> None:
+        for path in self.out.glob("metadata.partial*.jsonl"):
+            if path == self.partial:
+                cut_torn_line(path)
+            rows = [frame for _, frame in read_rows(path)] if path.stat().st_size else []
+            self.done |= {frame.file_name for frame in rows}
+
+    def _remove_strays(self) -> None:
+        """Remove what was written when the last run stopped before its row was."""
+        for name in (IMAGES, MASKS):
+            for path in (self.out / name).rglob("*"):
+                picture = IMAGES + path.relative_to(self.out).as_posix().removeprefix(name)
+                if path.is_file() and picture not in self.done:
+                    path.unlink()
+
+    def _join_rows(self) -> None:
+        parts = sorted(self.out.glob("metadata.partial*.jsonl"))
+        rows = [frame for part in parts if part.stat().st_size for _, frame in read_rows(part)]
+        rows.sort(key=lambda frame: frame.file_name)
+        write_text_atomic(self.out / METADATA, "".join(to_line(frame) + "\n" for frame in rows))
+        for part in [*parts, self._job]:
+            part.unlink()
+
+
+def _under(folder: str, file_name: str) -> str:
+    return file_name if file_name.startswith(folder + "/") else f"{folder}/{file_name}"
+
+
+def _check_files(folder: Path, metadata: Path, frames: list[Frame], require_mask: bool) -> None:
+    listed = {folder / frame.file_name for frame in frames}
+    masks = {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
+    for frame in frames:
+        if not (folder / frame.file_name).is_file():
+            raise InputError(f"{metadata}: {frame.file_name} has a row but no picture")
+        if frame.mask_file_name and not (folder / frame.mask_file_name).is_file():
+            raise InputError(f"{metadata}: {frame.mask_file_name} is named but not there")
+        if require_mask and not frame.mask_file_name:
+            raise InputError(f"{metadata}: {frame.file_name} has no mask")
+    named = listed | masks
+    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
+    # itself, every picture there counts.
+    has_top = any(path.parent == folder for path in listed)
+    for parent, folders, names in os.walk(folder):
+        place = Path(parent)
+        folders[:] = [f for f in folders if not f.startswith(".") and f != MASKS]
+        if place == folder and not has_top:
+            continue
+        pictures = (place / name for name in sorted(names) if not name.startswith("."))
+        for path in pictures:
+            if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
+                raise InputError(f"{path}: picture without a row in {METADATA}")

@@ -1,0 +1,220 @@
+"""Pictures on disk and in memory: one value range, one orientation, no surprises.
+
+`image_u8` is (H, W) or (H, W, 3) uint8 in 0..255. A mask is (H, W) uint8 of `Label` values and is
+never interpolated. Row 0 is the top: in an echocardiogram the transducer's side.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+
+from echodiff.anatomy import PALETTE
+from echodiff.config import InputError
+from echodiff.files import write_json_atomic as write_json_atomic
+from echodiff.files import write_text_atomic as write_text_atomic
+from echodiff.files import written_beside
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
+
+# Bits that scanners and converters use inside a 16-bit file.
+_BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
+
+
+def read_image_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
+    """Read a picture as (H, W) uint8 when it is grey, in whatever form, else as (H, W, 3).
+
+    Integers of more than 8 bits are scaled by `max_value`, or else by the smallest usual bit
+    depth that holds the picture's largest value (Pillow's own conversion clips them to white).
+    Floating-point pictures must lie in 0..1. Transparency is dropped.
+    """
+    image = _open(Path(path))
+    if image.mode in {"1", "L", "LA", "La"}:
+        return np.asarray(image.convert("L"), dtype=np.uint8)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _to_u8(np.asarray(image), path, max_value)
+    colour = np.asarray(image.convert("RGB"), dtype=np.uint8)
+    is_grey = (colour == colour[..., :1]).all()
+    return np.ascontiguousarray(colour[..., 0]) if is_grey else colour
+
+
+def read_gray_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
+    """Read a picture as (H, W) uint8; colour becomes its luma (ITU-R 601)."""
+    return to_gray_u8(read_image_u8(path, max_value=max_value))
+
+
+def read_mask_u8(path: Path) -> NDArray[np.uint8]:
+    """Read an index mask as (H, W) uint8: the stored values, not their palette's colours."""
+    image = _open(Path(path))
+    values = np.asarray(image)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(f"{path}: a mask is one channel of label numbers, this is {image.mode}")
+    if values.size and (values.min() < 0 or values.max() > 255):
+        raise InputError(f"{path}: label numbers must lie in 0..255, found {values.max()}")
+    return values.astype(np.uint8)
+
+
+def read_max_value(path: Path) -> int | None:
+    """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
+    image = _open(Path(path))
+    return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+
+
+def bit_range(max_value: int) -> int:
+    """Full scale of the smallest usual bit depth that holds `max_value`: 3000 -> 4095."""
+    return next((2**bits - 1 for bits in _BIT_DEPTHS if max_value < 2**bits), max_value)
+
+
+def write_image(path: Path, image_u8: NDArray[np.uint8]) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as PNG; the file is whole or absent."""
+    _write_png(path, Image.fromarray(_checked(image_u8)))
+
+
+def write_mask(path: Path, mask_u8: NDArray[np.uint8]) -> None:
+    """Write (H, W) uint8 labels as an index PNG whose palette shows them in colour."""
+    image = Image.fromarray(_checked(mask_u8))
+    if image.mode != "L":
+        raise ValueError(f"a mask is (H, W), got {mask_u8.shape}")
+    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    for label, rgb in PALETTE.items():
+        colours[label] = rgb
+    image.putpalette(colours.tobytes())
+    _write_png(path, image)
+
+
+def resize_u8(image_u8: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize to (height, width), bicubic, with a low-pass filter when shrinking."""
+    if image_u8.shape[:2] == size:
+        return image_u8
+    image = Image.fromarray(_checked(image_u8))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def resize_mask(mask_u8: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize (H, W) labels to (height, width) by nearest neighbour: no label is invented."""
+    image = Image.fromarray(_checked(mask_u8))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST), dtype=np.uint8)
+
+
+def pad_square(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Centre (H, W) or (H, W, 3) in a black square of the longer side; nothing is stretched."""
+    height, width = image_u8.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    sides = [(top, side - height - top), (left, side - width - left)]
+    return np.pad(image_u8, sides + [(0, 0)] * (image_u8.ndim - 2))
+
+
+def to_gray_u8(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) uint8 -> (H, W) uint8, by luma (ITU-R 601)."""
+    if image_u8.ndim == 2:
+        return image_u8
+    return np.asarray(Image.fromarray(image_u8).convert("L"), dtype=np.uint8)
+
+
+def to_pm1(image_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """0..255 -> -1..1, same shape."""
+    return image_u8.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def from_pm1(image_pm1: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """-1..1 -> 0..255, same shape, rounded; values outside are clipped. Inverse of `to_pm1`."""
+    return np.asarray(np.clip(np.rint((image_pm1 + 1) * 127.5), 0, 255), dtype=np.uint8)
+
+
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    columns: int,
+    labels: Sequence[str] | None = None,
+    cell: int = 128,
+) -> NDArray[np.uint8]:
+    """Lay pictures out in rows, each in a square of `cell` pixels, over a not-for-diagnosis line.
+
+    Returns (H, W) uint8, or (H, W, 3) when any picture has colour. Labels stand above the pictures
+    and are cut to the width.
+    """
+    assert images, "a sheet needs at least one picture"
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    font_size = max(9, cell // 12)
+    gap, line = 4, round(font_size * 1.5)
+    font = ImageFont.load_default(size=font_size)
+    head = line if labels is not None else 0
+    mode = "RGB" if any(image.ndim == 3 for image in images) else "L"
+    size = (columns * (cell + gap) + gap, rows * (cell + head + gap) + gap + line)
+    sheet = Image.new(mode, size)
+    draw, ink = ImageDraw.Draw(sheet), "#c8c8c8"
+    for index, image_u8 in enumerate(images):
+        left = gap + index % columns * (cell + gap)
+        top = gap + index // columns * (cell + head + gap)
+        scale = cell / max(image_u8.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in image_u8.shape[:2])
+        small = Image.fromarray(resize_u8(image_u8, (height, width)))
+        place = (left + (cell - width) // 2, top + head + (cell - height) // 2)
+        sheet.paste(small.convert(mode), place)
+        if labels is not None:
+            draw.text((left, top), _fitting(labels[index], font, cell), fill=ink, font=font)
+    draw.text((gap, size[1] - line), NOT_FOR_DIAGNOSIS, fill=ink, font=font)
+    return np.asarray(sheet, dtype=np.uint8)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        # Pillow warns of damaged metadata; whether the pixels are whole decides.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            with Image.open(path) as image:
+                image.load()
+            return image
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, not a picture") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: damaged, cut short, or not a picture") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        # Pillow's decoders raise all of these on files cut short or damaged.
+        raise InputError(f"{path}: damaged or cut short ({error})") from error
+
+
+def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> NDArray[np.uint8]:
+    if np.issubdtype(values.dtype, np.floating):
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise InputError(f"{path}: a floating-point picture must lie in 0..1")
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    if values.min() < 0:
+        raise InputError(f"{path}: negative values; shift them before")
+    full = bit_range(int(values.max())) if max_value is None else max_value
+    if values.max() > full:
+        raise InputError(f"{path}: holds {values.max()}, above the given largest value {full}")
+    return np.rint(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+def _checked(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shape = image_u8.shape
+    if image_u8.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+        raise ValueError(f"expected (H, W) or (H, W, 3) uint8, got {shape} {image_u8.dtype}")
+    return np.ascontiguousarray(image_u8)
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    with written_beside(path) as partial:
+        image.save(partial, format="PNG")
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

@@ -1,0 +1,1 @@
+"""Measures of image sets: feature networks, distances between sets, prompt faithfulness."""

@@ -1,0 +1,130 @@
+"""A set of frames read once: its features, what its captions name, what repeats."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.anatomy import Finding
+from echodiff.config import InputError
+from echodiff.frames import METADATA, Frame, load_frames
+from echodiff.images import read_gray_u8
+from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
+from echodiff.metrics.features import FeatureNetwork, load_features
+from echodiff.metrics.inception import InceptionMissing
+from echodiff.metrics.resampling import Groups, build_groups
+from echodiff.metrics.scores import FeatureSet
+from echodiff.phantom.captions import findings_in
+
+READ_AT_ONCE = 64
+"""Pictures in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A set of frames after one reading of its pictures."""
+
+    name: str
+    """Where it lies."""
+    groups: Groups
+    """(N,) patient of each frame; a generated frame stands alone."""
+    features: dict[str, NDArray[np.float64]]
+    """Features (N, D) by network."""
+    faithfulness: Faithfulness | None
+    """Captions held against the classifier, where the tiny network is among those asked for."""
+    digests: tuple[str, ...]
+    """SHA-256 of each picture's pixels."""
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def in_features(self, network: str) -> FeatureSet:
+        return FeatureSet(self.features[network], self.groups)
+
+
+def load_networks(names: Sequence[str]) -> tuple[list[FeatureNetwork], list[str]]:
+    """Open feature networks; `tiny` stands in for a missing Inception, and a note says so."""
+    networks: dict[str, FeatureNetwork] = {}
+    notes = []
+    for name in names:
+        try:
+            network = load_features(name)
+        except InceptionMissing as error:
+            notes.append(f"{error}; FD(tiny) is reported instead of FID")
+            sys.stderr.write(f"{notes[-1]}\n")
+            network = load_features("tiny")
+        networks[network.name] = network
+    return list(networks.values()), notes
+
+
+def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetwork]) -> Measured:
+    """Read every picture once, a few at a time, and keep what the scores need of it."""
+    name, paths, rows = _find_frames(source)
+    judge = None
+    if any(network.name == "tiny" for network in networks):
+        from echodiff.metrics.tiny_features import load_tiny_features
+
+        judge = load_tiny_features()
+    features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
+    probabilities, digests = [], []
+    with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
+        for start in range(0, len(paths), READ_AT_ONCE):
+            images = [read_gray_u8(path) for path in paths[start : start + READ_AT_ONCE]]
+            digests += [_digest(image) for image in images]
+            for network in networks:
+                features[network.name].append(network(images))
+            if judge is not None:
+                probabilities.append(judge.findings(images))
+            progress.update(len(images))
+    return Measured(
+        name=name,
+        groups=build_groups([None if row is None else row.patient_id for row in rows]),
+        features={network: np.concatenate(parts) for network, parts in features.items()},
+        faithfulness=None
+        if judge is None
+        else compute_faithfulness(
+            np.concatenate(probabilities), judge.thresholds, [_named_findings(r) for r in rows]
+        ),
+        digests=tuple(digests),
+    )
+
+
+def _find_frames(
+    source: Path | Sequence[Path],
+) -> tuple[str, list[Path], list[Frame | None]]:
+    """Name, pictures and rows of a frames folder, or of some pictures in frames folders."""
+    if isinstance(source, str | Path):
+        folder = Path(source)
+        frames = load_frames(folder)
+        return str(source), [folder / frame.file_name for frame in frames], [*frames]
+    paths = [Path(path) for path in source]
+    if not paths:
+        raise InputError("--reference: no frames given")
+    rows: dict[Path, Frame] = {}
+    folders = {next((f for f in path.parents if (f / METADATA).is_file()), None) for path in paths}
+    for found in folders - {None}:
+        assert found is not None
+        rows |= {found / frame.file_name: frame for frame in load_frames(found)}
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise InputError(f"{missing}: no such picture")
+    return str(paths[0].parent), paths, [rows.get(path) for path in paths]
+
+
+def _named_findings(row: Frame | None) -> frozenset[Finding] | None:
+    """What the frame is asked to show, or known to show; None where nothing is said."""
+    if row is None:
+        return None
+    if row.prompt is None and row.findings is not None:
+        return frozenset(Finding(name) for name in row.findings if name in set(Finding))
+    text = row.text if row.prompt is None else row.prompt
+    return findings_in(text) if text.strip() else None
+
+
+def _digest(image_u8: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(str(image_u8.shape).encode() + image_u8.tobytes()).hexdigest()

@@ -1,0 +1,241 @@
+"""Scores of one image set against a reference, from features: a value, its interval, its floor.
+
+A score is a dictionary with the same keys everywhere (SCORE_KEYS), ready for `metrics.json`. Names
+carry the feature network, and Frechet distances the count as well, since they cannot be compared
+across counts. What a score needs and does not get is None (an interval of three patients), or the
+score is left out with the reason.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.metrics.frechet import compute_frechet_distance
+from echodiff.metrics.kernel import (
+    Kernel,
+    build_rbf_kernel,
+    compute_bandwidth,
+    compute_mmd2_draws,
+    compute_permutation_p,
+    cubic_kernel,
+)
+from echodiff.metrics.resampling import (
+    Z_95,
+    Groups,
+    count_groups,
+    sample_halves,
+    sample_permutations,
+    sample_splits,
+)
+
+Score = dict[str, Any]
+Array = NDArray[np.float64]
+
+SCORE_KEYS = (
+    "value", "low", "high", "n", "n_reference", "features", "features_sha256", "resize", "scale",
+    "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference", "value_at_floor_n",
+)  # fmt: skip
+NUM_HALVES = 200
+NUM_PERMUTATIONS = 999
+NUM_SPLITS = 40
+NUM_HALVES_FRECHET = 50
+NUM_SPLITS_FRECHET = 20
+MIN_FRAMES = 4
+"""Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
+MIN_GROUPS = 4
+"""Fewest patients a side for intervals and permutations."""
+KID_SCALE = 1000
+"""KID is reported times a thousand, as is usual."""
+
+
+class Network(Protocol):
+    """What a score records of the feature network (see `features.FeatureNetwork`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def resize(self) -> str: ...
+    @property
+    def frechet_name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features (N, D) of a set of frames and the group (patient, video) of each frame, (N,)."""
+
+    features: Array
+    groups: Groups
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Which rows each repeat takes; arrays of 0 and 1, (repeats, N generated or reference)."""
+
+    generated_halves: Array
+    reference_halves: Array
+    floor_first: Array
+    """Reference frames in the place of the generated ones."""
+    floor_second: Array
+    """Reference frames of other patients, in the place of the reference."""
+    generated_at_floor: Array
+    """As many generated frames as there are in `floor_first`."""
+
+
+def score_sets(
+    generated: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """MMD^2, KID and the Frechet distance; and the reasons for what was left out, by name."""
+    frechet_name = f"{network.frechet_name}@{len(generated)}"
+    names = (f"mmd_{network.name}", f"kid_{network.name}", frechet_name)
+    fewest = min(len(generated), len(reference))
+    if fewest < MIN_FRAMES:
+        reason = (
+            f"needs {MIN_FRAMES} frames a side, there are {len(generated)} generated and "
+            f"{len(reference)} of the reference"
+        )
+        return {}, dict.fromkeys(names, reason)
+    generator = np.random.default_rng(seed)
+    draws = _draw(generated, reference, generator)
+    scores: dict[str, Score] = {}
+    left_out: dict[str, str] = {}
+    try:
+        bandwidth = compute_bandwidth(reference.features)
+        scores[names[0]] = _score_mmd(generated, reference, bandwidth, draws, network, generator)
+    except ValueError as error:
+        left_out[names[0]] = str(error)
+    scores[names[1]] = _score_kid(generated, reference, draws, network)
+    scores[names[2]] = _score_frechet(generated, reference, draws, network)
+    return scores, left_out
+
+
+def _score_mmd(
+    generated: FeatureSet, reference: FeatureSet, bandwidth: float, draws: _Draws,
+    network: Network, generator: np.random.Generator,
+) -> Score:  # fmt: skip
+    permutations = np.zeros((0, len(generated) + len(reference)))
+    if _has_groups(generated) and _has_groups(reference):
+        permutations = sample_permutations(
+            generated.groups, reference.groups, NUM_PERMUTATIONS, generator
+        )
+    repeats = _kernel_repeats(
+        generated, reference, build_rbf_kernel(bandwidth), draws, permutations
+    )
+    permuted = repeats.pop("permuted")
+    p = compute_permutation_p(float(repeats["value"][0]), permuted) if len(permuted) else None
+    record = _record(repeats, generated, reference, draws, network, scale=1)
+    return record | {"p": p, "bandwidth": bandwidth}
+
+
+def _score_kid(
+    generated: FeatureSet, reference: FeatureSet, draws: _Draws, network: Network
+) -> Score:
+    none = np.zeros((0, len(generated) + len(reference)))
+    repeats = _kernel_repeats(generated, reference, cubic_kernel, draws, none)
+    return _record(repeats, generated, reference, draws, network, scale=KID_SCALE)
+
+
+def _score_frechet(
+    generated: FeatureSet, reference: FeatureSet, draws: _Draws, network: Network
+) -> Score:
+    def distances(first: Array, of_first: Array, second: Array, of_second: Array) -> Array:
+        return np.array([
+            compute_frechet_distance(first[a > 0], second[b > 0])
+            for a, b in zip(of_first, of_second, strict=True)
+        ])  # fmt: skip
+
+    x, y = generated.features, reference.features
+    halves, splits = slice(NUM_HALVES_FRECHET), slice(NUM_SPLITS_FRECHET)
+    repeats = {
+        "value": np.array([compute_frechet_distance(x, y)]),
+        "halves": distances(x, draws.generated_halves[halves], y, draws.reference_halves[halves]),
+        "floor": distances(y, draws.floor_first[splits], y, draws.floor_second[splits]),
+        "at_floor": distances(x, draws.generated_at_floor[splits], y, draws.floor_second[splits]),
+    }
+    return _record(repeats, generated, reference, draws, network, scale=1)
+
+
+def _kernel_repeats(
+    generated: FeatureSet, reference: FeatureSet, kernel: Kernel, draws: _Draws,
+    permutations: Array,
+) -> dict[str, Array]:  # fmt: skip
+    """The kernel statistic of all repeats in one pass over the pooled kernel matrix."""
+    n, m = len(generated), len(reference)
+    pooled = np.concatenate([generated.features, reference.features])
+
+    def left(rows: Array) -> Array:
+        return np.pad(rows, ((0, 0), (0, m)))
+
+    def right(rows: Array) -> Array:
+        return np.pad(rows, ((0, 0), (n, 0)))
+
+    parts = {
+        "value": (left(np.ones((1, n))), right(np.ones((1, m)))),
+        "halves": (left(draws.generated_halves), right(draws.reference_halves)),
+        "floor": (right(draws.floor_first), right(draws.floor_second)),
+        "at_floor": (left(draws.generated_at_floor), right(draws.floor_second)),
+        "permuted": (permutations, 1.0 - permutations),
+    }
+    first = np.concatenate([pair[0] for pair in parts.values()])
+    second = np.concatenate([pair[1] for pair in parts.values()])
+    values = compute_mmd2_draws(pooled, kernel, first, second)
+    ends = np.cumsum([len(pair[0]) for pair in parts.values()])
+    return dict(zip(parts, np.split(values, ends[:-1]), strict=True))
+
+
+def _record(
+    repeats: dict[str, Array], generated: FeatureSet, reference: FeatureSet, draws: _Draws,
+    network: Network, *, scale: int,
+) -> Score:  # fmt: skip
+    value = float(repeats["value"][0]) * scale
+    low, high = _interval(value, repeats["halves"] * scale)
+    floor = repeats["floor"] * scale
+    floor_value = float(floor.mean()) if len(floor) else None
+    floor_low, floor_high = (None, None) if floor_value is None else _interval(floor_value, floor)
+    counts = (draws.floor_first.sum(axis=1), draws.floor_second.sum(axis=1))
+    floor_counts = [int(np.median(count)) if len(count) else None for count in counts]
+    record = dict(zip(SCORE_KEYS, (
+        value, low, high, len(generated), len(reference), network.name, network.sha256,
+        network.resize, scale, floor_value, floor_low, floor_high, *floor_counts,
+        float(repeats["at_floor"].mean()) * scale if len(floor) else None,
+    ), strict=True))  # fmt: skip
+    return record
+
+
+def _interval(value: float, repeats: Array) -> tuple[float | None, float | None]:
+    """95 % interval of `value` from the spread of its repeats."""
+    if len(repeats) < 2:
+        return None, None
+    reach = Z_95 * float(np.std(repeats, ddof=1))
+    return value - reach, value + reach
+
+
+def _draw(generated: FeatureSet, reference: FeatureSet, generator: np.random.Generator) -> _Draws:
+    floor_n = min(len(generated), len(reference) // 2)
+    first, second = sample_splits(
+        reference.groups, floor_n, len(reference) - floor_n, NUM_SPLITS, generator
+    )
+    # With two patients, one part may hold nearly everything: such a split has no distance.
+    is_usable = np.minimum(first.sum(axis=1), second.sum(axis=1)) >= 2
+    first, second = first[is_usable], second[is_usable]
+    order = np.argsort(generator.random((len(first), len(generated))), axis=1)
+    at_floor = (order < floor_n).astype(np.float64)
+    generated_halves = halves_of(generated, generator)
+    reference_halves = halves_of(reference, generator)
+    repeats = min(len(generated_halves), len(reference_halves))
+    return _Draws(generated_halves[:repeats], reference_halves[:repeats], first, second, at_floor)
+
+
+def halves_of(one: FeatureSet, generator: np.random.Generator) -> Array:
+    """Half-samples (NUM_HALVES, N) of a set; none where it has too few patients."""
+    return sample_halves(one.groups, NUM_HALVES if _has_groups(one) else 0, generator)
+
+
+def _has_groups(one: FeatureSet) -> bool:
+    return count_groups(one.groups) >= MIN_GROUPS

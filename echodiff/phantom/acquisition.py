@@ -1,0 +1,129 @@
+"""One drawn acquisition of a phantom heart: drawn once, stored, rendered any number of times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.anatomy import Finding, View
+from echodiff.phantom.captions import write_caption
+from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_echo
+from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
+from echodiff.phantom.mr import simulate_ct, simulate_mr
+from echodiff.phantom.pseudo import simulate_pseudo
+from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
+from echodiff.phantom.styles import STYLES
+
+Modality = Literal["echo", "mr", "ct", "pseudo"]
+MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "pseudo")
+
+_LEFT_HEART = frozenset({Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA})
+"""Findings that an apical two-chamber view can show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """Everything that decides a frame; `to_json` of it stands in the frame's `record` column."""
+
+    heart: Heart
+    pose: Pose
+    echo: EchoSettings
+    text: str
+
+    def to_json(self) -> str:
+        """Compact JSON of what was drawn, the caption left out."""
+        parts = {
+            "heart": self.heart.to_record(),
+            "pose": self.pose.to_record(),
+            "echo": self.echo.to_record(),
+        }
+        return json.dumps(parts, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, record: str, text: str = "") -> Acquisition:
+        """The acquisition that `to_json` wrote down; renders the same pixels."""
+        parts = json.loads(record)
+        return cls(
+            heart=Heart.from_record(parts["heart"]),
+            pose=Pose.from_record(parts["pose"]),
+            echo=EchoSettings(**parts["echo"]),
+            text=text,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Which hearts, views and scanners acquisitions are drawn from."""
+
+    styles: Sequence[str] = ("aspen", "birch")
+    findings: Sequence[Finding] = tuple(Finding)
+    finding_rate: float = 0.5
+    """Share of patients with at least one finding; a quarter of those have two."""
+    child_rate: float = 0.25
+    views: Sequence[View] = (View.A4C,)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.styles) - set(STYLES))
+        if unknown or not self.styles:
+            raise ValueError(f"--styles: unknown {unknown or 'none'}; known: {', '.join(STYLES)}")
+        if not 0 <= self.finding_rate <= 1:
+            raise ValueError(f"--finding-rate must lie in [0, 1], not {self.finding_rate}")
+
+
+def sample_patient(seed: int, patient: int, population: Population) -> list[Acquisition]:
+    """End-diastolic and end-systolic acquisition of one patient, a function of (seed, patient)."""
+    rng = np.random.default_rng([seed, patient])
+    chosen: frozenset[Finding] = frozenset()
+    is_ill = rng.random() < population.finding_rate
+    has_two = rng.random() < 0.25
+    order = rng.permutation(len(population.findings))
+    if is_ill and population.findings:
+        chosen = frozenset(population.findings[i] for i in order[: 1 + has_two])
+        if {
+            Finding.LVH,
+            Finding.DILATED_LV,
+        } <= chosen:  # a narrow and a wide cavity exclude each other
+            chosen -= {Finding.DILATED_LV}
+    view = population.views[int(rng.integers(len(population.views)))]
+    if view is View.A2C:
+        chosen &= _LEFT_HEART
+    heart = sample_heart(rng, chosen, is_child=bool(rng.random() < population.child_rate))
+    style = population.styles[int(rng.integers(len(population.styles)))]
+    echo = sample_echo_settings(rng, style)
+    systole = contract(heart, rng)
+    pose = sample_pose(rng, heart, view, STYLES[style].opening_deg)
+    acquisitions = []
+    for number, instant in enumerate((heart, systole)):
+        settings = replace(echo, seed=echo.seed ^ number)
+        text = write_caption(instant, view, rng)
+        acquisitions.append(Acquisition(heart=instant, pose=pose, echo=settings, text=text))
+    return acquisitions
+
+
+def sample_acquisition(seed: int, index: int, population: Population) -> Acquisition:
+    """Frame `index` of an endless population: frames 2p and 2p + 1 are patient p in ED and ES."""
+    return sample_patient(seed, index // 2, population)[index % 2]
+
+
+def render(
+    acquisition: Acquisition, modality: Modality, size: int, anatomy: Anatomy | None = None
+) -> NDArray[np.uint8]:
+    """Picture (size, size) uint8 of an acquisition; the same pixels every time.
+
+    `anatomy` is the slice on the image grid, where the caller has it already.
+    """
+    heart, pose, settings = acquisition.heart, acquisition.pose, acquisition.echo
+    if modality == "echo":
+        return simulate_echo(heart, pose, settings, size)
+    if anatomy is None:
+        anatomy, _ = slice_image(heart, pose, size)
+    if modality == "mr":
+        return simulate_mr(anatomy, settings.seed + 1)
+    if modality == "ct":
+        return simulate_ct(anatomy, settings.seed + 2)
+    return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)

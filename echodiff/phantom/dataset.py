@@ -1,0 +1,229 @@
+"""`echodiff phantom`: frames folders of simulated hearts, with masks and captions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.anatomy import Finding, Label, View
+from echodiff.config import InputError, parse
+from echodiff.frames import Frame, FramesWriter
+from echodiff.phantom.acquisition import (
+    MODALITIES,
+    Modality,
+    Population,
+    render,
+    sample_acquisition,
+)
+from echodiff.phantom.slices import sector_mask, slice_image
+from echodiff.phantom.styles import STYLES
+
+SOURCE = "echodiff phantom"
+_GOLDEN = 0.6180339887498949
+
+T = TypeVar("T", bound=str)
+Rendered = tuple[dict[Modality, NDArray[np.uint8]], NDArray[np.uint8], Frame]
+
+
+def write_phantom_frames(
+    out: Path,
+    *,
+    num: int,
+    seed: int,
+    size: int = 256,
+    styles: Sequence[str] = ("aspen", "birch"),
+    findings: Sequence[Finding] = tuple(Finding),
+    finding_rate: float = 0.5,
+    child_rate: float = 0.25,
+    views: Sequence[View] = (View.A4C,),
+    splits: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    modalities: Sequence[Modality] = ("echo",),
+    workers: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> None:
+    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> where there are
+    several.
+
+    Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
+    population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
+    """
+    population = Population(
+        styles=tuple(styles),
+        findings=tuple(findings),
+        finding_rate=finding_rate,
+        child_rate=child_rate,
+        views=tuple(views),
+    )
+    folders = {m: out if tuple(modalities) == ("echo",) else out / m for m in modalities}
+    job = partial(
+        _render, seed=seed, size=size, population=population, modalities=tuple(modalities)
+    )
+    fingerprint = json.dumps([repr(population), num, seed, size, list(splits)])
+    with ExitStack() as stack:
+        writers = {
+            modality: stack.enter_context(
+                FramesWriter(folder, overwrite=overwrite, fingerprint=fingerprint)
+            )
+            for modality, folder in folders.items()
+        }
+        left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
+        bar = tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+        for index, (images, mask, frame) in zip(left, _in_order(job, left, workers), strict=True):
+            split = split_of(seed, index // 2, splits)
+            for modality, writer in writers.items():
+                if _name(index) not in writer:
+                    row = _row(frame, modality, split)
+                    writer.add(row, images[modality], mask)
+            bar.update()
+        bar.close()
+
+
+def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
+    """Split of a patient: an even sequence, so that shares hold without knowing how many come."""
+    place = (np.random.default_rng([seed, 77]).random() + patient * _GOLDEN) % 1.0
+    train, val, test = (share / sum(splits) for share in splits)
+    if place < train:
+        return "train"
+    return "val" if (place < train + val and val > 0) or test == 0 else "test"
+
+
+def _name(index: int) -> str:
+    return f"phantom-{index:06d}.png"
+
+
+def _row(frame: Frame, modality: Modality, split: str) -> Frame:
+    return replace(frame, modality=modality, split=split)
+
+
+def _render(
+    index: int, *, seed: int, size: int, population: Population, modalities: tuple[Modality, ...]
+) -> Rendered:
+    acquisition = sample_acquisition(seed, index, population)
+    heart, pose = acquisition.heart, acquisition.pose
+    anatomy, spacing_mm = slice_image(heart, pose, size)
+    images = {m: render(acquisition, m, size, anatomy) for m in modalities}
+    mask = np.where(sector_mask(pose, size), anatomy.labels, Label.BACKGROUND).astype(np.uint8)
+    frame = Frame(
+        file_name=_name(index),
+        text=acquisition.text,
+        patient_id=f"phantom-{seed}-{index // 2:05d}",
+        view=str(pose.view),
+        phase=str(heart.phase),
+        vendor=acquisition.echo.style,
+        spacing_mm=round(spacing_mm, 5),
+        source=SOURCE,
+        pair_id=f"phantom-{seed}-{index:06d}",
+        findings=[str(finding) for finding in heart.findings],
+        record=acquisition.to_json(),
+    )
+    return images, mask, frame
+
+
+def _in_order(job: partial[Rendered], indices: list[int], workers: int) -> Iterator[Rendered]:
+    """Run jobs on several processes, results in order, a bounded number in memory."""
+    workers = min(workers or os.cpu_count() or 1, max(1, len(indices) // 8))
+    if workers == 1:
+        yield from map(job, indices)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        queue = iter(indices)
+        waiting = [pool.submit(job, index) for index in islice(queue, 4 * workers)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting.extend(pool.submit(job, index) for index in islice(queue, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """Simulate frames of a parametric 3D heart."""
+
+    out: Path
+    """Frames folder to write; with several modalities one folder each below it."""
+    num: int = 100
+    """Number of frames; two of each patient."""
+    size: int = 256
+    """Width and height in pixels, 64 to 1024."""
+    modality: str = "echo"
+    """echo, mr, ct, pseudo; several separated by commas are pictures of the same slices."""
+    styles: str = "aspen,birch"
+    """Scanner styles of the echo, separated by commas: aspen, birch, cedar."""
+    findings: str = ",".join(Finding)
+    """Findings to draw from, separated by commas; `none` for normal hearts."""
+    finding_rate: float = 0.5
+    """Share of patients with a finding, 0 to 1."""
+    child_rate: float = 0.25
+    """Share of patients who are children, 0 to 1."""
+    views: str = "A4C"
+    """A4C, A2C, or both separated by a comma."""
+    split: str = "70/15/15"
+    """Per cent of patients in train, val and test."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    workers: int = 0
+    """Processes; 0 is one a core."""
+    overwrite: bool = False
+    """Start anew where the folder is finished or has other settings."""
+
+    def __post_init__(self) -> None:
+        if self.num < 1:
+            raise ValueError(f"--num must be at least 1, not {self.num}")
+        if not 64 <= self.size <= 1024:
+            raise ValueError(f"--size must lie in 64..1024 pixels, not {self.size}")
+        for name, share in (("finding-rate", self.finding_rate), ("child-rate", self.child_rate)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"--{name} must lie in 0..1, not {share}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the flags and write the folder or folders."""
+    config = parse(PhantomConfig, argv, prog="echodiff phantom")
+    modalities = _listed(config.modality, MODALITIES, "--modality")
+    no_findings = config.findings in ("none", "")
+    write_phantom_frames(
+        config.out,
+        num=config.num,
+        seed=config.seed,
+        size=config.size,
+        styles=_listed(config.styles, tuple(STYLES), "--styles"),
+        findings=() if no_findings else _listed(config.findings, tuple(Finding), "--findings"),
+        finding_rate=config.finding_rate,
+        child_rate=config.child_rate,
+        views=_listed(config.views, (View.A4C, View.A2C), "--views"),
+        splits=_shares(config.split),
+        modalities=modalities,
+        workers=config.workers,
+        overwrite=config.overwrite,
+    )
+    print(f"{config.num} frames of {', '.join(modalities)} in {config.out}")
+
+
+def _listed(text: str, known: Sequence[T], flag: str) -> tuple[T, ...]:
+    table = {str(name): name for name in known}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in table]
+    if unknown or not names:
+        raise InputError(f"{flag}: {', '.join(unknown) or 'empty'}; known are {', '.join(table)}")
+    return tuple(table[name] for name in dict.fromkeys(names))
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) for part in text.split("/"))
+    except ValueError as error:
+        raise InputError(f"--split is three numbers such as 70/15/15, not {text!r}") from error
+    if min(train, val, test) < 0 or train <= 0:
+        raise InputError(f"--split {text}: shares cannot be negative, and train cannot be empty")
+    return train, val, test

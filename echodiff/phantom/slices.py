@@ -1,0 +1,135 @@
+"""Cut the 3D heart with the plane of a probe: polar (beam) grid and Cartesian (image) grid."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.anatomy import View
+from echodiff.phantom.heart import Anatomy, Heart, Points, compute_anatomy
+
+_ROTATION_RAD = {View.A4C: 0.0, View.A2C: -1.2}
+"""Turn of the plane about the long axis; A2C leaves the right heart behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """Where the probe stands and how far it looks; mm and rad, heart frame."""
+
+    view: View
+    gap_mm: float
+    """Chest wall between probe face and apex of the heart."""
+    shift_mm: float
+    """Probe off the long axis, to the lateral side."""
+    roll_rad: float
+    """Turn about the long axis, on top of the view's own."""
+    tilt_rad: float
+    """Plane tipped out of the long axis (anterior positive)."""
+    swing_rad: float
+    """Beam axis turned within the plane."""
+    depth_mm: float
+    opening_rad: float
+    """Full angle of the sector."""
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-able values."""
+        return asdict(self) | {"view": str(self.view)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Pose:
+        """The pose that `to_record` wrote down."""
+        return cls(**(record | {"view": View(record["view"])}))
+
+
+def sample_pose(
+    rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
+) -> Pose:
+    """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
+    holds the atria."""
+    small = 0.72 if heart.is_child else 1.0
+    gap = float(rng.uniform(6, 16)) * small
+    longest = max(heart.la_length_mm, heart.ra_length_mm)
+    need = gap + 0.75 * heart.wall_mm + heart.lv_length_mm + longest
+    shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * small
+    aim = -0.42 * heart.lv_radius_mm - 0.16 * heart.rv_width_mm if view is View.A4C else 0.0
+    swing = float(np.arctan2(aim - shift, need - longest))
+    return Pose(
+        view=view,
+        gap_mm=gap,
+        shift_mm=shift,
+        roll_rad=float(np.clip(rng.normal(0, 0.1), -0.2, 0.2)),
+        tilt_rad=float(np.clip(rng.normal(0, 0.05), -0.1, 0.1)),
+        swing_rad=swing + float(np.clip(rng.normal(0, 0.06), -0.12, 0.12)),
+        depth_mm=need * float(rng.uniform(1.03, 1.14)),
+        opening_rad=float(np.deg2rad(rng.uniform(*opening_deg))),
+    )
+
+
+@dataclass(frozen=True)
+class PolarGrid:
+    """Beams of a phased array. `range_mm` (R,), `angle_rad` (B,) from -opening/2 to +opening/2."""
+
+    range_mm: NDArray[np.float32]
+    angle_rad: NDArray[np.float32]
+
+
+def polar_grid(pose: Pose, num_samples: int, num_beams: int) -> PolarGrid:
+    """Even grid over the sector of a pose."""
+    half = pose.opening_rad / 2
+    return PolarGrid(
+        np.linspace(0.5, pose.depth_mm, num_samples, dtype=np.float32),
+        np.linspace(-half, half, num_beams, dtype=np.float32),
+    )
+
+
+def image_grid(pose: Pose, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Lateral and depth coordinate (size, size) in mm of every pixel, and the pixel's size in mm.
+
+    The probe is at the top centre; the square cuts the lowest corners of a wide sector, as the
+    frames of EchoNet-Dynamic do.
+    """
+    width = max(pose.depth_mm, 1.76 * pose.depth_mm * float(np.sin(pose.opening_rad / 2)))
+    spacing_mm = width / (0.985 * size)
+    top = 0.5 * (size - pose.depth_mm / spacing_mm)
+    axis = np.arange(size, dtype=np.float32) + 0.5
+    lateral, depth = np.meshgrid((axis - size / 2) * spacing_mm, (axis - top) * spacing_mm)
+    return lateral.astype(np.float32), depth.astype(np.float32), spacing_mm
+
+
+def plane_points(
+    heart: Heart, pose: Pose, lateral_mm: NDArray[np.float32], depth_mm: NDArray[np.float32]
+) -> Points:
+    """Heart-frame points (..., 3) of plane coordinates: lateral (image right) and depth (image
+    down)."""
+    apex = heart.lv_length_mm + 0.75 * heart.wall_mm
+    roll = _ROTATION_RAD[pose.view] + pose.roll_rad
+    lateral_axis = np.array([np.cos(roll), np.sin(roll), 0.0])
+    out = np.array([-np.sin(roll), np.cos(roll), 0.0])
+    down = np.cos(pose.tilt_rad) * np.array([0.0, 0.0, -1.0]) + np.sin(pose.tilt_rad) * out
+    c, s = np.cos(pose.swing_rad), np.sin(pose.swing_rad)
+    e, d = c * lateral_axis - s * down, s * lateral_axis + c * down
+    origin = np.array([0.0, 0.0, apex + pose.gap_mm]) + pose.shift_mm * lateral_axis
+    points = origin + lateral_mm[..., None] * e + depth_mm[..., None] * d
+    return np.asarray(points, np.float32)
+
+
+def slice_image(heart: Heart, pose: Pose, size: int) -> tuple[Anatomy, float]:
+    """Anatomy on the (size, size) image grid, and the spacing in mm per pixel."""
+    lateral, depth, spacing_mm = image_grid(pose, size)
+    return compute_anatomy(heart, plane_points(heart, pose, lateral, depth)), spacing_mm
+
+
+def slice_polar(heart: Heart, pose: Pose, grid: PolarGrid) -> Anatomy:
+    """Anatomy on the (R, B) beam grid."""
+    r, a = grid.range_mm[:, None], grid.angle_rad[None, :]
+    return compute_anatomy(heart, plane_points(heart, pose, r * np.sin(a), r * np.cos(a)))
+
+
+def sector_mask(pose: Pose, size: int) -> NDArray[np.bool_]:
+    """True inside the sector, (size, size)."""
+    lateral, depth, _ = image_grid(pose, size)
+    r, a = np.hypot(lateral, depth), np.arctan2(lateral, depth)
+    return np.asarray((r < pose.depth_mm) & (r > 0.5) & (np.abs(a) < pose.opening_rad / 2))

@@ -1,0 +1,77 @@
+"""Named scanner styles: what differs between one hospital's pictures and another's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Settings of one invented scanner; a frame draws its own values around them."""
+
+    axial_mm: float
+    """Full width at half maximum of the pulse."""
+    lateral_deg: float
+    """Full width at half maximum of the beam."""
+    looks: int
+    """Independent pictures averaged (spatial compounding); 1 leaves speckle fully developed."""
+    dynamic_range_db: float
+    gain_db: float
+    """Level of bright muscle below white."""
+    blood_db: float
+    """Blood below muscle."""
+    haze_db: float
+    """Reverberation haze below muscle."""
+    contrast: float
+    """Exponent of the grey map; above 1 darkens the mid-tones."""
+    opening_deg: tuple[float, float]
+    near_db: float
+    """Gain of the near field over the far field."""
+    edge_enhancement: float
+    """Unsharp masking of the grey picture, 0 none."""
+
+
+STYLES: dict[str, Style] = {
+    # crisp and grainy, mid-grey far field
+    "aspen": Style(
+        axial_mm=2.3,
+        lateral_deg=1.9,
+        looks=2,
+        dynamic_range_db=58,
+        gain_db=20,
+        blood_db=-25,
+        haze_db=-30,
+        contrast=1.0,
+        opening_deg=(72, 78),
+        near_db=0.0,
+        edge_enhancement=0.0,
+    ),
+    # compounded and soft, wide sector, dark blood
+    "birch": Style(
+        axial_mm=2.6,
+        lateral_deg=2.4,
+        looks=4,
+        dynamic_range_db=66,
+        gain_db=23,
+        blood_db=-31,
+        haze_db=-27,
+        contrast=1.25,
+        opening_deg=(78, 86),
+        near_db=-4.0,
+        edge_enhancement=0.0,
+    ),
+    # narrow, hard contrast, coarse grain, bright near field, grey haze in the chambers
+    "cedar": Style(
+        axial_mm=2.9,
+        lateral_deg=2.7,
+        looks=2,
+        dynamic_range_db=50,
+        gain_db=17,
+        blood_db=-22,
+        haze_db=-21,
+        contrast=0.85,
+        opening_deg=(64, 70),
+        near_db=4.0,
+        edge_enhancement=0.5,
+    ),
+}

@@ -1,0 +1,1 @@
+"""How the embedded parts were made: the `tiny` base model and the `tiny-features` network."""

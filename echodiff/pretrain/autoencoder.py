@@ -1,0 +1,159 @@
+"""The VAE of the embedded base: 128x128 to 16x16x8 and back, speckle kept.
+
+L1 alone smooths speckle away. A little of it in the frequency domain (per bin, and per radial band
+of the batch) and a small patch discriminator keep the grain.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
+
+LATENT_CHANNELS = 8
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """0.9M parameters, three halvings."""
+    channels = (16, 32, 48, 64)
+    vae: AutoencoderKL = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=128,
+    )
+    return vae
+
+
+def build_discriminator() -> nn.Sequential:
+    """Patches of 22 pixels, one logit each."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(24, 48, 4, stride=2, padding=1),
+        nn.GroupNorm(8, 48),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(48, 1, 3, padding=1),
+    )
+
+
+def log_spectrum(image: Tensor) -> Tensor:
+    """Log power (B, H, W // 2 + 1) of (B, 1, H, W), mean removed."""
+    field = image[:, 0] - image.mean((1, 2, 3))[:, None, None]
+    power = torch.fft.rfft2(field, norm="ortho").abs().square()
+    return torch.log(power + 1e-4)
+
+
+def radial_bands(size: int, device: torch.device) -> Tensor:
+    """Band 0 .. size // 2 of every bin of an rfft2, (size, size // 2 + 1) int64."""
+    rows = torch.fft.fftfreq(size, 1 / size, device=device)[:, None]
+    cols = torch.fft.rfftfreq(size, 1 / size, device=device)[None, :]
+    return torch.hypot(rows, cols).round().long().clamp(max=size // 2)
+
+
+def radial_power(image: Tensor, bands: Tensor) -> Tensor:
+    """Mean power of a batch (B, 1, H, W) in every radial band, (H // 2 + 1,)."""
+    field = image[:, 0] - image.mean((1, 2, 3))[:, None, None]
+    power = torch.fft.rfft2(field, norm="ortho").abs().square().mean(0)
+    total = torch.zeros(image.shape[-1] // 2 + 1, device=image.device)
+    count = torch.bincount(bands.flatten(), minlength=total.numel())
+    return total.index_add(0, bands.flatten(), power.flatten()) / count
+
+
+def train_autoencoder(
+    images_u8: NDArray[np.uint8], folder: Path, steps: int, batch_size: int, seed: int, device: str
+) -> AutoencoderKL:
+    """Train on frames (N, 128, 128) uint8; state in `folder`."""
+    torch.manual_seed(seed)
+    vae, critic = build_autoencoder().to(device), build_discriminator().to(device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.9))
+    parts = {"vae": vae, "critic": critic, "opt": optimizer, "critic_opt": critic_optimizer}
+    stage = Stage(folder / "autoencoder.pt", steps, parts)
+    bands = radial_bands(images_u8.shape[-1], torch.device(device))
+    for step, bar in stage.run("autoencoder"):
+        rng, noise = step_generators(seed, 1, step)
+        real = to_pm1(
+            images_u8[rng.integers(len(images_u8), size=batch_size)], torch.device(device)
+        )
+        set_rate(optimizer, 1.2e-3 * cosine(step, steps, 100))
+        with torch.autocast(device, torch.bfloat16):
+            posterior = vae.encode(real.expand(-1, 3, -1, -1)).latent_dist
+        mean, std = posterior.mean.float(), posterior.std.float()
+        drawn = torch.randn(mean.shape, generator=noise).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            decoded = vae.decode(mean + std * drawn).sample
+        decoded = decoded.float()
+        fake = decoded.mean(1, keepdim=True)
+        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
+        spectrum = (log_spectrum(fake) - log_spectrum(real)).abs().mean()
+        radial = radial_power(fake, bands).log() - radial_power(real, bands).log()
+        loss = (decoded - real).abs().mean() + 3e-4 * kl
+        loss = loss + 0.03 * spectrum + 0.05 * radial.abs().mean()
+        is_adversarial = step >= steps // 4
+        if is_adversarial:
+            loss = loss - 0.06 * critic(fake).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        if is_adversarial:
+            hinge = (
+                torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake.detach())).mean()
+            )
+            critic_optimizer.zero_grad(set_to_none=True)
+            hinge.backward()
+            critic_optimizer.step()
+        if step % 20 == 0:
+            l1 = float((decoded - real).abs().mean())
+            bar.set_postfix(
+                l1=f"{l1:.4f}", kl=f"{float(kl):.2f}", radial=f"{float(radial.abs().mean()):.3f}"
+            )
+    vae.register_to_config(scaling_factor=_scaling_factor(vae, images_u8[:512]))
+    return vae.eval()
+
+
+@torch.inference_mode()
+def _scaling_factor(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> float:
+    mean, std = encode_frames(vae, images_u8)
+    return float(1 / (mean + std * torch.randn_like(mean)).std())
+
+
+@torch.inference_mode()
+def encode_frames(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Posterior mean and standard deviation (N, 8, 16, 16) on the CPU, before scaling."""
+    device = next(vae.parameters()).device
+    means, stds = [], []
+    for start in tqdm(range(0, len(images_u8), 64), desc="encode", disable=len(images_u8) < 1000):
+        batch = to_pm1(images_u8[start : start + 64], device).expand(-1, 3, -1, -1)
+        posterior = vae.encode(batch).latent_dist
+        means.append(posterior.mean.cpu())
+        stds.append(posterior.std.cpu())
+    return torch.cat(means), torch.cat(stds)
+
+
+@torch.inference_mode()
+def spectrum_ratio(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Radial power of decoded over input frames, band by band up to 3/4 of Nyquist, (48,)."""
+    bands = radial_bands(images_u8.shape[-1], torch.device("cpu"))
+    mean, std = encode_frames(vae, images_u8)
+    latent = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    device = next(vae.parameters()).device
+    decoded = torch.cat([vae.decode(z.to(device)).sample.cpu() for z in latent.split(32)])
+    fake = decoded.mean(1, keepdim=True).clamp(-1, 1)
+    real = to_pm1(images_u8, torch.device("cpu"))
+    stop = 3 * images_u8.shape[-1] // 8
+    ratio = radial_power(fake, bands)[1 : stop + 1] / radial_power(real, bands)[1 : stop + 1]
+    return ratio.double().numpy()

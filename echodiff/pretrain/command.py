@@ -1,0 +1,143 @@
+"""`echodiff pretrain`: make the embedded base and feature network anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echodiff.config import InputError, parse
+from echodiff.files import write_json_atomic
+from echodiff.metrics import tiny_features
+from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
+from echodiff.pretrain.classifier import train_classifier
+from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
+from echodiff.pretrain.denoiser import train_denoiser
+from echodiff.pretrain.export import (
+    base_card,
+    build_tokenizer,
+    export_base,
+    export_features,
+    num_parameters,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Train the embedded base (`tiny`) and feature network on phantom frames."""
+
+    out: Path = Path("pretrain")
+    """Folder for the state of the stages and the results (`tiny/`, `tiny_features/`)."""
+    num_frames: int = 16000
+    """Phantom frames the base is trained on."""
+    num_feature_frames: int = 10000
+    """Phantom frames the feature network is trained on; the last tenth is held out."""
+    autoencoder_steps: int = 1100
+    """Steps of 16 frames."""
+    denoiser_steps: int = 8000
+    """Steps of 32 frames."""
+    classifier_steps: int = 1500
+    """Steps of 48 frames."""
+    seed: int = 2026
+    """Seed of everything."""
+    workers: int = 0
+    """Processes that render phantoms; 0 is one a core."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "num_feature_frames"):
+            if getattr(self, name) < 100:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
+        for name in ("autoencoder_steps", "denoiser_steps", "classifier_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError("--device is cpu, cuda or auto")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run every stage that is not done; run again after a stop, it goes on."""
+    config = parse(PretrainConfig, argv, prog="echodiff pretrain")
+    _claim(config)
+    has_cuda = torch.cuda.is_available()
+    device = config.device if config.device != "auto" else "cuda" if has_cuda else "cpu"
+    workers = config.workers or os.cpu_count() or 1
+    shards = config.out / "corpus"
+
+    corpus = build_corpus(shards, "features", config.num_feature_frames, config.seed + 1, workers)
+    network, feature_card = train_classifier(
+        corpus, config.out, config.classifier_steps, 48, config.seed, device
+    )
+    export_features(config.out / "tiny_features", network, feature_card)
+
+    corpus = build_corpus(shards, "base", config.num_frames, config.seed, workers)
+    facts = _train_base(config, corpus, device)
+    report = {"tiny": facts, "tiny_features": feature_card}
+    write_json_atomic(config.out / "report.json", report)
+    logger.info("done: %s; copy tiny/ and tiny_features/ to %s", config.out, _assets())
+
+
+def _train_base(config: PretrainConfig, corpus: Corpus, device: str) -> dict[str, object]:
+    num_train = len(corpus.images_u8) * 31 // 32
+    images = corpus.images_u8
+    vae = train_autoencoder(
+        images[:num_train], config.out, config.autoencoder_steps, 16, config.seed, device
+    )
+    ratio = spectrum_ratio(vae, images[num_train:][:256])
+    mean, std = encode_frames(vae, images[:num_train])
+    scale = float(vae.config.scaling_factor)
+    tokenizer = build_tokenizer(config.seed)
+    texts = [row["text"] if not row["findings"] else "" for row in corpus.rows[:num_train]]
+    unet, text_encoder = train_denoiser(
+        (mean * scale, std * scale),
+        texts,
+        tokenizer,
+        config.out,
+        config.denoiser_steps,
+        32,
+        config.seed,
+        device,
+    )
+    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "workers", "device")}
+    facts = {
+        "settings": settings,
+        "finding_percent": 100 * POPULATIONS["base"].finding_rate,
+        "parameters": {
+            "unet": num_parameters(unet),
+            "text_encoder": num_parameters(text_encoder),
+            "vae": num_parameters(vae),
+        },
+        "latent_scaling_factor": round(scale, 5),
+        "posterior_std_share": round(float(std.mean() * scale), 4),
+        "spectrum_ratio": {
+            "n": min(256, len(images) - num_train),
+            "bands": "1 to 48 of 64 (3/4 of Nyquist), decoded over input",
+            "lowest": round(float(np.min(ratio)), 4),
+            "highest": round(float(np.max(ratio)), 4),
+        },
+    }
+    vae = vae.cpu()
+    export_base(config.out / "tiny", unet, text_encoder, vae, tokenizer, base_card(facts))
+    return facts
+
+
+def _claim(config: PretrainConfig) -> None:
+    """The folder belongs to one set of settings."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "workers", "device")}
+    path = config.out / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise InputError(f"--out {config.out} holds a pretraining with other settings")
+    write_json_atomic(path, settings)
+
+
+def _assets() -> Path:
+    return tiny_features.ASSET.parent

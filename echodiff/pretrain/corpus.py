@@ -1,0 +1,89 @@
+"""Phantom frames for pretraining: rendered once, kept as arrays in shards, resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.anatomy import View
+from echodiff.phantom.acquisition import Population, render, sample_acquisition
+
+SIZE = 128
+SHARD = 500
+
+POPULATIONS: dict[str, Population] = {
+    # The base knows two scanners and normal hearts; a few per cent have findings, without a
+    # caption.
+    "base": Population(
+        styles=("aspen", "birch"), finding_rate=0.10, views=(View.A4C,) * 11 + (View.A2C,)
+    ),
+    # The feature network must tell everything apart.
+    "features": Population(
+        styles=("aspen", "birch", "cedar"), finding_rate=0.75, views=(View.A4C,) * 7 + (View.A2C,)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Frames (N, 128, 128) uint8 and one row of facts for each."""
+
+    images_u8: NDArray[np.uint8]
+    rows: list[dict[str, Any]]
+
+
+def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> Corpus:
+    """Render `num` frames of a population into `folder`, or read them where they are there
+    already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [
+        (folder, name, start, min(start + SHARD, num), seed) for start in range(0, num, SHARD)
+    ]
+    with ProcessPoolExecutor(workers) as pool:
+        paths = list(
+            tqdm(pool.map(_render_shard, shards), total=len(shards), desc=f"{name} frames")
+        )
+    images = np.concatenate([np.load(path) for path in paths])
+    rows = [row for path in paths for row in json.loads(path.with_suffix(".json").read_text())]
+    return Corpus(images, rows)
+
+
+def _render_shard(job: tuple[Path, str, int, int, int]) -> Path:
+    folder, name, start, stop, seed = job
+    path = folder / f"{name}-{seed}-{start:06d}-{stop:06d}.npy"
+    if path.exists():
+        return path
+    images, rows = zip(*_frames(name, start, stop, seed), strict=True)
+    path.with_suffix(".json").write_text(json.dumps(rows))
+    beside = path.with_suffix(".tmp")
+    with beside.open("wb") as file:
+        np.save(file, np.stack(images))
+    os.replace(beside, path)
+    return path
+
+
+def _frames(
+    name: str, start: int, stop: int, seed: int
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
+    for index in range(start, stop):
+        acquisition = sample_acquisition(seed, index, POPULATIONS[name])
+        findings = [str(finding) for finding in acquisition.heart.findings]
+        yield (
+            render(acquisition, "echo", SIZE),
+            {
+                "text": acquisition.text,
+                "findings": findings,
+                "view": str(acquisition.pose.view),
+                "phase": str(acquisition.heart.phase),
+                "style": acquisition.echo.style,
+            },
+        )

@@ -1,0 +1,77 @@
+"""State of one pretraining stage on disk: kill it at any moment, run it again, it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.files import written_beside
+
+Stateful = torch.nn.Module | torch.optim.Optimizer
+
+
+class Stage:
+    """Counts the steps of one stage and keeps its networks and optimizers in one file."""
+
+    def __init__(
+        self, path: Path, steps: int, parts: dict[str, Stateful], every_s: float = 90
+    ) -> None:
+        self.path, self.steps, self.parts, self.every_s = path, steps, parts, every_s
+        self.first = 0
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.first = int(state.pop("step"))
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+
+    def save(self, step: int) -> None:
+        """Write everything as it is after `step` steps."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        with written_beside(self.path) as beside:
+            torch.save({"step": step, **state}, beside)
+
+    def run(self, title: str) -> Iterator[tuple[int, tqdm[int]]]:
+        """Yield (step, bar) for the steps left; saves now and then and at the end."""
+        bar = tqdm(range(self.first, self.steps), total=self.steps, initial=self.first, desc=title)
+        saved = time.monotonic()
+        for step in bar:
+            yield step, bar
+            if time.monotonic() - saved > self.every_s:
+                self.save(step + 1)
+                saved = time.monotonic()
+        if self.first < self.steps:
+            self.save(self.steps)
+
+
+def step_generators(
+    seed: int, stage: int, step: int
+) -> tuple[np.random.Generator, torch.Generator]:
+    """Randomness of one step, a function of (seed, stage, step) alone, so that resuming is
+    exact."""
+    rng = np.random.default_rng([seed, stage, step])
+    return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Rate relative to the highest: linear warm-up, then cosine down to 2 per cent."""
+    if step < warmup:
+        return (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * share)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def to_pm1(images_u8: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """(B, H, W) uint8 to (B, 1, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(images_u8).to(device, torch.float32)[:, None] / 127.5 - 1

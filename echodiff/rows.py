@@ -1,0 +1,136 @@
+"""One row of a frames folder: its columns, their types, and the JSON line they make."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from echodiff.config import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One row of `metadata.jsonl`; what is None is not written."""
+
+    file_name: str
+    """Picture, relative to the folder, with forward slashes."""
+    text: str
+    """Caption; the empty string is null text."""
+    mask_file_name: str | None = None
+    """Index mask of the picture's size, relative to the folder."""
+    patient_id: str | None = None
+    """Whose heart; rows without one are each a patient of their own."""
+    view: str | None = None
+    """A `View`."""
+    phase: str | None = None
+    """A `Phase`, or the index of the frame in its clip."""
+    modality: str | None = None
+    """echo, mr, ct or pseudo."""
+    vendor: str | None = None
+    """Maker or style of the scanner."""
+    spacing_mm: float | None = None
+    """Side of a (square) pixel, in mm."""
+    split: str | None = None
+    """train, val or test."""
+    source: str | None = None
+    """Data set or simulator it came from."""
+    pair_id: str | None = None
+    """The same anatomy in another modality has the same one."""
+    findings: list[str] | None = None
+    """`Finding`s known to be there; an empty list says that there are none."""
+    record: str | None = None
+    """JSON of everything that was drawn at random to simulate it."""
+    prompt: str | None = None
+    """What a generated frame was asked to show."""
+    seed: int | None = None
+    """Seed a generated frame was drawn with."""
+    weights: str | None = None
+    """SHA-256 of the weights that made it."""
+    settings: str | None = None
+    """JSON of the generator's settings."""
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Columns this project does not know, kept as they are."""
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object of this frame."""
+        known = {name: getattr(self, name) for name in _KINDS}
+        return {k: v for k, v in known.items() if v is not None} | self.extra
+
+
+_KINDS: dict[str, type] = {
+    f.name: {"spacing_mm": float, "seed": int, "findings": list}.get(f.name, str)
+    for f in dataclasses.fields(Frame)
+    if f.name != "extra"
+}
+
+
+def to_line(frame: Frame) -> str:
+    return json.dumps(frame.to_row(), ensure_ascii=False, allow_nan=False)
+
+
+def cut_torn_line(path: Path) -> None:
+    """A process killed while appending leaves half a line; the picture will be made again."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+
+
+def read_rows(metadata: Path) -> list[tuple[int, Frame]]:
+    """Rows with their line numbers, from 1; checks each by itself and that names are unique."""
+    frames: list[tuple[int, Frame]] = []
+    seen: dict[str, int] = {}
+    try:
+        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{metadata}: is not UTF-8 text") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            frame = _from_row(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{metadata}, line {number}: {error}") from error
+        except InputError as error:
+            raise InputError(f"{metadata}, line {number}: {error}") from error
+        if frame.file_name in seen:
+            raise InputError(
+                f"{metadata}, line {number}: {frame.file_name} is also in line "
+                f"{seen[frame.file_name]}"
+            )
+        seen[frame.file_name] = number
+        frames.append((number, frame))
+    return frames
+
+
+def _from_row(row: Any) -> Frame:
+    if not isinstance(row, dict):
+        raise InputError("expected a JSON object")
+    for key in ("file_name", "text"):
+        if row.get(key) is None:
+            raise InputError(f'key "{key}" is missing' + (' (null text is "")' * (key == "text")))
+    known: dict[str, Any] = {}
+    for key, kind in _KINDS.items():
+        value = row.get(key)
+        if value is None:
+            continue
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f'"{key}" must be {kind.__name__}, got {value!r}')
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f'"{key}" is not a finite number')
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise InputError(f'"{key}" must be a list of words')
+        known[key] = value
+    for key in ("file_name", "mask_file_name"):
+        if key in known:
+            check_inside(known[key], key)
+    return Frame(**known, extra={k: v for k, v in row.items() if k not in _KINDS})
+
+
+def check_inside(name: str, key: str) -> None:
+    path = PurePosixPath(name)
+    if not name or "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        raise InputError(f'"{key}" {name!r} must be a path inside the folder')

@@ -1,0 +1,129 @@
+"""Write and read training checkpoints: safetensors and JSON, never a pickle.
+
+A checkpoint is a folder `step-000123/` with `tensors.safetensors` and `state.json`. It is written
+beside, synced and renamed; only then are older ones removed, so that a kill at any moment leaves
+at least one whole checkpoint.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read back from one checkpoint folder."""
+
+    step: int
+    """Optimizer steps done when it was written."""
+    tensors: dict[str, torch.Tensor]
+    """Flat names to tensors, on the CPU."""
+    state: dict[str, Any]
+    """JSON values the loop stored: counters, unread losses, the gradient scaler's state."""
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    tensors: Mapping[str, torch.Tensor],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write `folder/step-<step>` atomically, then keep the newest `keep` checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{step:06d}"
+    partial = folder / f".{final.name}.partial"
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    tensor_file = partial / "tensors.safetensors"
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, tensor_file
+    )
+    record = {"step": step, "sha256": _sha256(tensor_file), "state": dict(state)}
+    (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
+    for path in (tensor_file, partial / "state.json"):
+        _sync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    for _, old in _checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint in `folder`, or None; a damaged one is passed over aloud."""
+    for step, path in reversed(_checkpoints(folder)):
+        try:
+            record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if record["sha256"] != _sha256(path / "tensors.safetensors"):
+                raise ValueError("its weights do not match their hash")
+            tensors = load_file(path / "tensors.safetensors")
+            return Checkpoint(step=step, tensors=tensors, state=record["state"])
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("checkpoint %s is damaged (%s): trying the one before", path, error)
+    return None
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Iterable[str]
+) -> dict[str, torch.Tensor]:
+    """Flatten the state of `optimizer` to `optimizer.<parameter>.<entry>`; `names` in its order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"optimizer.{name}.{entry}": torch.as_tensor(value)
+        for name, parameter in zip(names, parameters, strict=True)
+        for entry, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Iterable[str], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` took; every entry in its own dtype."""
+    names = list(names)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for index, name in enumerate(names):
+        prefix = f"optimizer.{name}."
+        entries = {
+            key.removeprefix(prefix): tensor.clone()
+            for key, tensor in tensors.items()
+            if key.startswith(prefix)
+        }
+        if entries:
+            state[index] = entries
+    saved = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir()]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,124 @@
+"""Choose the number format and the threads of a training, and start accelerate with them."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from echodiff.config import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+MixedPrecision = Literal["auto", "no", "fp16", "bf16"]
+
+FULL_SIZE_PARAMETERS = 100_000_000
+"""From this many parameters on a network gains from 16 bit: SD 1.5's UNet (860M) runs three times
+faster in bf16 on a CPU that has it, an 8M one not at all (casts cost what the products save)."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format for the frozen network and autocast; trained weights are always float32."""
+
+    mixed_precision: Literal["no", "fp16", "bf16"]
+    """What accelerate is told."""
+    weight_dtype: torch.dtype
+    """The format in which frozen weights are kept."""
+    reason: str
+    """One clause for the run record."""
+
+    def to_record(self) -> dict[str, str]:
+        """What `run.json` says of it."""
+        return {"mixed_precision": self.mixed_precision, "mixed_precision_reason": self.reason}
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware, not by widening to float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return False
+
+
+def choose_precision(
+    requested: MixedPrecision, *, num_parameters: int, device: torch.device
+) -> Precision:
+    """Resolve `requested` for a network of `num_parameters` on `device`.
+
+    An explicit request wins; then what `accelerate launch --mixed_precision` asked for (it
+    arrives in the environment, a script's own flag never sees it); then size and hardware decide.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    name: str = requested
+    if requested != "auto":
+        reason = "asked for by --mixed-precision"
+    elif launched in ("fp16", "bf16"):
+        name, reason = launched, "asked for by accelerate launch"
+    elif launched not in ("no", ""):
+        raise InputError(f"--mixed_precision {launched} of accelerate launch: use no, fp16 or bf16")
+    elif num_parameters < FULL_SIZE_PARAMETERS:
+        name, reason = "no", "a network this small gains nothing from 16 bit"
+    elif has_fast_bf16(device):
+        name, reason = "bf16", f"this {device.type} multiplies bf16 in hardware"
+    elif device.type == "cuda":
+        name, reason = "fp16", "this GPU has no bf16"
+    else:
+        name, reason = "no", f"this {device.type} has no fast bf16"
+
+    if name == "fp16" and device.type == "cpu":
+        # No gradient scaler exists on the CPU: fp16 gradients would underflow to zero silently.
+        logger.warning("fp16 needs a GPU: training in float32 on this CPU")
+        return Precision("no", torch.float32, "fp16 asked for, but the device is a CPU")
+    if name == "fp16":
+        return Precision("fp16", torch.float16, reason)
+    if name == "bf16":
+        return Precision("bf16", torch.bfloat16, reason)
+    return Precision("no", torch.float32, reason)
+
+
+def choose_threads(requested: int | None, num_processes: int) -> int:
+    """Set and return the CPU threads of this process.
+
+    `accelerate launch` pins OMP_NUM_THREADS to 1 unless given `--cpu`, which halves the speed of
+    a two-core machine: under it, and only when nothing was asked for, the cores are shared out.
+    """
+    if requested is not None:
+        torch.set_num_threads(requested)
+    elif "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        torch.set_num_threads(max(1, (cores or 1) // num_processes))
+    return torch.get_num_threads()
+
+
+def start_accelerator(
+    requested: MixedPrecision, *, num_parameters: int, tracker: str, threads: int | None
+) -> tuple["Accelerator", Precision]:
+    """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none"."""
+    from accelerate import Accelerator, PartialState
+    from accelerate.tracking import get_available_trackers
+
+    installed = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
+    if tracker not in ("none", *installed):
+        raise InputError(
+            f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
+        )
+    device = PartialState().device
+    precision = choose_precision(requested, num_parameters=num_parameters, device=device)
+    accelerator = Accelerator(
+        # Named even when it is what the launcher asked for: the two can then never differ.
+        mixed_precision=precision.mixed_precision,
+        log_with=None if tracker == "none" else tracker,
+        # Where is known once there is a run folder: `Curves` sets it.
+        project_dir="." if tracker != "none" else None,
+    )
+    choose_threads(threads, accelerator.num_processes)
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)  # every process would say the same
+    return accelerator, precision

@@ -1,0 +1,42 @@
+"""Where curves go: `metrics.jsonl` of the run folder always, an accelerate tracker if asked for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from echodiff.runs import Run
+
+
+class Curves:
+    """Log scalars by step on the main process; every other process stays silent."""
+
+    def __init__(
+        self,
+        run: "Run",
+        accelerator: "Accelerator",
+        *,
+        project: str,
+        hyperparameters: Mapping[str, float | int | str | bool],
+    ) -> None:
+        self._run = run
+        self._accelerator = accelerator
+        self._has_tracker = bool(accelerator.log_with)
+        if self._has_tracker:
+            accelerator.project_configuration.logging_dir = str(run.run_dir / "logs")
+            # Only the numbers of the recipe: trackers publish what they are given, and paths and
+            # tokens are nobody's business.
+            accelerator.init_trackers(project, config=dict(hyperparameters))
+
+    def log(self, step: int, **values: float) -> None:
+        """Write `values` for `step` (optimizer steps done)."""
+        if self._accelerator.is_main_process:
+            self._run.log(step, **values)
+        if self._has_tracker:
+            self._accelerator.log(values, step=step)
+
+    def close(self) -> None:
+        """Flush and end the tracker."""
+        if self._has_tracker:
+            self._accelerator.end_training()

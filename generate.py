@@ -1,0 +1,82 @@
+"""Draw a set of images for a prompt file, write it as a frames folder, and score it.
+
+    python generate.py --prompt-file prompts/asd.txt               # newest run, else the bare base
+    accelerate launch generate.py --prompt-file prompts/asd.txt --weights runs/lora-1
+    python generate.py --help
+
+Image i depends on (seed, i) alone. The same command on an unfinished folder goes on where it was.
+"""
+
+import logging
+import sys
+import warnings
+
+from echodiff.config import parse, run_main
+from echodiff.diffusion.generate_config import GenerateConfig
+from echodiff.diffusion.prompts import load_prompts
+
+PROG = "generate.py"
+
+
+def main(argv: list[str]) -> None:
+    config = parse(GenerateConfig, argv, prog=PROG)
+    prompts = load_prompts(config.prompt_file)
+
+    # Torch and its friends take seconds to import: only once the settings are sound.
+    from echodiff.diffusion.generation import (
+        build_sampler,
+        draw_frames,
+        finish_job,
+        is_drawn,
+        load_model,
+        measure_drift,
+        plan_job,
+        start_processes,
+        write_sheet,
+    )
+    from echodiff.diffusion.reference import find_reference
+    from echodiff.evaluate import format_score, score_frames
+
+    # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
+    state = start_processes()
+    model = load_model(config, state.device)
+    reference = find_reference(config, model.run)
+    sampler = build_sampler(config, prompts, model)
+    job = plan_job(config, sampler, model, state)
+
+    # --- Draw; each process takes every n-th batch of what is missing
+    seconds = 0.0
+    if not is_drawn(job, config.overwrite):
+        seconds = draw_frames(job, sampler, state, overwrite=config.overwrite)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+
+    # --- Look at them, and measure
+    write_sheet(job)
+    if config.batch_size > 1 and not config.exact and not model.is_reproducible:
+        levels, share = measure_drift(sampler, range(min(config.batch_size, config.num_images)))
+        print(
+            f"drift: an image drawn alone differs by up to {levels} grey levels "
+            f"in {share:.1%} of its pixels; --exact removes that"
+        )
+    print(f"scoring against {reference.text}")
+    with reference.opened() as real:
+        result = score_frames(
+            job.out, real, features=config.features, seed=config.seed, out=job.out
+        )
+    finish_job(job, reference=reference.text, seconds=round(seconds, 1))
+
+    # --- Say what came out
+    for name, score in result["scores"].items():
+        print(format_score(name, score))
+    for alarm in result["alarms"]:
+        print(f"warning: {alarm}")
+    print(f"{config.num_images} images of {model.weights} in {seconds:.0f} s: {job.out}")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # diffusers and peft tell their own developers things that a user can do nothing about.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    sys.exit(run_main(lambda: main(sys.argv[1:]), PROG))

@@ -1,0 +1,199 @@
+"""Fixtures every test may use: a tiny random Stable Diffusion, a small frames folder."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CAPTION_WORDS = """
+    four chamber view apical echocardiogram of the heart adult child with without secundum primum
+    ASD VSD LVH atrial ventricular septal defect septum intact hypertrophy dilated left right
+    ventricle atrium cavities not no position side unchanged normal walls valve valves mitral
+    tricuspid end diastole systole transthoracic B-mode image , . ( )
+"""
+
+
+def build_tokenizer(folder: Path) -> Any:
+    """A byte-pair CLIP tokenizer of a few hundred entries, trained on the words above."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    words = CAPTION_WORDS.lower().split()
+    tokenizer.train_from_iterator([word for word in words for _ in range(3)], trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.model.save(str(folder))
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [tuple(line.split()) for line in lines if not line.startswith("#")]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def build_tiny_pipeline(folder: Path, *, cross_attention_dim: int = 32) -> Any:
+    """Stable Diffusion classes at toy size: 32x32 images, 8x8 latents, random weights."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = build_tokenizer(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=4,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderKL(
+            sample_size=32,
+            block_out_channels=(16, 16, 32),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=8,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=cross_attention_dim,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=77,
+                bos_token_id=0,
+                eos_token_id=1,
+                pad_token_id=1,
+            )
+        )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with the classes of SD 1.5 at toy size; never written to by a test."""
+    folder = tmp_path_factory.mktemp("base")
+    build_tiny_pipeline(folder / "vocabulary").save_pretrained(folder / "tiny-random")
+    return folder / "tiny-random"
+
+
+def write_toy_frames(
+    folder: Path, *, captioned: int = 6, null: int = 6, size: int = 32, num_patients: int = 6
+) -> Path:
+    """A frames folder of soft blobs: captioned rows first, then null-text rows."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index in range(captioned + null):
+        grain = rng.normal(0, 12, (size, size))
+        y, x = np.mgrid[:size, :size] / size - 0.5
+        image = 200 * np.exp(-8 * (x**2 + y**2) * (1 + index % 3)) + grain
+        name = f"images/{index:04d}.png"
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / name)
+        text = f"four chamber view , ASD , child {index}" if index < captioned else ""
+        patient = f"p{index % num_patients}"
+        rows.append({"file_name": name, "text": text, "patient_id": patient})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def make_frames(tmp_path: Path) -> Callable[..., Path]:
+    """`make_frames(name, captioned=6, null=6, size=32, num_patients=6)` -> a frames folder."""
+    return lambda name, **counts: write_toy_frames(tmp_path / name, **counts)
+
+
+@pytest.fixture(scope="session")
+def other_random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another toy base, with another text width: adapters of the one do not fit the other."""
+    folder = tmp_path_factory.mktemp("other")
+    pipeline = build_tiny_pipeline(folder / "vocabulary", cross_attention_dim=48)
+    pipeline.save_pretrained(folder / "other-random")
+    return folder / "other-random"
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[Callable[[], None]]:
+    """Accelerate keeps one state a process; this forgets it before and after, and when called."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    def forget() -> None:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    forget()
+    yield forget
+    forget()
+
+
+@pytest.fixture
+def train_lora(
+    tiny_random_base: Path, fresh_accelerate: Callable[[], None]
+) -> Callable[..., None]:
+    """`train_lora("--data", folder, ...)` runs the script in this process on the toy base."""
+    script = load_script("train_lora")
+
+    def run(*flags: object) -> None:
+        fresh_accelerate()
+        script.main(["--base", str(tiny_random_base), "--threads", "1", *map(str, flags)])
+
+    return run
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a script from the top of the clone."""
+    path = Path(__file__).parent.parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def toy_frames(tmp_path: Path) -> Path:
+    """Six captioned and six null-text 32x32 frames of six patients."""
+    return write_toy_frames(tmp_path / "frames")

@@ -1,0 +1,222 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echodiff.__main__ import main
+from echodiff.data.splits import check_patients_apart
+from echodiff.frames import load_frames
+from echodiff.images import read_image_u8, read_mask_u8, write_image
+
+REGEX = r"(?P<patient>patient\d+)_(?P<view>\dCH)_(?P<phase>E[DS])"
+
+
+@pytest.fixture
+def src(tmp_path):
+    """Pictures of 10 patients, 2 of each, 12x16, with masks, named as CAMUS names them."""
+    for patient in range(10):
+        for phase in ("ED", "ES"):
+            name = f"patient{patient:04d}_4CH_{phase}.png"
+            write_image(tmp_path / "src" / name, np.full((12, 16), 20 * patient, np.uint8))
+            mask = np.zeros((12, 16), np.uint8)
+            mask[2:10, 7:10], mask[10:12, 7:9] = 1, 3
+            write_image(tmp_path / "masks" / name, mask)
+    return tmp_path / "src"
+
+
+def prepare(src, *flags):
+    out = src.parent / "out"
+    return main(["prepare", "folder", str(src), "--out", str(out), *flags]), out
+
+
+def failure(src, capsys, *flags):
+    status, out = prepare(src, *flags)
+    assert status == 2
+    assert not out.exists()
+    error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert len(error) == 1
+    return error[0]
+
+
+def test_pictures_masks_and_names_become_a_frames_folder(src, capsys):
+    masks = str(src.parent / "masks")
+    status, out = prepare(
+        src, "--masks", masks, "--patient-regex", REGEX, "--describe", "--source", "toy"
+    )
+    assert status == 0
+    frames = load_frames(out, require_mask=True)
+    assert len(frames) == 20
+    check_patients_apart(frames)
+    first = frames[0]
+    assert (first.patient_id, first.view, first.phase) == ("patient0000", "A4C", "ED")
+    assert first.source == "toy"
+    assert first.text == (
+        "echocardiogram, apical 4-chamber view, end of diastole, left ventricle and left atrium "
+        "visible, elongated left ventricle, left atrium smaller than the left ventricle"
+    )
+    np.testing.assert_array_equal(read_image_u8(out / frames[-1].file_name), 180)
+    assert set(np.unique(read_mask_u8(out / str(first.mask_file_name)))) == {0, 1, 3}
+    summary = capsys.readouterr().out
+    assert "20 frames of 10 patients (train 14, val 4, test 2; 20 captioned)" in summary
+    assert str(out) in summary
+
+
+def test_frames_are_padded_to_a_square_never_stretched(src):
+    _, out = prepare(src, "--patient-regex", REGEX, "--size", "32", "--spacing-mm", "0.5")
+    frame = load_frames(out)[-1]
+    image = read_image_u8(out / frame.file_name)
+    assert image.shape == (32, 32)
+    assert not image[:3].any()
+    assert not image[-3:].any()
+    assert (image[6:26] > 170).all()
+    assert frame.spacing_mm == 0.25
+
+
+def test_as_many_captions_as_asked_are_kept_in_the_train_split(src):
+    _, out = prepare(src, "--patient-regex", REGEX, "--describe", "--num-captioned", "4")
+    frames = load_frames(out)
+    train = [frame for frame in frames if frame.split == "train"]
+    assert sum(bool(frame.text) for frame in train) == 4
+    assert all(frame.text for frame in frames if frame.split != "train")
+
+
+def test_captions_come_from_a_table(src, tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text(
+        'file_name,text,vendor\npatient0003_4CH_ED.png,"ASD, child",Philips\n', encoding="utf-8"
+    )
+    _, out = prepare(src, "--patient-regex", REGEX, "--captions", str(table))
+    by_name = {frame.file_name: frame for frame in load_frames(out)}
+    assert by_name["images/patient0003_4CH_ED.png"].text == "ASD, child"
+    assert by_name["images/patient0003_4CH_ED.png"].vendor == "Philips"
+    assert by_name["images/patient0004_4CH_ED.png"].text == ""
+
+
+def test_only_matching_pictures_are_taken(src):
+    _, out = prepare(src, "--match", "*_ES.png", "--patient-regex", REGEX)
+    assert len(load_frames(out)) == 10
+
+
+def test_without_patients_it_says_so(src):
+    with pytest.warns(UserWarning, match="every picture is taken for a patient of its own"):
+        status, out = prepare(src)
+    assert status == 0
+    assert load_frames(out)[0].patient_id is None
+
+
+def test_16_bit_pictures_share_one_scale(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, top in (("a_1", 4000), ("b_1", 200)):
+        values = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(values).save(tmp_path / "src" / f"{name}.png")
+    _, out = prepare(tmp_path / "src", "--patient-regex", "([ab])")
+    tops = [read_image_u8(out / frame.file_name).max() for frame in load_frames(out)]
+    assert tops == [round(4000 / 4095 * 255), round(200 / 4095 * 255)]
+
+
+def test_a_name_that_says_test_does_not_hide_the_other_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    for name in ("test_1.png", "b_2.png", "train/c_3.jpg"):
+        write_image(tmp_path / "src" / name, np.zeros((8, 8), np.uint8))
+    _, out = prepare(tmp_path / "src", "--patient-regex", r"_(\d)")
+    table = load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
+    assert table["train"].num_rows == 3
+
+
+def test_the_same_command_gives_the_same_folder_and_refuses_the_finished_one(src, capsys):
+    _, out = prepare(src, "--patient-regex", REGEX)
+    before = (out / "metadata.jsonl").read_bytes()
+    status, _ = prepare(src, "--patient-regex", REGEX)
+    assert status == 2
+    assert "--overwrite starts anew" in capsys.readouterr().err
+    status, _ = prepare(src, "--patient-regex", REGEX, "--overwrite")
+    assert status == 0
+    assert (out / "metadata.jsonl").read_bytes() == before
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_command_goes_on_later(src, capsys, monkeypatch):
+    replace = os.replace
+
+    def full_at_7(source, target):
+        if "patient0007" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full_at_7)
+    status, out = prepare(src, "--patient-regex", REGEX)
+    assert status == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert len(error) == 1
+    assert "patient0007_4CH_ED.png: No space left on device" in error[0]
+    assert not (out / "metadata.jsonl").exists()
+    assert len(list((out / "images").iterdir())) == 14
+    monkeypatch.undo()
+    status, _ = prepare(src, "--patient-regex", REGEX)
+    assert status == 0
+    assert len(load_frames(out)) == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--size", "8"], "--size must lie in 16..4096, got 8"),
+        (["--split", "1/2"], "--split: expected three shares"),
+        (["--seed", "-1"], "--seed must not be negative"),
+        (["--num-captioned", "-1"], "--num-captioned must not be negative"),
+        (["--spacing-mm", "0"], "--spacing-mm must be above 0"),
+        (["--max-value", "0"], "--max-value must be at least 1"),
+        (["--patient-regex", "("], "--patient-regex: "),
+        (["--patient-regex", "patient"], "has no group"),
+        (["--patient-regex", "(nobody)"], "patient0000_4CH_ED.png: --patient-regex does not fit"),
+        (["--match", "*.gif"], "no pictures that fit --match *.gif"),
+        (["--masks", "nowhere"], "--masks: nowhere: no such folder"),
+        (["--captions", "nowhere.csv"], "--captions: nowhere.csv: No such file or directory"),
+    ],
+)
+def test_a_bad_flag_is_one_line_and_nothing_is_written(src, capsys, flags, words):
+    regex = [] if "--patient-regex" in flags else ["--patient-regex", REGEX]
+    assert words in failure(src, capsys, *flags, *regex)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,text\na,b\n", "line 2: columns file_name and text are needed"),
+        ("file_name,text\nnobody.png,x\n", "nobody.png names no picture in"),
+        ("file_name,text\na.png,x\na.png,y\n", "line 3: a.png comes twice"),
+        ('file_name,text\n"a.png,x\n', "captions.csv: "),
+    ],
+)
+def test_a_bad_table_is_one_line(src, capsys, tmp_path, text, words):
+    (tmp_path / "captions.csv").write_text(text)
+    flags = ("--patient-regex", REGEX, "--captions", str(tmp_path / "captions.csv"))
+    assert words in failure(src, capsys, *flags)
+
+
+def test_bad_pictures_are_found_before_anything_is_written(src, capsys):
+    masks = src.parent / "masks"
+    flags = ("--patient-regex", REGEX, "--masks", str(masks))
+    last = src / "patient0009_4CH_ES.png"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    assert "patient0009_4CH_ES.png: damaged" in failure(src, capsys, *flags)
+    last.write_bytes(whole)
+    write_image(masks / last.name, np.zeros((4, 4), np.uint8))
+    assert "is (4, 4), its picture (12, 16)" in failure(src, capsys, *flags)
+    (masks / last.name).unlink()
+    assert "patient0009_4CH_ES.png: has no mask in" in failure(src, capsys, *flags)
+
+
+def test_an_empty_and_a_missing_folder_are_one_line(tmp_path, capsys):
+    assert "src: no such folder" in failure(tmp_path / "src", capsys)
+    (tmp_path / "src").mkdir()
+    assert "no pictures that fit" in failure(tmp_path / "src", capsys)
+
+
+def test_two_pictures_of_one_name_are_refused(src, capsys):
+    write_image(src / "patient0000_4CH_ED.bmp", np.zeros((12, 16), np.uint8))
+    assert "has the same name but for its suffix" in failure(src, capsys, "--patient-regex", REGEX)

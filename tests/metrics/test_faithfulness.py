@@ -1,0 +1,104 @@
+"""Shares and their intervals against published numbers, and what is held against what."""
+
+import numpy as np
+import pytest
+
+from echodiff.anatomy import Finding
+from echodiff.metrics.faithfulness import (
+    compare_faithfulness,
+    compute_difference,
+    compute_faithfulness,
+    compute_share,
+    score_faithfulness,
+)
+
+ASD, LVH = frozenset({Finding.ASD}), frozenset({Finding.LVH})
+NONE = frozenset()
+
+
+class Net:
+    name, sha256, resize, frechet_name = "tiny", "0" * 64, "128", "fd_tiny"
+
+
+def probabilities(*rows):
+    """One row a frame: the findings that the classifier sees."""
+    return np.array([[0.9 if f in row else 0.1 for f in Finding] for row in rows])
+
+
+def judge(seen, named):
+    return compute_faithfulness(probabilities(*seen), np.full(len(Finding), 0.5), named)
+
+
+def test_share_has_wilsons_interval():
+    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263 and 0 of 20
+    share = compute_share(81, 263)
+    assert (share.low, share.high) == (
+        pytest.approx(0.2553, abs=1e-4),
+        pytest.approx(0.3662, abs=1e-4),
+    )
+    none = compute_share(0, 20)
+    assert (none.low, none.high) == (0.0, pytest.approx(0.1611, abs=1e-4))
+
+
+def test_difference_has_newcombes_interval():
+    # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10: 56/70 - 48/80
+    difference = compute_difference(compute_share(56, 70), compute_share(48, 80))
+    assert difference.value == pytest.approx(0.2)
+    assert difference.low == pytest.approx(0.0524, abs=1e-4)
+    assert difference.high == pytest.approx(0.3339, abs=1e-4)
+
+
+def test_counts_what_prompts_name():
+    result = judge([ASD, NONE, LVH, NONE], [ASD, ASD, LVH, NONE])
+    assert result.found[Finding.ASD].value == 0.5
+    assert result.found[Finding.LVH].value == 1.0
+    assert result.absent[Finding.ASD].value == 1.0
+    assert set(result.found) == {Finding.ASD, Finding.LVH}
+    assert result.average_found().value == 0.75
+    assert result.average_found([Finding.ASD]).value == 0.5
+
+
+def test_a_frame_without_a_caption_is_held_to_nothing():
+    result = judge([ASD, ASD], [None, None])
+    assert not result.found
+    assert not result.absent
+    assert result.average_found() is None
+
+
+def test_a_finding_where_none_is_named_costs_specificity():
+    result = judge([ASD, NONE, NONE, NONE], [NONE] * 4)
+    assert result.absent[Finding.ASD].value == 0.75
+    assert result.absent[Finding.LVH].value == 1.0
+
+
+def test_average_interval_covers_the_truth():
+    rng = np.random.default_rng(0)
+    truth, inside = (0.5, 0.9), 0
+    for _ in range(300):
+        shares = [compute_share(int(rng.binomial(30, p)), 30) for p in truth]
+        named = [ASD] * 30 + [LVH] * 30
+        seen = [ASD] * round(shares[0].value * 30) + [NONE] * round(30 - shares[0].value * 30)
+        seen += [LVH] * round(shares[1].value * 30) + [NONE] * round(30 - shares[1].value * 30)
+        mean = judge(seen, named).average_found()
+        inside += mean.low <= 0.7 <= mean.high
+    assert 0.92 <= inside / 300 <= 0.99
+
+
+def test_records_stand_beside_the_real_share():
+    generated = judge([ASD, NONE], [ASD, ASD])
+    real = judge([ASD, ASD, NONE], [ASD, ASD, NONE])
+    scores = score_faithfulness(generated, real, Net())
+    assert scores["faithfulness_asd"]["value"] == 0.5
+    assert scores["faithfulness_asd"]["real"] == 1.0
+    assert scores["faithfulness"]["n"] == 2
+    assert scores["faithfulness"]["n_reference"] == 2
+    assert scores["faithfulness_asd"]["features_sha256"] == "0" * 64
+
+
+def test_a_gain_is_second_minus_first():
+    before = judge([NONE] * 9 + [ASD], [ASD] * 10)
+    after = judge([ASD] * 8 + [NONE] * 2, [ASD] * 10)
+    gain = compare_faithfulness(before, after, Net())["faithfulness_gain_asd"]
+    assert gain["value"] == pytest.approx(0.7)
+    assert gain["low"] > 0.2
+    assert (gain["first"], gain["second"]) == (0.1, 0.8)

@@ -1,0 +1,189 @@
+"""Scores of feature sets: keys, floors, intervals that hold what they promise."""
+
+import json
+
+import numpy as np
+import pytest
+
+from echodiff.metrics.comparison import compare_sets, compute_ratio_interval
+from echodiff.metrics.kernel import build_rbf_kernel, compute_mmd2
+from echodiff.metrics.resampling import build_groups
+from echodiff.metrics.scores import SCORE_KEYS, FeatureSet, score_sets
+
+
+class Net:
+    name, sha256, resize, frechet_name = "net", "f" * 64, "none", "fd_net"
+
+
+def feature_set(rng, num, *, mean=0.0, scale=1.0, dim=8, patients=None):
+    groups = np.arange(num) if patients is None else np.arange(num) % patients
+    return FeatureSet(mean + scale * rng.standard_normal((num, dim)), groups)
+
+
+def test_every_score_has_the_same_keys_and_fits_json():
+    rng = np.random.default_rng(0)
+    scores, left_out = score_sets(feature_set(rng, 20), feature_set(rng, 50), Net(), seed=0)
+    assert list(scores) == ["mmd_net", "kid_net", "fd_net@20"]
+    assert left_out == {}
+    for name, score in scores.items():
+        extra = {"p", "bandwidth"} if name == "mmd_net" else set()
+        assert set(score) == set(SCORE_KEYS) | extra
+        assert (score["n"], score["n_reference"]) == (20, 50)
+        assert (score["floor_n"], score["floor_n_reference"]) == (20, 30)
+        assert score["low"] < score["value"] < score["high"]
+        assert score["floor_low"] < score["floor"] < score["floor_high"]
+    json.dumps(scores, allow_nan=False)
+
+
+def test_the_same_seed_gives_the_same_scores():
+    rng = np.random.default_rng(1)
+    sets = feature_set(rng, 20), feature_set(rng, 30)
+    assert score_sets(*sets, Net(), seed=3) == score_sets(*sets, Net(), seed=3)
+
+
+def test_a_small_reference_has_its_floor_at_a_smaller_count_and_the_score_there():
+    rng = np.random.default_rng(2)
+    scores, _ = score_sets(feature_set(rng, 40), feature_set(rng, 40), Net(), seed=0)
+    frechet = scores["fd_net@40"]
+    assert (frechet["floor_n"], frechet["floor_n_reference"]) == (20, 20)
+    # Same distribution: at the same counts the score is the floor, at its own it is less.
+    assert frechet["value_at_floor_n"] == pytest.approx(frechet["floor"], rel=0.3)
+    assert frechet["value"] < 0.7 * frechet["value_at_floor_n"]
+
+
+def test_a_shifted_generator_lies_above_every_floor():
+    rng = np.random.default_rng(3)
+    scores, _ = score_sets(feature_set(rng, 40, mean=1.0), feature_set(rng, 100), Net(), seed=0)
+    for score in scores.values():
+        assert score["low"] > score["floor_high"]
+    assert scores["mmd_net"]["p"] == pytest.approx(0.001)
+
+
+def test_a_collapsed_generator_passes_for_real_by_fd_and_not_by_mmd():
+    rng = np.random.default_rng(4)
+    sets = feature_set(rng, 40, scale=np.sqrt(0.5), dim=256), feature_set(rng, 80, dim=256)
+    scores, _ = score_sets(*sets, Net(), seed=0)
+    assert scores["fd_net@40"]["value"] < scores["fd_net@40"]["floor"]
+    assert scores["mmd_net"]["low"] > scores["mmd_net"]["floor_high"]
+
+
+def test_p_is_uniform_under_the_null():
+    rng = np.random.default_rng(5)
+    p = []
+    for seed in range(120):
+        sets = feature_set(rng, 16, dim=3), feature_set(rng, 24, dim=3)
+        p.append(score_sets(*sets, Net(), seed=seed)[0]["mmd_net"]["p"])
+    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.09)
+    assert np.mean(p) == pytest.approx(0.5, abs=0.1)
+
+
+def test_intervals_hold_the_truth():
+    rng = np.random.default_rng(6)
+    large = [feature_set(rng, 3000, mean=mean, dim=3) for mean in (0.6, 0.0)]
+    bandwidth = 2.3
+    truth = compute_mmd2(large[0].features, large[1].features, build_rbf_kernel(bandwidth))
+    inside = 0
+    for seed in range(100):
+        sets = feature_set(rng, 40, mean=0.6, dim=3), feature_set(rng, 40, dim=3)
+        score = score_sets(*sets, Net(), seed=seed)[0]["mmd_net"]
+        inside += score["low"] <= truth <= score["high"]
+    assert inside >= 88
+
+
+def test_frames_of_one_patient_do_not_count_as_many():
+    rng = np.random.default_rng(7)
+    hearts = np.repeat(rng.standard_normal((12, 8)), 10, axis=0)
+    frames = hearts + 0.05 * rng.standard_normal(hearts.shape)
+    generated = feature_set(rng, 60)
+    widths = []
+    for keys in ([i // 10 for i in range(120)], [None] * 120):
+        reference = FeatureSet(frames, build_groups(keys))
+        score = score_sets(generated, reference, Net(), seed=0)[0]["mmd_net"]
+        widths.append(score["high"] - score["low"])
+    assert widths[0] > 2 * widths[1]
+
+
+def test_three_patients_have_no_interval_but_a_value():
+    rng = np.random.default_rng(8)
+    sets = feature_set(rng, 20), feature_set(rng, 30, patients=3)
+    scores, left_out = score_sets(*sets, Net(), seed=0)
+    assert left_out == {}
+    for score in scores.values():
+        assert score["low"] is None
+        assert score["high"] is None
+        assert score["value"] is not None
+    assert scores["mmd_net"]["p"] is None
+
+
+def test_one_patient_has_no_floor():
+    rng = np.random.default_rng(9)
+    scores, _ = score_sets(feature_set(rng, 20), feature_set(rng, 30, patients=1), Net(), seed=0)
+    for score in scores.values():
+        assert score["floor"] is None
+        assert score["floor_n"] is None
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_too_few_frames_are_left_out_with_the_reason(num):
+    rng = np.random.default_rng(10)
+    scores, left_out = score_sets(feature_set(rng, num), feature_set(rng, 30), Net(), seed=0)
+    assert scores == {}
+    assert set(left_out) == {"mmd_net", "kid_net", f"fd_net@{num}"}
+    assert f"{num} generated" in left_out["mmd_net"]
+
+
+def test_equal_reference_frames_leave_mmd_out():
+    rng = np.random.default_rng(11)
+    reference = FeatureSet(np.ones((20, 8)), np.arange(20))
+    scores, left_out = score_sets(feature_set(rng, 20), reference, Net(), seed=0)
+    assert "same features" in left_out["mmd_net"]
+    assert "kid_net" in scores
+
+
+def test_kid_agrees_with_torchmetrics_on_one_whole_subset():
+    import torch
+    from torchmetrics.image.kid import poly_mmd
+
+    rng = np.random.default_rng(12)
+    sets = feature_set(rng, 30, mean=0.3), feature_set(rng, 30)
+    ours = score_sets(*sets, Net(), seed=0)[0]["kid_net"]
+    x, y = (torch.from_numpy(one.features) for one in sets)
+    theirs = poly_mmd(x, y, degree=3, gamma=None, coef=1.0).item()
+    assert ours["value"] / ours["scale"] == pytest.approx(theirs, rel=1e-9)
+
+
+def test_a_ratio_says_which_set_is_nearer():
+    rng = np.random.default_rng(13)
+    far, near = feature_set(rng, 60, mean=1.0), feature_set(rng, 60, mean=0.4)
+    reference = feature_set(rng, 100)
+    ratio = compare_sets(far, near, reference, Net(), seed=0)
+    assert ratio["low"] < ratio["value"] < ratio["high"] < 0.6
+    assert ratio["value"] == pytest.approx(ratio["mmd2_second"] / ratio["mmd2_first"])
+    assert (ratio["n_first"], ratio["n"], ratio["n_reference"]) == (60, 60, 100)
+    alone = score_sets(far, reference, Net(), seed=0)[0]["mmd_net"]
+    assert ratio["mmd2_first"] == pytest.approx(alone["value"])
+
+
+def test_a_ratio_to_nothing_has_no_interval():
+    rng = np.random.default_rng(14)
+    same, reference = feature_set(rng, 30), feature_set(rng, 60)
+    ratio = compare_sets(same, feature_set(rng, 30, mean=1.0), reference, Net(), seed=0)
+    assert ratio["low"] is None
+    assert ratio["high"] is None
+
+
+def test_ratio_interval_holds_the_truth():
+    rng = np.random.default_rng(15)
+    truth, inside = 0.4, 0
+    covariance = np.array([[0.04, 0.01], [0.01, 0.02]])
+    for _ in range(500):
+        denominator, numerator = rng.multivariate_normal([1.0, truth], covariance)
+        low, high = compute_ratio_interval(denominator, numerator, covariance)
+        inside += low is None or low <= truth <= high
+    assert 0.93 <= inside / 500 <= 0.97
+
+
+def test_a_comparison_of_three_frames_is_refused():
+    rng = np.random.default_rng(16)
+    with pytest.raises(ValueError, match="4 frames"):
+        compare_sets(feature_set(rng, 3), feature_set(rng, 30), feature_set(rng, 30), Net(), seed=0)

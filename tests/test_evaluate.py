@@ -1,0 +1,216 @@
+"""The command and its two functions, on small frames folders."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echodiff.anatomy import Finding
+from echodiff.config import InputError
+from echodiff.evaluate import compare_frames, main, score_frames
+from echodiff.frames import Frame, FramesWriter
+from echodiff.metrics import features, tiny_features
+from echodiff.metrics.inception import InceptionMissing
+
+SIDE = 32
+TOP_KEYS = ["scores", "alarms", "left_out", "notes", "generated", "reference", "seed", "versions"]
+
+
+class Judge:
+    """Stands in for the shipped network: the first pixel says whether there is an ASD."""
+
+    sha256 = "a" * 64
+    thresholds = np.full(len(Finding), 0.5)
+
+    def embed(self, images_u8):
+        return np.array([[x.mean(), x.std(), *x[1, :6].astype(float)] for x in images_u8]) / 50
+
+    def findings(self, images_u8):
+        found = np.zeros((len(images_u8), len(Finding)))
+        found[:, list(Finding).index(Finding.ASD)] = [x[0, 0] / 255 for x in images_u8]
+        return found
+
+
+@pytest.fixture(autouse=True)
+def judge(monkeypatch):
+    monkeypatch.setattr(tiny_features, "load_tiny_features", Judge)
+
+
+def write_frames(out, num, *, seed=0, level=60, shows_asd=0.0, **columns):
+    """`num` noisy frames; the given share of them shows an ASD."""
+    rng = np.random.default_rng(seed)
+    with FramesWriter(out) as writer:
+        for index in range(num):
+            image = np.clip(level + 25 * rng.standard_normal((SIDE, SIDE)), 0, 255).astype(np.uint8)
+            image[0, 0] = 255 if index < shows_asd * num else 0
+            row = Frame(file_name=f"{index:04d}.png", text="", patient_id=f"p{index // 2}")
+            writer.add(replace(row, **columns), image)
+    return out
+
+
+@pytest.fixture
+def generated(tmp_path):
+    return write_frames(
+        tmp_path / "generated", 12, seed=1, shows_asd=0.5, prompt="ASD, secundum", patient_id=None
+    )
+
+
+@pytest.fixture
+def reference(tmp_path):
+    return write_frames(tmp_path / "real", 24, seed=2, shows_asd=1.0, text="ASD, secundum")
+
+
+def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys):
+    out = tmp_path / "scores"
+    assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
+    assert [path.name for path in out.iterdir()] == ["metrics.json"]
+    result = json.loads((out / "metrics.json").read_text())
+    assert list(result) == TOP_KEYS
+    assert set(result["scores"]) >= {
+        "mmd_tiny", "kid_tiny", "fd_tiny@12", "mmd_texture", "kid_texture", "fd_texture@12",
+        "faithfulness", "faithfulness_asd", "specificity",
+    }  # fmt: skip
+    assert result["scores"]["faithfulness_asd"]["value"] == 0.5
+    assert result["scores"]["faithfulness_asd"]["real"] == 1.0
+    assert result["scores"]["mmd_tiny"]["features_sha256"] == "a" * 64
+    assert not [name for name in result["scores"] if name.startswith("fid")]
+    assert result["versions"]["numpy"] == np.__version__
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"written: {out / 'metrics.json'}"
+    assert any(line.startswith("mmd_tiny") and "real against real" in line for line in printed)
+
+
+def test_every_score_has_counts_interval_and_network(generated, reference):
+    for name, score in score_frames(generated, reference)["scores"].items():
+        assert {
+            "value",
+            "low",
+            "high",
+            "n",
+            "n_reference",
+            "features",
+            "features_sha256",
+            "resize",
+            "scale",
+        } <= set(score), name
+        assert score["low"] <= score["value"] <= score["high"]
+
+
+def test_pictures_of_a_folder_may_be_the_reference(generated, reference):
+    chosen = sorted((reference / "images").iterdir())[:16]
+    result = score_frames(generated, chosen, features=["texture"])
+    assert result["scores"]["mmd_texture"]["n_reference"] == 16
+    # Rows are found: two frames a patient make 8 groups, of which the floor needs two halves.
+    whole = score_frames(generated, reference, features=["tiny"])
+    assert whole["scores"]["faithfulness_asd"]["n_reference"] == 24
+
+
+def test_a_missing_inception_is_told_and_tiny_stands_in(generated, reference, monkeypatch, capsys):
+    def missing():
+        raise InceptionMissing("Inception weights not found: set ECHODIFF_INCEPTION")
+
+    monkeypatch.setattr(features, "_load_inception", missing)
+    result = score_frames(generated, reference, features=["inception", "texture"])
+    assert "fd_tiny@12" in result["scores"]
+    assert not [name for name in result["scores"] if "fid" in name.split("@")[0].split("_")]
+    assert result["notes"] == [
+        "Inception weights not found: set ECHODIFF_INCEPTION; FD(tiny) is reported instead of FID"
+    ]
+    assert result["notes"][0] in capsys.readouterr().err
+
+
+def test_one_frame_leaves_distances_out_and_keeps_faithfulness(reference, tmp_path, capsys):
+    one = write_frames(tmp_path / "one", 1, seed=3, prompt="ASD", shows_asd=1.0)
+    arguments = [str(one), "--reference", str(reference), "--out", str(tmp_path / "scores")]
+    assert main(arguments) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert "mmd_tiny" in result["left_out"]
+    assert result["scores"]["faithfulness_asd"]["n"] == 1
+    assert "left out, needs 4 frames" in capsys.readouterr().out
+
+
+def test_the_same_folder_twice_raises_an_alarm(reference):
+    result = score_frames(reference, reference, features=["texture"])
+    assert result["alarms"] == ["shared files: 24 pictures are in both sets, pixel by pixel"]
+
+
+def test_repeated_pictures_raise_an_alarm(reference, tmp_path):
+    copies = write_frames(tmp_path / "copies", 4, seed=5)
+    for name in ("0001.png", "0002.png"):
+        (copies / "images" / name).write_bytes((copies / "images" / "0000.png").read_bytes())
+    assert score_frames(copies, reference, features=["texture"])["alarms"] == [
+        "copies: 2 of 4 generated pictures repeat another"
+    ]
+
+
+def test_sizes_and_modes_may_differ(reference, tmp_path):
+    other = write_frames(tmp_path / "other", 6, seed=6)
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 4096, (50, 40)).astype(np.uint16)
+    Image.fromarray(deep).save(other / "images" / "0000.png")
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(
+        other / "images" / "0001.png"
+    )
+    assert score_frames(other, reference, features=["texture"])["scores"]["mmd_texture"]["n"] == 6
+
+
+def test_compare_tells_the_nearer_set(reference, tmp_path):
+    far = write_frames(tmp_path / "base", 20, seed=7, level=90, prompt="ASD")
+    near = write_frames(tmp_path / "lora", 20, seed=8, prompt="ASD", shows_asd=0.9)
+    gains = compare_frames(far, near, reference)
+    assert set(gains) >= {
+        "mmd_ratio_tiny",
+        "mmd_ratio_texture",
+        "faithfulness_gain",
+        "faithfulness_gain_asd",
+        "specificity_gain",
+    }
+    assert gains["mmd_ratio_tiny"]["high"] < 0.5
+    assert gains["faithfulness_gain"]["value"] == pytest.approx(0.9)
+    assert gains["faithfulness_gain"]["low"] > 0.5
+
+
+def test_bad_input_is_one_line_and_status_2(generated, reference, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    truncated = write_frames(tmp_path / "cut", 4)
+    picture = truncated / "images" / "0002.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    cases = {
+        "no such folder": [str(tmp_path / "none"), "--reference", str(reference)],
+        "metadata.jsonl": [str(generated), "--reference", str(empty)],
+        "0002.png": [str(truncated), "--reference", str(reference)],
+        "--features": [str(generated), "--reference", str(reference), "--features", "resnet"],
+        "--seed": [str(generated), "--reference", str(reference), "--seed", "-1"],
+        "--reference": [str(generated)],
+    }
+    for named, arguments in cases.items():
+        out = tmp_path / "scores"
+        try:
+            status = main([*arguments, "--out", str(out)])
+        except SystemExit as stop:
+            status = stop.code
+        lines = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert status == 2, named
+        assert len(lines) == 1, named
+        assert named in lines[0]
+        assert not out.exists()
+
+
+def test_another_metrics_json_is_kept(generated, reference, tmp_path, capsys):
+    out = tmp_path / "scores"
+    out.mkdir()
+    (out / "metrics.json").write_text("{}")
+    arguments = [str(generated), "--reference", str(reference), "--out", str(out)]
+    arguments += ["--features", "texture"]
+    assert main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (out / "metrics.json").read_text() == "{}"
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_no_pictures_are_no_reference(generated):
+    with pytest.raises(InputError, match="no frames"):
+        score_frames(generated, [], features=["texture"])

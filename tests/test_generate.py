@@ -1,0 +1,402 @@
+"""`generate.py` as a user runs it, on a random toy base."""
+
+import errno
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from echodiff.config import run_main
+from echodiff.diffusion.base import load_base
+from echodiff.diffusion.lora import add_lora, lora_state, save_lora
+from echodiff.files import shipped
+from echodiff.frames import FramesWriter, load_frames
+from echodiff.runs import Run
+
+pytestmark = pytest.mark.filterwarnings(
+    # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", shipped("generate.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def place(tmp_path: Path, toy_frames: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a prompt file, twelve real frames and no run."""
+    monkeypatch.chdir(tmp_path)
+    toy_frames.rename(tmp_path / "real")
+    (tmp_path / "two.txt").write_text("ASD, four chamber view\nLVH | guidance=2\n")
+    return tmp_path
+
+
+@pytest.fixture
+def flags(place: Path, tiny_random_base: Path) -> list[str]:
+    return [
+        *("--prompt-file", "two.txt", "--base", str(tiny_random_base), "--weights", "none"),
+        *("--num-images", "7", "--steps", "2", "--reference", "real", "--features", "texture"),
+    ]
+
+
+def read_images(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        path.name: np.asarray(Image.open(path)).astype(int)
+        for path in sorted((folder / "images").iterdir())
+    }
+
+
+def assert_same_set(first: Path, second: Path, levels: int = 1) -> None:
+    ours, theirs = read_images(first), read_images(second)
+    assert list(ours) == list(theirs)
+    for name, image in ours.items():
+        assert np.abs(image - theirs[name]).max() <= levels
+
+
+def write_run(
+    folder: Path, base: Path, data: Path, *, scale: float = 0.5, alpha: float = 8.0
+) -> Run:
+    """A finished run whose adapter visibly changes the picture."""
+    pipeline = load_base(str(base), torch.float32)
+    add_lora(pipeline.unet, rank=4, alpha=alpha, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    state = {
+        name: torch.randn(tensor.shape, generator=generator) * scale
+        for name, tensor in lora_state(pipeline.unet).items()
+    }
+    run = Run.create(folder, command="train_lora", config={"base": str(base)})
+    sha256 = save_lora(folder, state, rank=4, alpha=alpha)
+    held_out = [frame.file_name for frame in load_frames(data)][:6]
+    run.finish(
+        base=str(base),
+        data_folder=str(data),
+        held_out=held_out,
+        weights_sha256=sha256,
+        resolution=32,
+    )
+    return run
+
+
+# --- What comes out ---------------------------------------------------------------------------
+
+
+def test_writes_a_frames_folder_a_sheet_and_scores(
+    script: ModuleType, place: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.main([*flags, "--out", "set"])
+    frames = load_frames(place / "set")
+    assert sorted(path.name for path in (place / "set").iterdir()) == [
+        "generate.json",
+        "images",
+        "metadata.jsonl",
+        "metrics.json",
+        "sheet.png",
+    ]
+    assert [frame.file_name for frame in frames] == [f"images/{i:06d}.png" for i in range(7)]
+    assert [frame.prompt for frame in frames][:3] == ["ASD, four chamber view", "LVH"] + [
+        "ASD, four chamber view"
+    ]
+    assert frames[0].seed == 0
+    settings = json.loads(frames[1].settings or "")
+    assert settings["guidance"] == 2.0
+    assert settings["steps"] == 2
+    scores = json.loads((place / "set" / "metrics.json").read_text())["scores"]
+    assert scores["fd_texture@7"]["n_reference"] == 12
+    assert scores["fd_texture@7"]["floor"] is not None
+    out = capsys.readouterr().out
+    assert "scoring against 12 frames of real" in out
+    assert out.splitlines()[-1].startswith("7 images of none in ")
+
+
+def test_opens_as_a_hugging_face_imagefolder(
+    script: ModuleType, place: Path, flags: list[str]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    script.main([*flags, "--out", "set"])
+    rows = datasets.load_dataset(
+        "imagefolder", data_dir=str(place / "set"), split="train", cache_dir=str(place / "cache")
+    )
+    assert len(rows) == 7
+    assert rows[0]["image"].size == (32, 32)
+    assert rows[1]["prompt"] == "LVH"
+
+
+def test_same_images_for_any_batch_size(script: ModuleType, place: Path, flags: list[str]) -> None:
+    script.main([*flags, "--out", "one", "--batch-size", "1"])
+    script.main([*flags, "--out", "five", "--batch-size", "5"])
+    script.main([*flags, "--out", "exact", "--exact"])
+    assert_same_set(place / "one", place / "five")
+    assert_same_set(place / "one", place / "exact")
+
+
+def test_more_images_begin_with_the_same_ones(
+    script: ModuleType, place: Path, flags: list[str]
+) -> None:
+    script.main([*flags, "--out", "few", "--num-images", "4"])
+    script.main([*flags, "--out", "many", "--num-images", "9"])
+    few, many = read_images(place / "few"), read_images(place / "many")
+    for name, image in few.items():
+        assert np.abs(image - many[name]).max() <= 1
+
+
+def test_without_out_takes_the_next_free_name(
+    script: ModuleType, place: Path, flags: list[str]
+) -> None:
+    script.main(flags)
+    script.main(flags)
+    assert sorted(path.name for path in (place / "generated").iterdir()) == ["two-1", "two-2"]
+
+
+# --- Which model, which reference ---------------------------------------------------------------
+
+
+def test_newest_finished_run_is_the_default(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = write_run(place / "runs" / "lora-1", tiny_random_base, place / "real")
+    plain = ["--prompt-file", "two.txt", "--num-images", "7", "--steps", "2"]
+    script.main([*plain, "--features", "texture", "--out", "tuned"])
+    assert "scoring against 6 held-out frames of runs/lora-1" in capsys.readouterr().out
+    assert load_frames(place / "tuned")[0].weights == run.record["weights_sha256"]
+    script.main([*flags, "--out", "bare"])
+    tuned, bare = read_images(place / "tuned"), read_images(place / "bare")
+    assert np.abs(tuned["000000.png"] - bare["000000.png"]).max() > 1
+
+
+def test_merged_adapter_draws_what_the_loaded_one_draws(
+    script: ModuleType, place: Path, flags: list[str], tiny_random_base: Path
+) -> None:
+    write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)
+    script.main([*flags, "--weights", "run", "--out", "merged"])
+
+    from echodiff.diffusion.prompts import load_prompts
+    from echodiff.diffusion.sample import sample_images
+
+    pipeline = load_base(str(tiny_random_base), torch.float32)
+    pipeline.load_lora_weights(str(place / "run"))
+    drawn = sample_images(
+        pipeline, load_prompts(place / "two.txt"), seed=0, indices=range(3), steps=2
+    )
+    merged = read_images(place / "merged")
+    for index, image in drawn:
+        assert np.abs(merged[f"{index:06d}.png"] - image).max() <= 1
+
+
+def test_reference_may_be_a_run(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(place / "run", tiny_random_base, place / "real")
+    script.main([*flags, "--reference", "run", "--out", "set"])
+    assert "6 held-out frames of run" in capsys.readouterr().out
+
+
+# --- Stopped and started again ------------------------------------------------------------------
+
+
+def test_killed_and_started_again_ends_with_the_same_set(
+    script: ModuleType, place: Path, flags: list[str]
+) -> None:
+    flags = [*flags, "--num-images", "120", "--batch-size", "4", "--out", "set"]
+    process = subprocess.Popen(
+        [sys.executable, str(shipped("generate.py")), *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    partial = place / "set" / "metadata.partial.jsonl"
+    deadline = time.monotonic() + 120
+    while not partial.is_file() or partial.read_bytes().count(b"\n") < 12:
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    num_before = partial.read_bytes().count(b"\n")
+    assert 12 <= num_before < 120
+    kept = {path: path.stat().st_mtime_ns for path in (place / "set" / "images").iterdir()}
+    script.main(flags)
+    assert sum(path.stat().st_mtime_ns == then for path, then in kept.items()) >= num_before
+    script.main([*flags, "--out", "whole"])
+    assert_same_set(place / "set", place / "whole")
+    rows = (place / "set" / "metadata.jsonl").read_bytes()
+    assert rows == (place / "whole" / "metadata.jsonl").read_bytes()
+
+
+def test_unfinished_scoring_is_gone_on_with(
+    script: ModuleType, place: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("echodiff.evaluate.score_frames", _interrupt)
+        assert run_main(lambda: script.main(flags), "generate.py") == 130
+    drawn = (place / "generated" / "two-1" / "images" / "000000.png").stat().st_mtime_ns
+    script.main(flags)
+    assert [path.name for path in (place / "generated").iterdir()] == ["two-1"]
+    assert (place / "generated" / "two-1" / "metrics.json").is_file()
+    assert (place / "generated" / "two-1" / "images" / "000000.png").stat().st_mtime_ns == drawn
+
+
+def test_two_processes_draw_the_same_set(script: ModuleType, place: Path, flags: list[str]) -> None:
+    script.main([*flags, "--out", "alone"])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launch += ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--num_cpu_threads_per_process", "1", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, str(shipped("generate.py")), *flags, "--batch-size", "2", "--out", "shared"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_set(place / "alone", place / "shared")
+    assert len(load_frames(place / "shared")) == 7
+    assert done.stdout.count("scoring against") == 1
+
+
+# --- Bad input ----------------------------------------------------------------------------------
+
+
+def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run, expect exit status 2 and one line, and return the line."""
+    capsys.readouterr()
+    assert run_main(lambda: script.main(flags), "generate.py") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (["--prompt-file", "missing.txt"], "--prompt-file missing.txt: no such file"),
+        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: holds no prompt"),
+        (["--num-images", "0"], "--num-images 0: must be 1 or more"),
+        (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
+        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--guidance", "nan"], "--guidance"),
+        (["--scheduler", "lms"], "--scheduler: expected"),
+        (["--steps", "1001"], "--steps 1001: the noise schedule has 1000"),
+        (["--resolution", "33"], "--resolution 33: must be a multiple of"),
+        (["--features", "missing.pt"], "--features missing.pt: no such file"),
+        (["--reference", "missing"], "--reference missing: no such folder"),
+        (["--weights", "missing"], "--weights missing: no such file or run folder"),
+        (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
+        (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
+        (["--weights", "wide"], "wide/pytorch_lora_weights.safetensors: made for another base"),
+        (["--out", "full"], "full: is not empty and is no frames folder"),
+        (["--out", "two.txt"], "two.txt: is a file, not a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    reason: str,
+) -> None:
+    (place / "empty.txt").write_text("# nothing\n")
+    (place / "full").mkdir()
+    (place / "full" / "thesis.txt").write_text("mine")
+    torch.save({"weight": torch.zeros(2)}, place / "pickle.bin")
+    torch.save({"weight": torch.zeros(2)}, place / "disguised.safetensors")
+    if change[-1] == "wide":
+        write_run(place / "wide", tiny_random_base, place / "real")
+        path = place / "wide" / "pytorch_lora_weights.safetensors"
+        wide = {name: torch.zeros([n * 2 for n in t.shape]) for name, t in load_file(path).items()}
+        save_file(wide, path)
+    before = sorted(place.rglob("*"))
+    assert reason in fail(script, [*flags, "--out", "set", *change], capsys)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_finished_and_other_sets_are_refused_until_overwrite(
+    script: ModuleType, place: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*flags, "--out", "set"]
+    script.main(flags)
+    before = read_images(place / "set")
+    assert "set: is a finished frames folder" in fail(script, flags, capsys)
+    assert "set: is a finished frames folder" in fail(script, [*flags, "--seed", "1"], capsys)
+    assert_same_set(place / "set", place / "set")
+    script.main([*flags, "--seed", "1", "--overwrite"])
+    assert not np.array_equal(before["000000.png"], read_images(place / "set")["000000.png"])
+
+
+def test_begun_with_other_settings_is_refused(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = [*flags, "--batch-size", "2", "--out", "set"]
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3, KeyboardInterrupt())
+        assert run_main(lambda: script.main(flags), "generate.py") == 130
+    assert "set: was begun with other settings" in fail(script, [*flags, "--steps", "3"], capsys)
+    script.main(flags)
+    assert len(load_frames(place / "set")) == 7
+
+
+def test_full_disk_is_one_line_and_the_job_goes_on_later(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = [*flags, "--batch-size", "2", "--out", "set"]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "set/images/000005.png")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5, full)
+        line = fail(script, flags, capsys)
+    assert "000005.png: No space left on device" in line
+    assert not (place / "set" / "metadata.jsonl").exists()
+    script.main(flags)
+    assert len(load_frames(place / "set")) == 7
+
+
+def stop_after(patched: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
+    """Let the writer take `count` frames, then fail."""
+    add, num_added = FramesWriter.add, 0
+
+    def add_until(self: FramesWriter, *frame: object) -> object:
+        nonlocal num_added
+        if num_added == count:
+            raise error
+        num_added += 1
+        return add(self, *frame)  # type: ignore[arg-type]
+
+    patched.setattr(FramesWriter, "add", add_until)
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

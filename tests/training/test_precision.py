@@ -1,0 +1,69 @@
+"""Which number format a training gets, by request, launcher, size and hardware."""
+
+import logging
+
+import pytest
+import torch
+
+from echodiff.config import InputError
+from echodiff.training import precision
+from echodiff.training.precision import choose_precision, has_fast_bf16
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+FULL, TINY = 860_000_000, 8_000_000
+
+
+@pytest.fixture(autouse=True)
+def not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
+@pytest.fixture
+def bf16_hardware(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: request.param)
+
+
+@pytest.mark.parametrize(
+    ("bf16_hardware", "parameters", "device", "expected"),
+    [
+        (True, FULL, CPU, "bf16"),
+        (True, TINY, CPU, "no"),
+        (False, FULL, CPU, "no"),
+        (True, FULL, CUDA, "bf16"),
+        (False, FULL, CUDA, "fp16"),
+        (True, TINY, CUDA, "no"),
+    ],
+    indirect=["bf16_hardware"],
+)
+@pytest.mark.usefixtures("bf16_hardware")
+def test_auto_chooses_by_size_and_hardware(
+    parameters: int, device: torch.device, expected: str
+) -> None:
+    chosen = choose_precision("auto", num_parameters=parameters, device=device)
+    assert chosen.mixed_precision == expected
+
+
+def test_the_launcher_is_heard_and_a_flag_is_heard_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    auto = choose_precision("auto", num_parameters=TINY, device=CPU)
+    assert (auto.mixed_precision, auto.weight_dtype) == ("bf16", torch.bfloat16)
+    assert choose_precision("no", num_parameters=TINY, device=CPU).mixed_precision == "no"
+
+
+def test_fp16_on_a_cpu_becomes_float32_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        chosen = choose_precision("fp16", num_parameters=FULL, device=CPU)
+    assert chosen.weight_dtype == torch.float32
+    assert "fp16 needs a GPU" in caplog.text
+
+
+def test_fp8_of_the_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(InputError, match="fp8"):
+        choose_precision("auto", num_parameters=FULL, device=CUDA)
+
+
+def test_hardware_is_asked() -> None:
+    capabilities = torch.cpu.get_capabilities()
+    named = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    assert has_fast_bf16(CPU) == named

@@ -1,0 +1,90 @@
+"""Fine-tune Stable Diffusion on a frames folder with a low-rank adapter.
+
+    accelerate launch train_lora.py                                  # embedded base, phantom frames
+    accelerate launch train_lora.py --config cmc2024 --data FRAMES   # the paper's recipe
+    python train_lora.py --help
+
+The same command on an unfinished run folder goes on where it was.
+"""
+
+import logging
+import sys
+
+from echodiff.config import as_dict, parse, run_main
+from echodiff.diffusion.lora_config import TrainLoraConfig
+
+PROG = "train_lora.py"
+
+
+def main(argv: list[str]) -> None:
+    if not any(word.split("=")[0] == "--config" for word in argv):
+        argv = ["--config", "demo", *argv]
+    config = parse(TrainLoraConfig, argv, prog=PROG)
+
+    # Torch and its friends take seconds to import: only once the settings are sound.
+    from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
+    from echodiff.diffusion.dataset import encode_set, load_set, write_phantoms
+    from echodiff.diffusion.grids import SampleGrids
+    from echodiff.diffusion.loop import train
+    from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
+    from echodiff.runs import sha256_tree
+    from echodiff.training.folder import open_run
+    from echodiff.training.precision import start_accelerator
+
+    # --- Everything that was given, before anything is written
+    accelerator, precision = start_accelerator(
+        config.mixed_precision,
+        num_parameters=num_unet_parameters(config.base),
+        tracker=config.tracker,
+        threads=config.threads,
+    )
+    is_main = accelerator.is_main_process
+    dataset = load_set(config, config.data) if config.data else None
+    unet, schedule, resolution = load_for_training(
+        config.base, precision.weight_dtype, config.resolution
+    )
+    add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
+
+    # --- The run folder; the frames, given or simulated, encoded once
+    run = open_run(
+        command="train_lora",
+        config=as_dict(config),
+        out=config.out,
+        stem="lora",
+        data_sha256=sha256_tree(config.data) if config.data else "",
+        base_sha256=base_sha256(config.base),
+        overwrite=config.overwrite,
+    )
+    if dataset is None:
+        if is_main:
+            write_phantoms(config, run.run_dir / "frames", resolution)
+        accelerator.wait_for_everyone()
+        dataset = load_set(config, run.run_dir / "frames")
+    if is_main:
+        record = {"base": config.base, "resolution": resolution, **precision.to_record()}
+        run.update(**record, **dataset.to_record(run.run_dir))
+    encoded, held_out = encode_set(
+        config, dataset, resolution=resolution, device=accelerator.device, show_progress=is_main
+    )
+
+    # --- Train, save
+    grids = SampleGrids(config, dataset, run.samples, resolution) if config.sample_every else None
+    train(
+        config,
+        run,
+        accelerator,
+        unet=unet,
+        schedule=schedule,
+        encoded=encoded,
+        held_out=held_out,
+        draw_samples=grids,
+    )
+    if is_main:
+        sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
+        run.finish(weights_sha256=sha256)
+        print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    sys.exit(run_main(lambda: main(sys.argv[1:]), PROG))
