@@ -26,29 +26,28 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.generation import (
         build_sampler,
         draw_frames,
-        finish_job,
         is_drawn,
         load_model,
         measure_drift,
         plan_job,
+        record_job,
         start_processes,
         write_sheet,
     )
     from echodiff.diffusion.reference import find_reference
     from echodiff.evaluate import format_score, score_frames
+    from echodiff.report import ImageSet, write_report
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes()
     model = load_model(config, state.device)
-    reference = find_reference(config, model.run)
     sampler = build_sampler(config, prompts, model)
+    reference = find_reference(config, model.run, sampler.resolution)
     job = plan_job(config, sampler, model, state)
 
     # --- Draw; each process takes every n-th batch of what is missing
-    seconds = 0.0
     if not is_drawn(job, config.overwrite):
-        seconds = draw_frames(job, sampler, state, overwrite=config.overwrite)
-    state.wait_for_everyone()
+        draw_frames(job, sampler, state, overwrite=config.overwrite)
     if not state.is_main_process:
         return
 
@@ -65,14 +64,23 @@ def main(argv: list[str]) -> None:
         result = score_frames(
             job.out, real, features=config.features, seed=config.seed, out=job.out
         )
-    finish_job(job, reference=reference.text, seconds=round(seconds, 1))
+        write_report(
+            job.out / "report.html",
+            title=f"Images for {config.prompt_file.stem}",
+            summary=f"{config.num_images} images by {model.name}, scored against {reference.text}.",
+            sets=[ImageSet(title="Generated", folder=job.out)],
+            reference=real,
+            reference_text=reference.text,
+            run=model.run,
+        )
+    record_job(job, reference=reference.text, finished=True)
 
     # --- Say what came out
     for name, score in result["scores"].items():
         print(format_score(name, score))
     for alarm in result["alarms"]:
         print(f"warning: {alarm}")
-    print(f"{config.num_images} images of {model.weights} in {seconds:.0f} s: {job.out}")
+    print(f"{config.num_images} images by {model.name}: {job.out}")
 
 
 if __name__ == "__main__":

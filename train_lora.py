@@ -57,12 +57,14 @@ def main(argv: list[str]) -> None:
     )
     if dataset is None:
         if is_main:
-            write_phantoms(config, run.run_dir / "frames", resolution)
+            frames_dir = run.run_dir / "frames"
+            write_phantoms(config, frames_dir, resolution, is_resumed=run.is_resumed)
         accelerator.wait_for_everyone()
         dataset = load_set(config, run.run_dir / "frames")
     if is_main:
         record = {"base": config.base, "resolution": resolution, **precision.to_record()}
         run.update(**record, **dataset.to_record(run.run_dir))
+        print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
     encoded, held_out = encode_set(
         config, dataset, resolution=resolution, device=accelerator.device, show_progress=is_main
     )

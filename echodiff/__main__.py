@@ -22,7 +22,17 @@ PREPARE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 findings of a check, 2 bad input."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        # The reader of our output went away, as in `echodiff --help | head -1`. Without a stream
+        # there is nothing that Python would try to flush at exit.
+        sys.stdout = None
+        return 1
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Find the command that the first words name, and hand it the others."""
     prog, commands = "echodiff", COMMANDS
     if arguments[:1] == ["--version"]:
         print(f"echodiff {__version__}")

@@ -73,8 +73,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
         report(prog, str(error))
         return 2
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does. Python would complain once more
-        # when it flushes at exit.
+        # The reader of our output went away, as `| head` does: nothing is left to flush at exit.
         sys.stdout = None
         return 1
     except OSError as error:

@@ -145,10 +145,12 @@ class FramesWriter:
             raise InputError(f"{self.out}: is not empty and is no frames folder")
 
     def _clear(self) -> None:
+        # The rows go last: stopped half-way, this is still a frames folder that can be cleared.
+        for name in (IMAGES, MASKS):
+            if (self.out / name).exists():
+                shutil.rmtree(self.out / name)
         for path in [self.out / METADATA, *self.out.glob("metadata.partial*.jsonl")]:
             path.unlink(missing_ok=True)
-        for name in (IMAGES, MASKS):
-            shutil.rmtree(self.out / name, ignore_errors=True)
 
     def _read_partial_rows(self) -> None:
         for path in self.out.glob("metadata.partial*.jsonl"):

@@ -72,6 +72,7 @@ class Run:
                 run = cls.load(out)
                 run._refuse_other(fingerprint)
                 run.is_resumed = True
+                run._write_config(config)
                 return run
             _clear(out)
         elif out.exists() and any(out.iterdir()):
@@ -84,10 +85,11 @@ class Run:
             "data": data,
             "versions": versions(),
         }
-        write_text_atomic(out / "config.yaml", "".join(yaml_line(k, v) for k, v in config.items()))
-        # Last: a folder with a record is a run, one without is not.
+        # The record comes first: without it, the folder would be no run and refused ever after.
         write_json_atomic(out / RECORD, record)
-        return cls(out, record, is_resumed=False)
+        run = cls(out, record, is_resumed=False)
+        run._write_config(config)
+        return run
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
@@ -153,6 +155,10 @@ class Run:
         whole, _, _ = self.metrics.read_text(encoding="utf-8").rpartition("\n")
         return [json.loads(line) for line in whole.splitlines() if line]
 
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        lines = [yaml_line(key, value) for key, value in config.items()]
+        write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
+
     def _refuse_other(self, fingerprint: str) -> None:
         if self.record.get("fingerprint") != fingerprint:
             state = "another run"
@@ -215,11 +221,11 @@ def newest_finished_run(root: Path = Path("runs"), command: str | None = None) -
 
 
 def _clear(run_dir: Path) -> None:
-    """Remove what a run writes, and nothing else that may lie there."""
-    (run_dir / RECORD).unlink()
-    for name in ("config.yaml", "metrics.jsonl"):
-        (run_dir / name).unlink(missing_ok=True)
+    """Remove what a run writes, and nothing else that may lie there; the record last."""
+    for name in ("checkpoints", "samples", "logs", "frames"):
+        if (run_dir / name).exists():
+            shutil.rmtree(run_dir / name)
     for path in run_dir.glob("*.safetensors"):
         path.unlink()
-    for name in ("checkpoints", "samples", "logs"):
-        shutil.rmtree(run_dir / name, ignore_errors=True)
+    for name in ("config.yaml", "metrics.jsonl", RECORD):
+        (run_dir / name).unlink(missing_ok=True)

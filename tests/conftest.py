@@ -169,9 +169,7 @@ def fresh_accelerate() -> Iterator[Callable[[], None]]:
 
 
 @pytest.fixture
-def train_lora(
-    tiny_random_base: Path, fresh_accelerate: Callable[[], None]
-) -> Callable[..., None]:
+def train_lora(tiny_random_base: Path, fresh_accelerate: Callable[[], None]) -> Callable[..., None]:
     """`train_lora("--data", folder, ...)` runs the script in this process on the toy base."""
     script = load_script("train_lora")
 

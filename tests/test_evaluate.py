@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +215,10 @@ def test_another_metrics_json_is_kept(generated, reference, tmp_path, capsys):
 def test_no_pictures_are_no_reference(generated):
     with pytest.raises(InputError, match="no frames"):
         score_frames(generated, [], features=["texture"])
+
+
+def test_the_docs_explain_every_key(generated, reference):
+    text = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    result = score_frames(generated, reference)
+    for key in [*TOP_KEYS, *(key for score in result["scores"].values() for key in score)]:
+        assert f"`{key}`" in text or f'"{key}"' in text, key

@@ -87,7 +87,7 @@ def write_run(
     held_out = [frame.file_name for frame in load_frames(data)][:6]
     run.finish(
         base=str(base),
-        data_folder=str(data),
+        data_dir=str(data),
         held_out=held_out,
         weights_sha256=sha256,
         resolution=32,
@@ -108,12 +108,12 @@ def test_writes_a_frames_folder_a_sheet_and_scores(
         "images",
         "metadata.jsonl",
         "metrics.json",
+        "report.html",
         "sheet.png",
     ]
     assert [frame.file_name for frame in frames] == [f"images/{i:06d}.png" for i in range(7)]
-    assert [frame.prompt for frame in frames][:3] == ["ASD, four chamber view", "LVH"] + [
-        "ASD, four chamber view"
-    ]
+    asd, lvh = "ASD, four chamber view", "LVH"
+    assert [frame.prompt for frame in frames[:3]] == [asd, lvh, asd]
     assert frames[0].seed == 0
     settings = json.loads(frames[1].settings or "")
     assert settings["guidance"] == 2.0
@@ -123,7 +123,8 @@ def test_writes_a_frames_folder_a_sheet_and_scores(
     assert scores["fd_texture@7"]["floor"] is not None
     out = capsys.readouterr().out
     assert "scoring against 12 frames of real" in out
-    assert out.splitlines()[-1].startswith("7 images of none in ")
+    assert out.splitlines()[-1].startswith("7 images by ")
+    assert out.splitlines()[-1].endswith(": set")
 
 
 def test_opens_as_a_hugging_face_imagefolder(

@@ -56,7 +56,7 @@ def test_only_config_knows_the_command_line_library():
 def test_modules_are_short_and_are_called_what_they_are():
     for path in SOURCES:
         assert path.stem not in FORBIDDEN_NAMES, relative(path)
-        assert len(path.read_text("utf-8").splitlines()) <= 330, relative(path)
+        assert len(path.read_text("utf-8").splitlines()) <= 340, relative(path)
     for path in SCRIPTS:
         assert len(path.read_text("utf-8").splitlines()) <= 100, relative(path)
 

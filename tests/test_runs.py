@@ -117,6 +117,17 @@ def test_a_full_disk_keeps_the_old_record(tmp_path, monkeypatch):
     assert len(list((tmp_path / "a").iterdir())) == 2
 
 
+def test_a_disk_full_at_the_first_file_leaves_no_run_behind(tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        create(tmp_path / "a")
+    monkeypatch.undo()
+    assert not create(tmp_path / "a").is_resumable
+
+
 def test_the_newest_finished_run(tmp_path):
     assert newest_finished_run(tmp_path / "runs") is None
     for name, finished in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):

@@ -1,5 +1,6 @@
 """Find and load the base model: the embedded `tiny`, a hub id, a folder or one safetensors file."""
 
+import functools
 import hashlib
 import math
 import re
@@ -157,6 +158,7 @@ def _single_file_config(path: Path) -> Path | None:
     return folder if (folder / "model_index.json").is_file() else None
 
 
+@functools.cache
 def _download(name: str) -> Path:
     from diffusers import StableDiffusionPipeline
 

@@ -42,6 +42,15 @@ class EncodedFrames:
     def __len__(self) -> int:
         return len(self.file_names)
 
+    def __getitem__(self, rows: slice) -> "EncodedFrames":
+        return EncodedFrames(
+            file_names=self.file_names[rows],
+            latent_mean=self.latent_mean[rows],
+            latent_std=self.latent_std[rows],
+            caption_index=self.caption_index[rows],
+            embeddings=self.embeddings,
+        )
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -196,7 +205,7 @@ def encode_captions(pipeline: "StableDiffusionPipeline", captions: Sequence[str]
         logger.warning(
             "%d of %d captions are longer than the %d tokens the text encoder reads: they are cut",
             num_long,
-            len(captions),
+            sum(bool(caption) for caption in captions),
             limit,
         )
     rows = []

@@ -15,7 +15,7 @@ from echodiff.data.splits import draw_training_frames
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.batch import EncodedFrames, encode_frames, find_max_value
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.frames import Frame, load_frames
+from echodiff.frames import METADATA, Frame, load_frames
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,15 @@ class TrainingSet:
     """The few of them for the held-out loss and the sample grids, captioned ones first."""
     max_value: int | None
     """White level of files of more than 8 bits."""
+
+    @property
+    def summary(self) -> str:
+        """One clause for the terminal."""
+        num_captioned = sum(bool(frame.text) for frame in self.train)
+        return (
+            f"{num_captioned} captioned and {len(self.train) - num_captioned} null-text frames, "
+            f"{len(self.held_out)} held out,"
+        )
 
     def to_record(self, run_dir: Path) -> dict[str, Any]:
         """What `run.json` says of the frames; `data_dir` is absolute, or relative to the run."""
@@ -99,21 +108,17 @@ def encode_set(
     two together would take the most memory of the whole run.
     """
     pipeline = load_base(config.base, torch.float32, unet=None).to(device)
-    train = encode_frames(
+    watched = dataset.watched[: config.held_out_frames]
+    encoded = encode_frames(
         pipeline,
         dataset.folder,
-        dataset.train,
+        [*dataset.train, *watched],
         resolution=resolution,
         max_value=dataset.max_value,
         show_progress=show_progress,
     )
-    watched = dataset.watched[: config.held_out_frames]
-    if not watched:
-        return train, None
-    held_out = encode_frames(
-        pipeline, dataset.folder, watched, resolution=resolution, max_value=dataset.max_value
-    )
-    return train, held_out
+    num_train = len(dataset.train)
+    return encoded[:num_train], encoded[num_train:] if watched else None
 
 
 def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Frame]:
@@ -123,11 +128,13 @@ def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Fram
     return sorted(shuffled, key=lambda frame: not frame.text)[:count]
 
 
-def write_phantoms(config: TrainLoraConfig, folder: Path, resolution: int) -> None:
-    """Write the phantom frames that a run without data learns from; goes on with a begun folder."""
+def write_phantoms(
+    config: TrainLoraConfig, folder: Path, resolution: int, *, is_resumed: bool
+) -> None:
+    """Write the phantom frames of a run without data; a resumed run goes on with what is there."""
     from echodiff.phantom.dataset import write_phantom_frames
 
-    if (folder / "metadata.jsonl").is_file():
+    if is_resumed and (folder / METADATA).is_file():
         return
     write_phantom_frames(
         folder,
@@ -135,6 +142,7 @@ def write_phantoms(config: TrainLoraConfig, folder: Path, resolution: int) -> No
         seed=config.seed,
         size=resolution,
         styles=(config.phantom_style,),
+        overwrite=not is_resumed,
     )
 
 

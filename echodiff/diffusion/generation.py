@@ -63,6 +63,11 @@ class Model:
     is_reproducible: bool
     """fp32 on a CPU: an image is the same to one grey level in any batch."""
 
+    @property
+    def name(self) -> str:
+        """What drew the images, for a person."""
+        return self.base if self.weights == NO_WEIGHTS else f"{self.base} with {self.weights}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -214,8 +219,8 @@ def is_drawn(job: Job, overwrite: bool) -> bool:
     return record.get("fingerprint") == job.fingerprint and "finished" not in record
 
 
-def draw_frames(job: Job, sampler: Sampler, state: PartialState, *, overwrite: bool) -> float:
-    """Fill the job's folder, each process its share of what is missing; return the seconds.
+def draw_frames(job: Job, sampler: Sampler, state: PartialState, *, overwrite: bool) -> None:
+    """Fill the job's folder, each process its share of what is missing.
 
     The batches left are dealt round by round, so any number of processes draws the same set.
     """
@@ -238,7 +243,8 @@ def draw_frames(job: Job, sampler: Sampler, state: PartialState, *, overwrite: b
                 # All processes draw as fast as this one, near enough for a bar.
                 done = batches[number * state.num_processes : (number + 1) * state.num_processes]
                 bar.update(sum(len(batch) for batch in done))
-    return time.monotonic() - start
+    if state.is_main_process:
+        record_job(job, seconds=round(time.monotonic() - start, 1), num_drawn=len(missing))
 
 
 def write_sheet(job: Job) -> None:
@@ -283,11 +289,11 @@ def file_name(index: int) -> str:
     return f"{index:06d}.png"
 
 
-def finish_job(job: Job, **fields: Any) -> None:
-    """Close the job: the folder is complete, scores included."""
+def record_job(job: Job, **fields: Any) -> None:
+    """Set fields of the job's record; `finished` closes it: the scores are there too."""
     path = job.out / JOB
     record = json.loads(path.read_text(encoding="utf-8"))
-    write_json_atomic(path, record | {"finished": True} | fields)
+    write_json_atomic(path, record | fields)
 
 
 @contextmanager
@@ -303,7 +309,7 @@ def _open_writer(job: Job, state: PartialState, overwrite: bool) -> Iterator[Fra
         with state.main_process_first():
             stack.enter_context(writer)
             if state.is_main_process:
-                for name in (SHEET, "metrics.json"):  # of a set that is overwritten
+                for name in (SHEET, "metrics.json", "report.html"):  # of a set overwritten
                     (job.out / name).unlink(missing_ok=True)
                 write_json_atomic(job.out / JOB, job.record)
         # Nobody appends a row while another still reads what is there.

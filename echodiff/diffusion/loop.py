@@ -98,73 +98,74 @@ def train(
         loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
         curves.log(0, held_out_loss=loss)
 
-    bar = tqdm(
+    with tqdm(
         total=num_steps,
         initial=progress.step,
         desc="training",
         unit="step",
         disable=not accelerator.is_main_process,
-    )
-    while progress.step < num_steps:
-        # --- One optimizer step: everything random first, then the passes, then the update
-        draw = sample_step(
-            order,
-            step=progress.step,
-            count=step_size,
-            latent_shape=encoded.latent_mean.shape[1:],
-            num_timesteps=int(schedule.config.num_train_timesteps),
-            caption_dropout=config.caption_dropout,
-            noise_offset=config.noise_offset,
-        )
-        weights = frame_weights[draw.indices]
-        if config.min_snr_gamma is not None:
-            weights = weights * compute_snr_weights(schedule, draw.timesteps, config.min_snr_gamma)
-        step_loss = torch.zeros((), device=accelerator.device)
-        for rows in passes:
-            is_last = rows is passes[-1]
-            with nullcontext() if is_last else accelerator.no_sync(model):
-                losses = compute_losses(model, schedule, encoded, draw, rows)
-                # Gradients are averaged over processes, so each counts its share that many times.
-                share = weights[rows].to(losses.device) * accelerator.num_processes / step_size
-                loss = (losses * share).sum()
-                accelerator.backward(loss)
-            step_loss += loss.detach()
-        norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
-        rate = learning_rate_at(progress.step, num_steps, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
-        progress.step += 1
-        progress.unread.append(torch.stack([step_loss, norm.detach().to(step_loss)]))
-        if config.ema_decay is not None:
-            update_average(average, parameters, config.ema_decay, progress.step)
-        bar.update()
+    ) as bar:
+        while progress.step < num_steps:
+            # --- One optimizer step: everything random first, then the passes, then the update
+            draw = sample_step(
+                order,
+                step=progress.step,
+                count=step_size,
+                latent_shape=encoded.latent_mean.shape[1:],
+                num_timesteps=int(schedule.config.num_train_timesteps),
+                caption_dropout=config.caption_dropout,
+                noise_offset=config.noise_offset,
+            )
+            weights = frame_weights[draw.indices]
+            if config.min_snr_gamma is not None:
+                weights = weights * compute_snr_weights(
+                    schedule, draw.timesteps, config.min_snr_gamma
+                )
+            step_loss = torch.zeros((), device=accelerator.device)
+            for rows in passes:
+                is_last = rows is passes[-1]
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    losses = compute_losses(model, schedule, encoded, draw, rows)
+                    # Gradients are averaged over processes: each counts its share so many times.
+                    share = weights[rows].to(losses.device) * accelerator.num_processes / step_size
+                    loss = (losses * share).sum()
+                    accelerator.backward(loss)
+                step_loss += loss.detach()
+            norm = accelerator.clip_grad_norm_(list(parameters.values()), config.max_grad_norm)
+            rate = learning_rate_at(progress.step, num_steps, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.step += 1
+            progress.unread.append(torch.stack([step_loss, norm.detach().to(step_loss)]))
+            if config.ema_decay is not None:
+                update_average(average, parameters, config.ema_decay, progress.step)
+            bar.update()
 
-        # --- Once in a while: read the loss, look at held-out frames, save
-        step, is_end = progress.step, progress.step == num_steps
-        is_log = step % config.log_every == 0 or is_end
-        is_save = is_due(step, config.checkpoint_every)
-        if is_log or is_save:
-            read_losses(progress, accelerator, order, encoded, step_size)
-        if is_log:
-            loss_mean, norm_mean = (sum(v) / len(v) for v in zip(*progress.read, strict=True))
-            curves.log(step, loss=loss_mean, gradient_norm=norm_mean, learning_rate=rate)
-            bar.set_postfix(loss=f"{loss_mean:.4f}")
-            progress.read = []
-        with averaged(parameters, average):
+            # --- Once in a while: read the loss, look at held-out frames, save
+            step, is_end = progress.step, progress.step == num_steps
+            is_log = is_end or is_due(step, config.log_every)
+            is_save = is_due(step, config.checkpoint_every)
+            if is_log or is_save:
+                read_losses(progress, accelerator, order, encoded, step_size)
+            if is_log:
+                loss_mean, norm_mean = (sum(v) / len(v) for v in zip(*progress.read, strict=True))
+                curves.log(step, loss=loss_mean, gradient_norm=norm_mean, learning_rate=rate)
+                bar.set_postfix(loss=f"{loss_mean:.4f}")
+                progress.read = []
             if held_out is not None and (is_end or is_due(step, config.held_out_every)):
-                loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
+                with averaged(parameters, average):
+                    loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
                 curves.log(step, held_out_loss=loss)
             if draw_samples is not None and (is_end or is_due(step, config.sample_every)):
                 if accelerator.is_main_process:
-                    draw_samples(accelerator.unwrap_model(model), step)
-                    unet.train()
+                    with averaged(parameters, average):
+                        draw_samples(accelerator.unwrap_model(model), step)
                 accelerator.wait_for_everyone()
-        if is_save and accelerator.is_main_process:
-            save(run, config.keep, progress, parameters, average, optimizer, accelerator)
+            if is_save and accelerator.is_main_process:
+                save(run, config.keep, progress, parameters, average, optimizer, accelerator)
 
-    bar.close()
     curves.close()
     copy_values(average, parameters)
 
@@ -264,7 +265,9 @@ def save(
     accelerator: "Accelerator",
 ) -> None:
     """Write a checkpoint of everything that the next step depends on."""
-    tensors: dict[str, torch.Tensor] = {f"lora.{name}": parameter for name, parameter in parameters.items()}
+    tensors: dict[str, torch.Tensor] = {
+        f"lora.{name}": parameter for name, parameter in parameters.items()
+    }
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
     tensors |= optimizer_tensors(optimizer.optimizer, parameters)
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None

@@ -4,10 +4,11 @@ Each target matrix W becomes W + (alpha / rank) B A (Hu et al. 2021, eq. 3) with
 drawn at random and B (out, rank) zero, so that training starts from the base itself.
 """
 
+import errno
 import hashlib
 import json
 import math
-import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from echodiff.config import InputError
+from echodiff.files import written_beside
+from echodiff.training.checkpoints import with_sorted_header, write_safetensors
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -83,16 +86,15 @@ def save_lora(
     *,
     rank: int,
     alpha: float,
-    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Write the adapter for diffusers, for kohya's readers and for peft; return its sha256.
 
-    `state` is what `lora_state` returns. `notes` goes into the header of the kohya file, which
-    web UIs show. Every file is written beside and renamed.
+    `state` is what `lora_state` returns. Every file is written beside and renamed; the same
+    weights are the same bytes.
     """
     from diffusers import StableDiffusionPipeline
     from peft import LoraConfig
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
 
     folder.mkdir(parents=True, exist_ok=True)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS))
@@ -107,31 +109,37 @@ def save_lora(
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as temporary:
         partial = Path(temporary)
-        StableDiffusionPipeline.save_lora_weights(
-            save_directory=str(partial),
-            unet_lora_layers=dict(state),
-            unet_lora_adapter_metadata=metadata,
-            safe_serialization=True,
-        )
-        save_file(
-            kohya_state(state, alpha),
+        try:
+            StableDiffusionPipeline.save_lora_weights(
+                save_directory=str(partial),
+                unet_lora_layers=dict(state),
+                unet_lora_adapter_metadata=metadata,
+                safe_serialization=True,
+            )
+        except SafetensorError as error:  # its word for a disk that is full
+            raise OSError(errno.EIO, str(error), str(folder / WEIGHTS_NAME)) from error
+        write_safetensors(
             partial / KOHYA_NAME,
-            metadata={
+            kohya_state(state, alpha),
+            {
                 "ss_network_module": "networks.lora",
                 "ss_network_dim": str(rank),
                 "ss_network_alpha": str(float(alpha)),
-                **(notes or {}),
             },
         )
         config.save_pretrained(str(partial))
         _drop_paths(partial / PEFT_NAMES[0])
-        save_file(
-            {f"base_model.model.{name}": tensor for name, tensor in state.items()},
+        write_safetensors(
             partial / PEFT_NAMES[1],
-            metadata={"format": "pt"},
+            {f"base_model.model.{name}": tensor for name, tensor in state.items()},
+            {"format": "pt"},
         )
+        weights = (partial / WEIGHTS_NAME).read_bytes()
+        (partial / WEIGHTS_NAME).write_bytes(with_sorted_header(weights))
         for name in (*PEFT_NAMES, KOHYA_NAME, WEIGHTS_NAME):
-            os.replace(partial / name, folder / name)
+            # Copied, not moved: what diffusers wrote only its owner may read.
+            with written_beside(folder / name) as beside:
+                shutil.copyfile(partial / name, beside)
     return hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
 
 
@@ -164,9 +172,12 @@ def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not a safetensors file ({error})") from error
     _check_fit(file, shapes, pipeline.unet)
-    pipeline.load_lora_weights(
-        str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
-    )
+    try:
+        pipeline.load_lora_weights(
+            str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
+        )
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{file}: not an adapter that diffusers can load ({error})") from error
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

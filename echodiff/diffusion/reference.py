@@ -14,6 +14,7 @@ from echodiff.frames import load_frames
 from echodiff.runs import RECORD, Run
 
 MIN_PHANTOMS = 64
+SMALLEST_PHANTOM, LARGEST_PHANTOM = 64, 1024
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,12 @@ class Reference:
     source: Path | list[Path] | None
     """A frames folder, or pictures; None stands for phantoms still to be drawn."""
     num_frames: int
-    seed: int
     text: str
     """What they are, in words."""
+    resolution: int
+    """Side of phantoms still to be drawn, pixels."""
+    seed: int
+    """Of phantoms still to be drawn."""
 
     @contextmanager
     def opened(self) -> Iterator[Path | list[Path]]:
@@ -37,11 +41,12 @@ class Reference:
 
         with tempfile.TemporaryDirectory(prefix="echodiff-phantom-") as scratch:
             folder = Path(scratch) / "frames"
-            write_phantom_frames(folder, num=self.num_frames, seed=self.seed)
+            size = min(max(self.resolution, SMALLEST_PHANTOM), LARGEST_PHANTOM)
+            write_phantom_frames(folder, num=self.num_frames, seed=self.seed, size=size)
             yield folder
 
 
-def find_reference(config: GenerateConfig, run: Run | None) -> Reference:
+def find_reference(config: GenerateConfig, run: Run | None, resolution: int) -> Reference:
     """Settle what to score against, before anything is drawn.
 
     --reference wins: a frames folder, or a run folder for its held-out frames. Without it the
@@ -53,23 +58,25 @@ def find_reference(config: GenerateConfig, run: Run | None) -> Reference:
             num_frames = len(load_frames(given))
         except InputError as error:
             raise InputError(f"--reference {error}") from None
-        return Reference(given, num_frames, config.seed, f"{num_frames} frames of {given}")
+        text = f"{num_frames} frames of {given}"
+        return Reference(given, num_frames, text, resolution, config.seed)
     if given is not None:
         run = Run.load(given)
     pictures = [] if run is None else held_out_pictures(run)
     if pictures and run is not None:
         text = f"{len(pictures)} held-out frames of {run.run_dir}"
-        return Reference(pictures, len(pictures), config.seed, text)
+        return Reference(pictures, len(pictures), text, resolution, config.seed)
     if given is not None:
         raise InputError(f"--reference {given}: the run kept no frames apart")
     num_frames = max(MIN_PHANTOMS, config.num_images)
     text = f"{num_frames} phantom frames, for want of held-out ones"
-    return Reference(None, num_frames, config.seed, text)
+    return Reference(None, num_frames, text, resolution, config.seed)
 
 
 def held_out_pictures(run: Run) -> list[Path]:
     """Paths of the frames that `run` never trained on; InputError where they have moved."""
-    folder = Path(str(run.record.get("data_folder", "")))
+    # A run that drew its own phantoms names their folder relative to itself.
+    folder = run.run_dir / str(run.record.get("data_dir", ""))
     pictures = [folder / str(name) for name in run.record.get("held_out", [])]
     for path in pictures:
         if not path.is_file():

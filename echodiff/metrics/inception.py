@@ -8,6 +8,7 @@ download that was cut short, or another network, is refused by name.
 
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def _download(target: Path) -> None:
     except InceptionMissing as error:
         raise InceptionMissing(_advice("the download was cut short or changed")) from error
     except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+        # urllib wraps the socket's own error as the reason of its URLError.
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or cause
         raise InceptionMissing(_advice(f"not downloaded ({reason})")) from error
 
 

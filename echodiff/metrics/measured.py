@@ -57,8 +57,10 @@ def load_networks(names: Sequence[str]) -> tuple[list[FeatureNetwork], list[str]
         except InceptionMissing as error:
             notes.append(f"{error}; FD(tiny) is reported instead of FID")
             sys.stderr.write(f"{notes[-1]}\n")
-            network = load_features("tiny")
+            continue
         networks[network.name] = network
+    if notes and "tiny" not in networks:
+        networks["tiny"] = load_features("tiny")
     return list(networks.values()), notes
 
 

@@ -41,14 +41,30 @@ NUM_LEVELS = 32
 DISTANCES_PX = (1, 2, 4)
 SCALES_PX = (1.0, 2.0)
 
-# name: (centre, scale) of each feature, in the feature's own unit (see the function of the group).
-_COOCCURRENCE = ((1.0, 0.2), (0.4, 0.05), (0.75, 0.08))
-_GRADIENTS = ((0.7, 0.08), (0.4, 0.03), (0.25, 0.04), (0.1, 0.08), (0.7, 0.03), (0.7, 0.08))
+# (centre, scale) of each feature, in the feature's own unit (see the function of the group). The
+# centres are about those of an echo frame: the kernel of KID depends on where zero is.
+_COOCCURRENCE_CENTRES = ((0.9, 0.5, 0.88), (1.25, 0.38, 0.74), (1.55, 0.29, 0.53))
+_COOCCURRENCE_SCALES = (0.2, 0.05, 0.08)
+_GRADIENT_CENTRES = ((0.9, 0.4, 0.27, 0.05, 0.72, 1.05), (0.8, 0.38, 0.2, 0.03, 0.78, 0.6))
+_GRADIENT_SCALES = (0.08, 0.03, 0.04, 0.08, 0.03, 0.08)
 CONSTANTS: dict[str, tuple[tuple[float, float], ...]] = {
     "spectrum": tuple((5.0 - 1.1 * log2(ring), 0.25) for ring in range(1, NUM_RINGS + 1)),
     "histogram": ((0.7, 0.06), *((0.15, 0.06),) * (NUM_BINS - 1)),
-    "cooccurrence": (*_COOCCURRENCE * (2 * len(DISTANCES_PX)), (-1.8, 0.2), (0.7, 0.05)),
-    "gradients": _GRADIENTS * len(SCALES_PX),
+    "cooccurrence": (
+        *(
+            pair
+            for centres in _COOCCURRENCE_CENTRES
+            for _direction in ("lateral", "axial")
+            for pair in zip(centres, _COOCCURRENCE_SCALES, strict=True)
+        ),
+        (-2.0, 0.2),
+        (0.74, 0.05),
+    ),
+    "gradients": tuple(
+        pair
+        for centres in _GRADIENT_CENTRES
+        for pair in zip(centres, _GRADIENT_SCALES, strict=True)
+    ),
 }
 NUM_FEATURES = sum(len(pairs) for pairs in CONSTANTS.values())
 CLIP = 10.0

@@ -301,12 +301,16 @@ def _cut_defects(
     lv: Field,
     rv: Field,
 ) -> NDArray[np.bool_]:
-    """Open the defects in place (blood takes the place of septum); return their fibrous edges."""
+    """Open the defects in place (blood takes the place of septum); return their fibrous edges.
+
+    A defect is an oval, long from front to back, so that a plane tilted by a few degrees meets it.
+    """
+    across = 0.3 * y
     edge = np.zeros(labels.shape, bool)
     if heart.asd_type:
         length = 0.5 * (heart.la_length_mm + heart.ra_length_mm)
         centre = -0.47 * length if heart.asd_type == "secundum" else -0.75 * heart.asd_radius_mm
-        away = np.hypot(z - centre, y) - heart.asd_radius_mm
+        away = np.hypot(z - centre, across) - heart.asd_radius_mm
         slab = np.abs(septal_plane) < 0.5 * heart.atrial_septum_mm + 3.0
         solid = (labels == Label.ATRIAL_WALL) | (labels == Label.LV_MYOCARDIUM)
         hole = slab & solid & (away < 0)
@@ -315,7 +319,7 @@ def _cut_defects(
         edge |= slab & solid & (away >= 0) & (away < 2.0)
     if heart.vsd_type:
         where = 0.46 if heart.vsd_type == "muscular" else 0.16
-        away = np.hypot(z - where * heart.lv_length_mm, y) - heart.vsd_radius_mm
+        away = np.hypot(z - where * heart.lv_length_mm, across) - heart.vsd_radius_mm
         solid = (labels == Label.LV_MYOCARDIUM) | (labels == Label.RV_MYOCARDIUM)
         septum = solid & (x < 0) & (lv < heart.wall_mm + 3) & (rv < heart.wall_mm + 4)
         labels[septum & (away < 0)] = Label.LV

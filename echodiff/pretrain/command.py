@@ -42,9 +42,9 @@ class PretrainConfig:
     """Phantom frames the feature network is trained on; the last tenth is held out."""
     autoencoder_steps: int = 1100
     """Steps of 16 frames."""
-    denoiser_steps: int = 8000
+    denoiser_steps: int = 6000
     """Steps of 32 frames."""
-    classifier_steps: int = 1500
+    classifier_steps: int = 1000
     """Steps of 48 frames."""
     seed: int = 2026
     """Seed of everything."""

@@ -107,7 +107,8 @@ def train_denoiser(
         set_rate(optimizer, 8e-4 * cosine(step, steps, 200))
         batch = _draw_batch(latents, ids, null, schedule, batch_size, (seed, step))
         noisy, t, words, noise, weight = (part.to(device) for part in batch)
-        predicted = unet(noisy, t, text_encoder(words)[0]).sample
+        with torch.autocast(device, torch.bfloat16):
+            predicted = unet(noisy, t, text_encoder(words)[0]).sample.float()
         loss = (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -13,16 +13,15 @@ from tqdm import tqdm
 
 from echodiff.files import written_beside
 
+SAVE_EVERY_S = 90.0
 Stateful = torch.nn.Module | torch.optim.Optimizer
 
 
 class Stage:
     """Counts the steps of one stage and keeps its networks and optimizers in one file."""
 
-    def __init__(
-        self, path: Path, steps: int, parts: dict[str, Stateful], every_s: float = 90
-    ) -> None:
-        self.path, self.steps, self.parts, self.every_s = path, steps, parts, every_s
+    def __init__(self, path: Path, steps: int, parts: dict[str, Stateful]) -> None:
+        self.path, self.steps, self.parts = path, steps, parts
         self.first = 0
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,7 +41,7 @@ class Stage:
         saved = time.monotonic()
         for step in bar:
             yield step, bar
-            if time.monotonic() - saved > self.every_s:
+            if time.monotonic() - saved > SAVE_EVERY_S:
                 self.save(step + 1)
                 saved = time.monotonic()
         if self.first < self.steps:

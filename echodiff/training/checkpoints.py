@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+
+from echodiff.files import write_text_atomic, written_beside
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +53,48 @@ def save_checkpoint(
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir()
-    tensor_file = partial / "tensors.safetensors"
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, tensor_file
-    )
-    record = {"step": step, "sha256": _sha256(tensor_file), "state": dict(state)}
-    (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
-    for path in (tensor_file, partial / "state.json"):
-        _sync(path)
+    try:
+        tensor_file = partial / "tensors.safetensors"
+        write_safetensors(tensor_file, tensors)
+        record = {"step": step, "sha256": _sha256(tensor_file), "state": dict(state)}
+        write_text_atomic(partial / "state.json", json.dumps(record))
+        for path in (tensor_file, partial / "state.json"):
+            _sync(path)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
     for _, old in _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors to `path`, whole or not at all.
+
+    Not by safetensors' own `save_file`: that reports a full disk as something other than OSError,
+    and leaves a file that only its owner may read.
+    """
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_beside(path) as partial:
+        partial.write_bytes(with_sorted_header(save(values, metadata)))
+
+
+def with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its header in a fixed order.
+
+    The library writes metadata in an order drawn anew for every file: the same weights would have
+    another hash each time.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    padded = header.encode("utf-8")
+    padded += b" " * (-len(padded) % 8)  # the tensors stay aligned to 8 bytes
+    return len(padded).to_bytes(8, "little") + padded + content[8 + size :]
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -32,6 +32,12 @@ class Precision:
     reason: str
     """One clause for the run record."""
 
+    @property
+    def summary(self) -> str:
+        """One clause for the terminal."""
+        name = {"no": "float32"}.get(self.mixed_precision, self.mixed_precision)
+        return f"{name} ({self.reason})"
+
     def to_record(self) -> dict[str, str]:
         """What `run.json` says of it."""
         return {"mixed_precision": self.mixed_precision, "mixed_precision_reason": self.reason}

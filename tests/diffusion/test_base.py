@@ -55,7 +55,9 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
         find_base(str(path))
 
 
-def test_folder_with_pickled_weights_only_is_refused(tiny_random_base: Path, tmp_path: Path) -> None:
+def test_folder_with_pickled_weights_only_is_refused(
+    tiny_random_base: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "pickled"
     shutil.copytree(tiny_random_base, copy)
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.batch import (
+    Draw,
     SampleOrder,
     count_steps,
     encode_captions,
@@ -28,7 +29,7 @@ def encoders(tiny_random_base: Path) -> Any:
     return load_base(str(tiny_random_base), torch.float32, unet=None)
 
 
-def draw(step: int, order: SampleOrder, **options: float):
+def draw(step: int, order: SampleOrder, **options: float) -> Draw:
     settings = {"caption_dropout": 0.0, "noise_offset": 0.0, **options}
     return sample_step(
         order, step=step, count=4, latent_shape=(4, 8, 8), num_timesteps=1000, **settings
@@ -123,7 +124,7 @@ def test_long_captions_are_cut_with_one_warning_that_counts(
         embeddings = encode_captions(encoders, ["", "ASD", "septum " * 500, "heart " * 80])
     assert embeddings.shape == (4, 77, 32)
     assert [record.message for record in caplog.records] == [
-        "2 of 4 captions are longer than the 77 tokens the text encoder reads: they are cut"
+        "2 of 3 captions are longer than the 77 tokens the text encoder reads: they are cut"
     ]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def predict(unet: Any) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained(
     tiny_random_base: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, torch.Tensor]]:
+) -> tuple[Path, torch.Tensor]:
     """A saved adapter of r = 8, alpha = 16 that does something, and what its UNet predicts."""
     unet = load_unet(tiny_random_base)
     add_lora(unet, rank=RANK, alpha=ALPHA, seed=3)
@@ -58,7 +57,7 @@ def trained(
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     run_dir = tmp_path_factory.mktemp("run")
     save_lora(run_dir, lora_state(unet), rank=RANK, alpha=ALPHA)
-    yield run_dir, predict(unet)
+    return run_dir, predict(unet)
 
 
 def test_sd15_has_128_matrices_and_795648_parameters() -> None:

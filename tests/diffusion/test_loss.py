@@ -1,6 +1,6 @@
 """The loss and its weights against their formulas."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +22,8 @@ SD15_SCHEDULE = {
 }
 
 
-def schedule(prediction_type: str = "epsilon", **options: object):
-    return build_noise_schedule(
-        {**SD15_SCHEDULE, "prediction_type": prediction_type, **options}
-    )
+def schedule(prediction_type: str = "epsilon", **options: object) -> Any:
+    return build_noise_schedule({**SD15_SCHEDULE, "prediction_type": prediction_type, **options})
 
 
 def test_min_snr_weights_are_the_papers() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from echodiff.config import InputError
-from echodiff.metrics import inception, torchscript
+from echodiff.metrics import inception, tiny_features, torchscript
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception
 from echodiff.runs import sha256_file
@@ -192,6 +192,15 @@ def test_texture_is_a_feature_network():
     network = load_features("texture")
     assert network(frames()).shape == (3, 64)
     assert network.frechet_name == "fd_texture"
+
+
+@pytest.mark.skipif(not tiny_features.ASSET.is_dir(), reason="tiny-features weights not built yet")
+def test_tiny_is_a_feature_network():
+    network = load_features("tiny")
+    features = network(frames())
+    assert features.shape == (3, network.num_features)
+    assert network.frechet_name == "fd_tiny"
+    assert len(network.sha256) == 64
 
 
 def test_bad_files_are_named(tmp_path):

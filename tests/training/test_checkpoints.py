@@ -50,12 +50,13 @@ def test_the_old_one_goes_only_after_the_new_one_is_there(
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    monkeypatch.setattr(checkpoints, "write_safetensors", full_disk)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 2, keep=1)
     found = load_newest_checkpoint(tmp_path)
     assert found is not None
     assert found.step == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])

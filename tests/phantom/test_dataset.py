@@ -1,0 +1,137 @@
+"""`echodiff phantom` through its own door."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from echodiff.__main__ import main
+from echodiff.anatomy import Label
+from echodiff.frames import load_frames
+from echodiff.images import read_gray_u8, read_mask_u8
+from echodiff.phantom.acquisition import Acquisition, render
+from echodiff.phantom.dataset import split_of
+
+FEW = ["phantom", "--num", "6", "--size", "64", "--seed", "3", "--workers", "1"]
+
+
+def test_a_folder_holds_frames_masks_captions_and_what_was_drawn(tmp_path):
+    assert main([*FEW, "--out", str(tmp_path / "out")]) == 0
+    frames = load_frames(tmp_path / "out", require_mask=True)
+    assert [f.file_name for f in frames] == [f"images/phantom-{i:06d}.png" for i in range(6)]
+    assert len({f.patient_id for f in frames}) == 3
+    for frame in frames:
+        picture = read_gray_u8(tmp_path / "out" / frame.file_name)
+        mask = read_mask_u8(tmp_path / "out" / frame.mask_file_name)
+        assert picture.shape == mask.shape == (64, 64)
+        assert set(np.unique(mask)) <= set(Label)
+        assert Label.LV in mask
+        assert np.array_equal(picture, render(Acquisition.from_json(frame.record), "echo", 64))
+
+
+def test_datasets_opens_it(tmp_path):
+    import datasets
+
+    main([*FEW, "--out", str(tmp_path / "out")])
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
+    )
+    assert sum(len(split) for split in loaded.values()) == 6
+
+
+def test_modalities_are_pairs_of_one_slice(tmp_path):
+    out = tmp_path / "out"
+    assert main([*FEW, "--modality", "echo,mr,ct,pseudo", "--out", str(out)]) == 0
+    rows = {m: load_frames(out / m) for m in ("echo", "mr", "ct", "pseudo")}
+    assert len({tuple(f.pair_id for f in folder) for folder in rows.values()}) == 1
+    masks = {(out / m / f[0].mask_file_name).read_bytes() for m, f in rows.items()}
+    assert len(masks) == 1
+    echo, mr = (read_gray_u8(out / m / rows[m][0].file_name) for m in ("echo", "mr"))
+    blood = read_mask_u8(out / "mr" / rows["mr"][0].mask_file_name) == Label.LV
+    assert mr[blood].mean() > 140 > echo[blood].mean()  # bright blood, dark blood
+
+
+def test_frame_i_depends_on_seed_and_i_alone(tmp_path):
+    main([*FEW, "--out", str(tmp_path / "a")])
+    main(["phantom", "--num", "4", "--size", "64", "--seed", "3", "--out", str(tmp_path / "b")])
+    for number in range(4):
+        name = f"images/phantom-{number:06d}.png"
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_an_interrupted_folder_is_gone_on_with(tmp_path):
+    main([*FEW, "--out", str(tmp_path / "whole")])
+    out = tmp_path / "broken"
+    main([*FEW, "--out", str(out)])
+    rows = (out / "metadata.jsonl").read_text().splitlines(keepends=True)
+    (out / "metadata.jsonl").unlink()
+    job = json.dumps([_population(), 6, 3, 64, [70.0, 15.0, 15.0]])
+    (out / "metadata.partial.jsonl").write_text("".join(rows[:2]) + rows[2][:40])
+    (out / ".metadata.partial.job").write_text(job)
+    assert main([*FEW, "--out", str(out)]) == 0
+    assert (out / "metadata.jsonl").read_bytes() == (tmp_path / "whole/metadata.jsonl").read_bytes()
+
+
+def _population():
+    from echodiff.anatomy import Finding, View
+    from echodiff.phantom.acquisition import Population
+
+    return repr(Population(styles=("aspen", "birch"), findings=tuple(Finding), views=(View.A4C,)))
+
+
+def test_splits_hold_their_shares_and_never_share_a_patient():
+    splits = [split_of(4, patient, (70, 15, 15)) for patient in range(400)]
+    assert splits.count("train") == pytest.approx(280, abs=4)
+    assert splits.count("test") == pytest.approx(60, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--num", "0"], "--num"),
+        (["--size", "8"], "--size"),
+        (["--styles", "oak"], "--styles: oak"),
+        (["--findings", "flu"], "--findings: flu"),
+        (["--modality", "pet"], "--modality: pet"),
+        (["--views", "SAX"], "--views: SAX"),
+        (["--split", "70/30"], "--split"),
+        (["--finding-rate", "2"], "--finding-rate"),
+    ],
+)
+def test_bad_flags_are_one_line_that_names_them(tmp_path, capsys, flags, named):
+    out = tmp_path / "out"
+    with_code = _exit_code(["phantom", "--out", str(out), *flags])
+    error = capsys.readouterr().err.strip()
+    assert (with_code, error.count("\n")) == (2, 0)
+    assert named in error
+    assert not out.exists()
+
+
+def _exit_code(argv):
+    try:
+        return main(argv)
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.mark.slow
+def test_25_frames_a_second_at_256_pixels_with_flat_memory(tmp_path):
+    peaks = []
+    for num in (40, 400):
+        code = (
+            "import resource, sys; from echodiff.__main__ import main; "
+            f"main(['phantom', '--num', '{num}', '--size', '256', '--out', {str(tmp_path / str(num))!r}]); "
+            "print(max(resource.getrusage(w).ru_maxrss for w in "
+            "(resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        )
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        seconds = time.monotonic() - start
+        peaks.append(int(done.stdout.split()[-1]))
+    assert 400 / seconds > 25
+    assert peaks[1] < 1.1 * peaks[0]

@@ -1,0 +1,92 @@
+"""`echodiff pretrain` at toy size: every stage, every file, and going on after a stop."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from echodiff.__main__ import main
+from echodiff.pretrain import classifier, stage
+from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
+from echodiff.pretrain.corpus import Corpus
+from echodiff.pretrain.denoiser import build_unet
+
+TOY = [
+    *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
+    *("--autoencoder-steps", "1", "--denoiser-steps", "1", "--classifier-steps", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("pretrain") / "out"
+    assert main([*TOY, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_folder_is_a_plain_diffusers_pipeline(pretrained):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(pretrained / "tiny", safety_checker=None)
+    picture = pipeline("normal heart", num_inference_steps=2, output_type="np").images
+    assert picture.shape == (1, 128, 128, 3)
+    assert pipeline.tokenizer.model_max_length == 77
+
+
+def test_the_card_says_how_it_was_made(pretrained):
+    card = (pretrained / "tiny" / "README.md").read_text()
+    report = json.loads((pretrained / "report.json").read_text())
+    assert "Not for diagnosis" in card
+    assert report["tiny"]["settings"]["seed"] == 2026
+    assert set(report["tiny_features"]["held_out"]["findings"]) == set(
+        json.loads((pretrained / "tiny_features" / "config.json").read_text())["thresholds"]
+    )
+
+
+def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
+    assert main([*TOY, "--out", str(pretrained), "--seed", "3"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_the_denoiser_has_about_8_million_parameters():
+    assert sum(p.numel() for p in build_unet().parameters()) == pytest.approx(8e6, rel=0.05)
+
+
+def test_radial_power_of_white_noise_is_flat():
+    noise = torch.randn(64, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    power = radial_power(noise, radial_bands(128, torch.device("cpu")))
+    assert power[4:64].numpy() == pytest.approx(np.ones(60), rel=0.08)
+
+
+def test_the_autoencoder_halves_three_times():
+    vae = build_autoencoder()
+    with torch.inference_mode():
+        assert vae.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean.shape == (1, 8, 16, 16)
+
+
+def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    row = {"findings": ["asd"], "view": "A4C", "phase": "ED", "style": "aspen"}
+    corpus = Corpus(rng.integers(0, 255, (20, 128, 128), dtype=np.uint8), [row] * 20)
+
+    def train(folder):
+        folder.mkdir(exist_ok=True)
+        network, _ = classifier.train_classifier(corpus, folder, 4, 2, seed=1, device="cpu")
+        return network.state_dict()
+
+    whole = train(tmp_path / "whole")
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
+    vary, calls = classifier._vary, []
+
+    def stop_at_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return vary(*arguments)
+
+    monkeypatch.setattr(classifier, "_vary", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed")
+    resumed = train(tmp_path / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -1,0 +1,184 @@
+"""`echodiff demo`: the real commands, in order, gone on with where they stopped."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from echodiff.config import InputError, run_main
+from echodiff.demo import (
+    DemoConfig,
+    Stage,
+    generation_stages,
+    headlines,
+    main,
+    run_stage,
+    training_stage,
+    write_prompts,
+)
+from echodiff.diffusion.prompts import load_prompts
+from echodiff.frames import load_frames
+from echodiff.runs import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path, toy_frames: Path) -> Run:
+    """A finished run over six captioned and six null-text frames, all held out."""
+    run = Run.create(tmp_path / "demo" / "run", command="train_lora", config={})
+    names = [frame.file_name for frame in load_frames(toy_frames)]
+    run.finish(data_dir=str(toy_frames), held_out=names, num_captioned=3)
+    return run
+
+
+def gain(value: float, low: float | None, high: float | None) -> dict[str, object]:
+    return {"value": value, "low": low, "high": high, "n": 128, "first": 0.2, "second": 0.65}
+
+
+# --- Stages -------------------------------------------------------------------------------------
+
+
+def test_commands_are_the_two_scripts_as_a_user_types_them(tmp_path: Path) -> None:
+    config = DemoConfig(out=Path("demo"), seed=3)
+    stages = [
+        training_stage(config, Path("demo/run")),
+        *generation_stages(config, Path("demo/run"), Path("demo/held-out.txt"), 128),
+    ]
+    typed = [stage.typed for stage in stages]
+    assert typed[0].startswith("accelerate launch ")
+    assert typed[0].endswith("train_lora.py --config demo --out demo/run --seed 3")
+    assert all(command.startswith("python ") for command in typed[1:])
+    assert "--weights none" in typed[1]
+    assert "--weights demo/run" in typed[2]
+    assert "prompts/asd.txt" in typed[3]
+    for first, second in zip(typed[1].split(), typed[2].split(), strict=True):
+        assert first == second or {first, second} in (
+            {"none", "demo/run"},
+            {"demo/base", "demo/lora"},
+        )
+    for stage in stages:
+        script = next(word for word in stage.arguments if word.endswith(".py"))
+        assert Path(script).is_file()
+
+
+def test_finished_stage_is_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = tmp_path / "generate.json"
+    stage = Stage("draw", [sys.executable, "-c", "raise SystemExit(3)"], "python draw.py", done)
+    config = DemoConfig(out=tmp_path)
+    done.write_text("{}")
+    with pytest.raises(InputError, match=r"stopped with status 3 in: python draw\.py"):
+        run_stage(stage, 2, config)
+    done.write_text('{"finished": true}')
+    run_stage(stage, 2, config)
+    assert "done before" in capsys.readouterr().out
+
+
+# --- Prompts ------------------------------------------------------------------------------------
+
+
+def test_prompts_are_the_captions_of_the_held_out_frames(run: Run) -> None:
+    config = DemoConfig(out=run.run_dir.parent)
+    with pytest.raises(InputError, match="6 captioned held-out frames are too few"):
+        write_prompts(config, run)
+    assert not (config.out / "held-out.txt").exists()
+    folder = Path(run.record["data_dir"])
+    rows = (folder / "metadata.jsonl").read_text().replace('"text": ""', '"text": "normal heart"')
+    (folder / "metadata.jsonl").write_text(rows)
+    path, num_images = write_prompts(config, run)
+    assert num_images == 12
+    captions = [frame.text for frame in load_frames(folder)]
+    assert [prompt.text for prompt in load_prompts(path)] == captions
+
+
+# --- What is said -------------------------------------------------------------------------------
+
+
+def test_headlines_say_what_was_aimed_at_and_whether_it_was_reached() -> None:
+    cards = headlines({
+        "mmd_ratio_tiny": gain(0.23, 0.2, 0.3),
+        "mmd_ratio_texture": gain(0.7, None, None),
+        "faithfulness_gain": gain(0.45, 0.35, 0.55),
+        "faithfulness_gain_asd": gain(-0.04, -0.1, 0.02),
+    })  # fmt: skip
+    assert [card.value for card in cards] == ["0.23 ×", "0.70 ×", "+45 points", "−4 points"]
+    assert [card.is_good for card in cards] == [True, False, True, None]
+    assert cards[0].interval == "95 % interval 0.20 to 0.30, n 128"
+    assert cards[1].interval == "no interval at n 128"
+    assert cards[3].interval == "95 % interval −10 to +2, n 128"
+    assert "From 20 % to 65 %" in cards[2].note
+
+
+# --- The folder ---------------------------------------------------------------------------------
+
+
+def refuse(flags: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert run_main(lambda: main(flags), "echodiff demo") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("flag", ["--num-images", "--num-asd", "--steps"])
+def test_counts_of_nothing_are_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{flag} 0: must be" in refuse([flag, "0"], capsys)
+
+
+def test_places_that_hold_something_else_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "is not empty and holds no demo" in refuse(["--out", str(tmp_path)], capsys)
+    file = str(tmp_path / "thesis.txt")
+    assert "is a file, not a folder" in refuse(["--out", file], capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_another_demo_is_refused_and_names_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", str(tmp_path / "demo")]
+    with monkeypatch.context() as patched:
+        patched.setattr("echodiff.demo.run_stage", _stop)
+        assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
+        assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
+    assert "begun with another --seed" in refuse([*out, "--seed", "2"], capsys)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+# --- All of it ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_toy_demo_ends_with_a_report_and_is_done_when_started_again(
+    tmp_path: Path,
+    tiny_random_base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["--out", "demo", "--base", str(tiny_random_base), "--phantom-frames", "64"]
+    flags += ["--max-steps", "4", "--num-images", "16", "--num-asd", "4", "--steps", "2"]
+    main(flags)
+    assert "open " in capfd.readouterr().out.splitlines()[-1]
+    out = tmp_path / "demo"
+    assert {path.name for path in out.iterdir()} == {
+        "asd", "base", "demo.yaml", "held-out.txt", "lora", "metrics.json", "report.html", "run",
+    }  # fmt: skip
+    gains = json.loads((out / "metrics.json").read_text())["scores"]
+    assert {"mmd_ratio_tiny", "mmd_ratio_texture", "faithfulness_gain"} <= set(gains)
+    base, lora = load_frames(out / "base"), load_frames(out / "lora")
+    assert [frame.prompt for frame in base] == [frame.prompt for frame in lora]
+    assert base[0].weights != lora[0].weights
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "not for diagnosis" in report
+
+    start = time.monotonic()
+    main(flags)
+    assert time.monotonic() - start < 60
+    assert capfd.readouterr().out.count("done before") == 4

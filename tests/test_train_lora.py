@@ -1,0 +1,418 @@
+"""The real script at toy size: its files, its numbers, its resume, its refusals."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from echodiff.config import InputError, parse, run_main
+from echodiff.diffusion import dataset, loop
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.frames import load_frames
+from echodiff.runs import Run
+
+# diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+
+TrainLora = Callable[..., None]
+
+EVERYTHING = [
+    *("--max-steps", 10, "--checkpoint-every", 3, "--log-every", 2, "--held-out-every", 4),
+    *("--ema-decay", 0.9, "--caption-dropout", 0.2, "--gradient-accumulation", 2),
+    *("--noise-offset", 0.1, "--min-snr-gamma", 5, "--lr-scheduler", "cosine", "--lr-warmup", 2),
+]
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    return Run.load(run_dir).read_metrics()
+
+
+def test_run_folder_has_exactly_these_files(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train_lora(
+        *("--data", toy_frames, "--out", out, "--max-steps", 4, "--checkpoint-every", 2),
+        *("--sample-every", 2, "--sample-steps", 2, "--log-every", 2, "--tracker", "tensorboard"),
+    )
+    found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    events = {name for name in found if name.startswith("logs/")}
+    assert events
+    assert found - events == {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        WEIGHTS,
+        "pytorch_lora_weights_kohya.safetensors",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "samples/step-000002.png",
+        "samples/step-000004.png",
+        "checkpoints/step-000002/tensors.safetensors",
+        "checkpoints/step-000002/state.json",
+        "checkpoints/step-000004/tensors.safetensors",
+        "checkpoints/step-000004/state.json",
+    }
+    assert str(out / WEIGHTS) in capsys.readouterr().out
+    record = Run.load(out).record
+    assert record["status"] == "finished"
+    assert record["resolution"] == 32
+    assert (record["num_captioned"], record["num_null_text"]) == (5, 5)
+    assert len(record["held_out"]) == 2
+    assert Path(record["data_dir"]) == toy_frames
+    assert [row["step"] for row in metrics(out) if "loss" in row] == [2, 4]
+    assert [row["step"] for row in metrics(out) if "held_out_loss" in row] == [0, 4]
+    # What a tracker publishes holds no path.
+    published = "".join(p.read_text(errors="ignore") for p in out.glob("logs/**/*hparams*"))
+    assert str(tmp_path) not in published
+    assert "rank" in published
+
+
+def test_without_data_phantoms_are_written_into_the_run(
+    train_lora: TrainLora, tmp_path: Path
+) -> None:
+    flags = ["--out", tmp_path / "run", "--max-steps", 1, "--sample-every", 0]
+    train_lora(*flags, "--phantom-frames", 12)
+    frames = load_frames(tmp_path / "run" / "frames")
+    assert len(frames) == 12
+    assert {frame.vendor for frame in frames} == {"cedar"}
+    assert Run.load(tmp_path / "run").record["data_dir"] == "frames"
+    train_lora(*flags, "--phantom-frames", 8, "--phantom-style", "aspen", "--overwrite")
+    frames = load_frames(tmp_path / "run" / "frames")
+    assert len(frames) == 8
+    assert {frame.vendor for frame in frames} == {"aspen"}
+
+
+def test_config_in_the_run_folder_gives_the_same_run(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path
+) -> None:
+    train_lora("--data", toy_frames, "--out", tmp_path / "a", "--max-steps", 2, "--rank", 2)
+    again = ["--config", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b"]
+    train_lora(*again)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+def test_killed_and_resumed_is_not_killed(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_lora("--data", toy_frames, "--out", tmp_path / "straight", *EVERYTHING)
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at_8(self: Run, step: int, **values: float) -> None:
+        real_log(self, step, **values)
+        if step == 8:
+            raise KilledError
+
+    real_log = Run.log
+    monkeypatch.setattr(Run, "log", kill_at_8)
+    with pytest.raises(KilledError):
+        train_lora("--data", toy_frames, "--out", tmp_path / "resumed", *EVERYTHING)
+    monkeypatch.setattr(Run, "log", real_log)
+    assert Run.load(tmp_path / "resumed").record["status"] == "running"
+    assert metrics(tmp_path / "resumed")[-1]["step"] == 8  # beyond the checkpoint at 6
+    torch.manual_seed(99)  # the process's own generator must not matter
+    train_lora("--data", toy_frames, "--out", tmp_path / "resumed", *EVERYTHING)
+
+    for name in (WEIGHTS, "metrics.jsonl"):
+        straight, resumed = (tmp_path / run / name for run in ("straight", "resumed"))
+        assert straight.read_bytes() == resumed.read_bytes()
+
+
+def test_the_adapter_learns_frames_it_has_not_seen(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--epochs", 20, "--log-every", 50, "--learning-rate", 0.02, "--batch-size", 4]
+    train_lora("--data", toy_frames, "--out", out, "--checkpoint-every", 0, *flags)
+    losses = [row["held_out_loss"] for row in metrics(out) if "held_out_loss" in row]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_gradients_are_clipped_before_adam_sees_them(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real_step = torch.optim.Adam.step
+
+    def spying_step(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        seen.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        return real_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spying_step)
+    out = tmp_path / "run"
+    flags = ["--max-grad-norm", 1e-4, "--max-steps", 3, "--log-every", 1]
+    train_lora("--data", toy_frames, "--out", out, *flags)
+    before = [row["gradient_norm"] for row in metrics(out) if "loss" in row]
+    assert min(before) > 1e-3
+    assert seen == pytest.approx([1e-4] * 3, rel=0.02)
+
+
+def test_adams_state_and_the_adapter_are_float32_in_bf16(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `accelerate launch --mixed_precision bf16 train_lora.py` does: no flag of the script's.
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    out = tmp_path / "run"
+    train_lora("--data", toy_frames, "--out", out, "--max-steps", 2, "--checkpoint-every", 2)
+    assert Run.load(out).record["mixed_precision"] == "bf16"
+    tensors = load_file(out / "checkpoints" / "step-000002" / "tensors.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert any("exp_avg_sq" in name for name in tensors)
+    assert {tensor.dtype for tensor in load_file(out / WEIGHTS).values()} == {torch.float32}
+
+
+def test_loss_that_is_no_number_names_step_and_frames(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_encode = dataset.encode_set
+
+    def encode_with_a_hole(*args: Any, **kwargs: Any) -> Any:
+        encoded, held_out = real_encode(*args, **kwargs)
+        encoded.latent_mean[3] = torch.nan
+        bad.append(encoded.file_names[3])
+        return encoded, held_out
+
+    bad: list[str] = []
+    monkeypatch.setattr(dataset, "encode_set", encode_with_a_hole)
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=r"step (\d+): the loss is nan on frames") as caught:
+        train_lora("--data", toy_frames, "--out", out, "--checkpoint-every", 1, "--log-every", 50)
+    assert bad[0] in str(caught.value)
+    step = int(str(caught.value).split(":")[0].removeprefix("step "))
+    assert Run.load(out).record["status"] == "running"
+    saved = [p for p in (out / "checkpoints").glob("step-*") if int(p.name[5:]) >= step]
+    assert not saved
+
+
+def test_loss_is_read_only_when_logged(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    real_read = loop.read_losses
+
+    def counting_read(progress: Any, *rest: Any) -> None:
+        reads.append(len(progress.unread))
+        real_read(progress, *rest)
+
+    monkeypatch.setattr(loop, "read_losses", counting_read)
+    flags = ["--max-steps", 8, "--log-every", 4, "--checkpoint-every", 0]
+    train_lora("--data", toy_frames, "--out", tmp_path / "run", *flags)
+    assert reads == [4, 4]
+
+
+def test_16_bit_frames_train(train_lora: TrainLora, toy_frames: Path, tmp_path: Path) -> None:
+    for path in (toy_frames / "images").glob("*.png"):
+        grey = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(grey * 16).save(path)
+    train_lora("--data", toy_frames, "--out", tmp_path / "run", "--max-steps", 1)
+    assert Run.load(tmp_path / "run").is_finished
+
+
+def test_gradient_checkpointing_gives_the_same_adapter(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", toy_frames, "--max-steps", 2]
+    train_lora(*flags, "--out", tmp_path / "plain")
+    train_lora(*flags, "--out", tmp_path / "frugal", "--gradient-checkpointing")
+    plain, frugal = (load_file(tmp_path / name / WEIGHTS) for name in ("plain", "frugal"))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(frugal[name], tensor)
+
+
+def test_without_out_the_next_free_folder_is_taken(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_lora("--data", toy_frames, "--max-steps", 1)
+    train_lora("--data", toy_frames, "--max-steps", 1)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["lora-1", "lora-2"]
+    Run.load(tmp_path / "runs" / "lora-1").update(status="running")
+    train_lora("--data", toy_frames, "--max-steps", 1)  # goes on with lora-1
+    assert Run.load(tmp_path / "runs" / "lora-1").is_finished
+    assert not (tmp_path / "runs" / "lora-3").exists()
+
+
+# --- bad input: one line, status 2, nothing half-written
+
+
+def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: object) -> str:
+    status = run_main(lambda: train_lora(*flags), "train_lora.py")
+    printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+    assert status == 2
+    assert len(lines) == 1, lines
+    assert "error: " in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--rank", "0"], "--rank 0"),
+        (["--learning-rate", "-1e-4"], "--learning-rate"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--caption-dropout", "1.5"], "--caption-dropout 1.5"),
+        (["--ema-decay", "1"], "--ema-decay 1"),
+        (["--rank", "many"], "--rank"),
+        (["--flip", "true"], "--flip"),
+        (["--lr-scheduler", "magic"], "--lr-scheduler"),
+        (["--tracker", "nobody"], "--tracker nobody"),
+        (["--resolution", "33"], "--resolution 33"),
+        (["--base", "nowhere/at/all"], "--base nowhere/at/all"),
+        (["--base", "model.ckpt"], "--base model.ckpt"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--config", "nothing"], "nothing"),
+    ],
+)
+def test_bad_flags_are_one_line_and_leave_nothing(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    named: str,
+) -> None:
+    out = tmp_path / "run"
+    assert named in refusal(train_lora, capsys, "--data", toy_frames, "--out", out, *flags)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("learning_rate: .nan\n", "learning_rate"),
+        ("rank: 0\n", "rank"),
+        ("rnak: 8\n", "rnak"),
+        ("- 1\n", "key: value"),
+    ],
+)
+def test_bad_yaml_is_one_line(
+    train_lora: TrainLora, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, named: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    line = refusal(train_lora, capsys, "--config", path, "--out", tmp_path / "run")
+    assert named in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_broken_data_is_one_line_and_leaves_nothing(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = toy_frames / "images" / "0002.png"
+    picture.write_bytes(picture.read_bytes()[:100])
+    out = tmp_path / "run"
+    line = refusal(train_lora, capsys, "--data", toy_frames, "--out", out)
+    assert "0002.png" in line
+    assert not out.exists()
+
+
+def test_out_that_is_full_or_unusable_is_refused(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", toy_frames, "--max-steps", 1]
+    out = tmp_path / "run"
+    train_lora(*flags, "--out", out)
+    before = (out / WEIGHTS).read_bytes()
+    capsys.readouterr()
+    line = refusal(train_lora, capsys, *flags, "--out", out)
+    assert "finished run" in line
+    assert "--overwrite" in line
+    line = refusal(train_lora, capsys, *flags, "--out", out, "--rank", 2)
+    assert "another run" in line
+    assert (out / WEIGHTS).read_bytes() == before
+    assert "no run folder" in refusal(train_lora, capsys, *flags, "--out", toy_frames)
+    line = refusal(train_lora, capsys, *flags, "--out", out / WEIGHTS / "below")
+    assert WEIGHTS in line
+    train_lora(*flags, "--out", out, "--rank", 2, "--overwrite")
+    assert Run.load(out).is_finished
+
+
+def test_a_disk_that_fills_up_is_one_line_naming_the_file(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full_disk(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    flags = ["--data", toy_frames, "--out", tmp_path / "run", "--checkpoint-every", 2]
+    line = refusal(train_lora, capsys, *flags)
+    assert "tensors.safetensors: No space left on device" in line
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+# --- presets
+
+
+def test_cmc2024_holds_every_figure_of_the_paper() -> None:
+    config = parse(TrainLoraConfig, ["--config", "cmc2024"], prog="train_lora.py")
+    assert config.base == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert (config.rank, config.learning_rate, config.batch_size, config.epochs) == (8, 9e-4, 2, 4)
+    assert (config.annotated, config.regularization) == (40, 400)
+
+
+def test_every_line_of_cmc2024_says_whose_it_is() -> None:
+    path = Path(__file__).parent.parent / "echodiff" / "presets" / "cmc2024.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    settings = [line for line in lines if line and not line.startswith("#")]
+    assert len(settings) == len(yaml.safe_load(path.read_text(encoding="utf-8")))
+    for line in settings:
+        assert line.split("#")[1].strip().startswith(("paper", "ours")), line
+
+
+def test_no_argument_is_the_demo_preset(
+    train_lora: TrainLora, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    demo = parse(TrainLoraConfig, ["--config", "demo"], prog="train_lora.py")
+    assert demo.base == "tiny"
+    assert demo.data is None
+    assert (demo.rank, demo.learning_rate) == (8, 9e-4)
+
+
+def test_config_and_flags_carry_no_flip() -> None:
+    """A mirrored heart is another diagnosis: there is no such option."""
+    names = " ".join(vars(TrainLoraConfig()))
+    assert "flip" not in names
+    assert "mirror" not in names
+
+
+def test_metrics_are_json_lines(train_lora: TrainLora, toy_frames: Path, tmp_path: Path) -> None:
+    train_lora("--data", toy_frames, "--out", tmp_path / "run", "--max-steps", 3, "--log-every", 1)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [set(row) for row in rows[1:4]] == [
+        {"step", "loss", "gradient_norm", "learning_rate"}
+    ] * 3
+
+
+def test_long_caption_warns_and_trains(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = toy_frames / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[0]["text"] = "septum " * 500
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        train_lora("--data", toy_frames, "--out", tmp_path / "run", "--max-steps", 1)
+    assert "1 of 6 captions are longer than the 77 tokens" in caplog.text
