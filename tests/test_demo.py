@@ -115,6 +115,7 @@ def test_headlines_say_what_was_aimed_at_and_whether_it_was_reached() -> None:
 
 
 def refuse(flags: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
     assert run_main(lambda: main(flags), "echodiff demo") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

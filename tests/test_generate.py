@@ -401,3 +401,37 @@ def stop_after(patched: pytest.MonkeyPatch, count: int, error: BaseException) ->
 
 def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+# --- Documentation ------------------------------------------------------------------------------
+
+
+def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
+    from echodiff.anatomy import Finding
+    from echodiff.diffusion.prompts import load_prompts
+    from echodiff.phantom.captions import findings_in
+
+    asked = {
+        path.stem: [findings_in(prompt.text) for prompt in load_prompts(path)]
+        for path in shipped("prompts").glob("*.txt")
+    }
+    assert set(asked) == {"normal", "asd", "vsd", "lvh", "dilated", "paediatric"}
+    assert all(len(findings) == 8 for findings in asked.values())
+    assert not any(asked["normal"])
+    for name in ("asd", "vsd", "lvh"):
+        assert all(Finding(name) in findings for findings in asked[name])
+    assert all(findings and "asd" not in findings for findings in asked["dilated"])
+    prompts = load_prompts(shipped("prompts/paediatric.txt"))
+    assert all(prompt.text.endswith("echocardiogram of the child") for prompt in prompts)
+
+
+def test_every_flag_is_documented() -> None:
+    from dataclasses import fields
+
+    from echodiff.diffusion.generate_config import GenerateConfig
+
+    text = (shipped("generate.py").parent / "docs" / "generation.md").read_text(encoding="utf-8")
+    settled_elsewhere = {"mixed_precision", "steps", "batch_size"}
+    for field in fields(GenerateConfig):
+        if field.name not in settled_elsewhere:
+            assert "--" + field.name.replace("_", "-") in text, field.name

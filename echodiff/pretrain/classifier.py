@@ -43,7 +43,7 @@ def train_classifier(
         loss.backward()
         optimizer.step()
         if step % 20 == 0:
-            bar.set_postfix(loss=f"{float(loss):.3f}")
+            bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
     network.eval().cpu()
     return network, _held_out_card(network, corpus, targets, num_train)
 
@@ -89,7 +89,7 @@ def _held_out_card(
         p, y = probability[:, column], truth[:, column]
         candidates = np.linspace(0.05, 0.95, 91)
         balanced = [_rates(p[:half], y[:half], c)["balanced_accuracy"] for c in candidates]
-        threshold = float(candidates[int(np.argmax(balanced))])
+        threshold = round(float(candidates[int(np.argmax(balanced))]), 2)
         card["thresholds"][finding] = threshold
         card["held_out"]["findings"][finding] = _rates(p[half:], y[half:], threshold)
     for name in ("view", "phase", "style"):

@@ -40,9 +40,9 @@ class PretrainConfig:
     """Phantom frames the base is trained on."""
     num_feature_frames: int = 10000
     """Phantom frames the feature network is trained on; the last tenth is held out."""
-    autoencoder_steps: int = 1100
+    autoencoder_steps: int = 1300
     """Steps of 16 frames."""
-    denoiser_steps: int = 6000
+    denoiser_steps: int = 5000
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""

@@ -90,7 +90,7 @@ def train_denoiser(
     seed: int,
     device: str,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train on scaled posterior (mean, std) of (N, 8, 16, 16); return the averaged weights."""
+    """Train on scaled posterior (mean, std) of (N, 16, 16, 16); return the averaged weights."""
     torch.manual_seed(seed)
     unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
     network = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
@@ -116,7 +116,7 @@ def train_denoiser(
         optimizer.step()
         _follow(average, network, min(0.9995, (1 + step) / (10 + step)))
         if step % 20 == 0:
-            bar.set_postfix(loss=f"{float(loss):.4f}")
+            bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
     average.eval().cpu()
     final: Any = average
     return final["unet"], final["text_encoder"]

@@ -121,9 +121,9 @@ def _exit_code(argv):
 def test_25_frames_a_second_at_256_pixels_with_flat_memory(tmp_path):
     peaks = []
     for num in (40, 400):
+        argv = ["phantom", "--num", str(num), "--size", "256", "--out", str(tmp_path / str(num))]
         code = (
-            "import resource, sys; from echodiff.__main__ import main; "
-            f"main(['phantom', '--num', '{num}', '--size', '256', '--out', {str(tmp_path / str(num))!r}]); "
+            f"import resource; from echodiff.__main__ import main; main({argv!r}); "
             "print(max(resource.getrusage(w).ru_maxrss for w in "
             "(resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
         )

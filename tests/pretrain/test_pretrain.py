@@ -62,7 +62,7 @@ def test_radial_power_of_white_noise_is_flat():
 def test_the_autoencoder_halves_three_times():
     vae = build_autoencoder()
     with torch.inference_mode():
-        assert vae.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean.shape == (1, 8, 16, 16)
+        assert vae.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean.shape == (1, 16, 16, 16)
 
 
 def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -1,0 +1,103 @@
+"""The parts that are shipped keep what their cards promise, on phantoms they never saw."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from echodiff.anatomy import Finding
+from echodiff.metrics.tiny_features import FINDINGS, STYLES, load_tiny_features
+from echodiff.phantom.acquisition import Population, render, sample_acquisition
+
+ASSETS = Path(__file__).parents[1] / "echodiff" / "assets"
+UNSEEN = 990_001  # a seed that no pretraining used
+
+
+def _frames(population, num, *, step=1):
+    drawn = [sample_acquisition(UNSEEN, step * i, population) for i in range(num)]
+    return drawn, [render(one, "echo", 128) for one in drawn]
+
+
+def test_everything_shipped_fits_in_25_megabytes_and_nothing_is_pickled():
+    files = [p for p in ASSETS.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 25_000_000
+    weights = {p.suffix for p in files if p.stat().st_size > 200_000}
+    assert weights == {".safetensors"}
+
+
+def test_decoded_frames_keep_the_speckle_of_their_input():
+    import torch
+    from diffusers import AutoencoderKL
+
+    from echodiff.pretrain.autoencoder import spectrum_ratio
+
+    vae = AutoencoderKL.from_pretrained(ASSETS / "tiny" / "vae", torch_dtype=torch.float32).eval()
+    _, pictures = _frames(Population(finding_rate=0.1), 48, step=2)
+    ratio = spectrum_ratio(vae, np.stack(pictures))
+    assert ratio.shape == (48,)  # bands up to 3/4 of Nyquist
+    # The bar is 15 per cent on 256 frames (report in the card); 48 frames add their own noise.
+    assert ratio.min() > 0.82
+    assert ratio.max() < 1.18
+
+
+def test_the_feature_network_finds_what_a_heart_has():
+    judge = load_tiny_features()
+    drawn, pictures = _frames(Population(styles=STYLES, finding_rate=0.8), 160)
+    probability = judge.findings(pictures)
+    truth = np.array([[f in one.heart.findings for f in FINDINGS] for one in drawn])
+    said = probability >= judge.thresholds
+    assert (said == truth).mean() > 0.85
+    asd = FINDINGS.index(Finding.ASD)
+    assert said[truth[:, asd], asd].mean() > said[~truth[:, asd], asd].mean() + 0.5
+    style = judge.classify(pictures)["style"]
+    assert np.mean([STYLES[s] == one.echo.style for s, one in zip(style, drawn, strict=True)]) > 0.9
+
+
+def test_cards_say_how_they_were_made():
+    card = (ASSETS / "tiny" / "README.md").read_text()
+    assert "echodiff pretrain" in card
+    assert "Not for diagnosis" in card
+    held_out = json.loads((ASSETS / "tiny_features" / "config.json").read_text())["held_out"]
+    assert set(held_out["findings"]) == set(FINDINGS)
+    assert held_out["n"] >= 100
+
+
+def test_the_base_is_a_plain_diffusers_folder_without_a_path_of_the_machine_that_made_it():
+    for path in (ASSETS / "tiny").rglob("*.json"):
+        assert os.sep + "tmp" not in path.read_text(), path
+
+
+@pytest.mark.slow
+def test_400_samples_are_near_held_out_phantoms():
+    """Unbiased MMD^2 at most a fifth of that between the two styles the base knows."""
+    from echodiff.diffusion.base import load_base
+    from echodiff.diffusion.sample import sample_images
+    from echodiff.metrics.features import load_features
+    from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2
+
+    population = Population(finding_rate=0.0)
+    drawn, real = _frames(population, 400)
+    pipeline = load_base("tiny")
+    texts = [one.text for one in drawn]
+    images = dict(
+        sample_images(
+            pipeline,
+            texts,
+            seed=1,
+            indices=range(400),
+            steps=20,
+            guidance=1.5,
+            scheduler="dpmpp",
+            batch_size=25,
+            resolution=128,
+        )
+    )
+    styles = [_frames(Population(styles=(s,), finding_rate=0.0), 400)[1] for s in STYLES[:2]]
+    for name in ("tiny", "texture"):
+        network = load_features(name)
+        x, y = network([images[i] for i in range(400)]), network(real)
+        kernel = build_rbf_kernel(compute_bandwidth(y))
+        apart = compute_mmd2(network(styles[0]), network(styles[1]), kernel)
+        assert compute_mmd2(x, y, kernel) < 0.2 * apart, name
