@@ -161,18 +161,29 @@ def _single_file_config(path: Path) -> Path | None:
 @functools.cache
 def _download(name: str) -> Path:
     from diffusers import StableDiffusionPipeline
+    from huggingface_hub import HfApi
 
+    try:
+        # One quick question first: without a network the download itself tries for minutes.
+        HfApi().model_info(name, timeout=10)
+        is_online, reason = True, ""
+    except Exception as error:
+        is_online, reason = False, type(error).__name__
     try:
         return Path(
             StableDiffusionPipeline.download(
-                name, use_safetensors=True, safety_checker=None, feature_extractor=None
+                name,
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                local_files_only=not is_online,  # what an earlier download left in the cache
             )
         )
     except Exception as error:
         # The hub client raises a dozen kinds (its own, httpx's, OSError); all mean one thing here.
         raise InputError(
             f"--base {name}: not a file or folder here, and the hub did not give it "
-            f"({type(error).__name__}): connect once or set HF_ENDPOINT, "
+            f"({reason or type(error).__name__}): connect once or set HF_ENDPOINT, "
             "or give a local folder, a .safetensors file or `tiny`"
         ) from error
 

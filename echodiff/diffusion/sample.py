@@ -2,8 +2,8 @@
 
 The loop is our own, over diffusers' schedulers: noise comes from one CPU generator per image, every
 scheduler is deterministic, prompts are encoded one at a time and kept. What is left of the batch
-is the order of floating-point sums: in fp32 on a CPU 0.0007 grey levels on a random UNet of the
-embedded base's size, so at most one level after rounding; ``exact`` removes that too.
+is the order of floating-point sums: in fp32 on a CPU 0.0007 grey levels for the embedded base's
+architecture (random weights), so at most one level after rounding; ``exact`` removes that too.
 """
 
 from __future__ import annotations

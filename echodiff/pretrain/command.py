@@ -18,6 +18,7 @@ from echodiff.metrics import tiny_features
 from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
 from echodiff.pretrain.classifier import train_classifier
 from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
+from echodiff.pretrain.decoder import train_decoder
 from echodiff.pretrain.denoiser import train_denoiser
 from echodiff.pretrain.export import (
     base_card,
@@ -42,7 +43,9 @@ class PretrainConfig:
     """Phantom frames the feature network is trained on; the last tenth is held out."""
     autoencoder_steps: int = 1300
     """Steps of 16 frames."""
-    denoiser_steps: int = 5000
+    decoder_steps: int = 2000
+    """Steps of 12 frames, the decoder alone."""
+    denoiser_steps: int = 4500
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
@@ -57,7 +60,7 @@ class PretrainConfig:
         for name in ("num_frames", "num_feature_frames"):
             if getattr(self, name) < 100:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
-        for name in ("autoencoder_steps", "denoiser_steps", "classifier_steps"):
+        for name in ("autoencoder_steps", "decoder_steps", "denoiser_steps", "classifier_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -92,8 +95,11 @@ def _train_base(config: PretrainConfig, corpus: Corpus, device: str) -> dict[str
     vae = train_autoencoder(
         images[:num_train], config.out, config.autoencoder_steps, 16, config.seed, device
     )
-    ratio = spectrum_ratio(vae, images[num_train:][:256])
     mean, std = encode_frames(vae, images[:num_train])
+    vae = train_decoder(
+        vae, images[:num_train], config.out, config.decoder_steps, 12, config.seed, device
+    )
+    ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)
     texts = [row["text"] if not row["findings"] else "" for row in corpus.rows[:num_train]]
