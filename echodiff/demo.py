@@ -197,7 +197,7 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The comparison for the terminal, one line a number."""
     lines = []
-    for name, gain in gains.items():
+    for name, gain in sorted(gains.items(), key=lambda item: not item[0].startswith("mmd")):
         interval = "no interval"
         if gain["low"] is not None:
             interval = f"95 % interval {gain['low']:.2f} to {gain['high']:.2f}"

@@ -45,7 +45,7 @@ class PretrainConfig:
     """Steps of 16 frames."""
     decoder_steps: int = 2000
     """Steps of 12 frames, the decoder alone."""
-    denoiser_steps: int = 4500
+    denoiser_steps: int = 3200
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
