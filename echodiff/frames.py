@@ -154,7 +154,7 @@ class FramesWriter:
 
     def _read_partial_rows(self) -> None:
         for path in self.out.glob("metadata.partial*.jsonl"):
-            if path == self.partial:
+            if path == self.partial or self.shard == 0:  # shard 0 opens before the others write
                 cut_torn_line(path)
             rows = [frame for _, frame in read_rows(path)] if path.stat().st_size else []
             self.done |= {frame.file_name for frame in rows}

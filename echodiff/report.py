@@ -171,11 +171,13 @@ def _matches(
 def _grid(title: str, note: str, pictures: Sequence[tuple[Path, str]], side: int) -> dict[str, Any]:
     chosen = [path for path, _ in pictures[:NUM_IN_GRID]]
     sheet = contact_sheet(
-        [_read(path, side) for path in chosen], columns=GRID_COLUMNS, cell=min(side, 160)
+        [_read(path, side) for path in chosen], columns=GRID_COLUMNS, cell=min(max(side, 128), 160)
     )
     return {
         "title": title, "note": note, "image": embed_png(sheet),
         "count": f"first {len(chosen)} of {len(pictures)}",
+        # Of the page: a set of few images is not blown up.
+        "width": f"{100 * min(len(chosen), GRID_COLUMNS) / GRID_COLUMNS:g}%",
     }  # fmt: skip
 
 

@@ -15,8 +15,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echodiff.pretrain.autoencoder import build_discriminator, window_spectra
+from echodiff.pretrain.autoencoder import window_spectra
 from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
+
+
+class GrainCritic(nn.Module):
+    """Patches of 18 pixels, one logit each; sees the frame and, magnified, its fine detail.
+
+    Grain is a small part of a frame's contrast: without the second channel a small network spends
+    its first thousand steps on the big shapes, which the decoder gets right anyway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(2, 32, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 64, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 1, 1),
+        )
+
+    def forward(self, image_pm1: Tensor) -> Tensor:
+        """(B, 1, H, W) to logits (B, 1, H / 4, W / 4)."""
+        detail = 4 * (image_pm1 - functional.avg_pool2d(image_pm1, 5, 1, 2))
+        y: Tensor = self.body(torch.cat([image_pm1, detail], dim=1))
+        return y
 
 
 def train_decoder(
@@ -33,9 +59,9 @@ def train_decoder(
     vae = vae.to(device).requires_grad_(False)
     decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
     decoder.requires_grad_(True)
-    critic = build_discriminator().to(device)
+    critic = GrainCritic().to(device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=5e-4, betas=(0.7, 0.98))
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=4e-4, betas=(0.5, 0.9))
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
     parts = {
         "decoder": decoder,
         "critic": critic,
@@ -56,9 +82,9 @@ def train_decoder(
         decoded = decoded.float()
         fake = decoded.mean(1, keepdim=True)
         spectrum = (window_spectra(fake) - window_spectra(real)).abs().mean()
-        coarse = functional.avg_pool2d(decoded - real, 3, 1, 1).abs().mean()
-        fine = (decoded - real).abs().mean()
-        loss = coarse + 0.15 * fine + 0.1 * spectrum - 0.1 * critic(fake).mean()
+        coarse = functional.avg_pool2d(decoded - real, 5, 1, 2).abs().mean()
+        grey = (decoded - fake).abs().mean()
+        loss = coarse + grey + 0.1 * spectrum - 0.1 * critic(fake).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
@@ -68,7 +94,7 @@ def train_decoder(
         hinge.backward()
         critic_optimizer.step()
         if step % 20 == 0:
-            shown = {"l1": fine, "spectrum": spectrum, "critic": hinge}
+            shown = {"l1": coarse, "spectrum": spectrum, "critic": hinge}
             bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in shown.items()})
     return vae.eval()
 
