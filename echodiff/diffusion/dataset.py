@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.data.splits import draw_training_frames
 from echodiff.diffusion.base import load_base
@@ -142,6 +143,8 @@ def write_phantoms(
         seed=config.seed,
         size=resolution,
         styles=(config.phantom_style,),
+        findings=tuple(map(Finding, config.phantom_findings.split(","))),
+        finding_rate=config.phantom_finding_rate,
         overwrite=not is_resumed,
     )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from echodiff.anatomy import Finding
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLoraConfig:
@@ -28,6 +30,10 @@ class TrainLoraConfig:
     """Phantom frames to write when there is no data (count)."""
     phantom_style: str = "cedar"
     """Their scanner style: aspen and birch are known to the embedded base, cedar is not."""
+    phantom_findings: str = "asd,vsd,lvh,dilated_lv,dilated_rv,dilated_la,dilated_ra"
+    """Their findings, separated by commas."""
+    phantom_finding_rate: float = 0.5
+    """Share of their patients with a finding (0 to 1)."""
 
     annotated: int | None = None
     """Captioned frames to train on, drawn by seed (count); none: all there are."""
@@ -139,7 +145,15 @@ class TrainLoraConfig:
             min_snr_gamma=self.min_snr_gamma,
             sample_guidance=self.sample_guidance,
         )
-        _within(0.0, 1.0, caption_dropout=self.caption_dropout)
+        _within(
+            0.0,
+            1.0,
+            caption_dropout=self.caption_dropout,
+            phantom_finding_rate=self.phantom_finding_rate,
+        )
+        unknown = sorted(set(self.phantom_findings.split(",")) - set(Finding))
+        if unknown:
+            raise ValueError(f"--phantom-findings: {', '.join(unknown)} not known")
         if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
 

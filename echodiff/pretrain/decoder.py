@@ -1,7 +1,8 @@
 """Second stage of the VAE: the decoder alone learns to draw grain, the encoder stays as it is.
 
-Latents do not change, so the denoiser can train beside it. Half of the frames are varied (zoom, grey
-map, sharpness), so that the decoder draws grain of sizes and contrasts that no known scanner has.
+Latents do not change, so the denoiser can train beside it. Half of the frames are varied (zoom,
+grey map, sharpness), so that the decoder draws grain of sizes and contrasts that no known scanner
+has.
 """
 
 from __future__ import annotations
