@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from echodiff.anatomy import Finding
 from echodiff.diffusion.base import load_base
@@ -49,7 +50,7 @@ def shuffle_captions(folder: Path) -> None:
 
 def found_share(run_dir: Path | None) -> float:
     """Mean over the findings taught of the share of images that show what their prompt names."""
-    pipeline = load_base("tiny")
+    pipeline = load_base("tiny", torch.float32)
     if run_dir is not None:
         load_lora(pipeline, run_dir)
     prompts = [

@@ -53,13 +53,13 @@ def build_discriminator() -> nn.Sequential:
     )
 
 
-def window_spectra(image: Tensor) -> Tensor:
-    """Log power (B, windows, 16, 9) of every window of (B, 1, H, W), tapered."""
+def window_spectra(image: Tensor, floor: float = 3e-4) -> Tensor:
+    """Log of power plus `floor`, (B, windows, 16, 9), of every window of (B, 1, H, W), tapered."""
     patches = functional.unfold(image, WINDOW, stride=WINDOW // 2).transpose(1, 2)
     taper = torch.hann_window(WINDOW, device=image.device)
     windows = patches.unflatten(2, (WINDOW, WINDOW)) * taper[:, None] * taper[None, :]
     power = torch.fft.rfft2(windows, norm="ortho").abs().square()
-    return torch.log(power + 3e-4)
+    return torch.log(power + floor)
 
 
 def radial_bands(size: int, device: torch.device) -> Tensor:

@@ -43,7 +43,7 @@ class PretrainConfig:
     """Phantom frames the feature network is trained on; the last tenth is held out."""
     autoencoder_steps: int = 1300
     """Steps of 16 frames."""
-    decoder_steps: int = 2000
+    decoder_steps: int = 2300
     """Steps of 12 frames, the decoder alone."""
     denoiser_steps: int = 3200
     """Steps of 32 frames."""

@@ -82,10 +82,11 @@ def train_decoder(
             decoded = vae.decode((posterior.mean + posterior.std * drawn).float()).sample
         decoded = decoded.float()
         fake = decoded.mean(1, keepdim=True)
-        spectrum = (window_spectra(fake) - window_spectra(real)).abs().mean()
+        spectrum = (window_spectra(fake, 3e-5) - window_spectra(real, 3e-5)).abs().mean()
         coarse = functional.avg_pool2d(decoded - real, 5, 1, 2).abs().mean()
         grey = (decoded - fake).abs().mean()
-        loss = coarse + grey + 0.1 * spectrum - 0.1 * critic(fake).mean()
+        outside = ((decoded - real).abs() * (real < -0.99)).mean()  # black must be black
+        loss = coarse + grey + 2 * outside + 0.1 * spectrum - 0.1 * critic(fake).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
