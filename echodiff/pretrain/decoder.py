@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from echodiff.pretrain.autoencoder import window_spectra
-from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
+from echodiff.pretrain.stage import Stage, Stateful, cosine, set_rate, step_generators, to_pm1
 
 
 class GrainCritic(nn.Module):
@@ -63,7 +63,7 @@ def train_decoder(
     critic = GrainCritic().to(device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=5e-4, betas=(0.7, 0.98))
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
-    parts = {
+    parts: dict[str, Stateful] = {
         "decoder": decoder,
         "critic": critic,
         "opt": optimizer,
