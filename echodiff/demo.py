@@ -46,7 +46,7 @@ class DemoConfig:
     steps: int = 15
     """Steps of the sampler (1 to 1000)."""
     guidance: float = 3.0
-    """Classifier-free guidance of all sets (1: off); a small base needs less than generate.py's 5."""
+    """Classifier-free guidance of all sets (1: off); a small base needs less than a large one."""
     phantom_frames: int | None = None
     """Simulated frames of the new hospital (count); none: what the training's preset says."""
     max_steps: int | None = None
