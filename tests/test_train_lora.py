@@ -387,7 +387,7 @@ def test_no_argument_is_the_demo_preset(
     demo = parse(TrainLoraConfig, ["--config", "demo"], prog="train_lora.py")
     assert demo.base == "tiny"
     assert demo.data is None
-    assert (demo.rank, demo.learning_rate) == (8, 9e-4)
+    assert (demo.rank, demo.alpha, demo.batch_size) == (8, 8.0, 8)
 
 
 def test_config_and_flags_carry_no_flip() -> None:

@@ -29,7 +29,9 @@ def pretrained(tmp_path_factory):
 def test_the_folder_is_a_plain_diffusers_pipeline(pretrained):
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(pretrained / "tiny", safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        pretrained / "tiny", safety_checker=None, dtype=torch.float32
+    )
     picture = pipeline("normal heart", num_inference_steps=2, output_type="np").images
     assert picture.shape == (1, 128, 128, 3)
     assert pipeline.tokenizer.model_max_length == 77
