@@ -74,29 +74,10 @@ def found_share(run_dir: Path | None) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_captions_teach_findings_and_shuffled_captions_do_not(frames_folder, train_lora, tmp_path):
-    train_lora(
-        "--config",
-        "demo",
-        "--base",
-        "tiny",
-        "--data",
-        frames_folder,
-        "--out",
-        tmp_path / "true",
-        *STEPS,
-    )
+    flags = ("--config", "demo", "--base", "tiny", "--data", frames_folder, *STEPS)
+    train_lora(*flags, "--out", tmp_path / "true")
     shuffle_captions(frames_folder)
-    train_lora(
-        "--config",
-        "demo",
-        "--base",
-        "tiny",
-        "--data",
-        frames_folder,
-        "--out",
-        tmp_path / "shuffled",
-        *STEPS,
-    )
+    train_lora(*flags, "--out", tmp_path / "shuffled")
     base, true, shuffled = map(found_share, (None, tmp_path / "true", tmp_path / "shuffled"))
     assert true - base >= 0.3, (base, true, shuffled)
     assert shuffled - base < 0.15, (base, true, shuffled)
