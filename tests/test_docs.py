@@ -64,7 +64,7 @@ def test_the_flags_of_prepare_on_the_page_are_real(name, config):
     lines = text_of("frames.md").replace("\\\n", " ").splitlines()
     (line,) = [li for li in lines if li.startswith(f"echodiff prepare {name}") and "$(" not in li]
     words = [word.strip('"') for word in line.split()[3:]]
-    parse(config, words, prog="docs")
+    assert parse(config, words, prog="docs")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_flags_of_prepare_on_the_page_are_real(name, config):
 def test_the_flags_of_the_configuration_page_are_real(start, config):
     lines = text_of("configuration.md").splitlines()
     (line,) = [line for line in lines if line.startswith(start)]
-    parse(config, line.removeprefix(start).split(), prog="docs")
+    assert parse(config, line.removeprefix(start).split(), prog="docs")
 
 
 def test_the_clip_on_the_page_becomes_frames(tmp_path):
