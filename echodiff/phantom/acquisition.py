@@ -17,7 +17,7 @@ from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr
 from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
-from echodiff.phantom.styles import STYLES
+from echodiff.phantom.styles import STYLE_NAMES, draw_style
 
 Modality = Literal["echo", "mr", "ct", "pseudo"]
 MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "pseudo")
@@ -68,9 +68,10 @@ class Population:
     views: Sequence[View] = (View.A4C,)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.styles) - set(STYLES))
+        unknown = sorted(set(self.styles) - set(STYLE_NAMES))
         if unknown or not self.styles:
-            raise ValueError(f"--styles: unknown {unknown or 'none'}; known: {', '.join(STYLES)}")
+            known = ", ".join(STYLE_NAMES)
+            raise ValueError(f"--styles: unknown {unknown or 'none'}; known: {known}")
         if not 0 <= self.finding_rate <= 1:
             raise ValueError(f"--finding-rate must lie in [0, 1], not {self.finding_rate}")
 
@@ -93,10 +94,11 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     if view is View.A2C:
         chosen &= _LEFT_HEART
     heart = sample_heart(rng, chosen, is_child=bool(rng.random() < population.child_rate))
-    style = population.styles[int(rng.integers(len(population.styles)))]
-    echo = sample_echo_settings(rng, style)
+    name = population.styles[int(rng.integers(len(population.styles)))]
+    style = draw_style(name, rng)
+    echo = sample_echo_settings(rng, name, style)
     systole = contract(heart, rng)
-    pose = sample_pose(rng, heart, view, STYLES[style].opening_deg)
+    pose = sample_pose(rng, heart, view, style.opening_deg)
     acquisitions = []
     for number, instant in enumerate((heart, systole)):
         settings = replace(echo, seed=echo.seed ^ number)

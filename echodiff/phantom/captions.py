@@ -113,10 +113,14 @@ def write_caption(heart: Heart, view: View, rng: np.random.Generator) -> str:
         parts.append(pick(_NORMAL.cavities))
     if rng.random() < 0.3:
         parts.append(pick(_NORMAL.valves))
-    parts.append(pick(_VIEWS[view]))
-    parts.append(pick(_PHASES[heart.phase]))
-    parts.append(f"echocardiogram of the {'child' if heart.is_child else 'adult'}")
-    return ", ".join(parts)
+    return ", ".join([*parts, write_view(heart, view, rng)])
+
+
+def write_view(heart: Heart, view: View, rng: np.random.Generator) -> str:
+    """View, phase and age alone: true of any heart, no word on how it is."""
+    choices = (_VIEWS[view], _PHASES[heart.phase])
+    parts = [choice[int(rng.integers(len(choice)))] for choice in choices]
+    return ", ".join([*parts, f"echocardiogram of the {'child' if heart.is_child else 'adult'}"])
 
 
 _NEGATION = re.compile(r"\b(no|not|non|without|intact|unchanged|normal|absent|free of|closed)\b")

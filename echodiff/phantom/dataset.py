@@ -28,7 +28,7 @@ from echodiff.phantom.acquisition import (
     sample_acquisition,
 )
 from echodiff.phantom.slices import sector_mask, slice_image
-from echodiff.phantom.styles import STYLES
+from echodiff.phantom.styles import STYLE_NAMES
 
 SOURCE = "echodiff phantom"
 _GOLDEN = 0.6180339887498949
@@ -159,7 +159,8 @@ class PhantomConfig:
     modality: str = "echo"
     """echo, mr, ct, pseudo; several separated by commas are pictures of the same slices."""
     styles: str = "aspen,birch"
-    """Scanner styles of the echo, separated by commas: aspen, birch, cedar."""
+    """Scanner styles of the echo, separated by commas: aspen, birch, cedar; random is a new one for
+    every patient."""
     findings: str = ",".join(Finding)
     """Findings to draw from, separated by commas; `none` for normal hearts."""
     finding_rate: float = 0.5
@@ -197,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         num=config.num,
         seed=config.seed,
         size=config.size,
-        styles=_listed(config.styles, tuple(STYLES), "--styles"),
+        styles=_listed(config.styles, STYLE_NAMES, "--styles"),
         findings=() if no_findings else _listed(config.findings, tuple(Finding), "--findings"),
         finding_rate=config.finding_rate,
         child_rate=config.child_rate,

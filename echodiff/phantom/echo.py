@@ -7,6 +7,7 @@ whose envelope has mean/std = 1.91 (Burckhardt, IEEE Trans. Sonics Ultrason. 25(
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import ndimage
 from echodiff.anatomy import Label
 from echodiff.phantom.heart import Anatomy, Heart
 from echodiff.phantom.slices import PolarGrid, Pose, image_grid, polar_grid, slice_polar
-from echodiff.phantom.styles import STYLES
+from echodiff.phantom.styles import Style
 
 Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
@@ -47,6 +48,9 @@ class EchoSettings:
     blood_db: float
     haze_db: float
     contrast: float
+    near_db: float
+    looks: int
+    edge_enhancement: float
     attenuation_db_per_mm: float
     """What is left of attenuation after the depth gain."""
     dropout_db: float
@@ -60,15 +64,11 @@ class EchoSettings:
         return asdict(self)
 
 
-def sample_echo_settings(rng: np.random.Generator, style: str) -> EchoSettings:
-    """Draw an acquisition around a named style.
-
-    Raises:
-        KeyError: unknown style.
-    """
-    s, u, n = STYLES[style], rng.uniform, rng.normal
+def sample_echo_settings(rng: np.random.Generator, name: str, style: Style) -> EchoSettings:
+    """Draw an acquisition around a style; `name` is what the record calls it."""
+    s, u, n = style, rng.uniform, rng.normal
     return EchoSettings(
-        style=style,
+        style=name,
         seed=int(rng.integers(2**31)),
         axial_mm=s.axial_mm * float(u(0.9, 1.1)),
         lateral_deg=s.lateral_deg * float(u(0.9, 1.1)),
@@ -77,6 +77,9 @@ def sample_echo_settings(rng: np.random.Generator, style: str) -> EchoSettings:
         blood_db=s.blood_db + float(n(0, 1.5)),
         haze_db=s.haze_db + float(n(0, 1.5)),
         contrast=s.contrast * float(u(0.94, 1.06)),
+        near_db=s.near_db,
+        looks=s.looks,
+        edge_enhancement=s.edge_enhancement,
         attenuation_db_per_mm=float(n(0.02, 0.025)),
         dropout_db=float(u(3.0, 8.0)),
         num_shadows=int(rng.integers(0, 3)),
@@ -128,10 +131,18 @@ def _smooth_noise(
 ) -> Image:
     """Smooth field of about unit variance with the given number of cells each way."""
     coarse = rng.standard_normal((cells[0] + 3, cells[1] + 3), dtype=np.float32)
-    rows = np.linspace(1, cells[0] + 1, shape[0], dtype=np.float32)
-    cols = np.linspace(1, cells[1] + 1, shape[1], dtype=np.float32)
-    grid = np.meshgrid(rows, cols, indexing="ij")
-    return np.asarray(ndimage.map_coordinates(coarse, grid, order=3, mode="nearest") * 1.4)
+    rows, cols = _spline(shape[0], cells[0]), _spline(shape[1], cells[1])
+    return np.asarray(1.4 * rows @ coarse @ cols.T, np.float32)
+
+
+@lru_cache(maxsize=64)
+def _spline(num: int, cells: int) -> Image:
+    """Cubic spline from cells + 3 knots to `num` even places between the second and the last but
+    one, as a matrix (num, cells + 3): a field is two small products instead of a gather."""
+    places = np.linspace(1, cells + 1, num)[None]
+    knots = np.eye(cells + 3)
+    columns = [ndimage.map_coordinates(knot, places, order=3, mode="nearest") for knot in knots]
+    return np.asarray(np.stack(columns, axis=1), np.float32)
 
 
 def _tissue_maps(
@@ -184,8 +195,7 @@ def _losses_db(
     shape = (grid.range_mm.size, grid.angle_rad.size)
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     patches = settings.dropout_db * np.minimum(_smooth_noise(shape, (6, 8), rng), 0.5)
-    style = STYLES[settings.style]
-    tilt = style.near_db * (np.exp(-depth / 0.22) - 0.15)
+    tilt = settings.near_db * (np.exp(-depth / 0.22) - 0.15)
     steady = patches + tilt - settings.attenuation_db_per_mm * (grid.range_mm[:, None] - 60.0)
 
     half = grid.angle_rad[-1]
@@ -214,14 +224,13 @@ def _acquire(
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     noise = 10 ** ((settings.noise_db + 12 * (depth - 1)) / 20)
     phase = np.exp(1j * 2.0 * _smooth_noise(level_db.shape, (12, 9), rng)).astype(np.complex64)
-    looks = STYLES[settings.style].looks
     power = np.zeros_like(level_db)
-    for _ in range(looks):
+    for _ in range(settings.looks):
         field = _scatter((scatter * loss).astype(np.float32), rng)
         field += (1.2 * specular * loss).astype(np.float32) * phase
         field += _scatter(np.broadcast_to(noise, level_db.shape).astype(np.float32), rng)
         power += np.abs(_receive(field, grid, settings.axial_mm, settings.lateral_deg)) ** 2
-    envelope = np.sqrt(power / looks)
+    envelope = np.sqrt(power / settings.looks)
     # Reverberation and side lobes smear a little of everything over the dark chambers, most up
     # close.
     haze = ndimage.gaussian_filter(envelope, (14, 10), mode="nearest", truncate=2.0)
@@ -249,8 +258,7 @@ def _display(picture_db: Image, settings: EchoSettings) -> NDArray[np.uint8]:
     level = np.where(inside, picture_db, -200.0)
     grey = 1 + (level - settings.gain_db) / settings.dynamic_range_db
     grey = np.clip(grey, 0, 1) ** settings.contrast
-    amount = STYLES[settings.style].edge_enhancement
-    if amount:
+    if amount := settings.edge_enhancement:
         soft = ndimage.gaussian_filter(grey, picture_db.shape[0] / 128)
         grey = np.clip(grey + amount * (grey - soft), 0, 1)
     return np.asarray(np.rint(255 * grey * inside), np.uint8)

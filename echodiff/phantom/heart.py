@@ -267,15 +267,15 @@ def _ripple(heart: Heart, x: Field, y: Field, z: Field) -> Field:
     rng = np.random.default_rng(heart.ripple_seed)
     total = np.zeros_like(x)
     for wave in rng.normal(size=(5, 3)):
-        k = wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(9, 30)
-        total += np.sin(k[0] * x + k[1] * y + k[2] * z + rng.uniform(0, 2 * np.pi))
+        k = (wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(9, 30)).astype(np.float32)
+        total += np.sin(k[0] * x + k[1] * y + k[2] * z + np.float32(rng.uniform(0, 2 * np.pi)))
     return np.asarray(heart.ripple_mm * total / 2.2, np.float32)
 
 
 def _leaflets(u: Field, z: Field, radius: float, opening_rad: float) -> Field:
     """Two leaflets hinged at u = -radius (long) and u = +radius (short); z grows into the
     ventricle."""
-    c, s = np.cos(opening_rad), np.sin(opening_rad)
+    c, s = float(np.cos(opening_rad)), float(np.sin(opening_rad))
     meet = 0.18 * radius
     shut = opening_rad < 0.3
     thickness = 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
@@ -75,3 +77,31 @@ STYLES: dict[str, Style] = {
         edge_enhancement=0.5,
     ),
 }
+
+RANDOM = "random"
+"""Every patient from another scanner."""
+STYLE_NAMES = (*STYLES, RANDOM)
+
+
+def draw_style(name: str, rng: np.random.Generator) -> Style:
+    """The style of that name; for `random` a new one, between the named scanners and beyond them.
+
+    Raises:
+        KeyError: unknown name.
+    """
+    if name != RANDOM:
+        return STYLES[name]
+    opening = float(rng.uniform(62, 82))
+    return Style(
+        axial_mm=float(rng.uniform(1.9, 3.3)),
+        lateral_deg=float(rng.uniform(1.6, 3.1)),
+        looks=int(rng.integers(1, 6)),
+        dynamic_range_db=float(rng.uniform(46, 72)),
+        gain_db=float(rng.uniform(14, 26)),
+        blood_db=float(rng.uniform(-34, -19)),
+        haze_db=float(rng.uniform(-33, -18)),
+        contrast=float(rng.uniform(0.75, 1.4)),
+        opening_deg=(opening, opening + 6),
+        near_db=float(rng.uniform(-5, 5)),
+        edge_enhancement=float(max(0, rng.uniform(-0.4, 0.8))),
+    )

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from echodiff.phantom.acquisition import Population, render, sample_acquisition
+from echodiff.phantom.acquisition import (
+    Acquisition,
+    Population,
+    render,
+    sample_acquisition,
+    sample_patient,
+)
 from echodiff.phantom.echo import simulate_envelope
 from echodiff.phantom.slices import PolarGrid, sector_mask
-from echodiff.phantom.styles import STYLES
+from echodiff.phantom.styles import RANDOM, STYLES
 
 GRID = PolarGrid(
     np.linspace(0.5, 160, 640, dtype=np.float32),
@@ -82,3 +88,14 @@ def test_styles_differ_visibly():
     values = np.array(list(means.values()))
     spread = np.abs(values[:, None] - values[None]).max(-1)
     assert spread[np.triu_indices(3, 1)].min() > 2.0  # grey levels
+
+
+def test_random_style_gives_every_patient_a_scanner_of_its_own():
+    """Both frames of a patient come from one scanner; two patients never from the same."""
+    drawn = _frames(RANDOM, 8)
+    settings = [(a.echo.looks, a.echo.near_db, a.echo.dynamic_range_db) for a in drawn]
+    assert len(set(settings)) == 8
+    population = Population(styles=(RANDOM,))
+    diastole, systole = sample_patient(5, 0, population)
+    assert diastole.echo.near_db == systole.echo.near_db
+    assert Acquisition.from_json(diastole.to_json()).echo == diastole.echo
