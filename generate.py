@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
     )
     from echodiff.diffusion.reference import find_reference
     from echodiff.evaluate import format_score, score_frames
+    from echodiff.metrics.measured import load_networks
     from echodiff.report import ImageSet, write_report
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
@@ -43,12 +44,13 @@ def main(argv: list[str]) -> None:
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(config, model.run, sampler.resolution)
+    networks = load_networks(config.features) if state.is_main_process else None
     job = plan_job(config, sampler, model, state)
 
     # --- Draw; each process takes every n-th batch of what is missing
     if not is_drawn(job, config.overwrite):
         draw_frames(job, sampler, state, overwrite=config.overwrite)
-    if not state.is_main_process:
+    if networks is None:
         return
 
     # --- Look at them, and measure
@@ -61,9 +63,7 @@ def main(argv: list[str]) -> None:
         )
     print(f"scoring against {reference.text}")
     with reference.opened() as real:
-        result = score_frames(
-            job.out, real, features=config.features, seed=config.seed, out=job.out
-        )
+        result = score_frames(job.out, real, features=networks, seed=config.seed, out=job.out)
         write_report(
             job.out / "report.html",
             title=f"Images for {config.prompt_file.stem}",

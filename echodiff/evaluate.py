@@ -13,7 +13,7 @@ from echodiff.config import InputError, parse, positional, run_main
 from echodiff.files import write_json_atomic
 from echodiff.metrics.comparison import compare_sets
 from echodiff.metrics.faithfulness import compare_faithfulness, score_faithfulness
-from echodiff.metrics.measured import Measured, load_networks, measure_frames
+from echodiff.metrics.measured import Measured, Networks, load_networks, measure_frames
 from echodiff.metrics.scores import Score, score_sets
 from echodiff.runs import versions
 
@@ -55,22 +55,23 @@ def score_frames(
     generated: Path,
     reference: Path | Sequence[Path],
     *,
-    features: Sequence[str] = DEFAULT_FEATURES,
+    features: Sequence[str] | Networks = DEFAULT_FEATURES,
     seed: int = 0,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Score a frames folder against a reference; write `out/metrics.json` where `out` is given.
 
     reference: a frames folder, or the paths of pictures in one (the held-out frames of a run).
+    features: names, or networks that are open already.
     Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
     Prompt faithfulness is scored where `tiny` is among the features.
     """
-    networks, notes = load_networks(features)
-    of_generated = measure_frames(generated, networks)
-    of_reference = measure_frames(reference, networks)
+    networks = features if isinstance(features, Networks) else load_networks(features)
+    of_generated = measure_frames(generated, networks.opened)
+    of_reference = measure_frames(reference, networks.opened)
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
-    for network in networks:
+    for network in networks.opened:
         found, missing = score_sets(
             of_generated.in_features(network.name),
             of_reference.in_features(network.name),
@@ -87,7 +88,7 @@ def score_frames(
         "scores": scores,
         "alarms": _alarms(of_generated, of_reference),
         "left_out": left_out,
-        "notes": notes,
+        "notes": list(networks.notes),
         "generated": of_generated.name,
         "reference": of_reference.name,
         "seed": seed,
@@ -112,7 +113,7 @@ def compare_frames(
     `faithfulness_gain`, `faithfulness_gain_<finding>`, `specificity_gain`: second minus first, over
     the findings that the prompts of both name.
     """
-    networks, _ = load_networks(features)
+    networks = load_networks(features).opened
     of_first, of_second, of_reference = (
         measure_frames(source, networks) for source in (first, second, reference)
     )

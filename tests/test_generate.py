@@ -305,6 +305,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--steps", "1001"], "--steps 1001: the noise schedule has 1000"),
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
         (["--features", "missing.pt"], "--features missing.pt: no such file"),
+        (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
         (["--weights", "missing"], "--weights missing: no such file or run folder"),
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),

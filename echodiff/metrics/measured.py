@@ -47,7 +47,15 @@ class Measured:
         return FeatureSet(self.features[network], self.groups)
 
 
-def load_networks(names: Sequence[str]) -> tuple[list[FeatureNetwork], list[str]]:
+@dataclass(frozen=True)
+class Networks:
+    """Feature networks, opened, and what a reader must know about which ones."""
+
+    opened: tuple[FeatureNetwork, ...]
+    notes: tuple[str, ...]
+
+
+def load_networks(names: Sequence[str]) -> Networks:
     """Open feature networks; `tiny` stands in for a missing Inception, and a note says so."""
     networks: dict[str, FeatureNetwork] = {}
     notes = []
@@ -61,7 +69,7 @@ def load_networks(names: Sequence[str]) -> tuple[list[FeatureNetwork], list[str]
         networks[network.name] = network
     if notes and "tiny" not in networks:
         networks["tiny"] = load_features("tiny")
-    return list(networks.values()), notes
+    return Networks(tuple(networks.values()), tuple(notes))
 
 
 def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetwork]) -> Measured:
