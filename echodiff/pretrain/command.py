@@ -18,7 +18,6 @@ from echodiff.metrics import tiny_features
 from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
 from echodiff.pretrain.classifier import train_classifier
 from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
-from echodiff.pretrain.decoder import train_decoder
 from echodiff.pretrain.denoiser import train_denoiser
 from echodiff.pretrain.export import (
     base_card,
@@ -37,15 +36,15 @@ class PretrainConfig:
 
     out: Path = Path("pretrain")
     """Folder for the state of the stages and the results (`tiny/`, `tiny_features/`)."""
-    num_frames: int = 16000
+    num_frames: int = 20000
     """Phantom frames the base is trained on."""
+    num_scanner_frames: int = 8000
+    """Phantom frames, each patient from a scanner of its own, that the VAE sees besides."""
     num_feature_frames: int = 10000
     """Phantom frames the feature network is trained on; the last tenth is held out."""
-    autoencoder_steps: int = 1300
+    autoencoder_steps: int = 1600
     """Steps of 16 frames."""
-    decoder_steps: int = 2300
-    """Steps of 12 frames, the decoder alone."""
-    denoiser_steps: int = 3200
+    denoiser_steps: int = 9600
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
@@ -57,10 +56,10 @@ class PretrainConfig:
     """cpu, cuda, or auto: cuda where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "num_feature_frames"):
+        for name in ("num_frames", "num_scanner_frames", "num_feature_frames"):
             if getattr(self, name) < 100:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
-        for name in ("autoencoder_steps", "decoder_steps", "denoiser_steps", "classifier_steps"):
+        for name in ("autoencoder_steps", "denoiser_steps", "classifier_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -83,26 +82,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     export_features(config.out / "tiny_features", network, feature_card)
 
     corpus = build_corpus(shards, "base", config.num_frames, config.seed, workers)
-    facts = _train_base(config, corpus, device)
+    num = config.num_scanner_frames
+    scanners = build_corpus(shards, "scanners", num, config.seed + 2, workers)
+    facts = _train_base(config, corpus, scanners, device)
     report = {"tiny": facts, "tiny_features": feature_card}
     write_json_atomic(config.out / "report.json", report)
     logger.info("done: %s; copy tiny/ and tiny_features/ to %s", config.out, _assets())
 
 
-def _train_base(config: PretrainConfig, corpus: Corpus, device: str) -> dict[str, object]:
+def _train_base(
+    config: PretrainConfig, corpus: Corpus, scanners: Corpus, device: str
+) -> dict[str, object]:
     num_train = len(corpus.images_u8) * 31 // 32
     images = corpus.images_u8
-    vae = train_autoencoder(
-        images[:num_train], config.out, config.autoencoder_steps, 16, config.seed, device
-    )
+    seen = np.concatenate([images[:num_train], scanners.images_u8])
+    vae = train_autoencoder(seen, config.out, config.autoencoder_steps, 16, config.seed, device)
     mean, std = encode_frames(vae, images[:num_train])
-    vae = train_decoder(
-        vae, images[:num_train], config.out, config.decoder_steps, 12, config.seed, device
-    )
     ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)
-    texts = [row["text"] if not row["findings"] else "" for row in corpus.rows[:num_train]]
+    texts = [row["text"] for row in corpus.rows[:num_train]]
     unet, text_encoder = train_denoiser(
         (mean * scale, std * scale),
         texts,

@@ -16,16 +16,20 @@ from tqdm import tqdm
 
 from echodiff.anatomy import View
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
+from echodiff.phantom.captions import write_view
+from echodiff.phantom.styles import RANDOM
 
 SIZE = 128
 SHARD = 500
 
 POPULATIONS: dict[str, Population] = {
-    # The base knows two scanners and normal hearts; a few per cent have findings, without a
-    # caption.
+    # The base knows two scanners. The words of its captions are those of normal hearts; a heart
+    # with a finding is in it (each finding in a few per cent of the frames), never its name.
     "base": Population(
-        styles=("aspen", "birch"), finding_rate=0.10, views=(View.A4C,) * 11 + (View.A2C,)
+        styles=("aspen", "birch"), finding_rate=0.4, views=(View.A4C,) * 11 + (View.A2C,)
     ),
+    # What the VAE sees besides: no scanner twice, so that it draws the grain of any.
+    "scanners": Population(styles=(RANDOM,), finding_rate=0.4),
     # The feature network must tell everything apart.
     "features": Population(
         styles=("aspen", "birch", "cedar"), finding_rate=0.75, views=(View.A4C,) * 7 + (View.A2C,)
@@ -35,7 +39,7 @@ POPULATIONS: dict[str, Population] = {
 
 @dataclass(frozen=True)
 class Corpus:
-    """Frames (N, 128, 128) uint8 and one row of facts for each."""
+    """Frames (N, 128, 128) uint8 and one row of facts for each; `text` names no finding."""
 
     images_u8: NDArray[np.uint8]
     rows: list[dict[str, Any]]
@@ -76,14 +80,15 @@ def _frames(
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
     for index in range(start, stop):
         acquisition = sample_acquisition(seed, index, POPULATIONS[name])
-        findings = [str(finding) for finding in acquisition.heart.findings]
+        heart, view = acquisition.heart, acquisition.pose.view
+        words = np.random.default_rng([seed, 3, index])
         yield (
             render(acquisition, "echo", SIZE),
             {
-                "text": acquisition.text,
-                "findings": findings,
-                "view": str(acquisition.pose.view),
-                "phase": str(acquisition.heart.phase),
+                "text": write_view(heart, view, words) if heart.findings else acquisition.text,
+                "findings": [str(finding) for finding in heart.findings],
+                "view": str(view),
+                "phase": str(heart.phase),
                 "style": acquisition.echo.style,
             },
         )

@@ -97,9 +97,10 @@ Made by `echodiff pretrain` (seeded, resumable); what it was told:
 {json.dumps(facts, indent=2)}
 ```
 
-It knows two invented scanners (`aspen`, `birch`), normal adult and child hearts, apical
-four-chamber views and a few two-chamber ones. Captions: normal hearts only.
-{facts["finding_percent"]:g} per cent of its frames show a finding (septal defect, hypertrophy,
-dilation) and carry the empty caption, so that the shapes exist in it while no word names them: the
-word is what a LoRA teaches. It never saw the scanner `cedar`.
+It knows two invented scanners (`aspen`, `birch`), adult and child hearts, apical four-chamber views
+and a few two-chamber ones. Captions with words about the heart: normal hearts only.
+{facts["finding_percent"]:g} per cent of its frames show one of seven findings (septal defects,
+hypertrophy, dilations); their captions give view, phase and age alone, so that the shapes exist in
+it while no word names them: the word is what a LoRA teaches. It never saw the scanner `cedar`. The
+VAE, which has no words, saw frames of scanners drawn at random besides.
 """

@@ -14,7 +14,7 @@ from echodiff.pretrain.denoiser import build_unet
 
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
-    *("--autoencoder-steps", "1", "--decoder-steps", "1"),
+    *("--num-scanner-frames", "100", "--autoencoder-steps", "1"),
     *("--denoiser-steps", "1", "--classifier-steps", "1"),
 ]
 
