@@ -1,9 +1,8 @@
-"""The VAE of the embedded base: 128x128 to 16x16x16 and back, speckle kept.
+"""The VAE of the embedded base: 128x128 to 32x32x4 and back, speckle kept.
 
 L1 alone smooths speckle away, and a loss on the spectrum of the whole frame is met by one bright
-ornament in a corner. So the spectra compared are those of small windows, everywhere; L1 weighs
-fine detail less than coarse; and a small patch discriminator judges the grain, which it is shown
-magnified.
+ornament in a corner. So the spectra compared are those of small windows, everywhere, and a small
+patch discriminator judges the grain, which it is shown magnified.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from tqdm import tqdm
 
 from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
 
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 4
+LATENT_SIZE = 32
 WINDOW = 16
 """Side of the windows whose spectra are compared, in pixels; they overlap by half."""
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """1.7M parameters, three halvings."""
-    channels = (16, 32, 64, 96)
+    """0.65M parameters, two halvings."""
+    channels = (16, 32, 64)
     vae: AutoencoderKL = AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -69,13 +69,17 @@ class GrainCritic(nn.Module):
         return y
 
 
-def window_spectra(image: Tensor, floor: float = 3e-5) -> Tensor:
-    """Log of power plus `floor`, (B, windows, 16, 9), of every window of (B, 1, H, W), tapered."""
+def window_power(image: Tensor) -> Tensor:
+    """Power (B, windows, 16, 9) of every window of (B, 1, H, W), tapered."""
     patches = functional.unfold(image, WINDOW, stride=WINDOW // 2).transpose(1, 2)
     taper = torch.hann_window(WINDOW, device=image.device)
     windows = patches.unflatten(2, (WINDOW, WINDOW)) * taper[:, None] * taper[None, :]
-    power = torch.fft.rfft2(windows, norm="ortho").abs().square()
-    return torch.log(power + floor)
+    return torch.fft.rfft2(windows, norm="ortho").abs().square()
+
+
+def window_spectra(image: Tensor, floor: float = 3e-5) -> Tensor:
+    """Log of power plus `floor` of every bin of every window, (B, windows, 16, 9)."""
+    return torch.log(window_power(image) + floor)
 
 
 def radial_bands(size: int, device: torch.device) -> Tensor:
@@ -121,12 +125,11 @@ def train_autoencoder(
         kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
         spectrum = (window_spectra(fake) - window_spectra(real)).abs().mean()
         error = (decoded - real).abs()
-        coarse = functional.avg_pool2d(decoded - real, 3, 1, 1).abs().mean()
         outside = (error * (real < -0.99)).mean()  # black must be black
-        loss = coarse + 0.3 * error.mean() + 2 * outside + 0.08 * spectrum + 3e-4 * kl
-        is_adversarial = step >= steps // 6
+        loss = error.mean() + outside + 0.06 * spectrum + 2e-4 * kl
+        is_adversarial = step >= steps // 4
         if is_adversarial:
-            loss = loss - 0.08 * critic(fake).mean()
+            loss = loss - 0.06 * critic(fake).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -153,7 +156,7 @@ def _scaling_factor(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> float:
 
 @torch.inference_mode()
 def encode_frames(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation (N, 16, 16, 16) on the CPU, before scaling."""
+    """Posterior mean and standard deviation (N, 4, 32, 32) on the CPU, before scaling."""
     device = next(vae.parameters()).device
     means, stds = [], []
     for start in tqdm(range(0, len(images_u8), 64), desc="encode", disable=len(images_u8) < 1000):

@@ -18,6 +18,7 @@ from echodiff.metrics import tiny_features
 from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
 from echodiff.pretrain.classifier import train_classifier
 from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
+from echodiff.pretrain.decoder import train_decoder
 from echodiff.pretrain.denoiser import train_denoiser
 from echodiff.pretrain.export import (
     base_card,
@@ -42,9 +43,11 @@ class PretrainConfig:
     """Phantom frames, each patient from a scanner of its own, that the VAE sees besides."""
     num_feature_frames: int = 10000
     """Phantom frames the feature network is trained on; the last tenth is held out."""
-    autoencoder_steps: int = 1600
+    autoencoder_steps: int = 1200
     """Steps of 16 frames."""
-    denoiser_steps: int = 9600
+    decoder_steps: int = 2000
+    """Steps of 8 frames, the decoder alone."""
+    denoiser_steps: int = 6800
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
@@ -59,7 +62,7 @@ class PretrainConfig:
         for name in ("num_frames", "num_scanner_frames", "num_feature_frames"):
             if getattr(self, name) < 100:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
-        for name in ("autoencoder_steps", "denoiser_steps", "classifier_steps"):
+        for name in ("autoencoder_steps", "decoder_steps", "denoiser_steps", "classifier_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -98,6 +101,7 @@ def _train_base(
     seen = np.concatenate([images[:num_train], scanners.images_u8])
     vae = train_autoencoder(seen, config.out, config.autoencoder_steps, 16, config.seed, device)
     mean, std = encode_frames(vae, images[:num_train])
+    vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
     ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)

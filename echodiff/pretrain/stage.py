@@ -71,6 +71,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+@torch.no_grad()
+def follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """Move averaged weights towards those in training."""
+    kept, new = list(average.parameters()), list(network.parameters())
+    torch._foreach_lerp_(kept, new, 1 - decay)  # type: ignore[arg-type]
+
+
 def to_pm1(images_u8: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     """(B, H, W) uint8 to (B, 1, H, W) float32 in [-1, 1]."""
     return torch.from_numpy(images_u8).to(device, torch.float32)[:, None] / 127.5 - 1
