@@ -7,7 +7,7 @@ never interpolated. Row 0 is the top: in an echocardiogram the transducer's side
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,15 @@ def read_max_value(path: Path) -> int | None:
     """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
     image = _open(Path(path))
     return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+
+
+def find_max_value(paths: Iterable[Path]) -> int | None:
+    """White level that all pictures of a set share; None where all have 8 bits.
+
+    One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
+    """
+    deep = [value for value in map(read_max_value, paths) if value is not None]
+    return bit_range(max(deep)) if deep else None
 
 
 def bit_range(max_value: int) -> int:

@@ -18,7 +18,7 @@ from echodiff.anatomy import Finding
 from echodiff.charts import build_curves, build_shares
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import contact_sheet, read_gray_u8, resize_u8
+from echodiff.images import contact_sheet, find_max_value, read_gray_u8, resize_u8
 from echodiff.phantom.captions import findings_in
 from echodiff.runs import Run, versions
 from echodiff.tables import (
@@ -81,6 +81,9 @@ def write_report(
     jobs = [_read_json(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
     side = min(SHOWN_SIDE, min(read_gray_u8(path).shape[0] for path, _ in _firsts(drawn, real)))
+    # Generated frames have 8 bits: the white level is that of the reference.
+    white = find_max_value(path for path, _ in real)
+    pairs = list(zip(sets, drawn, strict=True))
     matching = [i for i, pictures in enumerate(drawn) if _is_matched(pictures, real)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped("templates")),
@@ -96,10 +99,10 @@ def write_report(
         reference_text=reference_text,
         reference_title=reference_title,
         match_titles=[reference_title, *(sets[i].title for i in matching)],
-        matches=_matches(real, [drawn[i] for i in matching], side) if matching else [],
+        matches=_matches(real, [drawn[i] for i in matching], side, white) if matching else [],
         grids=[
-            _grid(reference_title, reference_text, real, side),
-            *(_grid(one.title, one.note, d, side) for one, d in zip(sets, drawn, strict=True)),
+            _grid(reference_title, reference_text, real, side, white),
+            *(_grid(one.title, one.note, pictures, side, white) for one, pictures in pairs),
         ],
         share_titles=[sets[i].title for i in matching or range(len(sets))],
         shares=build_shares(
@@ -145,6 +148,7 @@ def _matches(
     real: Sequence[tuple[Path, str]],
     drawn: Sequence[Sequence[tuple[Path, str]]],
     side: int,
+    white: int | None,
 ) -> list[dict[str, Any]]:
     """Captions with their real frame and what each set drew for them, findings varied."""
     by_text = [{text: path for path, text in reversed(pictures)} for pictures in drawn]
@@ -160,7 +164,7 @@ def _matches(
         {
             "caption": common[i][1],
             "images": [
-                embed_png(_read(path, side))
+                embed_png(_read(path, side, white))
                 for path in (common[i][0], *(paths[common[i][1]] for paths in by_text))
             ],
         }
@@ -168,10 +172,14 @@ def _matches(
     ]
 
 
-def _grid(title: str, note: str, pictures: Sequence[tuple[Path, str]], side: int) -> dict[str, Any]:
+def _grid(
+    title: str, note: str, pictures: Sequence[tuple[Path, str]], side: int, white: int | None
+) -> dict[str, Any]:
     chosen = [path for path, _ in pictures[:NUM_IN_GRID]]
     sheet = contact_sheet(
-        [_read(path, side) for path in chosen], columns=GRID_COLUMNS, cell=min(max(side, 128), 160)
+        [_read(path, side, white) for path in chosen],
+        columns=GRID_COLUMNS,
+        cell=min(max(side, 128), 160),
     )
     return {
         "title": title, "note": note, "image": embed_png(sheet),
@@ -181,9 +189,12 @@ def _grid(title: str, note: str, pictures: Sequence[tuple[Path, str]], side: int
     }  # fmt: skip
 
 
-def _read(path: Path, side: int) -> NDArray[np.uint8]:
-    """A picture at the side of the generated ones: sharpness is compared at one scale."""
-    image = read_gray_u8(path)
+def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:
+    """A picture at the side of the generated ones: sharpness is compared at one scale.
+
+    `white` is the grey value of a picture of more than 8 bits that is shown white.
+    """
+    image = read_gray_u8(path, max_value=white)
     scale = side / max(image.shape)
     return resize_u8(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
 

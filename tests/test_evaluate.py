@@ -10,10 +10,13 @@ from PIL import Image
 
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
+from echodiff.diffusion.batch import read_image_pm1
 from echodiff.evaluate import compare_frames, main, score_frames
 from echodiff.frames import Frame, FramesWriter
+from echodiff.images import from_pm1
 from echodiff.metrics import features, tiny_features
 from echodiff.metrics.inception import InceptionMissing
+from echodiff.metrics.measured import load_networks, measure_frames
 
 SIDE = 32
 TOP_KEYS = ["scores", "alarms", "left_out", "notes", "generated", "reference", "seed", "versions"]
@@ -155,6 +158,48 @@ def test_sizes_and_modes_may_differ(reference, tmp_path):
         other / "images" / "0001.png"
     )
     assert score_frames(other, reference, features=["texture"])["scores"]["mmd_texture"]["n"] == 6
+
+
+def write_as(out, images, text="ASD"):
+    """A frames folder of pictures as another tool would write them."""
+    (out / "images").mkdir(parents=True)
+    rows = []
+    for index, image in enumerate(images):
+        name = f"images/{index:04d}.png"
+        Image.fromarray(image).save(out / name)
+        rows.append(json.dumps({"file_name": name, "text": text, "patient_id": f"p{index}"}))
+    (out / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return out
+
+
+def measure_texture(folder):
+    return measure_frames(folder, load_networks(["texture"]).opened).features["texture"]
+
+
+def test_frames_that_are_not_square_are_padded_as_in_training(tmp_path):
+    rng = np.random.default_rng(0)
+    wide = [rng.integers(0, 256, (24, 40), dtype=np.uint8) for _ in range(4)]
+    padded = [np.pad(image, ((8, 8), (0, 0))) for image in wide]
+    of_wide = measure_texture(write_as(tmp_path / "wide", wide))
+    np.testing.assert_array_equal(of_wide, measure_texture(write_as(tmp_path / "pad", padded)))
+    in_training = [
+        from_pm1(read_image_pm1(tmp_path / f"wide/images/{i:04d}.png", 40)[0]) for i in range(4)
+    ]
+    np.testing.assert_array_equal(in_training, padded)
+
+
+def test_frames_of_12_bits_share_the_white_level_of_training(tmp_path):
+    rng = np.random.default_rng(0)
+    # A dark and a bright frame: alone, the dark one would be read over 10 bits.
+    deep = [rng.integers(0, top, (SIDE, SIDE)).astype(np.uint16) for top in (900, 4000)]
+    in_8_bits = [np.rint(image * (255 / 4095)).astype(np.uint8) for image in deep]
+    of_deep = measure_texture(write_as(tmp_path / "deep", deep))
+    np.testing.assert_array_equal(of_deep, measure_texture(write_as(tmp_path / "8", in_8_bits)))
+
+
+def test_scores_say_that_frames_are_padded(generated, reference):
+    for name, score in score_frames(generated, reference)["scores"].items():
+        assert score["resize"].startswith("padded to a square with black, then 128"), name
 
 
 def test_compare_tells_the_nearer_set(reference, tmp_path):

@@ -14,6 +14,7 @@ from echodiff.config import InputError
 from echodiff.images import (
     bit_range,
     contact_sheet,
+    find_max_value,
     from_pm1,
     pad_square,
     read_gray_u8,
@@ -62,6 +63,15 @@ def test_an_explicit_largest_value_wins(tmp_path):
     assert read_image_u8(tmp_path / "a.png", max_value=4000)[0, 0] == 64
     with pytest.raises(InputError, match=r"a\.png: holds 1000, above"):
         read_image_u8(tmp_path / "a.png", max_value=999)
+
+
+def test_a_set_shares_one_white_level(tmp_path):
+    for name, top in (("a", 200), ("b", 3000)):
+        Image.fromarray(np.full((4, 4), top, np.uint16)).save(tmp_path / f"{name}.png")
+    write_image(tmp_path / "c.png", ramp)
+    paths = sorted(tmp_path.iterdir())
+    assert find_max_value(paths) == 4095
+    assert find_max_value(paths[2:]) is None
 
 
 def test_bit_range():

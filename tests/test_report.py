@@ -1,5 +1,7 @@
 """The page is whole, carries its pictures, and fetches nothing."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from echodiff.frames import Frame, FramesWriter
 from echodiff.report import Headline, ImageSet, find_pictures, write_report
@@ -133,6 +137,30 @@ def test_a_bare_set_makes_a_page_too(tmp_path: Path) -> None:
     )
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.images == 2
+
+
+def test_reference_frames_of_12_bits_are_shown_on_one_scale(tmp_path: Path) -> None:
+    real = write_set(tmp_path / "real", TEXTS[:2], seed=0)
+    for index, level in enumerate((1000, 4000)):
+        deep = np.full((32, 32), level, np.uint16)
+        Image.fromarray(deep).save(real / "images" / f"{index:06d}.png")
+    write_report(
+        tmp_path / "report.html",
+        title="Deep frames",
+        summary="",
+        sets=[ImageSet(title="Drawn", folder=write_set(tmp_path / "drawn", TEXTS[:2], seed=1))],
+        reference=real,
+        reference_text="2 frames",
+    )
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    shown = [read_embedded(link) for link in page.links]
+    levels = [int(image[0, 0]) for image in shown if (image == image[0, 0]).all()]
+    assert sorted(levels) == [round(1000 / 4095 * 255), round(4000 / 4095 * 255)]
+
+
+def read_embedded(link: str) -> NDArray[np.uint8]:
+    content = base64.b64decode(link.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 def test_pictures_bring_their_captions(tmp_path: Path) -> None:

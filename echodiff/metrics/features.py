@@ -13,6 +13,8 @@ from echodiff.runs import sha256_file
 
 FEATURE_NAMES = ("inception", "tiny", "texture")
 Embed = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float64]]
+PADDED = "padded to a square with black, then "
+"""What `measure_frames` does before the network's own resize."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class FeatureNetwork:
     """Of the weights; of version and constants where there are no weights."""
     num_features: int
     resize: str
-    """What every image goes through first; features of other resizes are not comparable."""
+    """What every frame goes through first; features of other resizes are not comparable."""
     embed: Embed = field(repr=False)
 
     def __call__(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -55,7 +57,7 @@ def load_features(name: str) -> FeatureNetwork:
                 name=name,
                 sha256=texture.sha256(),
                 num_features=texture.NUM_FEATURES,
-                resize=texture.RESIZE,
+                resize=PADDED + texture.RESIZE,
                 embed=texture.compute_texture_features,
             )
         case "tiny":
@@ -76,7 +78,7 @@ def _load_tiny() -> FeatureNetwork:
         name="tiny",
         sha256=judge.sha256,
         num_features=tiny_features.NUM_FEATURES,
-        resize=f"{tiny_features.SIZE} antialiased (the network's own)",
+        resize=f"{PADDED}{tiny_features.SIZE} antialiased (the network's own)",
         embed=judge.embed,
     )
 
@@ -90,7 +92,7 @@ def _load_inception() -> FeatureNetwork:
         name="inception",
         sha256=inception.SHA256,
         num_features=2048,
-        resize=torchscript.RESIZE,
+        resize=PADDED + torchscript.RESIZE,
         embed=lambda images_u8: torchscript.embed_with_torchscript(network, images_u8),
     )
 
@@ -113,6 +115,6 @@ def _load_file(path: Path) -> FeatureNetwork:
         name=path.stem,
         sha256=sha256_file(path),
         num_features=probe.shape[1],
-        resize=torchscript.RESIZE,
+        resize=PADDED + torchscript.RESIZE,
         embed=embed,
     )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import read_gray_u8
+from echodiff.images import find_max_value, pad_square, read_gray_u8
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
@@ -38,7 +38,7 @@ class Measured:
     faithfulness: Faithfulness | None
     """Captions held against the classifier, where the tiny network is among those asked for."""
     digests: tuple[str, ...]
-    """SHA-256 of each picture's pixels."""
+    """SHA-256 of each picture's pixels, as the networks see them."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -73,8 +73,13 @@ def load_networks(names: Sequence[str]) -> Networks:
 
 
 def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetwork]) -> Measured:
-    """Read every picture once, a few at a time, and keep what the scores need of it."""
+    """Read the pictures, a few at a time, and keep what the scores need of them.
+
+    They are read as training reads them: one white level for the set, and padded to a square with
+    black, since a network's own resize would stretch the heart.
+    """
     name, paths, rows = _find_frames(source)
+    max_value = find_max_value(paths)
     judge = None
     if any(network.name == "tiny" for network in networks):
         from echodiff.metrics.tiny_features import load_tiny_features
@@ -84,7 +89,10 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
     probabilities, digests = [], []
     with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
         for start in range(0, len(paths), READ_AT_ONCE):
-            images = [read_gray_u8(path) for path in paths[start : start + READ_AT_ONCE]]
+            images = [
+                pad_square(read_gray_u8(path, max_value=max_value))
+                for path in paths[start : start + READ_AT_ONCE]
+            ]
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
