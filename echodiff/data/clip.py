@@ -4,6 +4,7 @@ Geometry tags are those of DICOM PS3.3 C.8.5.5 (US Region Calibration Module).
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from echodiff.config import InputError, as_dict, parse, positional
 from echodiff.data.splits import parse_fractions, split_patients
 from echodiff.frames import Frame, FramesWriter
 from echodiff.images import pad_square, resize_u8
-from echodiff.runs import compute_fingerprint
+from echodiff.runs import compute_fingerprint, sha256_file
 
 SPATIAL_2D = 1
 """Region Spatial Format of a B-mode picture (the others are M-mode, Doppler and graphics)."""
@@ -92,15 +93,18 @@ def main(argv: list[str]) -> None:
     paths = find_dicom(config.src)
     patients = number_patients(paths)
     homes = split_patients(patients.values(), parse_fractions(config.split), seed=config.seed)
+    # Every clip is decoded before the folder is opened: a bad one leaves nothing behind.
+    for path in tqdm(paths, desc="check", unit="clip"):
+        load_clip(path)
     settings = as_dict(config) | {"out": "", "overwrite": False}
+    # Names and patients are numbered over all files, so the files tell one job from another.
+    settings["files"] = {str(path): sha256_file(path) for path in paths}
     num_frames = 0
-    # One clip is decoded before the folder is opened: a single bad file leaves nothing behind.
-    first = load_clip(paths[0])
     with FramesWriter(
         config.out, overwrite=config.overwrite, fingerprint=compute_fingerprint(settings)
     ) as writer:
         for number, path in enumerate(tqdm(paths, desc="clips", unit="clip")):
-            clip = first if number == 0 else load_clip(path)
+            clip = load_clip(path)
             for index in range(0, len(clip.images_u8), config.every):
                 name = f"clip-{number:04d}_frame-{index:04d}.png"
                 if name in writer:
@@ -164,7 +168,10 @@ def load_clip(path: Path) -> Clip:
     if pixels.ndim == (3 if has_colour else 2):
         pixels = pixels[None]
     gray = _to_gray(pixels, dataset) if not has_colour else _drop_colour(pixels)
-    region = find_region(dataset, gray.shape[1:])
+    try:
+        region = find_region(dataset, gray.shape[1:])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     boxed = gray[:, region.top : region.bottom, region.left : region.right]
     sector = find_sector(boxed)
     rows, columns = np.flatnonzero(sector.any(1)), np.flatnonzero(sector.any(0))
@@ -182,7 +189,7 @@ def find_region(dataset: Any, shape: tuple[int, ...]) -> Region:
 
     Exports that shrink the pixels often leave the region's tags as they were: a region that
     reaches outside the picture is divided by the smallest whole number that brings it inside, and
-    its pixels are that much larger.
+    its pixels are that much larger. InputError where tags are missing or make no sense.
     """
     height, width = shape
     regions = [
@@ -191,17 +198,14 @@ def find_region(dataset: Any, shape: tuple[int, ...]) -> Region:
         if region.get("RegionSpatialFormat") == SPATIAL_2D
     ]
     if not regions:
-        ratio = dataset.get("PixelAspectRatio")
-        stretch = float(ratio[0]) / float(ratio[1]) if ratio else 1.0
-        return Region(0, 0, width, height, None, stretch)
-
-    def area(region: Any) -> int:
-        across = region.RegionLocationMaxX1 - region.RegionLocationMinX0
-        return int(across * (region.RegionLocationMaxY1 - region.RegionLocationMinY0))
-
-    tags = max(regions, key=area)
-    x0, x1 = int(tags.RegionLocationMinX0), int(tags.RegionLocationMaxX1)
-    y0, y1 = int(tags.RegionLocationMinY0), int(tags.RegionLocationMaxY1)
+        ratio = dataset.get("PixelAspectRatio") or (1, 1)
+        if not (isinstance(ratio, Sequence) and len(ratio) == 2 and min(map(float, ratio)) > 0):
+            raise InputError(f"PixelAspectRatio {ratio} is not two numbers above 0")
+        return Region(0, 0, width, height, None, float(ratio[0]) / float(ratio[1]))
+    boxes = [_find_box(region) for region in regions]
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
+    largest = areas.index(max(areas))
+    tags, (x0, y0, x1, y1) = regions[largest], boxes[largest]
     shrink = max(1, -(-(x1 + 1) // width), -(-(y1 + 1) // height))
     left, right, top, bottom = x0 // shrink, x1 // shrink + 1, y0 // shrink, y1 // shrink + 1
     if not (left < right and top < bottom):
@@ -209,7 +213,9 @@ def find_region(dataset: Any, shape: tuple[int, ...]) -> Region:
     spacing_mm, stretch = None, 1.0
     units = {tags.get("PhysicalUnitsXDirection"), tags.get("PhysicalUnitsYDirection")}
     if units == {CENTIMETRES}:
-        across, down = abs(float(tags.PhysicalDeltaX)), abs(float(tags.PhysicalDeltaY))
+        across, down = abs(_number(tags, "PhysicalDeltaX")), abs(_number(tags, "PhysicalDeltaY"))
+        if not (across > 0 and down > 0):
+            raise InputError(f"the ultrasound region's pixels measure {across} x {down} cm")
         spacing_mm, stretch = 10 * across * shrink, down / across
     return Region(left, top, right, bottom, spacing_mm, stretch)
 
@@ -261,6 +267,19 @@ def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _find_box(tags: Any) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a region as its tags say, both ends in it."""
+    names = (f"RegionLocation{end}" for end in ("MinX0", "MinY0", "MaxX1", "MaxY1"))
+    x0, y0, x1, y1 = (int(_number(tags, name)) for name in names)
+    return x0, y0, x1, y1
+
+
+def _number(tags: Any, name: str) -> float:
+    if tags.get(name) is None:
+        raise InputError(f"the ultrasound region has no {name}")
+    return float(tags[name].value)
 
 
 def _to_gray(pixels: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from echodiff.images import (
     resize_mask,
     resize_u8,
 )
-from echodiff.runs import compute_fingerprint
+from echodiff.runs import compute_fingerprint, sha256_file
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""
@@ -111,8 +111,7 @@ def main(argv: list[str]) -> None:
     # Everything is looked at before anything is written.
     sources = assign_splits(find_sources(config), config)
     max_value = check_pictures(sources, config.max_value)
-    settings = as_dict(config) | {"out": "", "overwrite": False}
-    fingerprint = compute_fingerprint(settings)
+    fingerprint = fingerprint_job(config, sources)
     with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
         for source in tqdm(sources, desc="frames", unit="frame"):
             if source.frame.file_name not in writer:
@@ -190,18 +189,29 @@ def assign_splits(sources: list[Source], config: FolderConfig) -> list[Source]:
 
 
 def check_pictures(sources: list[Source], max_value: int | None) -> int | None:
-    """Decode every picture once; return the grey value that becomes white for 16-bit ones."""
+    """Decode all there is to be read; return the grey value that becomes white in 16-bit ones."""
     largest = 0
     for source in tqdm(sources, desc="check", unit="frame"):
         found = read_max_value(source.path)
         largest = max(largest, found or 0)
         if max_value is not None and largest > max_value:
             raise InputError(f"{source.path}: holds {largest}, above --max-value {max_value}")
-        if source.mask is not None:
-            shape, mask_shape = read_gray_u8(source.path).shape, read_mask_u8(source.mask).shape
-            if mask_shape != shape:
-                raise InputError(f"{source.mask}: is {mask_shape}, its picture {shape}")
+        shape = read_gray_u8(source.path).shape
+        if source.mask is not None and (mask_shape := read_mask_u8(source.mask).shape) != shape:
+            raise InputError(f"{source.mask}: is {mask_shape}, its picture {shape}")
     return max_value if max_value is not None or not largest else bit_range(largest)
+
+
+def fingerprint_job(config: FolderConfig, sources: list[Source]) -> str:
+    """Hash of the settings and of every file that is read.
+
+    Splits, names and the white level depend on all files: a folder begun before they changed
+    cannot be gone on with.
+    """
+    paths = [path for source in sources for path in (source.path, source.mask) if path is not None]
+    paths += [] if config.captions is None else [config.captions]
+    files = {str(path): sha256_file(path) for path in paths}
+    return compute_fingerprint(as_dict(config) | {"out": "", "overwrite": False, "files": files})
 
 
 def write_source(

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pydicom
 import pytest
@@ -6,7 +9,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 
 from echodiff.__main__ import main
-from echodiff.config import InputError
 from echodiff.data.clip import find_region, find_sector, load_clip, number_patients
 from echodiff.frames import load_frames
 from echodiff.images import read_image_u8
@@ -97,13 +99,6 @@ def test_region_tags_that_fit_are_taken_as_they_are():
 
 def test_without_regions_the_whole_picture_and_no_spacing():
     assert find_region(Dataset(), (40, 50)) == (0, 0, 50, 40, None, 1.0)
-
-
-def test_an_empty_region_is_an_input_error():
-    dataset = Dataset()
-    dataset.SequenceOfUltrasoundRegions = [region_tags(9, 9, 3, 3)]
-    with pytest.raises(InputError, match="is empty"):
-        find_region(dataset, (64, 64))
 
 
 def test_the_sector_is_what_moves():
@@ -201,6 +196,65 @@ def test_bad_files_are_one_line(tmp_path, capsys):
     del dataset.PixelData
     dataset.save_as(tmp_path / "src/a.dcm")
     assert "a.dcm: holds no picture" in failure(tmp_path / "src/a.dcm", tmp_path, capsys)
+
+
+def test_a_bad_clip_after_good_ones_leaves_nothing_behind(tmp_path, capsys):
+    (tmp_path / "src").mkdir()
+    write_dicom(tmp_path / "src/a.dcm", moving_disc())
+    cut = write_dicom(tmp_path / "src/b.dcm", moving_disc())
+    cut.write_bytes(cut.read_bytes()[:-4000])
+    assert "b.dcm: " in failure(tmp_path / "src", tmp_path, capsys)
+
+
+def without(tags, name):
+    delattr(tags, name)
+    return tags
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        (region_tags(9, 9, 3, 3), "the ultrasound region (9, 9)-(3, 3) is empty"),
+        (without(region_tags(0, 0, 9, 9), "RegionLocationMaxX1"), "has no RegionLocationMaxX1"),
+        (without(region_tags(0, 0, 9, 9), "PhysicalDeltaY"), "has no PhysicalDeltaY"),
+        (region_tags(0, 0, 9, 9, delta_cm=0.0), "pixels measure 0.0 x 0.0 cm"),
+    ],
+)
+def test_a_region_that_makes_no_sense_names_the_file(tmp_path, capsys, region, words):
+    path = write_dicom(tmp_path / "a.dcm", moving_disc(), region)
+    error = failure(path, tmp_path, capsys)
+    assert f"{path}: " in error
+    assert words in error
+
+
+def test_pixels_of_no_shape_name_the_file(tmp_path, capsys):
+    path = write_dicom(tmp_path / "a.dcm", moving_disc(), PixelAspectRatio=["1", "0"])
+    assert "a.dcm: PixelAspectRatio [1, 0] is not" in failure(path, tmp_path, capsys)
+
+
+def test_clips_that_changed_in_between_are_not_mixed_in(tmp_path, capsys, monkeypatch):
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for name in ("b", "c"):
+        write_dicom(src / f"{name}.dcm", moving_disc(), PatientID=name)
+    replace = os.replace
+
+    def full_at_the_second_clip(source, target):
+        if "clip-0001" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full_at_the_second_clip)
+    assert prepare(src, out) == 2
+    monkeypatch.undo()
+    # A new first clip would take the number, and the patient, of the one that is written.
+    added = write_dicom(src / "a.dcm", moving_disc(), PatientID="a")
+    capsys.readouterr()
+    assert prepare(src, out) == 2
+    assert "out: was begun with other" in capsys.readouterr().err
+    added.unlink()
+    assert prepare(src, out) == 0
+    assert len(load_frames(out)) == 12
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,18 @@ def prepare(src, *flags):
     return main(["prepare", "folder", str(src), "--out", str(out), *flags]), out
 
 
+def fill_disk_at(monkeypatch, word):
+    """Files whose name holds `word` find no space."""
+    replace = os.replace
+
+    def full(source, target):
+        if word in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+
+
 def failure(src, capsys, *flags):
     status, out = prepare(src, *flags)
     assert status == 2
@@ -139,14 +151,7 @@ def test_the_same_command_gives_the_same_folder_and_refuses_the_finished_one(src
 
 
 def test_a_disk_that_fills_up_is_one_line_and_the_command_goes_on_later(src, capsys, monkeypatch):
-    replace = os.replace
-
-    def full_at_7(source, target):
-        if "patient0007" in str(target):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full_at_7)
+    fill_disk_at(monkeypatch, "patient0007")
     status, out = prepare(src, "--patient-regex", REGEX)
     assert status == 2
     error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
@@ -158,6 +163,28 @@ def test_a_disk_that_fills_up_is_one_line_and_the_command_goes_on_later(src, cap
     status, _ = prepare(src, "--patient-regex", REGEX)
     assert status == 0
     assert len(load_frames(out)) == 20
+
+
+def test_sources_that_changed_in_between_are_not_mixed_in(src, capsys, monkeypatch):
+    table, mask = src.parent / "captions.csv", src.parent / "masks" / "patient0000_4CH_ED.png"
+    table.write_text("file_name,text\npatient0003_4CH_ED.png,ASD\n")
+    flags = ("--patient-regex", REGEX, "--captions", str(table), "--masks", str(mask.parent))
+    fill_disk_at(monkeypatch, "patient0007")
+    prepare(src, *flags)
+    monkeypatch.undo()
+    capsys.readouterr()
+    as_it_was = {path: path.read_bytes() for path in (table, mask, src / mask.name)}
+    table.write_text("file_name,text\npatient0003_4CH_ED.png,VSD\n")
+    write_image(mask, np.ones((12, 16), np.uint8))
+    write_image(src / mask.name, np.full((12, 16), 7, np.uint8))
+    for path, content in as_it_was.items():  # each of them alone is enough
+        status, out = prepare(src, *flags)
+        assert status == 2, path
+        assert "out: was begun with other" in capsys.readouterr().err
+        path.write_bytes(content)
+    assert prepare(src, *flags)[0] == 0
+    by_name = {frame.file_name: frame for frame in load_frames(out)}
+    assert by_name["images/patient0003_4CH_ED.png"].text == "ASD"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +236,19 @@ def test_bad_pictures_are_found_before_anything_is_written(src, capsys):
     assert "is (4, 4), its picture (12, 16)" in failure(src, capsys, *flags)
     (masks / last.name).unlink()
     assert "patient0009_4CH_ES.png: has no mask in" in failure(src, capsys, *flags)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((12, 16), 2.0, np.float32), "a floating-point picture must lie in 0..1"),
+        (np.full((12, 16), -5, np.int32), "negative values"),
+    ],
+)
+def test_a_picture_out_of_range_leaves_nothing_behind(src, capsys, values, words):
+    Image.fromarray(values).save(src / "patient0010_4CH_ED.tif")
+    error = failure(src, capsys, "--patient-regex", REGEX)
+    assert f"patient0010_4CH_ED.tif: {words}" in error
 
 
 def test_an_empty_and_a_missing_folder_are_one_line(tmp_path, capsys):
