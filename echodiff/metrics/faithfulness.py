@@ -6,7 +6,8 @@ does not name it, the share in which it is not found. A classifier errs, so both
 the same shares on real frames, where the caption is true.
 
 Intervals: Wilson's for one share, Newcombe's (1998, method 10) for a difference, and for a mean of
-shares the same square-and-add of distances to the Wilson limits (Zou and Donner 2008).
+shares the same square-and-add of distances to the Wilson limits (Zou and Donner 2008), with a
+term for every two findings that are read off the same frames.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ class Estimate:
     low: float
     high: float
     num: int
-    """Frames behind it; of a difference, those of both sets."""
+    """Frames behind it, each counted once; of a difference, those of both sets."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,23 @@ class Faithfulness:
     """Of the frames whose caption names the finding, the share in which it is found."""
     absent: Mapping[Finding, Estimate]
     """Of the frames whose caption does not, the share in which it is not found."""
+    is_named: NDArray[np.bool_]
+    """(N, F) whether the frame's caption names the finding, columns as in `Finding`."""
+    is_told: NDArray[np.bool_]
+    """(N,) whether the frame has a caption to hold it to."""
+    is_detected: NDArray[np.bool_]
+    """(N, F) whether the classifier finds it."""
 
     def average_found(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean over the given findings, or over all that are named; None where none is named."""
-        wanted = self.found if findings is None else findings
-        return _average([self.found[f] for f in wanted if f in self.found])
+        wanted = [f for f in (self.found if findings is None else findings) if f in self.found]
+        return _average(self.found, wanted, self.is_named, self.is_detected)
 
     def average_absent(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean specificity over the given findings, or over all."""
-        wanted = self.absent if findings is None else findings
-        return _average([self.absent[f] for f in wanted if f in self.absent])
+        wanted = [f for f in (self.absent if findings is None else findings) if f in self.absent]
+        is_asked = self.is_told[:, None] & ~self.is_named
+        return _average(self.absent, wanted, is_asked, ~self.is_detected)
 
 
 def compute_faithfulness(
@@ -62,17 +70,19 @@ def compute_faithfulness(
     thresholds: (F,) probability from which a finding counts as found.
     named: findings of each frame's caption; None where the frame has no caption to hold it to.
     """
-    detected = probabilities >= np.asarray(thresholds)[None, :]
+    is_detected = probabilities >= np.asarray(thresholds)[None, :]
     is_told = np.array([findings is not None for findings in named], dtype=bool)
+    rows = [[finding in (findings or ()) for finding in Finding] for findings in named]
+    is_named = np.array(rows, dtype=bool).reshape(len(named), len(Finding))
     found, absent = {}, {}
     for column, finding in enumerate(Finding):
-        is_named = np.array([finding in (findings or ()) for findings in named], dtype=bool)
-        positive, negative = detected[is_named, column], detected[is_told & ~is_named, column]
+        positive = is_detected[is_named[:, column], column]
+        negative = is_detected[is_told & ~is_named[:, column], column]
         if len(positive):
             found[finding] = compute_share(int(positive.sum()), len(positive))
         if len(negative):
             absent[finding] = compute_share(int((~negative).sum()), len(negative))
-    return Faithfulness(found, absent)
+    return Faithfulness(found, absent, is_named, is_told, is_detected)
 
 
 def compute_share(hits: int, num: int) -> Estimate:
@@ -96,17 +106,47 @@ def compute_difference(first: Estimate, second: Estimate) -> Estimate:
     )
 
 
-def _average(shares: Sequence[Estimate]) -> Estimate | None:
-    if not shares:
+def _average(
+    shares: Mapping[Finding, Estimate],
+    wanted: Sequence[Finding],
+    is_asked: NDArray[np.bool_],
+    is_right: NDArray[np.bool_],
+) -> Estimate | None:
+    """Mean of the wanted shares, with Zou and Donner's interval for estimates that go together.
+
+    is_asked: (N, F) frames behind each share. is_right: (N, F) whether the frame counts for it.
+    """
+    if not wanted:
         return None
-    num = len(shares)
-    value = sum(share.value for share in shares) / num
+    columns = [list(Finding).index(finding) for finding in wanted]
+    value = float(np.mean([shares[f].value for f in wanted]))
+    below = np.array([shares[f].value - shares[f].low for f in wanted])
+    above = np.array([shares[f].high - shares[f].value for f in wanted])
+    together = _correlate_shares(is_asked[:, columns], is_right[:, columns])
     return Estimate(
         value,
-        value - hypot(*(share.value - share.low for share in shares)) / num,
-        value + hypot(*(share.high - share.value for share in shares)) / num,
-        sum(share.num for share in shares),
+        value - sqrt(below @ together @ below) / len(wanted),
+        value + sqrt(above @ together @ above) / len(wanted),
+        int(is_asked[:, columns].any(axis=1).sum()),
     )
+
+
+def _correlate_shares(
+    is_asked: NDArray[np.bool_], is_right: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Correlation (F, F) of shares that are counted over overlapping frames; 0 over disjoint ones.
+
+    Doubt widens the interval: a share of 0 or 1 has no spread to correlate and is taken to go with
+    the others as far as their frames are the same, and a negative correlation counts as none.
+    """
+    asked = is_asked.astype(np.float64)
+    num = asked.sum(axis=0)
+    residuals = np.where(is_asked, is_right - (asked * is_right).sum(axis=0) / num, 0.0)
+    spread = np.sqrt((residuals**2).sum(axis=0))
+    has_spread = np.outer(spread > 0, spread > 0)
+    overlap = asked.T @ asked / np.sqrt(np.outer(num, num))
+    correlation = residuals.T @ residuals / np.where(has_spread, np.outer(spread, spread), 1.0)
+    return np.where(has_spread, correlation.clip(min=0.0), overlap)
 
 
 def score_faithfulness(

@@ -14,6 +14,7 @@ from echodiff.metrics.faithfulness import (
 
 ASD, LVH = frozenset({Finding.ASD}), frozenset({Finding.LVH})
 NONE = frozenset()
+BOTH = ASD | LVH
 
 
 class Net:
@@ -82,6 +83,56 @@ def test_average_interval_covers_the_truth():
         mean = judge(seen, named).average_found()
         inside += mean.low <= 0.7 <= mean.high
     assert 0.92 <= inside / 300 <= 0.99
+
+
+def test_frames_that_name_two_findings_count_once():
+    result = judge([BOTH, ASD, NONE], [BOTH] * 3)
+    assert result.found[Finding.ASD].num == result.found[Finding.LVH].num == 3
+    assert result.average_found().num == 3
+    assert result.average_found().value == 0.5
+    # Five findings are absent in all, none is denied by a caption that names it.
+    assert result.average_absent().num == 3
+    assert judge([ASD, LVH, NONE], [ASD, LVH, None]).average_found().num == 2
+
+
+def test_average_interval_covers_the_truth_where_findings_share_their_frames():
+    # Both findings of a frame are found, or neither is: the mean is as sure as one share.
+    rng = np.random.default_rng(0)
+    inside = {True: 0, False: 0}
+    for _ in range(400):
+        first, second = rng.random(30) < 0.6, rng.random(30) < 0.6
+        for is_together in inside:
+            pairs = zip(first, first if is_together else second, strict=True)
+            seen = [(ASD if a else NONE) | (LVH if b else NONE) for a, b in pairs]
+            mean = judge(seen, [BOTH] * 30).average_found()
+            inside[is_together] += mean.low <= 0.6 <= mean.high
+    assert 0.92 <= inside[True] / 400 <= 0.98
+    assert 0.92 <= inside[False] / 400 <= 0.99
+
+
+def test_a_mean_of_whole_shares_is_no_surer_than_one_of_them():
+    result = judge([BOTH] * 3, [BOTH] * 3)
+    one, mean = result.found[Finding.ASD], result.average_found()
+    assert (mean.value, mean.low, mean.high) == (1.0, pytest.approx(one.low), 1.0)
+
+
+def test_a_mean_over_disjoint_frames_is_the_square_and_add_of_its_shares():
+    result = judge([ASD, ASD, NONE, LVH, NONE], [ASD] * 3 + [LVH] * 2)
+    asd, lvh = result.found[Finding.ASD], result.found[Finding.LVH]
+    mean = result.average_found()
+    below = np.hypot(asd.value - asd.low, lvh.value - lvh.low) / 2
+    above = np.hypot(asd.high - asd.value, lvh.high - lvh.value) / 2
+    assert mean.low == pytest.approx(mean.value - below)
+    assert mean.high == pytest.approx(mean.value + above)
+
+
+def test_a_gain_over_shared_frames_is_as_unsure_as_its_means():
+    before = judge([BOTH] * 5 + [NONE] * 15, [BOTH] * 20)
+    after = judge([BOTH] * 15 + [NONE] * 5, [BOTH] * 20)
+    gains = compare_faithfulness(before, after, Net())
+    whole, of_asd = gains["faithfulness_gain"], gains["faithfulness_gain_asd"]
+    assert (whole["value"], whole["n"], whole["n_first"]) == (0.5, 20, 20)
+    assert (whole["low"], whole["high"]) == pytest.approx((of_asd["low"], of_asd["high"]))
 
 
 def test_records_stand_beside_the_real_share():
