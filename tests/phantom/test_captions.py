@@ -2,18 +2,44 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from echodiff.anatomy import Finding, View
+from echodiff.files import shipped
 from echodiff.phantom.acquisition import Population, sample_acquisition
 from echodiff.phantom.captions import findings_in
 
 EVERYONE = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
 
 
-def test_every_caption_names_the_findings_of_its_heart():
-    for index in range(400):
-        drawn = sample_acquisition(11, index, EVERYONE)
-        assert findings_in(drawn.text) == set(drawn.heart.findings), drawn.text
+SHIPPED = {
+    "asd": ["asd"] * 5 + ["asd dilated_ra", "asd", "asd dilated_rv dilated_ra"],
+    "dilated": [
+        "dilated_lv", "dilated_lv dilated_la", "dilated_rv", "dilated_rv dilated_ra",
+        "dilated_la", "dilated_ra", "dilated_la dilated_ra",
+        "dilated_lv dilated_rv dilated_la dilated_ra",
+    ],
+    "lvh": ["lvh"] * 3 + ["lvh dilated_la"] + ["lvh"] * 3 + ["lvh dilated_la"],
+    "normal": [""] * 8,
+    "paediatric": ["", "", "", "asd", "asd dilated_ra", "vsd", "vsd dilated_lv", "lvh"],
+    "vsd": ["vsd"] * 5 + ["vsd dilated_lv", "vsd", "vsd dilated_lv dilated_la"],
+}  # fmt: skip
+"""Findings of each line of the prompt files."""
+
+
+@given(st.integers(0, 2**32), st.integers(0, 10**6))
+def test_every_caption_names_the_findings_of_its_heart(seed, index):
+    drawn = sample_acquisition(seed, index, EVERYONE)
+    assert findings_in(drawn.text) == set(drawn.heart.findings), drawn.text
+
+
+def test_every_shipped_prompt_names_what_it_asks_for():
+    found = {}
+    for path in shipped("prompts").glob("*.txt"):
+        lines = [line for line in path.read_text("utf-8").splitlines() if line[:1] not in ("", "#")]
+        found[path.stem] = [" ".join(f for f in Finding if f in findings_in(li)) for li in lines]
+    assert found == SHIPPED
 
 
 def test_captions_are_as_long_as_the_papers():
@@ -33,6 +59,33 @@ def test_captions_are_as_long_as_the_papers():
         ("both atria enlarged", {Finding.DILATED_LA, Finding.DILATED_RA}),
         ("inlet ventricular septal defect; LVH", {Finding.VSD, Finding.LVH}),
         ("atrial septum intact without defects", set()),
+        # A denial reaches the words after it in its phrase, and no others.
+        ("LVH with normal cavity size", {Finding.LVH}),
+        ("dilated left ventricle without hypertrophy", {Finding.DILATED_LV}),
+        (
+            "ASD, right ventricle dilated with intact ventricular septum",
+            {Finding.ASD, Finding.DILATED_RV},
+        ),
+        ("normal left ventricle but dilated right ventricle", {Finding.DILATED_RV}),
+        ("left ventricle not dilated and right atrium enlarged", {Finding.DILATED_RA}),
+        ("left ventricle and left atrium not dilated", set()),
+        (
+            "dilated right ventricle and right atrium without hypertrophy",
+            {Finding.DILATED_RV, Finding.DILATED_RA},
+        ),
+        ("dilated left ventricle and right atrium of normal size", {Finding.DILATED_LV}),
+        ("LVH without ASD or VSD", {Finding.LVH}),
+        ("no atrial and ventricular septal defects", set()),
+        ("VSD not seen, ASD absent, LVH", {Finding.LVH}),
+        # Chambers by noun, adjective and letters; walls are no chamber.
+        ("left atrial enlargement", {Finding.DILATED_LA}),
+        ("left and right ventricular dilatation", {Finding.DILATED_LV, Finding.DILATED_RV}),
+        ("LV and LA dilated", {Finding.DILATED_LV, Finding.DILATED_LA}),
+        (
+            "left ventricular hypertrophy and dilated left atrium",
+            {Finding.LVH, Finding.DILATED_LA},
+        ),
+        ("left ventricular outflow tract dilated", set()),
     ],
 )
 def test_findings_are_read_from_free_text(text, found):
