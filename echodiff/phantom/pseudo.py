@@ -1,7 +1,18 @@
 """Pseudo image of a slice: the source domain of the GANs (after Gilbert et al., IEEE TMI 2021).
 
-Facts of the recipe only: tissue 175, pericardium 250, all else 50; low-frequency noise, a shadow
-at the probe, bright and dark spots, blur, and the cone that the sector cuts out.
+As in the recipe: tissue 175, pericardium 250, all else 50; low-frequency noise, a shadow at the
+probe, bright and dark spots, noise of amplitude U(0, 100), the heart darker by a tenth, blur of 7
+and 3 pixels of 1024, finer noise, blur again, extremes drawn from U(5, 30) and U(230, 250), and a
+cone cut out.
+
+Other than the recipe:
+- leaflets are drawn in every image (there with probability 0.4), the pericardium is not thickened;
+- coarse and fine noise have one scale each, the pixel (there 1/4 and 1/1, and 1/4 and 1/2);
+- all is drawn at the size of the image, in which the last blur is 5 pixels of 1024 too (there it
+  follows the reduction to 256);
+- the cone is the sector of the slice (there an opening of N(90, 6) degrees of its own);
+- no movement: the heart stands where the probe sees it (there turned by up to 15 degrees, cropped
+  to a chamber, squeezed sideways and shifted into the wedge).
 """
 
 from __future__ import annotations
