@@ -72,11 +72,6 @@ def check_patients_apart(frames: Sequence[Frame]) -> None:
             )
 
 
-def select_split(frames: Sequence[Frame], *splits: str) -> list[Frame]:
-    """Frames of the given splits, in order."""
-    return [frame for frame in frames if frame.split in splits]
-
-
 def draw_training_frames(
     frames: Sequence[Frame], *, num_captioned: int, num_regularization: int, seed: int
 ) -> TrainingFrames:

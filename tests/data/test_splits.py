@@ -11,7 +11,6 @@ from echodiff.data.splits import (
     draw_training_frames,
     parse_fractions,
     patient_of,
-    select_split,
     split_patients,
 )
 from echodiff.frames import Frame
@@ -105,7 +104,6 @@ def test_the_split_of_the_rows_is_kept():
     ]
     drawn = draw_training_frames(frames, num_captioned=2, num_regularization=0, seed=0)
     assert [frame.patient_id for frame in drawn.held_out] == ["b", "c"]
-    assert select_split(frames, "val", "test") == frames[1:3]
 
 
 @pytest.mark.parametrize(
