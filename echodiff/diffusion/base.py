@@ -12,6 +12,7 @@ import torch
 
 from echodiff.config import InputError
 from echodiff.diffusion.loss import build_noise_schedule
+from echodiff.training.checkpoints import read_shapes
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -57,6 +58,7 @@ def load_base(name: str, dtype: torch.dtype, **parts: Any) -> "StableDiffusionPi
     """
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.errors import LocalEntryNotFoundError
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
@@ -81,6 +83,12 @@ def load_base(name: str, dtype: torch.dtype, **parts: Any) -> "StableDiffusionPi
             pipeline = StableDiffusionPipeline.from_pretrained(
                 str(path), use_safetensors=True, **options
             )
+    except LocalEntryNotFoundError as error:
+        # Only for a single file is the hub asked here: what surrounds its weights is not in it.
+        raise InputError(
+            f"--base {name}: the hub did not give its configuration and tokenizer: without network "
+            f"they are read from a diffusers folder {path.with_suffix('')} beside it"
+        ) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"--base {name}: {_first_line(error)}") from error
     if not isinstance(pipeline, StableDiffusionPipeline):
@@ -128,19 +136,23 @@ def base_sha256(name: str) -> str:
 
 
 def num_unet_parameters(name: str) -> int:
-    """Count the UNet's parameters from the file headers, without loading a weight."""
-    from safetensors import safe_open
+    """Count the UNet's parameters from the file headers, without loading a weight.
 
+    The first look into a base: a damaged file of any part is an InputError here.
+    """
     path = find_base(name)
-    files = [path] if path.is_file() else sorted((path / "unet").glob("*.safetensors"))
-    total = 0
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118
-                # A single file holds all parts; its UNet is `model.diffusion_model`.
-                if path.is_dir() or key.startswith("model.diffusion_model."):
-                    total += math.prod(opened.get_slice(key).get_shape())
-    return total
+    try:
+        if path.is_file():
+            # It holds all parts; its UNet is `model.diffusion_model`.
+            named = read_shapes(path).items()
+            unet = [shape for key, shape in named if key.startswith("model.diffusion_model.")]
+        else:
+            files = [file for part in _PARTS for file in (path / part).glob("*.safetensors")]
+            shapes = {file: read_shapes(file).values() for file in files}
+            unet = [shape for file in files if file.parent.name == "unet" for shape in shapes[file]]
+    except InputError as error:
+        raise InputError(f"--base {error}") from error
+    return sum(map(math.prod, unet))
 
 
 def _content(folder: Path) -> list[Path]:

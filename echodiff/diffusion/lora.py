@@ -18,7 +18,7 @@ import torch
 
 from echodiff.config import InputError
 from echodiff.files import written_beside
-from echodiff.training.checkpoints import with_sorted_header, write_safetensors
+from echodiff.training.checkpoints import read_shapes, with_sorted_header, write_safetensors
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -92,12 +92,29 @@ def save_lora(
     `state` is what `lora_state` returns. Every file is written beside and renamed; the same
     weights are the same bytes.
     """
-    from diffusers import StableDiffusionPipeline
-    from peft import LoraConfig
     from safetensors import SafetensorError
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as temporary:
+        partial = Path(temporary)
+        _write_for_peft(partial, state, rank, alpha)
+        _write_for_kohya(partial, state, rank, alpha)
+        try:
+            _write_for_diffusers(partial, state, rank, alpha)
+        except SafetensorError as error:  # its word for a disk that is full
+            raise OSError(errno.EIO, str(error), str(folder / WEIGHTS_NAME)) from error
+        for name in (*PEFT_NAMES, KOHYA_NAME, WEIGHTS_NAME):
+            # Copied, not moved: what diffusers wrote only its owner may read.
+            with written_beside(folder / name) as beside:
+                shutil.copyfile(partial / name, beside)
+    return hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+
+
+def _write_for_diffusers(
+    folder: Path, state: Mapping[str, torch.Tensor], rank: int, alpha: float
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
     # Only what fixes the adapter: older and newer peft read it, and diffusers without it would
     # take alpha = rank.
     metadata: dict[str, Any] = {
@@ -107,40 +124,41 @@ def save_lora(
         "lora_dropout": 0.0,
         "bias": "none",
     }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as temporary:
-        partial = Path(temporary)
-        try:
-            StableDiffusionPipeline.save_lora_weights(
-                save_directory=str(partial),
-                unet_lora_layers=dict(state),
-                unet_lora_adapter_metadata=metadata,
-                safe_serialization=True,
-            )
-        except SafetensorError as error:  # its word for a disk that is full
-            raise OSError(errno.EIO, str(error), str(folder / WEIGHTS_NAME)) from error
-        write_safetensors(
-            partial / KOHYA_NAME,
-            kohya_state(state, alpha),
-            {
-                "ss_network_module": "networks.lora",
-                "ss_network_dim": str(rank),
-                "ss_network_alpha": str(float(alpha)),
-            },
-        )
-        config.save_pretrained(str(partial))
-        _drop_paths(partial / PEFT_NAMES[0])
-        write_safetensors(
-            partial / PEFT_NAMES[1],
-            {f"base_model.model.{name}": tensor for name, tensor in state.items()},
-            {"format": "pt"},
-        )
-        weights = (partial / WEIGHTS_NAME).read_bytes()
-        (partial / WEIGHTS_NAME).write_bytes(with_sorted_header(weights))
-        for name in (*PEFT_NAMES, KOHYA_NAME, WEIGHTS_NAME):
-            # Copied, not moved: what diffusers wrote only its owner may read.
-            with written_beside(folder / name) as beside:
-                shutil.copyfile(partial / name, beside)
-    return hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+    StableDiffusionPipeline.save_lora_weights(
+        save_directory=str(folder),
+        unet_lora_layers=dict(state),
+        unet_lora_adapter_metadata=metadata,
+        safe_serialization=True,
+    )
+    weights = (folder / WEIGHTS_NAME).read_bytes()
+    (folder / WEIGHTS_NAME).write_bytes(with_sorted_header(weights))
+
+
+def _write_for_kohya(
+    folder: Path, state: Mapping[str, torch.Tensor], rank: int, alpha: float
+) -> None:
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(alpha)),
+    }
+    write_safetensors(folder / KOHYA_NAME, kohya_state(state, alpha), metadata)
+
+
+def _write_for_peft(
+    folder: Path, state: Mapping[str, torch.Tensor], rank: int, alpha: float
+) -> None:
+    from peft import LoraConfig
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS))
+    config.save_pretrained(str(folder))
+    path = folder / PEFT_NAMES[0]
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    # No path of this machine, and an order: peft keeps the targets in a set.
+    entries |= {"base_model_name_or_path": None, "target_modules": sorted(LORA_TARGETS)}
+    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    renamed = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
+    write_safetensors(folder / PEFT_NAMES[1], renamed, {"format": "pt"})
 
 
 def find_lora(path: Path) -> Path:
@@ -163,15 +181,8 @@ def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
     Only safetensors are read. An adapter that does not fit the pipeline's UNet is refused before
     anything is changed.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = find_lora(path)
-    try:
-        with safe_open(file, framework="pt") as opened:
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: not a safetensors file ({error})") from error
-    _check_fit(file, shapes, pipeline.unet)
+    _check_fit(file, read_shapes(file), pipeline.unet)
     try:
         pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
@@ -211,10 +222,3 @@ def _check_fit(file: Path, shapes: Mapping[str, tuple[int, ...]], unet: torch.nn
         num_matched += 1
     if num_matched == 0:
         raise InputError(f"{file}: holds no LoRA matrices for a UNet")
-
-
-def _drop_paths(config_file: Path) -> None:
-    """Rewrite peft's adapter config without the machine's own paths and absent entries."""
-    entries = json.loads(config_file.read_text(encoding="utf-8"))
-    entries["base_model_name_or_path"] = None
-    config_file.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")

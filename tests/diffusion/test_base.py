@@ -102,6 +102,21 @@ def test_hub_id_without_network_says_what_to_do(
         assert hint in message
 
 
+def test_single_file_without_network_names_the_folder_to_put_beside_it(
+    tiny_random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    single = tmp_path / "model.safetensors"
+    save_file(to_original_names(tiny_random_base), single)
+    with pytest.raises(InputError) as caught:
+        load_base(str(single), torch.float32)
+    assert str(caught.value).startswith(f"--base {single}: ")
+    assert str(caught.value).endswith(f"a diffusers folder {tmp_path / 'model'} beside it")
+
+
 def to_original_names(base: Path) -> dict[str, torch.Tensor]:
     """The toy base as the one file of the original code, names as `v1-5-pruned.safetensors` has."""
     per_block = 2  # layers per block + 1: a block's resnet and its down- or upsampler

@@ -128,3 +128,17 @@ def test_one_step_at_256_and_its_adapter_in_plain_diffusers(
         for value in module.scaling.values()
     }
     assert scales == {2.0}
+
+    from peft import PeftModel
+
+    del pipeline  # one UNet of this size at a time
+    gc.collect()
+    unet = load_base(str(full_size_base), torch.bfloat16, vae=None, text_encoder=None).unet
+    model = PeftModel.from_pretrained(unet, str(out))
+    assert model.peft_config["default"].lora_alpha == 16
+    opened = {
+        name.replace("base_model.model.", "unet.").replace(".default.", "."): parameter
+        for name, parameter in lora_parameters(model).items()
+    }
+    assert opened.keys() == weights.keys()
+    assert all(torch.equal(opened[name].float(), tensor) for name, tensor in weights.items())

@@ -14,6 +14,7 @@ from echodiff.config import InputError
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import (
     KOHYA_NAME,
+    LORA_TARGETS,
     WEIGHTS_NAME,
     add_lora,
     load_lora,
@@ -171,6 +172,7 @@ def test_files_hold_no_path_and_no_pickle(trained: tuple[Path, torch.Tensor]) ->
     config = json.loads((run_dir / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] is None
     assert config["r"] == 8
+    assert config["target_modules"] == sorted(LORA_TARGETS)  # peft's own order changes by process
 
 
 def test_adapter_of_another_base_is_refused_before_anything_changes(
