@@ -1,6 +1,6 @@
 """Fine-tune Stable Diffusion on a frames folder with a low-rank adapter.
 
-    accelerate launch train_lora.py                                  # embedded base, phantom frames
+    accelerate launch train_lora.py                                  # preset demo: all embedded
     accelerate launch train_lora.py --config cmc2024 --data FRAMES   # the paper's recipe
     python train_lora.py --help
 
@@ -17,13 +17,14 @@ PROG = "train_lora.py"
 
 
 def main(argv: list[str]) -> None:
-    if not any(word.split("=")[0] == "--config" for word in argv):
+    if not {"--config", "--base", "--data"} & {word.split("=")[0] for word in argv}:
+        # The demo's rate and batch are for the embedded base and phantoms, and for nothing else.
         argv = ["--config", "demo", *argv]
     config = parse(TrainLoraConfig, argv, prog=PROG)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
-    from echodiff.diffusion.dataset import encode_set, load_set, write_phantoms
+    from echodiff.diffusion.dataset import encode_set, load_set, simulate_set
     from echodiff.diffusion.grids import SampleGrids
     from echodiff.diffusion.loop import train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
@@ -53,14 +54,10 @@ def main(argv: list[str]) -> None:
         stem="lora",
         data_sha256=sha256_tree(config.data) if config.data else "",
         base_sha256=base_sha256(config.base),
+        mixed_precision=precision.mixed_precision,
         overwrite=config.overwrite,
     )
-    if dataset is None:
-        if is_main:
-            frames_dir = run.run_dir / "frames"
-            write_phantoms(config, frames_dir, resolution, is_resumed=run.is_resumed)
-        accelerator.wait_for_everyone()
-        dataset = load_set(config, run.run_dir / "frames")
+    dataset = dataset or simulate_set(config, run, resolution, accelerator)
     if is_main:
         record = {"base": config.base, "resolution": resolution, **precision.to_record()}
         run.update(**record, **dataset.to_record(run.run_dir))

@@ -156,7 +156,8 @@ class Run:
         return [json.loads(line) for line in whole.splitlines() if line]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        lines = [yaml_line(key, value) for key, value in config.items()]
+        # Without --overwrite: whoever repeats this run by its file does not ask to clear another.
+        lines = [yaml_line(key, value) for key, value in config.items() if key != "overwrite"]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, fingerprint: str) -> None:

@@ -168,14 +168,21 @@ def fresh_accelerate() -> Iterator[Callable[[], None]]:
     forget()
 
 
+@pytest.fixture(scope="session")
+def train_script() -> ModuleType:
+    """`train_lora.py` as a module."""
+    return load_script("train_lora")
+
+
 @pytest.fixture
-def train_lora(tiny_random_base: Path, fresh_accelerate: Callable[[], None]) -> Callable[..., None]:
+def train_lora(
+    train_script: ModuleType, tiny_random_base: Path, fresh_accelerate: Callable[[], None]
+) -> Callable[..., None]:
     """`train_lora("--data", folder, ...)` runs the script in this process on the toy base."""
-    script = load_script("train_lora")
 
     def run(*flags: object) -> None:
         fresh_accelerate()
-        script.main(["--base", str(tiny_random_base), "--threads", "1", *map(str, flags)])
+        train_script.main(["--base", str(tiny_random_base), "--threads", "1", *map(str, flags)])
 
     return run
 

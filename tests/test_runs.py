@@ -34,6 +34,12 @@ def test_a_new_run_holds_its_config_and_record(tmp_path):
     assert not run.is_resumable
 
 
+def test_a_run_that_overwrote_does_not_ask_who_repeats_it_to(tmp_path):
+    create(tmp_path / "a", config=CONFIG | {"overwrite": True}, overwrite=True)
+    settings = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert set(settings) == set(CONFIG) - {"overwrite"}
+
+
 def test_the_same_run_is_gone_on_with(tmp_path):
     create(tmp_path / "a").update(step=5)
     run = create(tmp_path / "a")

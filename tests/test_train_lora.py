@@ -1,9 +1,13 @@
 """The real script at toy size: its files, its numbers, its resume, its refusals."""
 
+import errno
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from echodiff.config import InputError, parse, run_main
-from echodiff.diffusion import dataset, loop
+from echodiff.config import InputError, parse, run_main, save
+from echodiff.diffusion import base, dataset, loop
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import load_frames
 from echodiff.runs import Run
@@ -104,32 +108,63 @@ def test_config_in_the_run_folder_gives_the_same_run(
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
 
 
-def test_killed_and_resumed_is_not_killed(
-    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_repeating_an_overwriting_run_overwrites_nothing(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_lora("--data", toy_frames, "--out", tmp_path / "straight", *EVERYTHING)
+    out = tmp_path / "run"
+    train_lora("--data", toy_frames, "--out", out, "--max-steps", 1, "--overwrite")
+    before = (out / WEIGHTS).stat().st_mtime_ns
+    capsys.readouterr()
+    assert "is a finished run" in refusal(train_lora, capsys, "--config", out / "config.yaml")
+    assert (out / WEIGHTS).stat().st_mtime_ns == before
 
-    class KilledError(Exception):
-        pass
 
-    def kill_at_8(self: Run, step: int, **values: float) -> None:
+class KilledError(Exception):
+    pass
+
+
+def train_until_killed(
+    train_lora: TrainLora, monkeypatch: pytest.MonkeyPatch, at_step: int, *flags: object
+) -> None:
+    """Run, and die once a row of `metrics.jsonl` is written for `at_step`."""
+    real_log = Run.log
+
+    def log_and_die(self: Run, step: int, **values: float) -> None:
         real_log(self, step, **values)
-        if step == 8:
+        if step == at_step:
             raise KilledError
 
-    real_log = Run.log
-    monkeypatch.setattr(Run, "log", kill_at_8)
-    with pytest.raises(KilledError):
-        train_lora("--data", toy_frames, "--out", tmp_path / "resumed", *EVERYTHING)
-    monkeypatch.setattr(Run, "log", real_log)
-    assert Run.load(tmp_path / "resumed").record["status"] == "running"
-    assert metrics(tmp_path / "resumed")[-1]["step"] == 8  # beyond the checkpoint at 6
-    torch.manual_seed(99)  # the process's own generator must not matter
-    train_lora("--data", toy_frames, "--out", tmp_path / "resumed", *EVERYTHING)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "log", log_and_die)
+        with pytest.raises(KilledError):
+            train_lora(*flags)
 
-    for name in (WEIGHTS, "metrics.jsonl"):
-        straight, resumed = (tmp_path / run / name for run in ("straight", "resumed"))
-        assert straight.read_bytes() == resumed.read_bytes()
+
+def test_killed_and_resumed_is_not_killed(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    straight = tmp_path / "straight"
+    train_lora("--data", toy_frames, "--out", straight, *EVERYTHING)
+    assert "going on" not in capsys.readouterr().out
+    # With a checkpoint at 6, and twice before there is any.
+    for killed_at, said in ((8, "going on from step 6"), (2, ""), (0, "")):
+        resumed = tmp_path / f"killed-at-{killed_at}"
+        flags = ["--data", toy_frames, "--out", resumed, *EVERYTHING]
+        train_until_killed(train_lora, monkeypatch, killed_at, *flags)
+        assert Run.load(resumed).record["status"] == "running"
+        assert metrics(resumed)[-1]["step"] == killed_at
+        capsys.readouterr()
+        torch.manual_seed(99)  # the process's own generator must not matter
+        train_lora(*flags)
+        out = capsys.readouterr().out
+        assert said in out
+        assert ("going on" in out) == bool(said)
+        for name in (WEIGHTS, "metrics.jsonl"):
+            assert (straight / name).read_bytes() == (resumed / name).read_bytes()
 
 
 def test_the_adapter_learns_frames_it_has_not_seen(
@@ -175,6 +210,23 @@ def test_adams_state_and_the_adapter_are_float32_in_bf16(
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert any("exp_avg_sq" in name for name in tensors)
     assert {tensor.dtype for tensor in load_file(out / WEIGHTS).values()} == {torch.float32}
+
+
+def test_begun_in_another_precision_is_refused(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--data", toy_frames, "--out", tmp_path / "run", "--max-steps", 4]
+    with monkeypatch.context() as launched:
+        launched.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        train_until_killed(train_lora, monkeypatch, 0, *flags)
+    capsys.readouterr()
+    line = refusal(train_lora, capsys, *flags)
+    assert "begun with mixed precision bf16, this is no" in line
+    assert Run.load(tmp_path / "run").record["mixed_precision"] == "bf16"
 
 
 def test_loss_that_is_no_number_names_step_and_frames(
@@ -277,6 +329,7 @@ def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: o
         (["--resolution", "33"], "--resolution 33"),
         (["--base", "nowhere/at/all"], "--base nowhere/at/all"),
         (["--base", "model.ckpt"], "--base model.ckpt"),
+        (["--phantom-style", "oak"], "--phantom-style oak: not one of aspen, birch"),
         (["--data", "nowhere"], "nowhere"),
         (["--config", "nothing"], "nothing"),
     ],
@@ -313,15 +366,124 @@ def test_bad_yaml_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_a_picture(frames: Path) -> None:
+    tear(frames / "images" / "0002.png")
+
+
+def cut_a_jpeg(frames: Path) -> None:
+    picture = frames / "images" / "0002.png"
+    Image.open(picture).save(picture.with_suffix(".jpg"))
+    tear(picture.with_suffix(".jpg"))
+    picture.unlink()
+    edit_rows(frames, '"images/0002.png"', '"images/0002.jpg"')
+
+
+def lose_a_picture(frames: Path) -> None:
+    (frames / "images" / "0002.png").unlink()
+
+
+def add_a_picture(frames: Path) -> None:
+    (frames / "images" / "0099.png").write_bytes((frames / "images" / "0002.png").read_bytes())
+
+
+def forget_null_text(frames: Path) -> None:
+    edit_rows(frames, '"text": "", ', "")
+
+
+def edit_rows(frames: Path, old: str, new: str) -> None:
+    rows = (frames / "metadata.jsonl").read_text(encoding="utf-8")
+    assert old in rows
+    (frames / "metadata.jsonl").write_text(rows.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (cut_a_picture, "0002.png"),
+        (cut_a_jpeg, "0002.jpg"),
+        (lose_a_picture, "images/0002.png has a row but no picture"),
+        (add_a_picture, "0099.png: picture without a row"),
+        (forget_null_text, 'metadata.jsonl, line 7: key "text" is missing (null text is "")'),
+    ],
+)
 def test_broken_data_is_one_line_and_leaves_nothing(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    named: str,
+) -> None:
+    spoil(toy_frames)
+    out = tmp_path / "run"
+    assert named in refusal(train_lora, capsys, "--data", toy_frames, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_a_base_cut_short_is_one_line_and_leaves_nothing(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tiny_random_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(tiny_random_base, torn)
+    (weights,) = (torn / part).glob("*.safetensors")
+    tear(weights)
+    flags = ["--data", toy_frames, "--out", tmp_path / "run", "--base", torn]
+    line = refusal(train_lora, capsys, *flags)
+    assert f"--base {weights}: not a safetensors file" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pickle_called_safetensors_is_one_line_and_is_not_opened(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = toy_frames / "images" / "0002.png"
-    picture.write_bytes(picture.read_bytes()[:100])
+    disguised = tmp_path / "model.safetensors"
+    torch.save({"weight": torch.zeros(2)}, disguised)
+    flags = ["--data", toy_frames, "--out", tmp_path / "run", "--base", disguised]
+    assert f"--base {disguised}: not a safetensors" in refusal(train_lora, capsys, *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_frames_that_overwrite_would_clear_are_refused(
+    train_lora: TrainLora, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
-    line = refusal(train_lora, capsys, "--data", toy_frames, "--out", out)
-    assert "0002.png" in line
-    assert not out.exists()
+    train_lora("--out", out, "--max-steps", 1, "--phantom-frames", 12)
+    capsys.readouterr()
+    flags = ["--data", out / "frames", "--out", out, "--overwrite"]
+    assert "lies inside --out, which --overwrite clears" in refusal(train_lora, capsys, *flags)
+    assert len(load_frames(out / "frames")) == 12
+    assert Run.load(out).is_finished
+
+
+def test_a_place_that_may_not_be_written_is_one_line(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real_mkdir = Path.mkdir
+
+    def forbid(self: Path, *args: Any, **kwargs: Any) -> None:
+        if self == tmp_path / "run":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        real_mkdir(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", forbid)  # a superuser may write anywhere
+    line = refusal(train_lora, capsys, "--data", toy_frames, "--out", tmp_path / "run")
+    assert "Permission denied" in line
+    assert str(tmp_path / "run") in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_out_that_is_full_or_unusable_is_refused(
@@ -381,13 +543,44 @@ def test_every_line_of_cmc2024_says_whose_it_is() -> None:
         assert line.split("#")[1].strip().startswith(("paper", "ours")), line
 
 
-def test_no_argument_is_the_demo_preset(
-    train_lora: TrainLora, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("given", "preset"),
+    [
+        ([], ["--config", "demo"]),
+        (["--data", "frames"], []),
+        (["--base=tiny"], []),
+    ],
+)
+def test_no_argument_is_the_demo_preset_and_a_base_or_data_of_ones_own_the_defaults(
+    given: list[str],
+    preset: list[str],
+    train_script: ModuleType,
+    tiny_random_base: Path,
+    toy_frames: Path,
+    tmp_path: Path,
+    fresh_accelerate: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    demo = parse(TrainLoraConfig, ["--config", "demo"], prog="train_lora.py")
-    assert demo.base == "tiny"
-    assert demo.data is None
-    assert (demo.rank, demo.alpha, demo.batch_size) == (8, 8.0, 8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base, "find_base", lambda name: tiny_random_base)
+    few = ["--max-steps", "1", "--phantom-frames", "12", "--sample-every", "0", "--threads", "1"]
+    few += ["--resolution", "32", "--out", "run"]
+    train_script.main([*given, *few])
+    save(parse(TrainLoraConfig, [*preset, *given, *few], prog="expected"), tmp_path / "expected")
+    expected = yaml.safe_load((tmp_path / "expected").read_text(encoding="utf-8"))
+    found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert found | {"overwrite": False} == expected
+    assert found["learning_rate"] == (6e-3 if preset == ["--config", "demo"] else 9e-4)
+
+
+def test_help_says_what_no_argument_means(
+    train_script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train_script.main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "neither --config nor --base nor --data is given, the preset demo" in printed
+    assert "highest (above 0). (default: 0.0009)" in printed
 
 
 def test_config_and_flags_carry_no_flip() -> None:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.batch import EncodedFrames, encode_frames, find_max_value
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import METADATA, Frame, load_frames
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from echodiff.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +110,7 @@ def encode_set(
 ) -> tuple[EncodedFrames, EncodedFrames | None]:
     """Encode the training frames and some held-out ones; VAE and text encoder are gone after.
 
-    They are loaded in float32 and before the UNet: their rounding would be in every step, and the
-    two together would take the most memory of the whole run.
+    They are loaded in float32, for their rounding would be in every step.
     """
     pipeline = load_base(config.base, torch.float32, unet=None).to(device)
     watched = dataset.watched[: config.held_out_frames]
@@ -129,24 +133,30 @@ def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Fram
     return sorted(shuffled, key=lambda frame: not frame.text)[:count]
 
 
-def write_phantoms(
-    config: TrainLoraConfig, folder: Path, resolution: int, *, is_resumed: bool
-) -> None:
-    """Write the phantom frames of a run without data; a resumed run goes on with what is there."""
+def simulate_set(
+    config: TrainLoraConfig, run: "Run", resolution: int, accelerator: "Accelerator"
+) -> TrainingSet:
+    """Write phantom frames into a run without data, once for all processes, and choose from them.
+
+    A resumed run goes on with what is there.
+    """
     from echodiff.phantom.dataset import write_phantom_frames
 
-    if is_resumed and (folder / METADATA).is_file():
-        return
-    write_phantom_frames(
-        folder,
-        num=config.phantom_frames,
-        seed=config.seed,
-        size=resolution,
-        styles=(config.phantom_style,),
-        findings=tuple(map(Finding, config.phantom_findings.split(","))),
-        finding_rate=config.phantom_finding_rate,
-        overwrite=not is_resumed,
-    )
+    folder = run.run_dir / "frames"
+    is_there = run.is_resumed and (folder / METADATA).is_file()
+    if accelerator.is_main_process and not is_there:
+        write_phantom_frames(
+            folder,
+            num=config.phantom_frames,
+            seed=config.seed,
+            size=resolution,
+            styles=(config.phantom_style,),
+            findings=tuple(map(Finding, config.phantom_findings.split(","))),
+            finding_rate=config.phantom_finding_rate,
+            overwrite=not run.is_resumed,
+        )
+    accelerator.wait_for_everyone()
+    return load_set(config, folder)
 
 
 def _or(value: int | None, default: int) -> int:

@@ -1,6 +1,5 @@
 """The training loop of a LoRA: a function of (config, frames, seed), resumable to the last bit."""
 
-import logging
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
     from echodiff.runs import Run
-
-logger = logging.getLogger(__name__)
 
 
 class DrawSamples(Protocol):
@@ -90,10 +87,11 @@ def train(
     checkpoint = load_newest_checkpoint(run.checkpoints)
     if checkpoint is not None:
         restore(checkpoint, progress, parameters, average, optimizer, accelerator)
-        logger.info("going on from step %d", progress.step)
+        accelerator.print(f"going on from step {progress.step}")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        run.rewind(progress.step)
+        # Without a checkpoint the row of step 0, too, will be written again.
+        run.rewind(progress.step if checkpoint is not None else -1)
     if held_out is not None and progress.step == 0:
         loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
         curves.log(0, held_out_loss=loss)

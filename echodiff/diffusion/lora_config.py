@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from echodiff.anatomy import Finding
+from echodiff.phantom.styles import STYLE_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLoraConfig:
     """Fine-tune the cross-attention of Stable Diffusion with a low-rank adapter on a frames folder.
 
-    Frames are never flipped or rotated: a mirrored heart is another diagnosis.
+    Frames are never flipped or rotated: a mirrored heart is another diagnosis. Where neither
+    --config nor --base nor --data is given, the preset demo stands for the defaults below.
     """
 
     base: str = "tiny"
@@ -151,11 +153,17 @@ class TrainLoraConfig:
             caption_dropout=self.caption_dropout,
             phantom_finding_rate=self.phantom_finding_rate,
         )
+        if self.phantom_style not in STYLE_NAMES:
+            known = ", ".join(STYLE_NAMES)
+            raise ValueError(f"--phantom-style {self.phantom_style}: not one of {known}")
         unknown = sorted(set(self.phantom_findings.split(",")) - set(Finding))
         if unknown:
             raise ValueError(f"--phantom-findings: {', '.join(unknown)} not known")
         if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
+        out, data = self.out, self.data
+        if self.overwrite and out and data and data.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"--data {data}: lies inside --out, which --overwrite clears")
 
 
 def _at_least(lowest: int, **values: float | None) -> None:

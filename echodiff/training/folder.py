@@ -19,6 +19,7 @@ def open_run(
     stem: str,
     data_sha256: str,
     base_sha256: str,
+    mixed_precision: str,
     overwrite: bool,
     root: Path = Path("runs"),
 ) -> Run:
@@ -46,7 +47,14 @@ def open_run(
         run = Run.create(out or next_free(root, stem), overwrite=overwrite, **options)
         if run.record.get("base_sha256", base_sha256) != base_sha256:
             raise InputError(f"{run.run_dir}: was begun on another base; --overwrite starts anew")
-        run.update(base_sha256=base_sha256)
+        begun_in = run.record.get("mixed_precision", mixed_precision)
+        if begun_in != mixed_precision:
+            # The launcher or the hardware may have chosen it: then no setting tells them apart.
+            raise InputError(
+                f"{run.run_dir}: was begun with mixed precision {begun_in}, this is "
+                f"{mixed_precision}: start it as before, or --overwrite starts anew"
+            )
+        run.update(base_sha256=base_sha256, mixed_precision=mixed_precision)
         path, resumed = [run.run_dir], run.is_resumed
     broadcast_object_list(path)
     state.wait_for_everyone()
