@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError, as_dict, parse, save
+from echodiff.config import InputError, parse, save
+from echodiff.diffusion.generate_config import GenerateConfig
+from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
 from echodiff.runs import RECORD, Run
 
@@ -24,8 +26,14 @@ CONFIG = "demo.yaml"
 FEATURES = ("tiny", "texture")
 
 # The launcher asks for these aloud when they are left out; one process is what it would take.
+# Quiet: the script has said what is wrong, the launcher would add a traceback of its own.
 LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
-          "--dynamo_backend", "no")  # fmt: skip
+          "--dynamo_backend", "no", "--quiet")  # fmt: skip
+
+RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
+"""Folder of each stage, and what its command writes down there."""
+STALE = {"status": "stale"}
+"""In place of the record: --overwrite gave this stage up, and it was not begun anew yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +66,30 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
-        for name, lowest in (("seed", 0), ("num_images", 8), ("num_asd", 4), ("steps", 1)):
-            if getattr(self, name) < lowest:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
+        if self.num_images < 8:
+            raise ValueError(f"--num-images {self.num_images}: must be 8 or more")
+        if self.num_asd < 4:
+            raise ValueError(f"--num-asd {self.num_asd}: must be 4 or more")
+        # What is handed on under the same name has the check of the command it is handed to.
+        GenerateConfig(prompt_file=Path(), steps=self.steps, guidance=self.guidance, seed=self.seed)
+        TrainLoraConfig(**self.of_training)
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """What the user said of the training; the rest is up to its preset."""
+        given = {"phantom_frames": self.phantom_frames, "max_steps": self.max_steps}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command of the demo: how it is run, how a person types it, how to tell it is done."""
+    """One command of the demo: how it is run, how a person types it, what it leaves."""
 
     title: str
     arguments: list[str]
     typed: str
-    done: Path
-    """A JSON record of the stage."""
-
-    @property
-    def is_done(self) -> bool:
-        if not self.done.is_file():
-            return False
-        record = json.loads(self.done.read_text(encoding="utf-8"))
-        return "finished" in record
+    record: Path
+    """JSON file its command leaves: `finished` in it means done."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,11 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     _open_folder(config)
     run_dir = config.out / "run"
 
-    run_stage(training_stage(config, run_dir), 1, config)
+    run_stage(training_stage(config, run_dir), 1)
     prompt_file, num_images = write_prompts(config, Run.load(run_dir))
     stages = generation_stages(config, run_dir, prompt_file, num_images)
     for number, stage in enumerate(stages, start=2):
-        run_stage(stage, number, config)
+        run_stage(stage, number)
 
     print("\n[5/5] compare, report", flush=True)
     gains = compare(config, run_dir)
@@ -111,15 +121,14 @@ def training_stage(config: DemoConfig, run_dir: Path) -> Stage:
     """`accelerate launch train_lora.py`."""
     flags = ["--config", "demo", "--out", str(run_dir), "--seed", str(config.seed)]
     flags += ["--base", config.base] if config.base != "tiny" else []
-    for name in ("phantom_frames", "max_steps"):
-        if (value := getattr(config, name)) is not None:
-            flags += ["--" + name.replace("_", "-"), str(value)]
+    for name, value in config.of_training.items():
+        flags += ["--" + name.replace("_", "-"), str(value)]
     script = shipped("train_lora.py")
     return Stage(
         "fine-tune the base on a new hospital",
         [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, str(script), *flags],
         " ".join(["accelerate launch", _short(script), *flags]),
-        run_dir / RECORD,
+        run_dir / RECORDS["run"],
     )
 
 
@@ -138,29 +147,29 @@ def generation_stages(
 def _generation_stage(
     config: DemoConfig, name: str, what: str, weights: str, prompt_file: Path, num_images: int
 ) -> Stage:
-    out = config.out / name
     flags = ["--prompt-file", _short(prompt_file), "--weights", weights]
     flags += ["--base", config.base] if config.base != "tiny" else []
     flags += ["--num-images", str(num_images), "--steps", str(config.steps)]
     flags += ["--guidance", str(config.guidance)]
     flags += ["--reference", str(config.out / "run"), "--features", ",".join(FEATURES)]
-    flags += ["--seed", str(config.seed), "--out", str(out)]
+    flags += ["--seed", str(config.seed), "--out", str(config.out / name)]
     script = shipped("generate.py")
     return Stage(
         f"draw {num_images} images: {what}",
         [sys.executable, str(script), *flags],
         " ".join(["python", _short(script), *flags]),
-        out / "generate.json",
+        config.out / name / RECORDS[name],
     )
 
 
-def run_stage(stage: Stage, number: int, config: DemoConfig) -> None:
+def run_stage(stage: Stage, number: int) -> None:
     """Run a command unless its work is done; its own words and bars go to the terminal."""
     print(f"\n[{number}/5] {stage.title}\n$ {stage.typed}", flush=True)
-    if stage.is_done and not config.overwrite:
+    record = json.loads(stage.record.read_text("utf-8")) if stage.record.is_file() else {}
+    if "finished" in record:
         print("done before", flush=True)
         return
-    overwrite = ["--overwrite"] if config.overwrite else []
+    overwrite = ["--overwrite"] if record == STALE else []
     status = subprocess.run([*stage.arguments, *overwrite], check=False).returncode
     if status:
         raise InputError(f"stopped with status {status} in: {stage.typed}")
@@ -199,13 +208,8 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
 
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The comparison for the terminal, one line a number."""
-    lines = []
-    for name, gain in sorted(gains.items(), key=lambda item: not item[0].startswith("mmd")):
-        interval = "no interval"
-        if gain["low"] is not None:
-            interval = f"95 % interval {gain['low']:.2f} to {gain['high']:.2f}"
-        lines.append(f"{name:32} {gain['value']:6.2f}  {interval}, n {gain['n']}")
-    return lines
+    in_order = sorted(gains.items(), key=lambda item: not item[0].startswith("mmd"))
+    return [f"{k:32} {v['value']:6.2f}  {_interval(v, 1, '{:.2f}')}" for k, v in in_order]
 
 
 def report_demo(
@@ -217,10 +221,9 @@ def report_demo(
 
     run = Run.load(run_dir)
     pictures = held_out_pictures(run)
-    record = run.record
     summary = (
         "A small Stable Diffusion model that knows simulated hearts from two scanners was "
-        f"fine-tuned on {record['num_captioned']} described frames of a third. Base and fine-tuned "
+        f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "
         "model then drew the same descriptions of held-out hearts, and both sets were measured "
         f"against {len(pictures)} held-out frames. All frames, real ones included, are simulated."
     )
@@ -232,11 +235,7 @@ def report_demo(
         sets=[
             ImageSet(title="Base", folder=config.out / "base", note="The model before."),
             ImageSet(title="LoRA", folder=config.out / "lora", note="The model after."),
-            ImageSet(
-                title="LoRA, ASD prompts",
-                folder=config.out / "asd",
-                note="Drawn from the eight prompts of prompts/asd.txt.",
-            ),
+            ImageSet(title="LoRA, ASD prompts", folder=config.out / "asd", note="prompts/asd.txt."),
         ],
         reference=pictures,
         reference_text=f"{len(pictures)} held-out frames of the new hospital (simulated)",
@@ -275,7 +274,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
                 interval=_interval(gain, 100, "{:+.0f}"),
                 note=(f"From {100 * gain['first']:.0f} % to {100 * gain['second']:.0f} %."
                       + (" Aim: 30 points, interval above 0." if is_aim else "")),
-                is_good=gain["value"] >= 0.3 and gain["low"] > 0 if is_aim else None,
+                is_good=gain["value"] >= 0.3 and (gain["low"] or 0) > 0 if is_aim else None,
             ))  # fmt: skip
     return cards
 
@@ -297,18 +296,28 @@ def _open_folder(config: DemoConfig) -> None:
         raise InputError(f"--out {config.out}: is a file, not a folder")
     if path.is_file():
         begun = parse(DemoConfig, ["--config", str(path)], prog=PROG)
-        ignored = {"out", "overwrite"}
-        differing = [
-            name
-            for name, value in as_dict(config).items()
-            if name not in ignored and as_dict(begun)[name] != value
-        ]
+        ours, theirs = vars(replace(config, out=begun.out, overwrite=False)), vars(begun)
+        differing = [name for name, value in ours.items() if theirs[name] != value]
         if differing and not config.overwrite:
             flags = ", ".join("--" + name.replace("_", "-") for name in differing)
             raise InputError(f"{config.out}: begun with another {flags}; --overwrite starts anew")
+        if config.overwrite:
+            _condemn(config.out)
     elif config.out.exists() and any(config.out.iterdir()):
         raise InputError(f"--out {config.out}: is not empty and holds no demo")
-    save(config, path)
+    save(replace(config, overwrite=False), path)
+
+
+def _condemn(out: Path) -> None:
+    """Mark every stage as stale, before any is run: a demo killed half-way mixes none with its own.
+
+    Each command clears its own folder when its turn comes.
+    """
+    for folder, record in RECORDS.items():
+        if (out / folder).exists():
+            write_json_atomic(out / folder / record, STALE)
+    for name in ("metrics.json", "report.html"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _short(path: Path) -> str:

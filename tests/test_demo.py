@@ -1,12 +1,14 @@
 """`echodiff demo`: the real commands, in order, gone on with where they stopped."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from echodiff import demo
 from echodiff.config import InputError, run_main
 from echodiff.demo import (
     DemoConfig,
@@ -19,6 +21,7 @@ from echodiff.demo import (
     write_prompts,
 )
 from echodiff.diffusion.prompts import load_prompts
+from echodiff.files import write_json_atomic
 from echodiff.frames import load_frames
 from echodiff.runs import Run
 
@@ -67,13 +70,65 @@ def test_finished_stage_is_not_run_again(
 ) -> None:
     done = tmp_path / "generate.json"
     stage = Stage("draw", [sys.executable, "-c", "raise SystemExit(3)"], "python draw.py", done)
-    config = DemoConfig(out=tmp_path)
     done.write_text("{}")
     with pytest.raises(InputError, match=r"stopped with status 3 in: python draw\.py"):
-        run_stage(stage, 2, config)
+        run_stage(stage, 2)
     done.write_text('{"finished": true}')
-    run_stage(stage, 2, config)
+    run_stage(stage, 2)
     assert "done before" in capsys.readouterr().out
+
+
+def test_what_stops_a_stage_is_said_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = DemoConfig(out=tmp_path / "demo", base=str(tmp_path))
+    with pytest.raises(InputError, match="stopped with status 1 in: accelerate launch"):
+        run_stage(training_stage(config, tmp_path / "demo" / "run"), 1)
+    printed = capfd.readouterr().err
+    assert "error: --base" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_demo_that_overwrites_goes_on_with_its_own_stages_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[str, bool]] = []
+    kill_at = ""
+
+    def run(arguments: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        out = Path(arguments[arguments.index("--out") + 1])
+        if out.name == kill_at:
+            raise KeyboardInterrupt
+        calls.append((out.name, "--overwrite" in arguments))
+        seed = arguments[arguments.index("--seed") + 1]
+        record = {"status": "finished", "finished": "now", "seed": seed}
+        name = "run.json" if out.name == "run" else "generate.json"
+        write_json_atomic(out / name, record)
+        return subprocess.CompletedProcess(arguments, 0)
+
+    out = tmp_path / "demo"
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(demo, "write_prompts", lambda *_: (out / "held-out.txt", 8))
+    monkeypatch.setattr(demo, "compare", lambda *_: {})
+    monkeypatch.setattr(demo, "report_demo", lambda *_: out / "report.html")
+    flags = ["--out", str(out), "--seed"]
+    main([*flags, "1"])
+    assert calls == [(name, False) for name in ("run", "base", "lora", "asd")]
+
+    calls, kill_at = [], "base"
+    (out / "report.html").write_text("of seed 1")
+    assert run_main(lambda: main([*flags, "2", "--overwrite"]), "echodiff demo") == 130
+    assert calls == [("run", True)]
+    assert not (out / "report.html").exists()
+
+    calls, kill_at = [], ""
+    capsys.readouterr()
+    main([*flags, "2"])
+    assert capsys.readouterr().out.count("done before") == 1
+    assert calls == [(name, True) for name in ("base", "lora", "asd")]
+    records = [out / "run" / "run.json", *out.glob("*/generate.json")]
+    assert [json.loads(path.read_text())["seed"] for path in records] == ["2"] * 4
+    assert "overwrite: false" in (out / "demo.yaml").read_text()
 
 
 # --- Prompts ------------------------------------------------------------------------------------
@@ -122,9 +177,19 @@ def refuse(flags: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("flag", ["--num-images", "--num-asd", "--steps"])
-def test_counts_of_nothing_are_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{flag} 0: must be" in refuse([flag, "0"], capsys)
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *((flag, "0") for flag in ("--num-images", "--num-asd", "--steps", "--max-steps")),
+        *(("--phantom-frames", "0"), ("--guidance", "0.5"), ("--guidance", ".inf")),
+        *(("--steps", "1001"), ("--seed", "-1")),
+    ],
+)
+def test_what_no_stage_would_take_is_refused_before_any(
+    tmp_path: Path, flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{flag}" in refuse(["--out", str(tmp_path / "demo"), flag, value], capsys)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_places_that_hold_something_else_are_refused(
