@@ -55,12 +55,8 @@ def main(argv: list[str]) -> None:
 
     # --- Look at them, and measure
     write_sheet(job)
-    if config.batch_size > 1 and not config.exact and not model.is_reproducible:
-        levels, share = measure_drift(sampler, range(min(config.batch_size, config.num_images)))
-        print(
-            f"drift: an image drawn alone differs by up to {levels} grey levels "
-            f"in {share:.1%} of its pixels; --exact removes that"
-        )
+    if drift := measure_drift(config, model, sampler):
+        print(drift)
     print(f"scoring against {reference.text}")
     with reference.opened() as real:
         result = score_frames(job.out, real, features=networks, seed=config.seed, out=job.out)

@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,18 @@ def test_same_images_for_any_batch_size(script: ModuleType, place: Path, flags: 
     script.main([*flags, "--out", "exact", "--exact"])
     assert_same_set(place / "one", place / "five")
     assert_same_set(place / "one", place / "exact")
+
+
+@pytest.mark.slow
+def test_64_images_of_the_embedded_base_are_the_same_in_batches_of_8_and_5(
+    script: ModuleType, place: Path
+) -> None:
+    flags = ["--prompt-file", str(shipped("prompts/asd.txt")), "--base", "tiny"]
+    flags += ["--weights", "none", "--num-images", "64", "--steps", "4", "--features", "texture"]
+    script.main([*flags, "--out", "eight"])
+    script.main([*flags, "--out", "five", "--batch-size", "5"])
+    assert len(read_images(place / "five")) == 64
+    assert_same_set(place / "eight", place / "five")
 
 
 def test_more_images_begin_with_the_same_ones(
@@ -307,6 +320,9 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--features", "missing.pt"], "--features missing.pt: no such file"),
         (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
+        (["--reference", "real", "--out", "real", "--overwrite"], "real: lies inside --out"),
+        (["--base", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
+        (["--base", "torn"], "torn/vae/diffusion_pytorch_model.safetensors: not a safetensors"),
         (["--weights", "missing"], "--weights missing: no such file or run folder"),
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
         (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
@@ -329,6 +345,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (place / "full" / "thesis.txt").write_text("mine")
     torch.save({"weight": torch.zeros(2)}, place / "pickle.bin")
     torch.save({"weight": torch.zeros(2)}, place / "disguised.safetensors")
+    if change[-1] == "torn":
+        shutil.copytree(tiny_random_base, place / "torn")
+        path = place / "torn" / "vae" / "diffusion_pytorch_model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1000])
     if change[-1] == "wide":
         write_run(place / "wide", tiny_random_base, place / "real")
         path = place / "wide" / "pytorch_lora_weights.safetensors"
@@ -368,22 +388,51 @@ def test_begun_with_other_settings_is_refused(
     assert len(load_frames(place / "set")) == 7
 
 
+@pytest.mark.parametrize("last_word", ["000004.png", "metrics.json"])
 def test_full_disk_is_one_line_and_the_job_goes_on_later(
     script: ModuleType,
     place: Path,
     flags: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    last_word: str,
 ) -> None:
+    real_replace = os.replace
+
+    def fill_up(source: Path, target: Path) -> None:
+        if Path(target).name == last_word:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_replace(source, target)
+
     flags = [*flags, "--batch-size", "2", "--out", "set"]
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "set/images/000005.png")
     with monkeypatch.context() as patched:
-        stop_after(patched, 5, full)
+        patched.setattr(os, "replace", fill_up)
         line = fail(script, flags, capsys)
-    assert "000005.png: No space left on device" in line
-    assert not (place / "set" / "metadata.jsonl").exists()
+    assert f"{last_word}: No space left on device" in line
+    assert (place / "set" / "metadata.jsonl").exists() == (last_word == "metrics.json")
+    assert not list(place.rglob(".partial-*"))
     script.main(flags)
     assert len(load_frames(place / "set")) == 7
+    assert (place / "set" / "metrics.json").is_file()
+
+
+def test_a_place_that_may_not_be_written_is_one_line(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real_mkdir = Path.mkdir
+
+    def forbid(self: Path, *args: object, **kwargs: object) -> None:
+        if self.name == "set":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        real_mkdir(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", forbid)  # a superuser may write anywhere
+    assert "set: Permission denied" in fail(script, [*flags, "--out", "set"], capsys)
+    assert not (place / "set").exists()
 
 
 def stop_after(patched: pytest.MonkeyPatch, count: int, error: BaseException) -> None:

@@ -71,3 +71,6 @@ class GenerateConfig:
                 raise ValueError(f"--features {name}: no such file, nor {', '.join(FEATURE_NAMES)}")
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"--resolution {self.resolution}: must be 1 or more")
+        out, real = self.out, self.reference
+        if self.overwrite and out and real and real.resolve().is_relative_to(out.resolve()):
+            raise ValueError(f"--reference {real}: lies inside --out, which --overwrite clears")

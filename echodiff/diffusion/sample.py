@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,6 @@ from torch import Tensor
 
 from echodiff.config import InputError
 from echodiff.diffusion.prompts import Prompt
-
-SchedulerName = Literal["ddim", "dpmpp", "euler", "unipc", "pndm"]
 
 # All of them are deterministic given the first noise. What a base's own config leaves out, and what
 # would be wrong for latents (DDIM clips to [-1, 1] by default), is set here.
