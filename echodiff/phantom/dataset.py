@@ -172,7 +172,7 @@ class PhantomConfig:
     split: str = "70/15/15"
     """Per cent of patients in train, val and test."""
     seed: int = 0
-    """Seed of everything that is drawn."""
+    """Seed of everything that is drawn (0 or more)."""
     workers: int = 0
     """Processes; 0 is one a core."""
     overwrite: bool = False
@@ -181,6 +181,9 @@ class PhantomConfig:
     def __post_init__(self) -> None:
         if self.num < 1:
             raise ValueError(f"--num must be at least 1, not {self.num}")
+        for name, count in (("seed", self.seed), ("workers", self.workers)):
+            if count < 0:
+                raise ValueError(f"--{name} must be at least 0, not {count}")
         if not 64 <= self.size <= 1024:
             raise ValueError(f"--size must lie in 64..1024 pixels, not {self.size}")
         for name, share in (("finding-rate", self.finding_rate), ("child-rate", self.child_rate)):

@@ -99,6 +99,8 @@ def test_splits_hold_their_shares_and_never_share_a_patient():
         (["--views", "SAX"], "--views: SAX"),
         (["--split", "70/30"], "--split"),
         (["--finding-rate", "2"], "--finding-rate"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--workers", "-1"], "--workers must be at least 0"),
     ],
 )
 def test_bad_flags_are_one_line_that_names_them(tmp_path, capsys, flags, named):
