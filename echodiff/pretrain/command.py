@@ -45,9 +45,9 @@ class PretrainConfig:
     """Phantom frames the feature network is trained on; the last tenth is held out."""
     autoencoder_steps: int = 1200
     """Steps of 16 frames."""
-    decoder_steps: int = 2000
+    decoder_steps: int = 1400
     """Steps of 8 frames, the decoder alone."""
-    denoiser_steps: int = 6800
+    denoiser_steps: int = 5400
     """Steps of 32 frames."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""

@@ -7,7 +7,6 @@ beside it.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echodiff.pretrain.autoencoder import WINDOW, GrainCritic, window_power
+from echodiff.pretrain.autoencoder import WINDOW, GrainCritic, window_power, window_spectra
 from echodiff.pretrain.stage import (
     Stage,
     Stateful,
     cosine,
-    follow,
     set_rate,
     step_generators,
     to_pm1,
@@ -53,6 +51,26 @@ def build_groups(device: torch.device) -> Tensor:
     return filled / filled.sum(0)
 
 
+class SpectrumCritic(nn.Module):
+    """One logit for every window, from the logarithm of its spectrum alone: grain too soft, too
+    even or too lively at that level of grey is plain to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(WINDOW * (WINDOW // 2 + 1), 128),
+            nn.LeakyReLU(0.2),
+            nn.Linear(128, 128),
+            nn.LeakyReLU(0.2),
+            nn.Linear(128, 1),
+        )
+
+    def forward(self, image_pm1: Tensor) -> Tensor:
+        """(B, 1, H, W) to logits (B, windows, 1)."""
+        y: Tensor = self.body(0.3 * window_spectra(image_pm1).flatten(2) + 1)
+        return y
+
+
 def train_decoder(
     vae: AutoencoderKL,
     images_u8: NDArray[np.uint8],
@@ -62,20 +80,21 @@ def train_decoder(
     seed: int,
     device: str,
 ) -> AutoencoderKL:
-    """Refine the decoder on frames (N, 128, 128) uint8, return averaged weights; state in
-    `folder`."""
+    """Refine the decoder on frames (N, 128, 128) uint8; state in `folder`.
+
+    The weights are those of the last step, not averaged over steps: each draws its own grain, and
+    their average draws none.
+    """
     torch.manual_seed(seed)
     vae = vae.to(device).requires_grad_(False)
     decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
-    average = copy.deepcopy(decoder)
     decoder.requires_grad_(True)
-    critic = GrainCritic().to(device)
+    critics = nn.ModuleList([GrainCritic(), SpectrumCritic()]).to(device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.7, 0.98))
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
+    critic_optimizer = torch.optim.Adam(critics.parameters(), lr=1e-3, betas=(0.5, 0.9))
     parts: dict[str, Stateful] = {
         "decoder": decoder,
-        "average": average,
-        "critic": critic,
+        "critics": critics,
         "opt": optimizer,
         "critic_opt": critic_optimizer,
     }
@@ -91,24 +110,30 @@ def train_decoder(
         drawn = torch.randn(posterior.mean.shape, generator=noise).to(device)
         with torch.autocast(device, torch.bfloat16):
             decoded = vae.decode((posterior.mean + posterior.std * drawn).float()).sample
-        decoded = decoded.float()
+        # Below black is shown as black: where the frame is black, that is as good.
+        is_black = real < -0.99
+        decoded = torch.where(is_black, decoded.float().clamp(min=-1), decoded.float())
         fake = decoded.mean(1, keepdim=True)
         spectrum = (group_spectra(fake, groups) - group_spectra(real, groups)).abs().mean()
         coarse = functional.avg_pool2d(decoded - real, 5, 1, 2).abs().mean()
         grey = (decoded - fake).abs().mean()
-        outside = ((decoded - real).abs() * (real < -0.99)).mean()  # black must be black
-        loss = coarse + grey + 3 * outside + 0.3 * spectrum - 0.12 * critic(fake).mean()
+        outside = ((decoded + 1) * is_black).mean()
+        loss = coarse + grey + 5 * outside + 0.3 * spectrum
+        for critic in critics:
+            loss = loss - 0.12 * critic(fake).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
-        follow(average, decoder, min(0.995, (1 + step) / (10 + step)))
-        hinge = torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake.detach())).mean()
+        hinges = [_hinge(critic, real, fake.detach()) for critic in critics]
         critic_optimizer.zero_grad(set_to_none=True)
-        hinge.backward()
+        torch.stack(hinges).sum().backward()
         critic_optimizer.step()
         if step % 20 == 0:
-            shown = {"l1": coarse, "spectrum": spectrum, "critic": hinge}
+            shown = {"l1": coarse, "spectrum": spectrum, "grain": hinges[0], "window": hinges[1]}
             bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in shown.items()})
-    decoder.load_state_dict(average.state_dict())
     return vae.requires_grad_(False).eval()
+
+
+def _hinge(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    return torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake)).mean()
