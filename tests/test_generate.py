@@ -149,6 +149,13 @@ def test_same_images_for_any_batch_size(script: ModuleType, place: Path, flags: 
     assert_same_set(place / "one", place / "exact")
 
 
+def test_in_16_bit_it_says_how_far_a_batch_moves_an_image(
+    script: ModuleType, place: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.main([*flags, "--mixed-precision", "bf16", "--out", "set"])
+    assert "drift: an image drawn alone differs by up to " in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_64_images_of_the_embedded_base_are_the_same_in_batches_of_8_and_5(
     script: ModuleType, place: Path

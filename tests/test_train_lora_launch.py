@@ -80,7 +80,7 @@ def test_two_processes_do_what_one_does(
 def test_killed_by_the_system_and_started_again(
     tiny_random_base: Path, toy_frames: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    more = ["--max-steps", 60, "--checkpoint-every", 5]
+    more = ["--epochs", 20, "--max-steps", 60, "--checkpoint-every", 5]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     run([sys.executable, *flags(tiny_random_base, toy_frames, straight, *more)], environment)
     command = [sys.executable, *flags(tiny_random_base, toy_frames, killed, *more)]
