@@ -139,7 +139,7 @@ class FramesWriter:
             begun_as = self._job.read_text(encoding="utf-8") if self._job.exists() else ""
             if begun_as != self.fingerprint:
                 raise InputError(
-                    f"{self.out}: was begun with other settings; --overwrite starts anew"
+                    f"{self.out}: was begun with other settings or files; --overwrite starts anew"
                 )
         elif names:
             raise InputError(f"{self.out}: is not empty and is no frames folder")

@@ -194,7 +194,7 @@ def test_half_a_line_and_a_picture_without_its_row_are_made_anew(tmp_path):
 def test_an_unfinished_folder_of_other_settings_is_refused(tmp_path):
     interrupted(tmp_path / "out", 1, fingerprint="seed 0")
     with (
-        pytest.raises(InputError, match="begun with other settings; --overwrite"),
+        pytest.raises(InputError, match="begun with other settings or files; --overwrite"),
         FramesWriter(tmp_path / "out", fingerprint="seed 1"),
     ):
         pass

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from echodiff.images import bit_range, read_gray_u8, read_max_value, resize_u8, to_pm1
+from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -139,26 +139,9 @@ def read_image_pm1(
     `max_value` is the white of files of more than 8 bits. A frame that is not square is padded
     with black, the colour outside the sector: stretching would change the shape of the heart.
     """
-    image = read_gray_u8(path, max_value=max_value)
-    height, width = image.shape
-    side = max(height, width)
-    if height != width:
-        square = np.zeros((side, side), np.uint8)
-        top, left = (side - height) // 2, (side - width) // 2
-        square[top : top + height, left : left + width] = image
-        image = square
+    image = pad_square(read_gray_u8(path, max_value=max_value))
     image_pm1 = to_pm1(resize_u8(image, (resolution, resolution)))
     return np.repeat(image_pm1[None], 3, axis=0)
-
-
-def find_max_value(folder: Path, frames: Sequence["Frame"]) -> int | None:
-    """White level shared by all files of more than 8 bits; None where all have 8.
-
-    One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
-    """
-    highest = [read_max_value(folder / frame.file_name) for frame in frames]
-    deep = [value for value in highest if value is not None]
-    return bit_range(max(deep)) if deep else None
 
 
 @torch.no_grad()

@@ -14,9 +14,10 @@ from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.data.splits import draw_training_frames
 from echodiff.diffusion.base import load_base
-from echodiff.diffusion.batch import EncodedFrames, encode_frames, find_max_value
+from echodiff.diffusion.batch import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import METADATA, Frame, load_frames
+from echodiff.images import find_max_value
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -96,7 +97,7 @@ def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
         train=train,
         held_out=chosen.held_out,
         watched=watched,
-        max_value=find_max_value(folder, [*train, *watched]),
+        max_value=find_max_value(folder / frame.file_name for frame in [*train, *watched]),
     )
 
 

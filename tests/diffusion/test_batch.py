@@ -17,11 +17,11 @@ from echodiff.diffusion.batch import (
     count_steps,
     encode_captions,
     encode_frames,
-    find_max_value,
     read_image_pm1,
     sample_step,
 )
-from echodiff.frames import Frame, load_frames
+from echodiff.frames import load_frames
+from echodiff.images import find_max_value
 
 
 @pytest.fixture(scope="module")
@@ -144,18 +144,12 @@ def test_16_bit_frames_are_read_by_their_range_one_for_all(tmp_path: Path) -> No
     for name, value in (("bright", 4000), ("dark", 1000)):
         array = np.full((32, 32), value, np.uint16)
         Image.fromarray(array).save(tmp_path / f"{name}.png")
-    frames = [Frame(file_name=f"{name}.png", text="") for name in ("bright", "dark")]
-    max_value = find_max_value(tmp_path, frames)
+    paths = [tmp_path / "bright.png", tmp_path / "dark.png"]
+    max_value = find_max_value(paths)
     assert max_value == 4095
-    bright, dark = (
-        read_image_pm1(tmp_path / frame.file_name, 32, max_value).mean() for frame in frames
-    )
+    bright, dark = (read_image_pm1(path, 32, max_value).mean() for path in paths)
     assert bright == pytest.approx(2 * 4000 / 4095 - 1, abs=0.01)
     assert dark == pytest.approx(2 * 1000 / 4095 - 1, abs=0.01)
-
-
-def test_8_bit_sets_have_no_white_level(toy_frames: Path) -> None:
-    assert find_max_value(toy_frames, load_frames(toy_frames)) is None
 
 
 def test_nothing_is_ever_mirrored(encoders: Any, make_frames: Callable[..., Path]) -> None:
