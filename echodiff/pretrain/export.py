@@ -24,7 +24,16 @@ def build_tokenizer(seed: int) -> CLIPTokenizer:
     finding."""
     population = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
     texts = [sample_acquisition(seed, index, population).text for index in range(2000)]
-    tokenizer: CLIPTokenizer = CLIPTokenizer().train_new_from_iterator(texts, vocab_size=1200)
+    trained = CLIPTokenizer().train_new_from_iterator(texts, vocab_size=1200)
+    # The trainer numbers tokens of equal count in another order in every process: number them anew,
+    # or a training that goes on in a second process reads other words.
+    model = json.loads(trained.backend_tokenizer.to_str())["model"]
+    special = sorted(trained.all_special_ids)
+    fixed = [trained.convert_ids_to_tokens(number) for number in special]
+    tokens = [*fixed, *sorted(set(model["vocab"]) - set(fixed))]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    merges = [tuple(pair) for pair in model["merges"]]
+    tokenizer: CLIPTokenizer = CLIPTokenizer(vocab=vocab, merges=merges)
     tokenizer.model_max_length = 77
     return tokenizer
 

@@ -11,6 +11,7 @@ from echodiff.pretrain import classifier, stage
 from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
 from echodiff.pretrain.corpus import Corpus
 from echodiff.pretrain.denoiser import build_unet
+from echodiff.pretrain.export import build_tokenizer
 
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
@@ -93,3 +94,10 @@ def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypat
         train(tmp_path / "killed")
     resumed = train(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_tokenizer_numbers_words_alike_every_time():
+    first, second = (build_tokenizer(5).get_vocab() for _ in range(2))
+    assert first == second
+    words = sorted(token for token, number in first.items() if number > 1)
+    assert [first[token] for token in words] == list(range(2, len(first)))
