@@ -55,6 +55,7 @@ _NORMAL = _Wording(
         "atrioventricular valves thin",
     ),
 )
+_HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
 _ASD = {
     "secundum": (
         "ASD, secundum, in the middle of the atrial septum",
@@ -104,16 +105,34 @@ def write_caption(heart: Heart, view: View, rng: np.random.Generator) -> str:
         sides = " and ".join(dilated)
         parts.append(pick((f"dilated {sides}", f"{sides} dilated", f"enlarged {sides}")))
     if not found:
-        parts.append(pick(("normal heart", "heart unchanged", "healthy heart")))
-    if not found & {Finding.ASD, Finding.VSD}:
-        parts.append(pick(_NORMAL.septa))
-    if Finding.LVH not in found:
-        parts.append(pick(_NORMAL.walls))
-    if not dilated:
-        parts.append(pick(_NORMAL.cavities))
+        parts.append(pick(_HEALTHY))
+    parts += [pick(choices) for choices in _choices_unchanged(heart)]
     if rng.random() < 0.3:
         parts.append(pick(_NORMAL.valves))
     return ", ".join([*parts, write_view(heart, view, rng)])
+
+
+def write_unchanged(heart: Heart, view: View, rng: np.random.Generator, share: float) -> str:
+    """What is as it should be, each part of it told with the chance `share`, and the view.
+
+    True of the heart and silent on its findings; what is left out need not be one.
+    """
+    choices = [*([] if heart.findings else [_HEALTHY]), *_choices_unchanged(heart), _NORMAL.valves]
+    parts = [c[int(rng.integers(len(c)))] for c in choices if rng.random() < share]
+    return ", ".join([*parts, write_view(heart, view, rng)])
+
+
+def _choices_unchanged(heart: Heart) -> list[tuple[str, ...]]:
+    """Ways to say it of each part that no finding concerns: septa, walls, cavities."""
+    found = set(heart.findings)
+    choices = []
+    if not found & {Finding.ASD, Finding.VSD}:
+        choices.append(_NORMAL.septa)
+    if Finding.LVH not in found:
+        choices.append(_NORMAL.walls)
+    if not found & set(_DILATED):
+        choices.append(_NORMAL.cavities)
+    return choices
 
 
 def write_view(heart: Heart, view: View, rng: np.random.Generator) -> str:

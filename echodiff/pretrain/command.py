@@ -27,6 +27,7 @@ from echodiff.pretrain.export import (
     export_features,
     num_parameters,
 )
+from echodiff.pretrain.language import build_captions, train_text_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class PretrainConfig:
     """Steps of 16 frames."""
     decoder_steps: int = 1400
     """Steps of 8 frames, the decoder alone."""
+    text_encoder_steps: int = 1500
+    """Steps of 64 captions, no picture."""
     denoiser_steps: int = 5400
     """Steps of 32 frames."""
     classifier_steps: int = 1000
@@ -62,8 +65,8 @@ class PretrainConfig:
         for name in ("num_frames", "num_scanner_frames", "num_feature_frames"):
             if getattr(self, name) < 100:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
-        for name in ("autoencoder_steps", "decoder_steps", "denoiser_steps", "classifier_steps"):
-            if getattr(self, name) < 1:
+        for name in vars(self):
+            if name.endswith("_steps") and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError("--device is cpu, cuda or auto")
@@ -106,16 +109,15 @@ def _train_base(
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)
     texts = [row["text"] for row in corpus.rows[:num_train]]
-    unet, text_encoder = train_denoiser(
-        (mean * scale, std * scale),
-        texts,
-        tokenizer,
-        config.out,
-        config.denoiser_steps,
-        32,
-        config.seed,
-        device,
+    words = ["", *texts, *build_captions(config.seed + 3, len(texts))]
+    text_encoder = train_text_encoder(
+        tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
     )
+    latents = (mean * scale, std * scale)
+    unet = train_denoiser(
+        latents, texts, tokenizer, text_encoder,
+        config.out, config.denoiser_steps, 32, config.seed, device,
+    )  # fmt: skip
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "workers", "device")}
     facts = {
         "settings": settings,

@@ -1,21 +1,20 @@
-"""Text encoder and UNet of the embedded base, trained together on cached latents."""
+"""UNet of the embedded base, trained on cached latents and the words of a frozen text encoder."""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from echodiff.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE
+from echodiff.pretrain.language import TEXT_WIDTH, tokenize
 from echodiff.pretrain.stage import Stage, cosine, follow, set_rate, step_generators
 
-TEXT_WIDTH = 128
 NULL_SHARE = 0.12
 """Share of captions replaced by the empty text, for classifier-free guidance."""
 
@@ -37,28 +36,6 @@ def build_unet() -> UNet2DConditionModel:
     return unet
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """0.6M parameters; token embeddings start wide, so that a word it never met is a direction of
-    its own and a LoRA on the cross-attention can learn to read it."""
-    model = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=3 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=77,
-            projection_dim=TEXT_WIDTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    embedding = model.get_input_embeddings()
-    nn.init.normal_(embedding.weight, std=0.5)
-    return model
-
-
 def build_scheduler() -> DDPMScheduler:
     """The noise schedule of SD 1.5."""
     scheduler: DDPMScheduler = DDPMScheduler(
@@ -71,35 +48,24 @@ def build_scheduler() -> DDPMScheduler:
     return scheduler
 
 
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token ids (N, 77)."""
-    batch = tokenizer(
-        texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
-    )
-    ids: Tensor = batch.input_ids
-    return ids
-
-
 def train_denoiser(
     latents: tuple[Tensor, Tensor],
     texts: list[str],
     tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
     folder: Path,
     steps: int,
     batch_size: int,
     seed: int,
     device: str,
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+) -> UNet2DConditionModel:
     """Train on scaled posterior (mean, std) of (N, 4, 32, 32); return the averaged weights."""
     torch.manual_seed(seed)
-    unet, text_encoder = build_unet().to(device), build_text_encoder(tokenizer).to(device)
-    network = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01
-    )
+    unet, text_encoder = build_unet().to(device), text_encoder.to(device)
+    average = copy.deepcopy(unet).requires_grad_(False)
+    optimizer = torch.optim.AdamW(unet.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
     stage = Stage(
-        folder / "denoiser.pt", steps, {"network": network, "average": average, "opt": optimizer}
+        folder / "denoiser.pt", steps, {"network": unet, "average": average, "opt": optimizer}
     )
     ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
     schedule = build_scheduler().alphas_cumprod
@@ -107,19 +73,19 @@ def train_denoiser(
         set_rate(optimizer, 8e-4 * cosine(step, steps, 200))
         batch = _draw_batch(latents, ids, null, schedule, batch_size, (seed, step))
         noisy, t, words, noise, weight = (part.to(device) for part in batch)
+        with torch.no_grad():
+            embedded = text_encoder(words)[0]
         with torch.autocast(device, torch.bfloat16):
-            predicted = unet(noisy, t, text_encoder(words)[0]).sample.float()
+            predicted = unet(noisy, t, embedded).sample.float()
         loss = (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
-        follow(average, network, min(0.9995, (1 + step) / (10 + step)))
+        follow(average, unet, min(0.9995, (1 + step) / (10 + step)))
         if step % 20 == 0:
             bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
-    average.eval().cpu()
-    final: Any = average
-    return final["unet"], final["text_encoder"]
+    return average.eval().cpu()
 
 
 def _draw_batch(

@@ -13,18 +13,15 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from echodiff.anatomy import View
 from echodiff.files import write_json_atomic, write_text_atomic
 from echodiff.metrics.tiny_features import TinyFeatures
-from echodiff.phantom.acquisition import Population, sample_acquisition
+from echodiff.pretrain.language import build_captions
 
 
 def build_tokenizer(seed: int) -> CLIPTokenizer:
     """CLIP's own byte-pair tokenizer, its vocabulary learned from phantom captions of every
     finding."""
-    population = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
-    texts = [sample_acquisition(seed, index, population).text for index in range(2000)]
-    trained = CLIPTokenizer().train_new_from_iterator(texts, vocab_size=1200)
+    trained = CLIPTokenizer().train_new_from_iterator(build_captions(seed, 2000), vocab_size=1200)
     # The trainer numbers tokens of equal count in another order in every process: number them anew,
     # or a training that goes on in a second process reads other words.
     model = json.loads(trained.backend_tokenizer.to_str())["model"]
@@ -107,9 +104,11 @@ Made by `echodiff pretrain` (seeded, resumable); what it was told:
 ```
 
 It knows two invented scanners (`aspen`, `birch`), adult and child hearts, apical four-chamber views
-and a few two-chamber ones. Captions with words about the heart: normal hearts only.
-{facts["finding_percent"]:g} per cent of its frames show one of seven findings (septal defects,
-hypertrophy, dilations); their captions give view, phase and age alone, so that the shapes exist in
-it while no word names them: the word is what a LoRA teaches. It never saw the scanner `cedar`. The
-VAE, which has no words, saw frames of scanners drawn at random besides.
+and a few two-chamber ones. {facts["finding_percent"]:g} per cent of its frames show one of seven
+findings (septal defects, hypertrophy, dilations). Captions say, now and then, what is as it should
+be, and give view, phase and age; no frame ever came with the name of its finding: the shapes are in
+the model, what they are called is for a LoRA to teach. The text encoder was trained first and
+apart, on captions without pictures, those of findings included: it tells words apart and knows
+none by sight. The base never saw the scanner `cedar`; the VAE, which has no words, saw frames of
+scanners drawn at random besides.
 """

@@ -1,5 +1,7 @@
 """Captions say what is there, in about as many words as a clinician's, and are read back."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from echodiff.anatomy import Finding, View
 from echodiff.files import shipped
 from echodiff.phantom.acquisition import Population, sample_acquisition
-from echodiff.phantom.captions import findings_in
+from echodiff.phantom.captions import findings_in, write_unchanged
 
 EVERYONE = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
 
@@ -32,6 +34,27 @@ SHIPPED = {
 def test_every_caption_names_the_findings_of_its_heart(seed, index):
     drawn = sample_acquisition(seed, index, EVERYONE)
     assert findings_in(drawn.text) == set(drawn.heart.findings), drawn.text
+
+
+@given(st.integers(0, 2**32), st.integers(0, 10**6), st.floats(0, 1))
+def test_what_is_unchanged_names_no_finding_and_denies_none_that_is_there(seed, index, share):
+    drawn = sample_acquisition(seed, index, EVERYONE)
+    heart, view = drawn.heart, drawn.pose.view
+    text = write_unchanged(heart, view, np.random.default_rng(index), share)
+    found = set(heart.findings)
+    assert not findings_in(text), text
+    assert not (found and "heart" in text.replace("heart cavities", "")), text
+    assert not (found & {Finding.ASD, Finding.VSD} and "sept" in text), text
+    assert not (Finding.LVH in found and ("walls" in text or "hypertrophy" in text)), text
+    assert not (any("dilated" in f for f in found) and "cavities" in text), text
+
+
+def test_every_part_that_is_unchanged_is_told_where_all_is_asked_for():
+    normal = sample_acquisition(0, 0, Population(finding_rate=0.0))
+    text = write_unchanged(normal.heart, View.A4C, np.random.default_rng(0), 1.0)
+    assert re.match(r"\w* ?heart.*sept.*(wall|myocard).*(cavit|side).*(valve|leaflet)", text)
+    nothing = write_unchanged(normal.heart, View.A4C, np.random.default_rng(0), 0.0)
+    assert nothing.startswith(("4-chamber", "apical"))
 
 
 def test_every_shipped_prompt_names_what_it_asks_for():

@@ -12,11 +12,12 @@ from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radia
 from echodiff.pretrain.corpus import Corpus
 from echodiff.pretrain.denoiser import build_unet
 from echodiff.pretrain.export import build_tokenizer
+from echodiff.pretrain.language import find_words, tokenize
 
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
     *("--num-scanner-frames", "100", "--autoencoder-steps", "1", "--decoder-steps", "1"),
-    *("--denoiser-steps", "1", "--classifier-steps", "1"),
+    *("--text-encoder-steps", "1", "--denoiser-steps", "1", "--classifier-steps", "1"),
 ]
 
 
@@ -101,3 +102,13 @@ def test_the_tokenizer_numbers_words_alike_every_time():
     assert first == second
     words = sorted(token for token, number in first.items() if number > 1)
     assert [first[token] for token in words] == list(range(2, len(first)))
+
+
+def test_the_text_encoder_is_asked_for_words_and_neighbours_but_not_for_their_order():
+    tokenizer = build_tokenizer(5)
+    texts = ["left ventricle dilated"] * 10 + ["dilated left ventricle"] * 10 + [""]
+    targets = find_words(tokenize(tokenizer, texts), tokenizer)
+    # left, ventricle, dilated; left-ventricle, ventricle-dilated, dilated-left
+    assert targets.shape == (21, 6)
+    assert targets.sum(1).tolist() == [5] * 20 + [0]
+    assert (targets[0] != targets[10]).sum() == 2

@@ -1,0 +1,121 @@
+"""Text encoder of the embedded base: language learned from captions alone, before any picture.
+
+Stable Diffusion takes its text encoder ready-made from CLIP, frozen: it tells words apart that no
+picture of the fine-tuning ever showed. The small one here gets that from captions, those of every
+finding included, none beside its frame: from the end of the text on, each position has to tell
+which words, and which two neighbouring ones, the caption holds. So the words that a LoRA is to
+learn are directions that cross-attention can read at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from echodiff.anatomy import View
+from echodiff.phantom.acquisition import Population, sample_acquisition
+from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators
+
+TEXT_WIDTH = 128
+CAPTIONS = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
+"""Hearts whose captions are read; they are never drawn."""
+MIN_COUNT = 10
+"""Captions in which a word or pair must stand to be asked for."""
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """0.4M parameters; token embeddings start wide, so that each word is a direction of its own."""
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=3 * TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
+    return model
+
+
+def build_captions(seed: int, num: int) -> list[str]:
+    """Captions of `num` hearts, with and without findings."""
+    return [sample_acquisition(seed, index, CAPTIONS).text for index in range(num)]
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids (N, 77)."""
+    batch = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+    )
+    ids: Tensor = batch.input_ids
+    return ids
+
+
+def train_text_encoder(
+    tokenizer: CLIPTokenizer,
+    texts: list[str],
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> CLIPTextModel:
+    """Train on `texts`, no picture; return the encoder, to be kept as it is from here on."""
+    torch.manual_seed(seed)
+    ids = tokenize(tokenizer, texts)
+    targets = find_words(ids, tokenizer)
+    encoder = build_text_encoder(tokenizer).to(device)
+    head = nn.Linear(TEXT_WIDTH, targets.shape[1]).to(device)
+    network = nn.ModuleDict({"encoder": encoder, "head": head})
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    stage = Stage(folder / "text_encoder.pt", steps, {"network": network, "opt": optimizer})
+    for step, bar in stage.run("text encoder"):
+        set_rate(optimizer, 2e-3 * cosine(step, steps, 100))
+        rng, _ = step_generators(seed, 3, step)
+        chosen = torch.from_numpy(rng.integers(len(ids), size=batch_size))
+        batch, wanted = ids[chosen].to(device), targets[chosen].to(device)
+        hidden = encoder(batch)[0]
+        # The end of the text pads it: every position from there on has read the whole caption.
+        has_read = (batch == tokenizer.eos_token_id).float()
+        logits = head(hidden)
+        each = functional.binary_cross_entropy_with_logits(
+            logits, wanted[:, None].expand_as(logits), reduction="none"
+        ).mean(-1)
+        loss = (each * has_read).sum() / has_read.sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
+    encoder.eval().requires_grad_(False)
+    return encoder
+
+
+def find_words(ids: Tensor, tokenizer: CLIPTokenizer) -> Tensor:
+    """(N, W) float 0 or 1: whether each word, and each two neighbours, stand in each caption."""
+    special = set(tokenizer.all_special_ids)
+    held = []
+    for row in ids.tolist():
+        words = [number for number in row if number not in special]
+        held.append({*((word,) for word in words), *pairwise(words)})
+    counts = Counter(item for items in held for item in items)
+    wanted = sorted(item for item, count in counts.items() if count >= MIN_COUNT)
+    columns = {item: column for column, item in enumerate(wanted)}
+    targets = np.zeros((len(held), len(wanted)), np.float32)
+    for row_number, items in enumerate(held):
+        targets[row_number, [columns[item] for item in items if item in columns]] = 1
+    return torch.from_numpy(targets)
