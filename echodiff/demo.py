@@ -51,10 +51,10 @@ class DemoConfig:
     """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
     num_asd: int = 32
     """Images for prompts/asd.txt (4 or more)."""
-    steps: int = 15
+    steps: int = 20
     """Steps of the sampler (1 to 1000)."""
-    guidance: float = 3.0
-    """Classifier-free guidance of all sets (1: off); a small base needs less than a large one."""
+    guidance: float = 4.0
+    """Classifier-free guidance of all sets (1: off)."""
     phantom_frames: int | None = None
     """Simulated frames of the new hospital (count); none: what the training's preset says."""
     max_steps: int | None = None

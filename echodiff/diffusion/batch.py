@@ -63,7 +63,7 @@ class Draw:
     noise: torch.Tensor
     """(S, C, h, w) the noise to be predicted, offset included."""
     timesteps: torch.Tensor
-    """(S,) in 0..T-1."""
+    """(S,) in 0..T-1, one from each of S equal parts of the schedule."""
     is_caption_dropped: torch.Tensor
     """(S,) bool."""
 
@@ -120,7 +120,10 @@ def sample_step(
     # One value for a whole image channel (Guttenberg 2023); always drawn, so that switching it
     # on changes nothing else.
     offset = torch.randn((count, shape[1], 1, 1), generator=generator)
-    timesteps = torch.randint(num_timesteps, (count,), generator=generator)
+    # Stratified (Kingma et al. 2021, appendix I.1): every step sees the whole range of noise, while
+    # each sample's own time step is as uniform as ever.
+    part, place = torch.randperm(count, generator=generator), torch.rand(count, generator=generator)
+    timesteps = ((part + place.double()) / count * num_timesteps).long()
     is_dropped = torch.rand(count, generator=generator) < caption_dropout
     return Draw(
         indices=order.take(step * count, count),

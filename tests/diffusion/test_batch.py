@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from echodiff.diffusion.base import load_base
@@ -65,6 +67,25 @@ def test_a_step_is_drawn_from_seed_and_step_alone() -> None:
     for name in ("indices", "posterior", "noise", "timesteps", "is_caption_dropped"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert not torch.equal(first.noise, draw(7, order).noise)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**4), st.integers(1, 64))
+def test_every_step_sees_the_whole_range_of_noise(seed: int, step: int, count: int) -> None:
+    drawn = sample_step(
+        SampleOrder([True], repeats=1, seed=seed), step=step, count=count, latent_shape=(1, 1, 1),
+        num_timesteps=1000, caption_dropout=0.0, noise_offset=0.0,
+    )  # fmt: skip
+    for part, timestep in enumerate(sorted(drawn.timesteps.tolist())):
+        assert part * 1000 // count <= timestep < (part + 1) * 1000 / count
+
+
+def test_each_sample_alone_sees_it_evenly() -> None:
+    order = SampleOrder([True] * 5, repeats=1, seed=3)
+    first = torch.stack([draw(step, order).timesteps[0] for step in range(1200)])
+    counts = torch.bincount(first // 100, minlength=10)
+    assert len(counts) == 10
+    assert counts.min() > 80
+    assert counts.max() < 160
 
 
 def test_options_change_only_what_they_say() -> None:
