@@ -22,8 +22,8 @@ from echodiff.phantom.styles import RANDOM
 SIZE = 128
 SHARD = 500
 TOLD_SHARE = 0.35
-"""Chance that a part of the heart that is as it should be is told so: what is left out must not
-give a finding away."""
+"""Chance that a part of the heart that is as it should be is told so: a part left out is mostly
+well all the same, and only hints at a finding."""
 
 POPULATIONS: dict[str, Population] = {
     # The base knows two scanners. Its captions tell what is as it should be; a heart with a finding
