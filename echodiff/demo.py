@@ -53,7 +53,7 @@ class DemoConfig:
     """Images for prompts/asd.txt (4 or more)."""
     steps: int = 20
     """Steps of the sampler (1 to 1000)."""
-    guidance: float = 4.0
+    guidance: float = 5.0
     """Classifier-free guidance of all sets (1: off)."""
     phantom_frames: int | None = None
     """Simulated frames of the new hospital (count); none: what the training's preset says."""

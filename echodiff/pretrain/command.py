@@ -19,7 +19,7 @@ from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_a
 from echodiff.pretrain.classifier import train_classifier
 from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
 from echodiff.pretrain.decoder import train_decoder
-from echodiff.pretrain.denoiser import train_denoiser
+from echodiff.pretrain.denoiser import Material, train_denoiser
 from echodiff.pretrain.export import (
     base_card,
     build_tokenizer,
@@ -27,7 +27,7 @@ from echodiff.pretrain.export import (
     export_features,
     num_parameters,
 )
-from echodiff.pretrain.language import build_captions, train_text_encoder
+from echodiff.pretrain.language import build_captions, tokenize, train_text_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class PretrainConfig:
     text_encoder_steps: int = 1500
     """Steps of 64 captions, no picture."""
     denoiser_steps: int = 5400
-    """Steps of 32 frames."""
+    """Steps of 32 frames, attention at 8x8 and 4x4."""
+    detail_steps: int = 2000
+    """Steps of 32 frames that follow, with attention at 16x16 besides."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
     seed: int = 2026
@@ -113,11 +115,10 @@ def _train_base(
     text_encoder = train_text_encoder(
         tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
     )
-    latents = (mean * scale, std * scale)
-    unet = train_denoiser(
-        latents, texts, tokenizer, text_encoder,
-        config.out, config.denoiser_steps, 32, config.seed, device,
-    )  # fmt: skip
+    ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
+    material = Material((mean * scale, std * scale), ids, null, text_encoder)
+    steps = (config.denoiser_steps, config.detail_steps)
+    unet = train_denoiser(material, config.out, steps, 32, config.seed, device)
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "workers", "device")}
     facts = {
         "settings": settings,

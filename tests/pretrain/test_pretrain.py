@@ -17,7 +17,8 @@ from echodiff.pretrain.language import find_words, tokenize
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
     *("--num-scanner-frames", "100", "--autoencoder-steps", "1", "--decoder-steps", "1"),
-    *("--text-encoder-steps", "1", "--denoiser-steps", "1", "--classifier-steps", "1"),
+    *("--text-encoder-steps", "1", "--denoiser-steps", "1", "--detail-steps", "1"),
+    *("--classifier-steps", "1"),
 ]
 
 
