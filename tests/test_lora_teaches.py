@@ -67,7 +67,13 @@ def found_share(run_dir: Path | None) -> float:
         load_lora(pipeline, run_dir)
     drawn = dict(
         sample_images(
-            pipeline, PROMPTS, seed=3, indices=range(NUM_IMAGES), steps=20, guidance=5, batch_size=16
+            pipeline,
+            PROMPTS,
+            seed=3,
+            indices=range(NUM_IMAGES),
+            steps=20,
+            guidance=5,
+            batch_size=16,
         )
     )
     judge = load_tiny_features()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from echodiff.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE
 from echodiff.pretrain.language import TEXT_WIDTH
