@@ -10,13 +10,27 @@ from echodiff import __version__
 COMMANDS = {
     "demo": ("echodiff.demo", "fine-tune, generate and score on embedded parts, then a report"),
     "phantom": ("echodiff.phantom.dataset", "simulate echo, MR and CT frames of a 3D heart"),
-    "prepare": ("", "turn pictures or DICOM clips into a frames folder"),
+    "prepare": ("", "turn data sets, DICOM and 3D hearts into frames folders"),
+    "check": (
+        "echodiff.data.check.command",
+        "is a frames folder sound, and without identifiers?",
+    ),
     "evaluate": ("echodiff.evaluate", "score a generated frames folder against a real one"),
     "pretrain": ("echodiff.pretrain.command", "make the embedded base model and feature network"),
 }
 PREPARE = {
     "folder": ("echodiff.data.folder", "pictures, with masks and captions where there are some"),
-    "dicom": ("echodiff.data.clip", "ultrasound clips: grey, cropped, identifiers dropped"),
+    "unpaired": ("echodiff.data.unpaired", "trainA, trainB, testA, testB: two frames folders"),
+    "echonet-dynamic": ("echodiff.data.echonet", "adult A4C clips: ED and ES, or every k-th frame"),
+    "echonet-pediatric": ("echodiff.data.echonet_pediatric", "the same of children, A4C and PSAX"),
+    "camus": ("echodiff.data.camus", "apical echo: ED and ES, or whole sequences, with masks"),
+    "acdc": ("echodiff.data.acdc", "cine MR: short-axis slices at ED and ES, with masks"),
+    "mnms": ("echodiff.data.mnms", "the same, of four makers"),
+    "mesh": ("echodiff.data.mesh.command", "3D heart models: label slices and their pseudo images"),
+    "dicom": (
+        "echodiff.data.dicom",
+        "ultrasound clips and MR series: grey, cropped, without identifiers",
+    ),
 }
 
 

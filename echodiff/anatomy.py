@@ -29,6 +29,10 @@ class Label(IntEnum):
     """Aortic root, lumen and wall."""
     PERICARDIUM = 10
     """Pericardial line around the heart."""
+    PULMONARY_ARTERY = 11
+    """Main pulmonary artery and its branches."""
+    VEIN = 12
+    """Venae cavae and pulmonary veins."""
 
 
 class View(StrEnum):
@@ -76,5 +80,7 @@ PALETTE: dict[Label, tuple[int, int, int]] = {
     Label.VALVE: (255, 255, 255),
     Label.AORTA: (230, 120, 160),
     Label.PERICARDIUM: (120, 120, 120),
+    Label.PULMONARY_ARTERY: (90, 90, 200),
+    Label.VEIN: (60, 180, 220),
 }
 """RGB of each label where a mask is shown to a person."""

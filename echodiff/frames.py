@@ -4,20 +4,23 @@ It is a Hugging Face `imagefolder`: `datasets.load_dataset("imagefolder", data_d
 """
 
 import dataclasses
+import itertools
 import os
 import shutil
+from collections.abc import Iterator, KeysView, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.config import InputError
-from echodiff.files import PARTIAL_PREFIX, append_line, write_text_atomic
+from echodiff.files import PARTIAL_PREFIX, append_line, write_text_atomic, written_beside
 from echodiff.images import IMAGE_SUFFIXES, write_image, write_mask
 from echodiff.rows import Frame as Frame
-from echodiff.rows import check_inside, cut_torn_line, read_rows, to_line
+from echodiff.rows import check_inside, cut_torn_line, parse_row, read_rows, to_line
 
 METADATA = "metadata.jsonl"
 IMAGES, MASKS = "images", "masks"
@@ -40,8 +43,47 @@ def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
     frames = [frame for _, frame in read_rows(metadata)]
     if not frames:
         raise InputError(f"{metadata}: no frames")
-    _check_files(folder, metadata, frames, require_mask)
+    for mismatch in find_mismatches(folder, frames, require_mask=require_mask):
+        raise InputError(f"{folder / mismatch.file}: {mismatch.reason}")
     return frames
+
+
+class Mismatch(NamedTuple):
+    """A row and a file that do not go together."""
+
+    kind: str
+    """missing-picture, missing-mask, no-mask or picture-without-row."""
+    file: str
+    """Relative to the folder, with forward slashes."""
+    reason: str
+
+
+def find_mismatches(
+    folder: Path, frames: Sequence[Frame], *, require_mask: bool = False
+) -> Iterator[Mismatch]:
+    """Everything that a row names and that is not there, and every picture without a row."""
+    for frame in frames:
+        if not (folder / frame.file_name).is_file():
+            yield Mismatch("missing-picture", frame.file_name, "has a row but no picture")
+        mask_name = frame.mask_file_name
+        if mask_name and not (folder / mask_name).is_file():
+            yield Mismatch("missing-mask", mask_name, "is named but not there")
+        if require_mask and not mask_name:
+            yield Mismatch("no-mask", frame.file_name, "has no mask")
+    pictures = {folder / frame.file_name for frame in frames}
+    named = pictures | {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
+    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
+    # itself, every picture there counts.
+    has_top = any(path.parent == folder for path in pictures)
+    for parent, folders, names in os.walk(folder):
+        place = Path(parent)
+        folders[:] = [f for f in sorted(folders) if not f.startswith(".") and f != MASKS]
+        if place == folder and not has_top:
+            continue
+        for path in (place / name for name in sorted(names) if not name.startswith(".")):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
+                file = path.relative_to(folder).as_posix()
+                yield Mismatch("picture-without-row", file, f"picture without a row in {METADATA}")
 
 
 class FramesWriter:
@@ -64,8 +106,13 @@ class FramesWriter:
         self.overwrite = overwrite
         self.fingerprint = fingerprint
         self.shard = shard
-        self.done: set[str] = set()
+        self._done: dict[str, None] = {}  # of 20,000 names, a set would take five times the room
         self._is_new = False
+
+    @property
+    def done(self) -> KeysView[str]:
+        """File names of the rows that are written."""
+        return self._done.keys()
 
     @property
     def partial(self) -> Path:
@@ -113,7 +160,7 @@ class FramesWriter:
         frame = dataclasses.replace(frame, file_name=file_name, mask_file_name=mask_name)
         write_image(self.out / file_name, image_u8)
         append_line(self.partial, to_line(frame))
-        self.done.add(file_name)
+        self._done[file_name] = None
         return frame
 
     def __exit__(
@@ -124,7 +171,7 @@ class FramesWriter:
     ) -> None:
         if kind is None and self.shard == 0:
             self._join_rows()
-        elif kind is not None and self._is_new and not self.done:
+        elif self._is_new and kind and (not self.done or issubclass(kind, InputError)):
             shutil.rmtree(self.out)
 
     def _check_place(self) -> None:
@@ -157,7 +204,7 @@ class FramesWriter:
             if path == self.partial or self.shard == 0:  # shard 0 opens before the others write
                 cut_torn_line(path)
             rows = [frame for _, frame in read_rows(path)] if path.stat().st_size else []
-            self.done |= {frame.file_name for frame in rows}
+            self._done.update((frame.file_name, None) for frame in rows)
 
     def _remove_strays(self) -> None:
         """Remove what was written when the last run stopped before its row was."""
@@ -167,39 +214,37 @@ class FramesWriter:
                 if path.is_file() and picture not in self.done:
                     path.unlink()
 
+    def rows(self) -> Iterator[Frame]:
+        """The rows written so far, one at a time, by whatever process."""
+        for part in sorted(self.out.glob("metadata.partial*.jsonl")):
+            with part.open(encoding="utf-8") as file:
+                for line in file:
+                    yield parse_row(line)
+
     def _join_rows(self) -> None:
+        """Sort the rows of all processes by file name; only names and places are held in memory,
+        and not even those where the rows are sorted already."""
         parts = sorted(self.out.glob("metadata.partial*.jsonl"))
-        rows = [frame for part in parts if part.stat().st_size for _, frame in read_rows(part)]
-        rows.sort(key=lambda frame: frame.file_name)
-        write_text_atomic(self.out / METADATA, "".join(to_line(frame) + "\n" for frame in rows))
+        names = (frame.file_name for frame in self.rows())
+        if len(parts) == 1 and all(name < after for name, after in itertools.pairwise(names)):
+            os.replace(parts[0], self.out / METADATA)
+            self._job.unlink()
+            return
+        with ExitStack() as stack:
+            files = [stack.enter_context(part.open("rb")) for part in parts]
+            places = []
+            for number, file in enumerate(files):
+                start = 0
+                for line in file:
+                    places.append((parse_row(line).file_name, number, start))
+                    start += len(line)
+            with written_beside(self.out / METADATA) as beside, beside.open("wb") as joined:
+                for _, number, start in sorted(places):
+                    files[number].seek(start)
+                    joined.write(files[number].readline())
         for part in [*parts, self._job]:
             part.unlink()
 
 
 def _under(folder: str, file_name: str) -> str:
     return file_name if file_name.startswith(folder + "/") else f"{folder}/{file_name}"
-
-
-def _check_files(folder: Path, metadata: Path, frames: list[Frame], require_mask: bool) -> None:
-    listed = {folder / frame.file_name for frame in frames}
-    masks = {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
-    for frame in frames:
-        if not (folder / frame.file_name).is_file():
-            raise InputError(f"{metadata}: {frame.file_name} has a row but no picture")
-        if frame.mask_file_name and not (folder / frame.mask_file_name).is_file():
-            raise InputError(f"{metadata}: {frame.mask_file_name} is named but not there")
-        if require_mask and not frame.mask_file_name:
-            raise InputError(f"{metadata}: {frame.file_name} has no mask")
-    named = listed | masks
-    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
-    # itself, every picture there counts.
-    has_top = any(path.parent == folder for path in listed)
-    for parent, folders, names in os.walk(folder):
-        place = Path(parent)
-        folders[:] = [f for f in folders if not f.startswith(".") and f != MASKS]
-        if place == folder and not has_top:
-            continue
-        pictures = (place / name for name in sorted(names) if not name.startswith("."))
-        for path in pictures:
-            if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
-                raise InputError(f"{path}: picture without a row in {METADATA}")

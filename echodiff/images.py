@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from echodiff.anatomy import PALETTE
 from echodiff.config import InputError
@@ -22,6 +22,16 @@ from echodiff.files import written_beside
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
+
+_FORMAT_FACTS = frozenset({
+    "adobe", "adobe_transform", "aspect", "background", "bits", "chromaticity", "compression",
+    "default_image", "dpi", "duration", "exif", "gamma", "icc_profile", "interlace", "jfif",
+    "jfif_density", "jfif_unit", "jfif_version", "loop", "mp", "mpoffset", "progression",
+    "progressive", "resolution", "sizes", "srgb", "timestamp", "transparency",
+})  # fmt: skip
+"""Keys of Pillow's `info` that say how the pixels are meant; EXIF is opened by itself."""
+_TIFF_FORMAT_TAGS = frozenset({347, 700, 34675})
+"""JPEG tables, XMP (which `info` holds too), and the colour profile."""
 
 # Bits that scanners and converters use inside a 16-bit file.
 _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
@@ -60,10 +70,42 @@ def read_mask_u8(path: Path) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
+def read_rgb_u8(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as (H, W, 3) uint8, whatever it is stored as."""
+    return np.asarray(_open(Path(path)).convert("RGB"), dtype=np.uint8)
+
+
+def has_deep_pixels(path: Path) -> bool:
+    """Whether the header says more than 8 bits a pixel; False for what is no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.mode.startswith("I")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
 def read_max_value(path: Path) -> int | None:
     """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
     image = _open(Path(path))
     return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+
+
+def read_embedded(path: Path) -> dict[str, str]:
+    """What a picture's file carries besides pixels and their format: {place: text}.
+
+    Text chunks of PNG, EXIF with its GPS part, XMP, comments, and texts among the tags of TIFF;
+    what is not text is given as its number of bytes.
+    """
+    image = _open(Path(path))
+    found = {str(key): value for key, value in image.info.items() if key not in _FORMAT_FACTS}
+    for cid, data, *_ in getattr(image, "private_chunks", ()):
+        found[f"chunk {cid.decode('latin-1')}"] = data
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            found |= _read_exif(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
+        found["EXIF"] = "(damaged)"  # Pillow raises all of these on it
+    return {place: text for place, value in found.items() if (text := _as_text(value))}
 
 
 def find_max_value(paths: Iterable[Path]) -> int | None:
@@ -194,6 +236,31 @@ def _open(path: Path) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         # Pillow's decoders raise all of these on files cut short or damaged.
         raise InputError(f"{path}: damaged or cut short ({error})") from error
+
+
+def _read_exif(image: Image.Image) -> dict[str, str | bytes]:
+    exif = image.getexif()
+    kinds = (
+        (exif, ExifTags.TAGS),
+        (exif.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS),
+        (exif.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS),
+    )
+    return {
+        f"EXIF {names.get(tag, tag)}": value
+        for tags, names in kinds
+        for tag, value in tags.items()
+        if isinstance(value, str | bytes) and tag not in _TIFF_FORMAT_TAGS
+    }
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bytes):
+        try:
+            text = value.decode("utf-8").strip("\0 ")
+        except UnicodeDecodeError:
+            return f"({len(value)} bytes)"
+        return text if text.isprintable() or "\n" in text else f"({len(value)} bytes)"
+    return str(value).strip("\0 ")
 
 
 def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> NDArray[np.uint8]:

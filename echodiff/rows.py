@@ -1,8 +1,10 @@
 """One row of a frames folder: its columns, their types, and the JSON line they make."""
 
+import codecs
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,6 +71,11 @@ def to_line(frame: Frame) -> str:
     return json.dumps(frame.to_row(), ensure_ascii=False, allow_nan=False)
 
 
+def parse_row(line: str | bytes) -> Frame:
+    """The frame of one JSON line that this project wrote."""
+    return _from_row(json.loads(line))
+
+
 def cut_torn_line(path: Path) -> None:
     """A process killed while appending leaves half a line; the picture will be made again."""
     text = path.read_bytes()
@@ -80,28 +87,35 @@ def cut_torn_line(path: Path) -> None:
 def read_rows(metadata: Path) -> list[tuple[int, Frame]]:
     """Rows with their line numbers, from 1; checks each by itself and that names are unique."""
     frames: list[tuple[int, Frame]] = []
+    for number, row in scan_rows(metadata):
+        if isinstance(row, InputError):
+            raise InputError(f"{metadata}, line {number}: {row}")
+        frames.append((number, row))
+    return frames
+
+
+def scan_rows(metadata: Path) -> Iterator[tuple[int, Frame | InputError]]:
+    """Every row with its line number, from 1, or what is wrong with it."""
     seen: dict[str, int] = {}
-    try:
-        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{metadata}: is not UTF-8 text") from error
+    lines = metadata.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            frame = _from_row(json.loads(line))
+            frame = _from_row(json.loads(line.decode("utf-8")))
+        except UnicodeDecodeError:
+            yield number, InputError("is not UTF-8 text")
         except json.JSONDecodeError as error:
-            raise InputError(f"{metadata}, line {number}: {error}") from error
+            yield number, InputError(str(error))
         except InputError as error:
-            raise InputError(f"{metadata}, line {number}: {error}") from error
-        if frame.file_name in seen:
-            raise InputError(
-                f"{metadata}, line {number}: {frame.file_name} is also in line "
-                f"{seen[frame.file_name]}"
-            )
-        seen[frame.file_name] = number
-        frames.append((number, frame))
-    return frames
+            yield number, error
+        else:
+            if frame.file_name in seen:
+                reason = f"{frame.file_name} is also in line {seen[frame.file_name]}"
+                yield number, InputError(reason)
+            else:
+                seen[frame.file_name] = number
+                yield number, frame
 
 
 def _from_row(row: Any) -> Frame:

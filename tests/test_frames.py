@@ -112,8 +112,8 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
         (set_key("file_name", "/etc/x.png"), r"must be a path inside the folder"),
         (set_key("mask_file_name", "..\\x.png"), r"must be a path inside the folder"),
         (set_key("file_name", "images/1.png"), r"line 2: images/1.png is also in line 1"),
-        (set_key("file_name", "images/9.png"), r"images/9.png has a row but no picture"),
-        (set_key("mask_file_name", "masks/9.png"), r"masks/9.png is named but not there"),
+        (set_key("file_name", "images/9.png"), r"images/9.png: has a row but no picture"),
+        (set_key("mask_file_name", "masks/9.png"), r"masks/9.png: is named but not there"),
         (lambda rows: rows[1:], r"images/0.png: picture without a row"),
         (lambda rows: [], r"no frames"),
         (lambda rows: [[1], *rows], r"line 1: expected a JSON object"),
@@ -144,7 +144,7 @@ def test_a_missing_an_empty_and_a_broken_folder_are_input_errors(tmp_path):
 def test_a_mask_can_be_asked_for(tmp_path):
     with FramesWriter(tmp_path / "out") as writer:
         writer.add(Frame(file_name="a.png", text=""), GRAY)
-    with pytest.raises(InputError, match=r"images/a\.png has no mask"):
+    with pytest.raises(InputError, match=r"images/a\.png: has no mask"):
         load_frames(tmp_path / "out", require_mask=True)
 
 

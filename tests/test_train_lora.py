@@ -405,7 +405,7 @@ def edit_rows(frames: Path, old: str, new: str) -> None:
     [
         (cut_a_picture, "0002.png"),
         (cut_a_jpeg, "0002.jpg"),
-        (lose_a_picture, "images/0002.png has a row but no picture"),
+        (lose_a_picture, "images/0002.png: has a row but no picture"),
         (add_a_picture, "0099.png: picture without a row"),
         (forget_null_text, 'metadata.jsonl, line 7: key "text" is missing (null text is "")'),
     ],

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,21 +35,32 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
 
 
 def split_patients(
-    patients: Iterable[str], fractions: Sequence[float], *, seed: int
+    patients: Iterable[str],
+    fractions: Sequence[float],
+    *,
+    seed: int,
+    strata: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Assign every patient to train, val or test; depends on the set of patients and `seed` alone.
+    """Assign every patient to train, val or test; depends on the set of patients, their strata and
+    `seed` alone.
 
     Counts are the fractions rounded to the largest remainders; a split that was asked for gets at
-    least one patient while there are enough for that.
+    least one patient while there are enough for that. `strata` names the group of each patient,
+    such as the scanner's maker: places are dealt out evenly over patients sorted by group, so that
+    each group is shared out as nearly as whole patients allow.
     """
     names = sorted(set(patients))
-    order = np.random.default_rng(seed).permutation(len(names))
     counts = _shares(len(names), fractions)
-    ends = np.cumsum(counts)
-    return {
-        names[patient]: SPLITS[int(np.searchsorted(ends, place, side="right"))]
-        for place, patient in enumerate(order)
-    }
+    order = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+    if strata is None or len({strata[name] for name in names}) < 2:
+        places = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    else:
+        order.sort(key=lambda name: strata[name])
+        evenly = [((i + 0.5) / count, split) for split, count in zip(SPLITS, counts, strict=True)
+                  for i in range(count)]  # fmt: skip
+        places = [split for _, split in sorted(evenly)]
+    homes = dict(zip(order, places, strict=True))
+    return {name: homes[name] for name in names}
 
 
 def patient_of(frame: Frame) -> str:
@@ -73,14 +84,15 @@ def check_patients_apart(frames: Sequence[Frame]) -> None:
 
 
 def draw_training_frames(
-    frames: Sequence[Frame], *, num_captioned: int, num_regularization: int, seed: int
+    frames: Sequence[Frame], *, num_captioned: int, num_regularization: int | None, seed: int
 ) -> TrainingFrames:
     """Draw the annotated and the null-text frames of one fine-tuning, from train patients only.
 
     Frames without a `split` are split by patient first (85 % train, the rest val). Captioned
     frames are drawn among those with text; regularisation frames among those without, then among
-    the captioned ones left over. Patients are taken in turn, so that no clip fills the set. Where
-    there are too few, all there are are taken, with a warning that gives the counts.
+    the captioned ones left over (None: all of them). Patients are taken in turn, so that no clip
+    fills the set. Where there are too few, all there are are taken, with a warning that gives the
+    counts.
     """
     check_patients_apart(frames)
     if any(frame.split is None for frame in frames):
@@ -99,7 +111,8 @@ def draw_training_frames(
     captioned, left_over = with_text[:num_captioned], with_text[num_captioned:]
     pool = without + left_over
     _warn_if_fewer("captioned", len(captioned), num_captioned)
-    _warn_if_fewer("regularization", len(pool), num_regularization)
+    if num_regularization is not None:
+        _warn_if_fewer("regularization", len(pool), num_regularization)
     nulled = [dataclasses.replace(frame, text="") for frame in pool[:num_regularization]]
     return TrainingFrames(captioned, nulled, held_out)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +26,7 @@ from echodiff.phantom.acquisition import (
 )
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
+from echodiff.processes import map_in_order
 
 SOURCE = "echodiff phantom"
 _GOLDEN = 0.6180339887498949
@@ -81,7 +79,9 @@ def write_phantom_frames(
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
         bar = tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
-        for index, (images, mask, frame) in zip(left, _in_order(job, left, workers), strict=True):
+        for index, (images, mask, frame) in zip(
+            left, map_in_order(job, left, workers=workers), strict=True
+        ):
             split = split_of(seed, index // 2, splits)
             for modality, writer in writers.items():
                 if _name(index) not in writer:
@@ -130,20 +130,6 @@ def _render(
         record=acquisition.to_json(),
     )
     return images, mask, frame
-
-
-def _in_order(job: partial[Rendered], indices: list[int], workers: int) -> Iterator[Rendered]:
-    """Run jobs on several processes, results in order, a bounded number in memory."""
-    workers = min(workers or os.cpu_count() or 1, max(1, len(indices) // 8))
-    if workers == 1:
-        yield from map(job, indices)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        queue = iter(indices)
-        waiting = [pool.submit(job, index) for index in islice(queue, 4 * workers)]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting.extend(pool.submit(job, index) for index in islice(queue, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

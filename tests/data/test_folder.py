@@ -55,7 +55,7 @@ def failure(src, capsys, *flags):
 def test_pictures_masks_and_names_become_a_frames_folder(src, capsys):
     masks = str(src.parent / "masks")
     status, out = prepare(
-        src, "--masks", masks, "--patient-regex", REGEX, "--describe", "--source", "toy"
+        src, "--masks", masks, "--patient-regex", REGEX, "--captions", "plain", "--source", "toy"
     )
     assert status == 0
     frames = load_frames(out, require_mask=True)
@@ -65,8 +65,8 @@ def test_pictures_masks_and_names_become_a_frames_folder(src, capsys):
     assert (first.patient_id, first.view, first.phase) == ("patient0000", "A4C", "ED")
     assert first.source == "toy"
     assert first.text == (
-        "echocardiogram, apical 4-chamber view, end of diastole, left ventricle and left atrium "
-        "visible, elongated left ventricle, left atrium smaller than the left ventricle"
+        "apical 4-chamber view, end of diastole, left ventricle and left atrium visible, elongated "
+        "left ventricle, left atrium smaller than the left ventricle, echocardiogram"
     )
     np.testing.assert_array_equal(read_image_u8(out / frames[-1].file_name), 180)
     assert set(np.unique(read_mask_u8(out / str(first.mask_file_name)))) == {0, 1, 3}
@@ -87,11 +87,20 @@ def test_frames_are_padded_to_a_square_never_stretched(src):
 
 
 def test_as_many_captions_as_asked_are_kept_in_the_train_split(src):
-    _, out = prepare(src, "--patient-regex", REGEX, "--describe", "--num-captioned", "4")
+    _, out = prepare(src, "--patient-regex", REGEX, "--captions", "plain", "--annotated", "4")
     frames = load_frames(out)
     train = [frame for frame in frames if frame.split == "train"]
     assert sum(bool(frame.text) for frame in train) == 4
+    assert len(train) == 14
     assert all(frame.text for frame in frames if frame.split != "train")
+
+
+def test_the_draw_of_p1_leaves_the_other_train_frames_out(src):
+    flags = ("--captions", "plain", "--annotated", "4", "--regularization", "6")
+    _, out = prepare(src, "--patient-regex", REGEX, *flags)
+    train = [frame for frame in load_frames(out) if frame.split == "train"]
+    assert sorted(bool(frame.text) for frame in train) == [False] * 6 + [True] * 4
+    assert len(load_frames(out)) == 16
 
 
 def test_captions_come_from_a_table(src, tmp_path):
@@ -173,15 +182,19 @@ def test_sources_that_changed_in_between_are_not_mixed_in(src, capsys, monkeypat
     prepare(src, *flags)
     monkeypatch.undo()
     capsys.readouterr()
-    as_it_was = {path: path.read_bytes() for path in (table, mask, src / mask.name)}
+    as_it_was = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in (table, mask, src / mask.name)
+    }
     table.write_text("file_name,text\npatient0003_4CH_ED.png,VSD\n")
     write_image(mask, np.ones((12, 16), np.uint8))
     write_image(src / mask.name, np.full((12, 16), 7, np.uint8))
-    for path, content in as_it_was.items():  # each of them alone is enough
+    for path, (content, time_ns) in as_it_was.items():  # each of them alone is enough
         status, out = prepare(src, *flags)
         assert status == 2, path
         assert "out: was begun with other" in capsys.readouterr().err
         path.write_bytes(content)
+        os.utime(path, ns=(time_ns, time_ns))
     assert prepare(src, *flags)[0] == 0
     by_name = {frame.file_name: frame for frame in load_frames(out)}
     assert by_name["images/patient0003_4CH_ED.png"].text == "ASD"
@@ -193,7 +206,11 @@ def test_sources_that_changed_in_between_are_not_mixed_in(src, capsys, monkeypat
         (["--size", "8"], "--size must lie in 16..4096, got 8"),
         (["--split", "1/2"], "--split: expected three shares"),
         (["--seed", "-1"], "--seed must not be negative"),
-        (["--num-captioned", "-1"], "--num-captioned must not be negative"),
+        (["--annotated", "-1"], "--annotated must be at least 0"),
+        (["--regularization", "4"], "--regularization goes with --annotated"),
+        (["--captions", "{nobody}"], "--captions: {nobody} is not known"),
+        (["--captions", "words"], "--captions: 'words' is neither"),
+        (["--mask-labels", "1=HEART"], "--mask-labels: '1=HEART' is neither"),
         (["--spacing-mm", "0"], "--spacing-mm must be above 0"),
         (["--max-value", "0"], "--max-value must be at least 1"),
         (["--patient-regex", "("], "--patient-regex: "),
@@ -212,30 +229,47 @@ def test_a_bad_flag_is_one_line_and_nothing_is_written(src, capsys, flags, words
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,text\na,b\n", "line 2: columns file_name and text are needed"),
+        ("name,text\na,b\n", "captions.csv: has no column file_name"),
         ("file_name,text\nnobody.png,x\n", "nobody.png names no picture in"),
-        ("file_name,text\na.png,x\na.png,y\n", "line 3: a.png comes twice"),
+        ("file_name,text\n{p},x\n{p},y\n", "line 3: patient0000_4CH_ED.png comes twice"),
         ('file_name,text\n"a.png,x\n', "captions.csv: "),
     ],
 )
 def test_a_bad_table_is_one_line(src, capsys, tmp_path, text, words):
-    (tmp_path / "captions.csv").write_text(text)
+    (tmp_path / "captions.csv").write_text(text.replace("{p}", "patient0000_4CH_ED.png"))
     flags = ("--patient-regex", REGEX, "--captions", str(tmp_path / "captions.csv"))
     assert words in failure(src, capsys, *flags)
 
 
-def test_bad_pictures_are_found_before_anything_is_written(src, capsys):
+def test_one_bad_picture_of_twenty_is_named_and_skipped(src, capsys):
+    bad = src / "patient0009_4CH_ES.png"
+    bad.write_bytes(bad.read_bytes()[:40])
+    status, out = prepare(src, "--patient-regex", REGEX)
+    assert status == 0
+    assert len(load_frames(out)) == 19
+    told = capsys.readouterr()
+    assert told.err.count("skipped: ") == 1
+    assert "patient0009_4CH_ES.png: damaged" in told.err
+    assert "1 of 20 files were bad and skipped" in told.out
+    assert "| files skipped as bad | 1 | |" in (out / "README.md").read_text()
+
+
+def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
     masks = src.parent / "masks"
+    bad = src / "patient0009_4CH_ES.png"
+    bad.write_bytes(bad.read_bytes()[:40])
+    write_image(masks / "patient0008_4CH_ES.png", np.zeros((4, 4), np.uint8))
+    (masks / "patient0008_4CH_ED.png").unlink()
     flags = ("--patient-regex", REGEX, "--masks", str(masks))
-    last = src / "patient0009_4CH_ES.png"
-    whole = last.read_bytes()
-    last.write_bytes(whole[: len(whole) // 2])
-    assert "patient0009_4CH_ES.png: damaged" in failure(src, capsys, *flags)
-    last.write_bytes(whole)
-    write_image(masks / last.name, np.zeros((4, 4), np.uint8))
-    assert "is (4, 4), its picture (12, 16)" in failure(src, capsys, *flags)
-    (masks / last.name).unlink()
-    assert "patient0009_4CH_ES.png: has no mask in" in failure(src, capsys, *flags)
+    error = failure(src, capsys, *flags)
+    assert "2 of 20 files are bad, more than 5%; --allow-bad goes on without them" in error
+    status, out = prepare(src, *flags, "--allow-bad")
+    assert status == 0
+    assert len(load_frames(out)) == 17
+    told = capsys.readouterr().err
+    assert "patient0009_4CH_ES.png: damaged" in told
+    assert "patient0008_4CH_ES.png: is (4, 4), its picture (12, 16)" in told
+    assert "patient0008_4CH_ED.png: has no mask in" in told
 
 
 @pytest.mark.parametrize(
@@ -247,8 +281,33 @@ def test_bad_pictures_are_found_before_anything_is_written(src, capsys):
 )
 def test_a_picture_out_of_range_leaves_nothing_behind(src, capsys, values, words):
     Image.fromarray(values).save(src / "patient0010_4CH_ED.tif")
-    error = failure(src, capsys, "--patient-regex", REGEX)
+    error = failure(src, capsys, "--patient-regex", REGEX, "--match", "*ient001*")
     assert f"patient0010_4CH_ED.tif: {words}" in error
+
+
+@pytest.mark.parametrize("value", [4, 11])
+def test_a_number_that_is_no_label_is_named(src, capsys, value):
+    masks = src.parent / "masks"
+    write_image(masks / "patient0000_4CH_ED.png", np.full((12, 16), value, np.uint8))
+    flags = ("--patient-regex", REGEX, "--match", "*0_4CH_ED*", "--masks", str(masks))
+    assert f"patient0000_4CH_ED.png: label {value} in the mask" in failure(
+        src, capsys, *flags, "--mask-labels", "camus"
+    )
+
+
+def test_colours_of_a_mask_are_labels(src):
+    masks = src.parent / "masks"
+    for path in masks.iterdir():
+        colours = np.zeros((12, 16, 3), np.uint8)
+        colours[:6], colours[6:, :8] = (255, 0, 0), (255, 0, 255)
+        Image.fromarray(colours).save(path)
+    flags = ("--patient-regex", REGEX, "--masks", str(masks), "--mask-labels", "hvsmr")
+    _, out = prepare(src, *flags)
+    frame = load_frames(out)[0]
+    mask = read_mask_u8(out / str(frame.mask_file_name))
+    assert (mask[:6] == 1).all()
+    assert (mask[6:, :8] == 12).all()
+    assert not mask[6:, 8:].any()
 
 
 def test_an_empty_and_a_missing_folder_are_one_line(tmp_path, capsys):

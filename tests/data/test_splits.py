@@ -148,3 +148,21 @@ def test_shares_sum_to_one():
 def test_frames_without_patient_stand_for_themselves_and_pairs_together():
     assert patient_of(Frame(file_name="a.png", text="")) == "a.png"
     assert patient_of(Frame(file_name="a.png", text="", pair_id="7")) == "7"
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    shares=st.sampled_from([(0.7, 0.15, 0.15), (0.5, 0.25, 0.25), (0.8, 0.2, 0)]),
+    seed=st.integers(0, 99),
+)
+def test_every_group_of_patients_is_shared_out_evenly(sizes, shares, seed):
+    strata = {f"{group}-{i}": str(group) for group, size in enumerate(sizes) for i in range(size)}
+    homes = split_patients(strata, shares, seed=seed, strata=strata)
+    assert set(homes) == set(strata)
+    plain = split_patients(strata, shares, seed=seed)
+    assert Counter(homes.values()) == Counter(plain.values())
+    for group, size in enumerate(sizes):
+        counts = Counter(homes[name] for name, own in strata.items() if own == str(group))
+        for split, share in zip(SPLITS, shares, strict=True):
+            exact = share * size
+            assert abs(counts[split] - exact) < 2.6 + size / sum(sizes)

@@ -1,0 +1,77 @@
+"""Data cards: what a data set is, and whether what was trained on it may be shared.
+
+A card is a Hugging Face dataset card (YAML between two lines of dashes, then text). `prepare`
+copies it into the frames folder as its README.md with the real counts filled in; `check` and `push`
+read it there.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from echodiff.config import InputError
+from echodiff.files import shipped, write_text_atomic
+
+CARD = "README.md"
+COUNTS = "<!-- counts -->"
+"""Line of a card that the counts take the place of."""
+
+
+class Counted(Protocol):
+    """What a card says of the frames beside it."""
+
+    frames: int
+    captioned: int
+    patients: dict[str, str]
+    counts: Counter[tuple[str, str]]
+
+
+def write_card(
+    card: Path | None, name: str, folder: Path, tally: Counted, *, skipped: int = 0
+) -> None:
+    """Copy a card into a frames folder and fill in what is there."""
+    path = shipped("data_cards") / f"{name}.md" if card is None else card
+    text = _read_text(path)
+    read_head(path)
+    facts = "\n".join(list_counts(tally, skipped))
+    block = f"## In this folder\n{facts}\n"
+    text = text.replace(COUNTS, block) if COUNTS in text else f"{text.rstrip()}\n\n{block}"
+    write_text_atomic(folder / CARD, text)
+
+
+def list_counts(tally: Counted, skipped: int = 0) -> list[str]:
+    """Markdown table of frames and patients."""
+    homes = Counter(tally.patients.values())
+    lines = ["| | frames | patients |", "|---|---|---|"]
+    lines += [f"| all | {tally.frames} | {len(tally.patients)} |"]
+    for (column, value), number in sorted(tally.counts.items()):
+        patients = str(homes[value]) if column == "split" else ""
+        lines.append(f"| {column}: {value} | {number} | {patients} |")
+    lines.append(f"| captioned | {tally.captioned} | |")
+    if skipped:
+        lines.append(f"| files skipped as bad | {skipped} | |")
+    return lines
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """The YAML block of a card."""
+    text = _read_text(path)
+    parts = text.split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        raise InputError(f"{path}: is no data card: it must begin with YAML between lines of ---")
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(head, dict):
+        raise InputError(f"{path}: is no data card: expected `key: value` lines between the ---")
+    return head
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error

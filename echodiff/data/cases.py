@@ -1,0 +1,100 @@
+"""What a data set is made of, before it is a frames folder: cases on disk, and the shots in them.
+
+A case is the smallest thing that can be bad by itself: a clip, a volume, a picture. Listing the
+cases reads no pixels; a worker process opens one case at a time and gives its shots.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Facts = Mapping[str, str | float]
+"""What is known of a patient or picture, by the names in `FACTS`."""
+
+FACTS = {
+    "ef": "left-ventricular ejection fraction, per cent",
+    "edv_ml": "left-ventricular volume at end of diastole, ml",
+    "esv_ml": "left-ventricular volume at end of systole, ml",
+    "pathology": "diagnosis in the data set's words",
+    "quality": "image quality in the data set's words",
+    "sex": "F or M",
+    "age_years": "age in years; above 89 it is written as 90",
+    "height_cm": "height, cm",
+    "weight_kg": "weight, kg",
+    "centre": "hospital, as the data set numbers them",
+    "time_ms": "time of the frame since the first of its clip (MR: since the R wave), ms",
+    "frame_time_ms": "time from one frame of the clip or cine to the next, ms",
+    "slice": "place in a stack of slices: basal, mid-ventricular or apical",
+}
+"""Facts that a loader may state. They become columns of the row and words of the caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One clip, volume or picture of a data set."""
+
+    name: str
+    """Unique; what its frames are called begins with it. Letters, digits, `-`, `_` and `.` only."""
+    path: Path
+    """File that an error message names."""
+    patient_id: str | None
+    """None where nobody knows: the case is then taken for a patient of its own."""
+    extra_paths: tuple[Path, ...] = ()
+    """Files besides `path` that its pixels come from."""
+    alias: str = ""
+    """Another name that a table of captions may know it by."""
+    split: str | None = None
+    """train, val or test, where the data set itself says so."""
+    view: str | None = None
+    vendor: str | None = None
+    facts: Facts = field(default_factory=dict)
+    where: Any = None
+    """What the loader needs to find the pixels again; picklable and small."""
+    problem: str | None = None
+    """Why the case is known to be bad before it is opened."""
+
+    @property
+    def person(self) -> str:
+        """What splits keep together."""
+        return self.patient_id or self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """One frame of a case as the loader reads it."""
+
+    name: str
+    """Unique within the case, such as ED or frame-0012; empty where a case is one picture."""
+    image_u8: NDArray[np.uint8]
+    """(H, W), row 0 at the transducer (MR and CT: anterior, as on a viewer's screen)."""
+    mask_u8: NDArray[np.uint8] | None = None
+    """(H, W) of `Label` values."""
+    view: str | None = None
+    """Where the case does not say."""
+    phase: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    """Height and width of a pixel."""
+    facts: Facts = field(default_factory=dict)
+    """Besides those of the case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set as it was found on disk."""
+
+    name: str
+    """`source` of its rows."""
+    card: str
+    """Name of its card in `data_cards/`."""
+    modality: str
+    cases: Sequence[Case]
+    read: Callable[[Case], Iterable[Shot]]
+    """Opens one case in a worker process; InputError where it is bad."""
+    listings: Sequence[Path] = ()
+    """Tables that the cases were listed from, besides their own files."""
+    captions: str | None = None
+    """Template for this data set; None for the one all share."""

@@ -1,0 +1,96 @@
+"""From the labels of a data set to those of this project: one number, one meaning, whatever it
+was called before."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.anatomy import Label
+from echodiff.config import InputError
+from echodiff.images import read_mask_u8, read_rgb_u8
+
+Colour = tuple[int, int, int]
+Table = Mapping[int, Label] | Mapping[Colour, Label]
+"""Label by the number, or by the colour, that a data set's masks are written in."""
+
+CAMUS = {0: Label.BACKGROUND, 1: Label.LV, 2: Label.LV_MYOCARDIUM, 3: Label.LA}
+ACDC = {0: Label.BACKGROUND, 1: Label.RV, 2: Label.LV_MYOCARDIUM, 3: Label.LV}
+"""The reverse of M&Ms: 1 is the right ventricle here and the left one there."""
+MNMS = {0: Label.BACKGROUND, 1: Label.LV, 2: Label.LV_MYOCARDIUM, 3: Label.RV}
+HVSMR = {
+    (0, 0, 0): Label.BACKGROUND,
+    (255, 0, 0): Label.LV,
+    (0, 0, 255): Label.RV,
+    (255, 255, 0): Label.LA,
+    (0, 255, 255): Label.RA,
+    (0, 255, 0): Label.AORTA,
+    (255, 255, 255): Label.PULMONARY_ARTERY,
+    (255, 0, 255): Label.VEIN,
+    (128, 128, 128): Label.VEIN,
+}
+"""HVSMR-2.0 as colours; magenta and grey are the superior and inferior vena cava."""
+TABLES: dict[str, Table] = {"camus": CAMUS, "acdc": ACDC, "mnms": MNMS, "hvsmr": HVSMR}
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def relabel(
+    values: NDArray[np.integer], table: Mapping[int, Label], place: str
+) -> NDArray[np.uint8]:
+    """Translate (H, W) or (H, W, ...) label numbers; a number that the table lacks is an error."""
+    lookup = np.full(256, 255, dtype=np.uint8)
+    for number, label in table.items():
+        lookup[number] = label
+    unknown = sorted(set(np.unique(values).tolist()) - set(table))
+    if unknown:
+        raise InputError(f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}")
+    return lookup[values.astype(np.uint8)]
+
+
+def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
+    """Read a mask as (H, W) of `Label` values; None: its numbers are `Label` values already."""
+    if table is None:
+        return relabel(read_mask_u8(path), {int(label): label for label in Label}, str(path))
+    numbers = {key: label for key, label in table.items() if isinstance(key, int)}
+    if numbers:
+        return relabel(read_mask_u8(path), numbers, str(path))
+    rgb = read_rgb_u8(path)
+    mask = np.full(rgb.shape[:2], 255, dtype=np.uint8)
+    for colour, label in table.items():
+        mask[(rgb == colour).all(axis=-1)] = label
+    if (mask == 255).any():
+        red, green, blue = rgb[mask == 255][0].tolist()
+        raise InputError(f"{path}: colour #{red:02x}{green:02x}{blue:02x} means no label")
+    return mask
+
+
+def parse_table(text: str | None) -> Table | None:
+    """`hvsmr`, `1=LV,2=RV` or `#ff0000=LV,#000000=BACKGROUND` -> a table; 0 is background."""
+    if text is None:
+        return None
+    if text in TABLES:
+        return TABLES[text]
+    numbers: dict[int, Label] = {0: Label.BACKGROUND}
+    colours: dict[Colour, Label] = {(0, 0, 0): Label.BACKGROUND}
+    for part in text.split(","):
+        key, equals, name = (word.strip() for word in part.partition("="))
+        if not equals or name.upper() not in Label.__members__:
+            raise InputError(
+                f"--mask-labels: {part.strip()!r} is neither one of {', '.join(TABLES)} nor like "
+                f"1=LV; labels are {', '.join(Label.__members__)}"
+            )
+        if _COLOUR.fullmatch(key):
+            red, green, blue = bytes.fromhex(key[1:])
+            colours[red, green, blue] = Label[name.upper()]
+        elif key.isascii() and key.isdigit() and int(key) < 255:
+            numbers[int(key)] = Label[name.upper()]
+        else:
+            raise InputError(
+                f"--mask-labels: {key!r} is neither a number nor a colour like #ff0000"
+            )
+    if len(numbers) > 1 and len(colours) > 1:
+        raise InputError("--mask-labels: numbers and colours do not go together")
+    return colours if len(colours) > 1 else numbers

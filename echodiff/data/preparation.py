@@ -1,0 +1,312 @@
+"""From the cases of a data set to a frames folder: what every `echodiff prepare` shares."""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.config import InputError, as_dict
+from echodiff.data.captions import Captions, load_captions, name_words
+from echodiff.data.cards import write_card
+from echodiff.data.cases import Case, DataSet, Facts, Shot
+from echodiff.data.prepare_config import OFFICIAL, split_words
+from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
+from echodiff.data.splits import (
+    SPLITS,
+    draw_training_frames,
+    parse_fractions,
+    patient_of,
+    split_patients,
+)
+from echodiff.frames import Frame, FramesWriter
+from echodiff.images import pad_square, resize_mask, resize_u8
+from echodiff.processes import map_in_order
+from echodiff.runs import compute_fingerprint, sha256_file
+
+MOST_BAD = 0.05
+"""Share of bad files above which a data set is not trusted."""
+
+
+class Ready(NamedTuple):
+    """One frame as it will be written."""
+
+    name: str
+    image_u8: NDArray[np.uint8]
+    mask_u8: NDArray[np.uint8] | None
+    view: str | None
+    phase: str | None
+    spacing_mm: float | None
+    facts: Facts
+    words: Mapping[str, str]
+
+
+@dataclass
+class Tally:
+    """What was written, counted as it goes by."""
+
+    frames: int = 0
+    captioned: int = 0
+    patients: dict[str, str] = field(default_factory=dict)
+    """Split by patient."""
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Frames by (column, value)."""
+
+    def add(self, frame: Frame) -> None:
+        self.frames += 1
+        self.captioned += bool(frame.text)
+        self.patients[patient_of(frame)] = sys.intern(str(frame.split))
+        for column in ("split", "view", "phase", "vendor"):
+            value = getattr(frame, column)
+            if value is not None and not (column == "phase" and value.isdigit()):
+                self.counts[column, value] += 1
+        self.counts["mask", "with a mask" if frame.mask_file_name else "without"] += 1
+
+
+def prepare(config: PrepareConfig, data: DataSet) -> None:
+    """Write the frames folder of a data set, and say what came out.
+
+    One bad file of many is named and skipped; more than `MOST_BAD` stop the command, unless it
+    was told to go on. Memory does not grow with the pixels read.
+    """
+    cases = choose_cases(config, data)
+    homes = assign_splits(config, cases)
+    captions = load_captions(config.captions, data.captions)
+    fingerprint = fingerprint_job(config, data, cases)
+    bad: dict[str, str] = {}
+    with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+        texts = None
+        if config.annotated is not None:
+            # Who keeps a caption is drawn over all rows, so all are read once before.
+            opened = open_cases(config, data, cases, len(cases), bad)
+            rows = [build_frame(ready, case, data, homes, captions) for case, ready in opened]
+            texts = draw_texts(config, rows)
+        left = find_left(cases, writer)
+        if bad:
+            left = [case for case in left if case.name not in bad]
+        for case, ready in open_cases(config, data, left, len(cases), bad, len(writer.done)):
+            frame = build_frame(ready, case, data, homes, captions)
+            if ready.name in writer or (texts is not None and ready.name not in texts):
+                continue
+            frame = frame if texts is None else replace(frame, text=texts[ready.name])
+            writer.add(frame, ready.image_u8, ready.mask_u8)
+        if not writer.done:
+            raise InputError(f"{config.src}: gives no frames")
+        tally = Tally()
+        for frame in writer.rows():
+            tally.add(frame)
+        write_card(config.card, data.card, config.out, tally, skipped=len(bad))
+    shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
+    skipped = f"; {len(bad)} of {len(cases)} files were bad and skipped" if bad else ""
+    print(
+        f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
+        f"captioned){skipped}: {config.out}"
+    )
+
+
+def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
+    """Cases of the views asked for, in an order drawn by seed where not all will be read."""
+    views = split_words(config.views)
+    cases = data.cases
+    if views:
+        cases = [case for case in cases if case.view is None or case.view in views]
+    if not cases:
+        only = f" of view {config.views}" if data.cases else ""
+        raise InputError(f"{config.src}: holds no cases{only}")
+    if config.max_frames is None:
+        return cases
+    patients = sorted({case.person for case in cases})
+    order = np.random.default_rng(config.seed).permutation(len(patients))
+    rank = {patients[place]: number for number, place in enumerate(order)}
+    return sorted(cases, key=lambda case: rank[case.person])
+
+
+def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:
+    """Split of every patient; even over maker and diagnosis where they are known."""
+    if config.split != OFFICIAL:
+        strata = {
+            case.person: sys.intern(f"{case.vendor} {case.facts.get('pathology')}")
+            for case in cases
+        }
+        return split_patients(
+            strata, parse_fractions(config.split), seed=config.seed, strata=strata
+        )
+    homes: dict[str, str] = {}
+    for case in cases:
+        if case.split is None:
+            raise InputError(f"--split official: {case.path} has no split of its own")
+        if homes.setdefault(case.person, case.split) != case.split:
+            raise InputError(f"--split official: {case.path}: its patient is in two splits")
+    return homes
+
+
+def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
+    """Cases to be read: frames come in their order, so all but the last that has any are whole."""
+    if not writer.done:
+        return cases
+    stems = {Path(name).stem for name in writer.done}
+    begun = {stem.rpartition("_")[0] for stem in stems} | stems
+    last = max(place for place, case in enumerate(cases) if case.name in begun)
+    return [case for place, case in enumerate(cases) if place >= last or case.name not in begun]
+
+
+def open_cases(
+    config: PrepareConfig,
+    data: DataSet,
+    cases: Sequence[Case],
+    num_cases: int,
+    bad: dict[str, str],
+    num_done: int = 0,
+) -> Iterator[tuple[Case, Ready]]:
+    """Read cases in worker processes and yield their frames in order; name and count the bad."""
+    job = partial(
+        read_case,
+        read=data.read,
+        modality=data.modality,
+        size=config.size,
+        views=split_words(config.views),
+        phases=split_words(config.phases),
+    )
+    limit = config.max_frames if config.max_frames is not None else sys.maxsize
+    opened = map_in_order(job, cases, workers=config.workers)
+    first = num_cases - len(cases)
+    bar = tqdm(opened, desc=data.name, unit="file", total=num_cases, initial=first)
+    for case, frames in zip(cases, bar, strict=False):
+        if isinstance(frames, str):
+            bad[case.name] = frames
+            bar.write(f"skipped: {frames}", file=sys.stderr)
+            if len(bad) > MOST_BAD * num_cases and not config.allow_bad:
+                raise InputError(
+                    f"{frames} ({len(bad)} of {num_cases} files are bad, more than "
+                    f"{MOST_BAD:.0%}; --allow-bad goes on without them)"
+                )
+            continue
+        for ready in frames:
+            if num_done >= limit:
+                return
+            yield case, ready
+            num_done += 1
+
+
+def read_case(
+    case: Case,
+    *,
+    read: object,
+    modality: str,
+    size: int | None,
+    views: tuple[str, ...],
+    phases: tuple[str, ...],
+) -> list[Ready] | str:
+    """Open one case: its frames, or one line that says what is wrong with it."""
+    assert callable(read)
+    try:
+        if case.problem is not None:
+            raise InputError(case.problem)
+        return [
+            fit_shot(shot, case, modality, size)
+            for shot in read(case)
+            if (not views or (shot.view or case.view) in views)
+            and (not phases or shot.phase in phases)
+        ]
+    except (InputError, OSError) as error:
+        reason = " ".join(str(error).split())
+        return reason if str(case.path) in reason else f"{case.path}: {reason}"
+
+
+def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
+    """Square pixels, and a square picture of `size` where one was asked for."""
+    facts = {**case.facts, **shot.facts}
+    view = shot.view or case.view
+    words = name_words(
+        facts,
+        modality=modality,
+        view=view,
+        phase=shot.phase,
+        vendor=case.vendor,
+        mask_u8=shot.mask_u8,
+    )
+    image, mask = shot.image_u8, shot.mask_u8
+    down, across = shot.spacing_mm or (1.0, 1.0)
+    height, width = image.shape[0] * down / across, float(image.shape[1])
+    if abs(down / across - 1) <= 0.01:
+        height = float(image.shape[0])
+    scale = 1.0 if size is None else size / max(height, width)
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+    image = resize_u8(image, shape)
+    mask = None if mask is None else resize_mask(mask, shape)
+    if size is not None:
+        image, mask = pad_square(image), None if mask is None else pad_square(mask)
+    spacing_mm = None if shot.spacing_mm is None else round(across / scale, 6)
+    assert "_" not in shot.name, "what follows the last underscore tells shots apart"
+    name = f"{case.name}_{shot.name}.png" if shot.name else f"{case.name}.png"
+    return Ready(name, image, mask, view, shot.phase, spacing_mm, facts, words)
+
+
+def build_frame(
+    ready: Ready, case: Case, data: DataSet, homes: Mapping[str, str], captions: Captions
+) -> Frame:
+    """The row of a frame."""
+    names = (ready.name, Path(ready.name).stem, case.name, case.alias)
+    facts = dict(ready.facts)
+    if "age_years" in facts:
+        facts["age_years"] = min(float(facts["age_years"]), 90.0)
+    return Frame(
+        file_name=ready.name,
+        text=captions.write(names, ready.words),
+        patient_id=case.patient_id,
+        view=ready.view,
+        phase=ready.phase,
+        modality=data.modality,
+        vendor=case.vendor,
+        spacing_mm=ready.spacing_mm,
+        split=homes[case.person],
+        source=data.name,
+        extra=facts,
+    )
+
+
+def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
+    """P1's draw: text of every frame that stays. Some train frames keep their caption, others get
+    null text, the rest go."""
+    assert config.annotated is not None
+    drawn = draw_training_frames(
+        frames,
+        num_captioned=config.annotated,
+        num_regularization=config.regularization,
+        seed=config.seed,
+    )
+    kept = [*drawn.captioned, *drawn.regularization, *drawn.held_out]
+    return {frame.file_name: frame.text for frame in kept}
+
+
+def fingerprint_job(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> str:
+    """Hash of the settings, the tables, and name, size and time of every file that is read.
+
+    Splits, names and captions depend on all of them: a folder begun before they changed cannot be
+    gone on with.
+    """
+    tables = [*data.listings, *([Path(config.captions)] if Path(config.captions).is_file() else [])]
+    settings = as_dict(config) | {"out": "", "overwrite": False, "allow_bad": False, "workers": 0}
+    settings["tables"] = {str(path): sha256_file(path) for path in tables}
+    stamps = hashlib.sha256()
+    for stamp in _stamps(cases):
+        stamps.update(f"{stamp}\n".encode(errors="surrogateescape"))
+    settings["files"] = stamps.hexdigest()
+    return compute_fingerprint(settings)
+
+
+def _stamps(cases: Sequence[Case]) -> Iterator[str]:
+    for case in cases:
+        for path in (case.path, *case.extra_paths):
+            try:
+                found = path.stat()
+                yield f"{case.name} {path} {found.st_size} {found.st_mtime_ns}"
+            except OSError:
+                yield f"{case.name} {path} missing"

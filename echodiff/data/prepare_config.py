@@ -1,0 +1,72 @@
+"""The options that every `echodiff prepare` shares."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from echodiff.config import positional
+from echodiff.data.splits import parse_fractions
+
+OFFICIAL = "official"
+"""`--split`: the data set's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """The options that every source shares; those of a source come on top."""
+
+    src: Path = positional()
+    """The data set as it was downloaded."""
+    out: Path
+    """Frames folder to write."""
+    size: int | None = None
+    """Side of the frames in pixels, 16 to 4096; other shapes are padded with black to a square.
+    Null: as they are."""
+    max_frames: int | None = None
+    """Stop at this many frames; patients are then taken in an order drawn by seed."""
+    views: str | None = None
+    """Only these views, separated by commas, such as A4C,A2C."""
+    phases: str | None = None
+    """Only these phases, separated by commas, such as ED,ES."""
+    captions: str = "plain"
+    """`none`, `plain` (what the data set knows), a template with words in braces, a .txt that holds
+    one, or a .csv with the columns file_name and text, whose words win over the template."""
+    annotated: int | None = None
+    """Keep the captions of this many train frames, drawn by seed; the others get null text."""
+    regularization: int | None = None
+    """With --annotated: keep this many of the others, and leave the rest of train out."""
+    split: str = "70/15/15"
+    """Shares of train/val/test, counted in patients and even over makers and diagnoses; or
+    `official`, the data set's own."""
+    seed: int = 0
+    """Seed of all that is drawn, 0 or more."""
+    workers: int = 0
+    """Processes that read; 0 is one a core."""
+    card: Path | None = None
+    """Data card to put into the folder. Null: the one that comes with this command."""
+    allow_bad: bool = False
+    """Go on when more than 5 % of the files are bad."""
+    overwrite: bool = False
+    """Replace the frames folder at --out."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not 16 <= self.size <= 4096:
+            raise ValueError(f"--size must lie in 16..4096, got {self.size}")
+        for name in ("max_frames", "annotated", "regularization"):
+            number, least = getattr(self, name), int(name == "max_frames")
+            if number is not None and number < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least {least}, got {number}")
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        if self.regularization is not None and self.annotated is None:
+            raise ValueError("--regularization goes with --annotated")
+        if self.split != OFFICIAL:
+            parse_fractions(self.split)
+        if self.card is not None and not self.card.is_file():
+            raise ValueError(f"--card: {self.card}: no such file")
+
+
+def split_words(text: str | None) -> tuple[str, ...]:
+    """`A4C, A2C` -> ("A4C", "A2C")."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())

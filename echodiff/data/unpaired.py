@@ -1,0 +1,81 @@
+"""`echodiff prepare unpaired`: trainA, trainB, testA, testB -> two folders, OUT/a and OUT/b."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from echodiff.config import InputError, parse
+from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.folder import list_pictures
+from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.images import read_gray_u8
+
+SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedConfig(PrepareConfig):
+    """Turn unpaired pictures of two domains into two frames folders, --out/a and --out/b.
+
+    The defaults are those of the CT and MR slices of P5: they show brains, not hearts, and every
+    caption and row says so.
+    """
+
+    captions: str = "plain"
+    """`none`, `plain` (organ and modality), a template with words in braces, a .txt that holds
+    one, or a .csv with the columns file_name and text."""
+    split: str = "official"
+    """`official` (the folders' names), or shares of train/val/test."""
+    modality_a: str = "ct"
+    """Modality of trainA and testA."""
+    modality_b: str = "mr"
+    """Modality of trainB and testB."""
+    organ: str = "brain"
+    """What the pictures show, named in every caption."""
+    source: str = "ct-mri-brain"
+    """Name of the data set, written into every row."""
+
+
+def main(argv: list[str]) -> None:
+    config = parse(UnpairedConfig, argv, prog="echodiff prepare unpaired")
+    domains = [find_domain(config, domain) for domain in ("a", "b")]
+    for domain, data in zip(("a", "b"), domains, strict=True):
+        prepare(replace(config, out=config.out / domain), data)
+
+
+def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
+    """The pictures of trainA, valA and testA, or of those that end in B.
+
+    Nobody knows which slices are of one patient: each counts as a patient of its own, so only the
+    official split can be trusted to keep patients apart.
+    """
+    if not config.src.is_dir():
+        raise InputError(f"{config.src}: no such folder")
+    cases = []
+    for word, split in SPLIT_OF.items():
+        folder = config.src / f"{word}{domain.upper()}"
+        if not folder.is_dir():
+            if word == "train":
+                raise InputError(f"{folder}: no such folder")
+            continue
+        for number, path in enumerate(list_pictures(folder)):
+            case = Case(
+                name=f"{split[:2]}{number:05d}",
+                alias=f"{folder.name}/{path.relative_to(folder).as_posix()}",
+                path=path,
+                patient_id=None,
+                split=split,
+            )
+            cases.append(case)
+    return DataSet(
+        name=config.source,
+        card="ct-mri-brain" if config.source == "ct-mri-brain" else "folder",
+        modality=config.modality_a if domain == "a" else config.modality_b,
+        cases=cases,
+        read=read_picture,
+        captions=f"{{modality}} of the {config.organ}",
+    )
+
+
+def read_picture(case: Case) -> Iterator[Shot]:
+    """The one frame of a picture."""
+    yield Shot(name="", image_u8=read_gray_u8(case.path))

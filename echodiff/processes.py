@@ -1,0 +1,47 @@
+"""Work spread over processes, results in order, a bounded number of them in memory."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    job: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Iterator[Result]:
+    """Yield job(item) for every item, in the order of the items.
+
+    `workers` 0 is one process a core, 1 is this process. The job and what goes through it must be
+    picklable. At most four results a process are waiting at any time.
+    """
+    # A process takes longer to start than a few items to do.
+    workers = min(workers or os.cpu_count() or 1, max(1, len(items) // 8))
+    if workers == 1:
+        yield from map(job, items)
+        return
+    # A fork would inherit the locks of running threads and a copy of all that this process holds.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        queue = iter(items)
+        waiting = [pool.submit(job, item) for item in islice(queue, 4 * workers)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting.extend(pool.submit(job, item) for item in islice(queue, 1))
+
+
+def _end_with_parent() -> None:
+    """A worker whose main process was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
