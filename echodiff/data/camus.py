@@ -1,0 +1,223 @@
+"""`echodiff prepare camus`: apical echocardiograms of 500 patients, in both their layouts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.anatomy import View
+from echodiff.config import InputError, parse
+from echodiff.data import labels
+from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.patient_facts import frame_number, known_facts, read_info
+from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.volumes import read_mask, read_volume
+
+VIEWS = {"2CH": View.A2C, "4CH": View.A4C}
+PHASES = ("ED", "ES")
+NIFTI = "database_nifti"
+SPLIT_OF = {"training": "train", "validation": "val", "testing": "test"}
+COLUMNS = {"ef": "EF", "quality": "ImageQuality", "sex": "Sex", "age_years": "Age"}
+OLD_COLUMNS = {"ef": "LVef", "edv_ml": "LVedv", "esv_ml": "LVesv"}
+CAPTION = (
+    "{ef}, {lv_shape} left ventricle, {la_size}, {quality} image quality, {view}, {phase}, "
+    "{picture}, {age}"
+)
+"""Without the chambers in sight: the right heart shows in these pictures but is not labelled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamusConfig(PrepareConfig):
+    """Turn CAMUS into a frames folder: both apical views at end of diastole and of systole.
+
+    SRC is the folder that holds database_nifti and database_split (new layout, .nii.gz), or
+    training and testing (old layout, .mhd).
+    """
+
+    sequences: bool = False
+    """Every frame of the sequences, in the order of time from end of diastole."""
+    fold: int | None = None
+    """Old layout: subgroup of listSubGroups that `--split official` follows, such as 1. Null:
+    training is train and testing is test."""
+
+
+class Layout(NamedTuple):
+    """Where the files of one of the two releases are."""
+
+    folders: Mapping[Path, str | None]
+    """Folders of patient folders, and the split of those that no list names."""
+    lists: Mapping[str, Path]
+    """Files of patient names, by split."""
+    suffix: str
+    sequence: str
+
+
+class Clip(NamedTuple):
+    """One view of one patient."""
+
+    stem: Path
+    """What the names of its files begin with."""
+    suffix: str
+    parts: tuple[str, ...]
+    """ED and ES, or the name of the sequence."""
+    needs_masks: bool
+    ed: int = 0
+    """Index into the sequence."""
+    es: int = 0
+    num_frames: int = 0
+
+    def file(self, part: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}_{part}{self.suffix}")
+
+    def files(self) -> list[Path]:
+        """All that it is read from; the values of an .mhd lie in a .raw beside it."""
+        parts = [name for part in self.parts for name in (part, f"{part}_gt")]
+        paths = [self.file(part) for part in parts]
+        return [*paths, *(path.with_suffix(".raw") for path in paths if path.suffix == ".mhd")]
+
+
+def main(argv: list[str]) -> None:
+    config = parse(CamusConfig, argv, prog="echodiff prepare camus")
+    prepare(config, find_clips(config))
+
+
+def find_clips(config: CamusConfig) -> DataSet:
+    """Both views of every patient, with what their Info files say."""
+    layout = find_layout(config.src, config.fold)
+    splits = {name: split for split, path in layout.lists.items() for name in read_names(path)}
+    cases = [
+        build_case(folder, view, splits.get(folder.name, split), layout, config.sequences)
+        for parent, split in layout.folders.items()
+        for folder in sorted(parent.glob("patient*"))
+        if folder.is_dir()
+        for view in VIEWS
+    ]
+    return DataSet(
+        name="camus",
+        card="camus",
+        modality="echo",
+        cases=cases,
+        read=read_clip,
+        listings=tuple(layout.lists.values()),
+        captions=CAPTION,
+    )
+
+
+def find_layout(src: Path, fold: int | None) -> Layout:
+    """The release that lies in a folder."""
+    new = next((root for root in (src, src / "CAMUS_public") if (root / NIFTI).is_dir()), None)
+    if src.resolve().name == NIFTI:
+        new = src.resolve().parent
+    if new is not None:
+        if fold is not None:
+            raise InputError(f"--fold goes with the old layout; {src} is the new one")
+        stem = str(new / "database_split" / "subgroup_")
+        return Layout({new / NIFTI: None}, find_lists(stem), ".nii.gz", "half_sequence")
+    folders = {src / "training": "train", src / "testing": "test", src: None}
+    if not any(any(folder.glob("patient*")) for folder in folders):
+        raise InputError(
+            f"{src}: is not CAMUS: no {NIFTI}, training or testing with patients in it"
+        )
+    if fold is None:
+        return Layout(folders, {}, ".mhd", "sequence")
+    lists = find_lists(str(src / "listSubGroups" / f"subGroup{fold}_"))
+    if not lists:
+        raise InputError(f"--fold {fold}: no listSubGroups/subGroup{fold}_*.txt in {src}")
+    return Layout(folders, lists, ".mhd", "sequence")
+
+
+def find_lists(stem: str) -> dict[str, Path]:
+    """The lists of patient names that there are, by split."""
+    lists = {split: Path(f"{stem}{part}.txt") for part, split in SPLIT_OF.items()}
+    return {split: path for split, path in lists.items() if path.is_file()}
+
+
+def read_names(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def build_case(
+    folder: Path, view: str, split: str | None, layout: Layout, with_sequences: bool
+) -> Case:
+    """One view of a patient; what is wrong with its Info file becomes the case's problem."""
+    stem = folder / f"{folder.name}_{view}"
+    case = Case(
+        name=stem.name,
+        path=folder,
+        patient_id=folder.name,
+        split=split,
+        view=VIEWS[view],
+        vendor="GE",
+    )
+    path = folder / f"Info_{view}.cfg"
+    try:
+        info = read_info(path, needed=("ED", "ES", "NbFrame"))
+        num_frames = frame_number(info, "NbFrame", path, first=1, end=1000)
+        ed, es = (
+            frame_number(info, phase, path, first=1, end=num_frames + 1) - 1 for phase in PHASES
+        )
+    except InputError as error:
+        return replace(case, problem=str(error))
+    is_old = layout.suffix == ".mhd"
+    clip = Clip(
+        stem=stem,
+        suffix=layout.suffix,
+        parts=(layout.sequence,) if with_sequences else PHASES,
+        # The old release kept the masks of its testing patients back; its sequences may lack them.
+        needs_masks=not (is_old and (with_sequences or folder.parent.name == "testing")),
+        ed=ed,
+        es=es,
+        num_frames=num_frames,
+    )
+    facts = known_facts(info, OLD_COLUMNS) | known_facts(info, COLUMNS)
+    return replace(case, facts=facts, where=clip, extra_paths=(path, *clip.files()))
+
+
+def read_clip(case: Case) -> Iterator[Shot]:
+    """ED and ES, or every frame of the sequence with ED before ES."""
+    clip: Clip = case.where
+    for part in clip.parts:
+        images_u8, masks_u8, spacing_mm = read_pictures(clip, part)
+        is_sequence = part not in PHASES
+        expected = clip.num_frames if is_sequence else 1
+        if len(images_u8) != expected:
+            raise InputError(f"{clip.file(part)}: holds {len(images_u8)} frames, not {expected}")
+        times = range(len(images_u8))
+        for number, time in enumerate(reversed(times) if clip.ed > clip.es else times):
+            phase = {clip.ed: "ED", clip.es: "ES"}.get(time, str(number)) if is_sequence else part
+            yield Shot(
+                name=f"frame-{number:04d}" if is_sequence else part,
+                image_u8=images_u8[time],
+                mask_u8=None if masks_u8 is None else masks_u8[time],
+                phase=phase,
+                spacing_mm=spacing_mm,
+            )
+
+
+def read_pictures(
+    clip: Clip, part: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, tuple[float, float]]:
+    """Frames (T, H, W), masks of `Label` values, height and width of a pixel in mm."""
+    path, mask_path = clip.file(part), clip.file(f"{part}_gt")
+    volume = read_volume(path)
+    images = as_frames(volume.values)
+    if images.min() < 0 or images.max() > 255 or (images != np.rint(images)).any():
+        raise InputError(f"{path}: grey values are not whole numbers in 0..255")
+    spacing_mm = volume.spacing_mm[1], volume.spacing_mm[0]
+    if not (clip.needs_masks or mask_path.exists()):
+        return images.astype(np.uint8), None, spacing_mm
+    masks_u8 = as_frames(read_mask(mask_path, labels.CAMUS))
+    if masks_u8.shape != images.shape:
+        raise InputError(f"{mask_path}: is {masks_u8.shape}, its image {images.shape}")
+    return images.astype(np.uint8), masks_u8, spacing_mm
+
+
+def as_frames(values: NDArray[Any]) -> NDArray[Any]:
+    """(X, Y), (X, Y, 1) or (X, Y, T) -> (T, H, W): the files count along a row first."""
+    return values.reshape(*values.shape[:2], -1).transpose(2, 1, 0)
