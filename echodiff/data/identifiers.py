@@ -1,0 +1,170 @@
+"""Which identifying tags a DICOM file holds, by name and never by value.
+
+Only pixels, and the few tags of `KEPT`, go from a DICOM file into a frames folder: whatever is
+named here stays behind. What counts as identifying is the Basic Application Level Confidentiality
+Profile of DICOM PS3.15 (Table E.1-1, edition 2024b, 620 attributes), written down by rules where a
+rule is sound, that is, where it takes in all that the table has of its kind, and what it adds is
+identifying too or cannot be told to be harmless:
+
+- by VR: names of persons, dates, times, network addresses, and free text of a paragraph or more;
+- unique identifiers, but those under DICOM's own root, which name a kind and no instance;
+- by group: the patient, the trial, the visit, requests, results, signatures, radiotherapy, curves,
+  and every private group;
+- by name: all others.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+KEPT = {
+    "Modality": "modality",
+    "Manufacturer": "vendor",
+    "PhysicalDeltaX": "spacing_mm",
+    "PhysicalDeltaY": "spacing_mm",
+    "PixelSpacing": "spacing_mm",
+    "FrameTime": "frame_time_ms, time_ms",
+    "FrameTimeVector": "frame_time_ms, time_ms",
+    "TriggerTime": "frame_time_ms, time_ms",
+}
+"""Tags whose values reach a frames folder, and the columns they reach."""
+CHARACTERISTICS = {
+    "PatientSex": "sex",
+    "PatientAge": "age_years",
+    "PatientSize": "height_cm",
+    "PatientWeight": "weight_kg",
+}
+"""Tags that PS3.15 lets stay under its Retain Patient Characteristics Option."""
+PRIVATE = "private"
+"""Stands for all tags of private groups, which have no keywords."""
+PROFILE = "DICOM PS3.15 Basic Application Level Confidentiality Profile"
+
+_VRS = frozenset({"PN", "DA", "DT", "TM", "AE", "LT", "ST", "UT"})
+_DICOM_ROOT = "1.2.840.10008."
+_GROUPS = frozenset({0x0010, 0x0012, 0x0032, 0x0034, 0x0038, 0x0400, 0x4008}).union(
+    range(0x3000, 0x3100),  # radiotherapy
+    range(0x5000, 0x5100),  # curves
+)
+_DEIDENTIFICATION = frozenset(
+    {
+        "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    }
+)  # fmt: skip
+"""Stand in group 0012, and say only what was done to the file."""
+_STEMS = ("GPS", "Selector", "Overlay")
+"""Of groups 0016, 0072 and 60xx; an overlay is drawn over the picture and may spell a name."""
+_LISTED = """
+AccessionNumber AdmittingDiagnosesCodeSequence AdmittingDiagnosesDescription
+ConsultingPhysicianIdentificationSequence InstitutionCodeSequence InstitutionName
+InstitutionalDepartmentName InstitutionalDepartmentTypeCodeSequence
+OperatorIdentificationSequence PerformingPhysicianIdentificationSequence
+PhysiciansOfRecordIdentificationSequence PhysiciansReadingStudyIdentificationSequence
+PyramidDescription ReferencedImageSequence ReferencedPatientSequence
+ReferencedPerformedProcedureStepSequence ReferencedStudySequence
+ReferringPhysicianIdentificationSequence ReferringPhysicianTelephoneNumbers SeriesDescription
+SourceImageSequence StationName StudyDescription TimezoneOffsetFromUTC
+
+DeviceSettingDescription LensSpecification MakerNote
+
+AcquisitionDeviceProcessingDescription AcquisitionFieldOfViewLabel CassetteID ContrastBolusAgent
+DetectorID DeviceSerialNumber GantryID GeneratorID PlateID ProtocolName
+RequestedSeriesDescription TransducerIdentificationSequence UDISequence XRayDetectorID
+XRaySourceID
+
+ModifiedImageDescription ModifyingDeviceID PyramidLabel StudyID
+
+AcquisitionContextSequence ActualHumanPerformersSequence AuthorObserverSequence
+ConfidentialityConstraintOnPatientDataDescription ContainerDescription ContainerIdentifier
+ContentSequence CustodialOrganizationSequence FillerOrderNumberImagingServiceRequest
+HumanPerformerOrganization IntendedRecipientsOfResultsIdentificationSequence
+IssuerOfTheContainerIdentifierSequence IssuerOfTheSpecimenIdentifierSequence
+OrderCallbackPhoneNumber OrderEntererLocation ParticipantSequence PatientTransportArrangements
+PerformedLocation PerformedProcedureStepDescription PerformedProcedureStepID
+PerformedStationGeographicLocationCodeSequence PerformedStationName
+PerformedStationNameCodeSequence PersonIdentificationCodeSequence PersonTelephoneNumbers
+PlacerOrderNumberImagingServiceRequest PreMedication ReasonForRequestedProcedureCodeSequence
+ReasonForTheImagingServiceRequest ReasonForTheRequestedProcedure RequestAttributesSequence
+RequestedProcedureID RequestedProcedureLocation ScheduledHumanPerformersSequence
+ScheduledPerformingPhysicianIdentificationSequence ScheduledProcedureStepDescription
+ScheduledProcedureStepID ScheduledProcedureStepLocation
+ScheduledStationGeographicLocationCodeSequence ScheduledStationName
+ScheduledStationNameCodeSequence SlideIdentifier SpecimenAccessionNumber SpecimenIdentifier
+SpecimenPreparationSequence SpecimenShortDescription TelephoneNumberTrial
+VerbalSourceIdentifierCodeSequenceTrial VerifyingObserverIdentificationCodeSequence
+VerifyingObserverSequence VerifyingOrganization
+
+AnnotationGroupLabel ContainerComponentID ContentCreatorIdentificationCodeSequence
+DataSetTrailingPadding DeviceDescription DigitalSignaturesSequence EncapsulatedDocument
+GraphicAnnotationSequence IconImageSequence TextString TopicAuthor TopicKeywords TopicTitle
+"""
+_NAMES = frozenset(_LISTED.split())
+
+
+class Held(NamedTuple):
+    """The tags of some cases that are identifying, or kept."""
+
+    cases: tuple[str, ...]
+    keywords: frozenset[str]
+
+
+def list_tags(dataset: Any) -> frozenset[str]:
+    """Keywords of the tags of a pydicom dataset that are identifying or in `KEPT`, and hold
+    anything; sequences are searched.
+
+    `PRIVATE` stands for private tags.
+    """
+    return frozenset(_search(dataset))
+
+
+def is_identifying(tag: Any, vr: str, keyword: str, value: Any) -> bool:
+    """Whether the Basic Profile would remove or replace a tag; `vr` is its two letters."""
+    if tag.group % 2:
+        return True
+    if vr == "UI":
+        values = [value] if isinstance(value, str) else value
+        return not all(str(uid).startswith(_DICOM_ROOT) for uid in values)
+    if keyword in _DEIDENTIFICATION:
+        return False
+    return vr in _VRS or tag.group in _GROUPS or keyword in _NAMES or keyword.startswith(_STEMS)
+
+
+def build_report(held: Sequence[Held], *, has_characteristics: bool) -> dict[str, Any]:
+    """What `identifiers.json` of a frames folder says: tags that stayed behind, and tags kept.
+
+    Tags that stayed behind are counted by case, the most frequent first; cases that held the same
+    ones stand together.
+    """
+    kept = KEPT | (CHARACTERISTICS if has_characteristics else {})
+    counts: Counter[str] = Counter()
+    for group in held:
+        counts.update(dict.fromkeys(group.keywords, len(group.cases)))
+    behind = sorted(counts.keys() - kept.keys(), key=lambda keyword: (-counts[keyword], keyword))
+    return {
+        "profile": PROFILE + (", Retain Patient Characteristics" if has_characteristics else ""),
+        "kept": {keyword: column for keyword, column in kept.items() if keyword in counts},
+        "left_behind": {keyword: counts[keyword] for keyword in behind},
+        "by_cases": [
+            {"cases": list(group.cases), "held": sorted(group.keywords - kept.keys())}
+            for group in held
+        ],
+    }
+
+
+def _search(dataset: Any) -> Iterator[str]:
+    for element in dataset:
+        if element.tag.group % 2:
+            yield PRIVATE
+            continue
+        if element.tag.element == 0:  # length of a group
+            continue
+        is_sequence = element.VR == "SQ"
+        is_empty = len(element.value) == 0 if is_sequence else element.is_empty
+        if is_empty:
+            continue
+        if element.keyword in KEPT or is_identifying(
+            element.tag, str(element.VR), element.keyword, element.value
+        ):
+            yield element.keyword or f"group {element.tag.group:04X}"
+        if is_sequence:
+            for item in element.value:
+                yield from _search(item)

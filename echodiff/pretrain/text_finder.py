@@ -1,0 +1,191 @@
+"""Train the network that finds burned-in text (`echodiff.data.burned_text` runs it without torch).
+
+    echodiff phantom --num 160 --size 512 --views A4C,A2C --styles random --modality echo,mr,ct \\
+        --seed 105 --out phantom
+    python -m echodiff.pretrain.text_finder phantom --out text_finder
+
+It sees no patient: phantoms, noise, and texts drawn over them in the fonts that come with
+matplotlib and Pillow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from echodiff.config import InputError, parse, positional, run_main
+from echodiff.data.burned_text import LAYERS, STRIDE
+from echodiff.images import IMAGE_SUFFIXES, read_gray_u8, resize_u8
+from echodiff.pretrain.drawn_text import list_fonts
+from echodiff.pretrain.stage import Stage, Stateful, cosine, set_rate, step_generators
+from echodiff.pretrain.text_patches import PATCH, draw_patch, draw_scale, vary_levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFinderConfig:
+    """Train the network that finds burned-in text, on phantoms with texts drawn over them."""
+
+    frames: Path = positional()
+    """Folder of pictures without text, searched in depth."""
+    out: Path
+    """Folder for the state of the training and for model.safetensors."""
+    num_patches: int = 12000
+    """Patches that are drawn."""
+    steps: int = 4000
+    """Steps of 32 patches; in the second half some hold what was taken for text by mistake."""
+    seed: int = 2026
+    """Seed of all that is drawn."""
+
+
+class Patches(NamedTuple):
+    """What the network is trained on."""
+
+    images_u8: NDArray[np.uint8]
+    """(N, PATCH, PATCH)"""
+    answers: NDArray[np.float32]
+    """(N, PATCH/4, PATCH/4): 1 where text is."""
+    weights: NDArray[np.float32]
+    """How much every answer counts."""
+
+
+class TextFinder(nn.Module):
+    """(B, 1, H, W) in 0..1 -> (B, 1, H/4, W/4) logits of text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 1
+        parts: list[nn.Module] = []
+        for layer in LAYERS:
+            reach = layer.dilation
+            parts += [
+                nn.Conv2d(
+                    channels, layer.channels, 3, layer.stride, reach, dilation=reach, bias=False
+                ),
+                nn.BatchNorm2d(layer.channels),
+                nn.ReLU(),
+            ]
+            channels = layer.channels
+        self.body = nn.Sequential(*parts)
+        self.head = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(images))
+        return logits
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = parse(TextFinderConfig, argv, prog="python -m echodiff.pretrain.text_finder")
+    paths = [
+        path
+        for path in sorted(config.frames.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name != "masks"
+    ]
+    if not paths:
+        raise InputError(f"{config.frames}: no pictures")
+    network = train([read_gray_u8(path) for path in paths], config)
+    save_file(fold(network), config.out / "model.safetensors")
+
+
+def train(pictures: Sequence[NDArray[np.uint8]], config: TextFinderConfig) -> TextFinder:
+    """Train on drawn patches; then on them and on what was taken for text and is none."""
+    torch.manual_seed(config.seed)
+    rng, fonts = np.random.default_rng(config.seed), list_fonts(bundled_only=True)
+    drawn = [
+        draw_patch(pictures, fonts, rng)
+        for _ in tqdm(range(config.num_patches), desc="patches", unit="patch")
+    ]
+    patches = Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
+    network = TextFinder()
+    train_stage(network, [(patches, 32)], config, 1)
+    mistaken = find_mistaken(network, pictures, rng)
+    train_stage(network, [(patches, 24), (mistaken, 8)], config, 2)
+    return network.eval()
+
+
+def train_stage(
+    network: TextFinder,
+    pools: Sequence[tuple[Patches, int]],
+    config: TextFinderConfig,
+    number: int,
+) -> None:
+    """Half of the steps; every batch takes so many patches of each pool, at random brightness."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-3)
+    steps = config.steps // 2
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
+    network.train()
+    stage = Stage(config.out / f"stage-{number}.pt", steps, parts)
+    for step, bar in stage.run(f"text finder, {number} of 2"):
+        rng, _ = step_generators(config.seed, number, step)
+        set_rate(optimizer, 3e-3 / number * cosine(step, steps, 100))
+        rows = [(pool, rng.integers(len(pool.images_u8), size=count)) for pool, count in pools]
+        images, answers, weights = (
+            torch.from_numpy(np.concatenate([pool[part][chosen] for pool, chosen in rows]))
+            for part in range(3)
+        )
+        gain = torch.from_numpy(rng.uniform(0.6, 1, (len(images), 1, 1, 1)).astype(np.float32))
+        loss = functional.binary_cross_entropy_with_logits(
+            network(images[:, None] / 255 * gain)[:, 0], answers, weight=weights, reduction="sum"
+        )
+        loss = loss / weights.sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
+
+
+@torch.no_grad()
+def find_mistaken(
+    network: TextFinder, pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
+) -> Patches:
+    """Patches of whole pictures, at random scales and brightness, in which text is seen."""
+    network.eval()
+    found = []
+    for picture in tqdm([*pictures, *pictures], desc="taken for text", unit="picture"):
+        scale = draw_scale(rng)
+        shape = tuple(max(PATCH, round(side * scale)) for side in picture.shape)
+        image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)
+        answers = torch.sigmoid(network(torch.from_numpy(image)[None, None] / 255))[0, 0].numpy()
+        for y, x in np.argwhere(answers == ndimage.maximum_filter(answers, PATCH // STRIDE)):
+            if answers[y, x] > 0.3:
+                top = int(np.clip(y * STRIDE - PATCH // 2, 0, image.shape[0] - PATCH))
+                left = int(np.clip(x * STRIDE - PATCH // 2, 0, image.shape[1] - PATCH))
+                found.append(image[top : top + PATCH, left : left + PATCH])
+    if not found:
+        found = [np.zeros((PATCH, PATCH), np.uint8)]
+    sides = (len(found), PATCH // STRIDE, PATCH // STRIDE)
+    return Patches(np.stack(found), np.zeros(sides, np.float32), np.ones(sides, np.float32))
+
+
+def fold(network: TextFinder) -> dict[str, NDArray[np.float32]]:
+    """Weights and biases of the convolutions, each with the normalisation after it folded in."""
+    parts: dict[str, NDArray[np.float32]] = {}
+    body = list(network.body)
+    for number, (conv, norm) in enumerate(zip(body[::3], body[1::3], strict=True)):
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        parts[f"{number}.weight"] = (conv.weight * scale[:, None, None, None]).detach().numpy()
+        parts[f"{number}.bias"] = (norm.bias - norm.running_mean * scale).detach().numpy()
+    parts["head.weight"] = network.head.weight.detach().numpy()
+    assert network.head.bias is not None
+    parts["head.bias"] = network.head.bias.detach().numpy()
+    return {name: np.ascontiguousarray(part, dtype=np.float32) for name, part in parts.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(lambda: main(sys.argv[1:]), "text_finder"))

@@ -1,0 +1,149 @@
+"""Small pictures with and without text, drawn at random, for the network that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from echodiff.data.burned_text import STRIDE
+from echodiff.images import resize_u8
+from echodiff.pretrain.drawn_text import (
+    COLOURS,
+    compress,
+    draw_graphics,
+    draw_text,
+    make_text,
+    spread_ink,
+)
+
+PATCH = 96
+"""Side of what it is trained on, in pixels."""
+LEAST_CONTRAST = 25
+"""Grey levels of text over what lies under it, below which it does not count."""
+
+
+def draw_patch(
+    pictures: Sequence[NDArray[np.uint8]], fonts: Sequence[str], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """One patch, and at a quarter of its side what to answer and how much that counts."""
+    image = draw_background(pictures, rng)
+    if rng.random() < 0.3:
+        image = draw_graphics(image, rng)
+    image, text, faint = draw_lines(image, fonts, rng)
+    cells = (PATCH // STRIDE, STRIDE, PATCH // STRIDE, STRIDE)
+    share = text.reshape(cells).mean((1, 3))
+    # Where a line ends is a matter of taste, and must not outweigh whether there is one.
+    weight = np.where((share > 0) & (share < 1), 0.3, 1.0)
+    weight[faint.reshape(cells).any((1, 3))] = 0.0
+    return degrade(image, rng), (share >= 0.5).astype(np.float32), weight.astype(np.float32)
+
+
+def draw_lines(
+    image_u8: NDArray[np.uint8], fonts: Sequence[str], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Draw up to three lines of text; the picture, where they run, and where they are too faint to
+    be asked for. Few are turned by a right angle or a little; some stand on another grey."""
+    text = np.zeros(image_u8.shape, bool)
+    faint = np.zeros(image_u8.shape, bool)
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
+        height, degrees = int(rng.integers(7, 29)), 0.0
+        if rng.random() >= 0.85:
+            degrees = float(rng.choice([90, -90, *rng.uniform(-12, 12, 6)]))
+        words = make_text(rng)
+        while len(words) > 3 and 0.55 * height * len(words) > PATCH:
+            words = words[: len(words) // 2]
+        if rng.random() < 0.1:
+            image_u8 = image_u8 // 3 + np.uint8(0 if rng.random() < 0.5 else 50)
+        colour = COLOURS[rng.integers(len(COLOURS))]
+        if rng.random() >= 0.7:
+            colour = (int(rng.integers(90, 256)),) * 3
+        font = fonts[int(rng.integers(len(fonts)))]
+        drawn = draw_text(
+            image_u8, words, font=font, height=height, colour=colour, rng=rng, degrees=degrees
+        )
+        line = None if drawn is None else spread_ink(drawn.ink, height)
+        if drawn is None or line is None or (line & text).any():
+            continue
+        image_u8 = drawn.image_u8 if drawn.image_u8.ndim == 2 else drawn.image_u8.max(axis=-1)
+        (faint if drawn.contrast < LEAST_CONTRAST else text)[line] = True
+    return image_u8, text, faint
+
+
+def draw_background(
+    pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A piece of a picture at a random scale and brightness, a black screen, or noise."""
+    kind = rng.random()
+    if kind < 0.12:
+        return np.full((PATCH, PATCH), rng.integers(0, 45), np.uint8)
+    if kind < 0.24:
+        return draw_speckle(rng)
+    if kind < 0.38:
+        return draw_shapes(rng)
+    picture = pictures[int(rng.integers(len(pictures)))]
+    side = int(PATCH / draw_scale(rng))
+    y, x = (int(rng.integers(0, max(1, length - side))) for length in picture.shape)
+    image = resize_u8(picture[y : y + side, x : x + side], (PATCH, PATCH))
+    if rng.random() < 0.5:
+        image = np.rot90(image, int(rng.integers(4))).copy()
+    return vary_levels(image, rng)
+
+
+def draw_scale(rng: np.random.Generator) -> float:
+    """How much a phantom is shrunk or enlarged: the smallest are as sharp as MR of 100 pixels."""
+    return float(np.exp(rng.uniform(np.log(0.2), np.log(1.6))))
+
+
+def vary_levels(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another gamma and gain."""
+    levels = 255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6) * rng.uniform(0.6, 1.4)
+    return levels.clip(0, 255).astype(np.uint8)[image_u8]
+
+
+def draw_speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Envelope of filtered complex noise, log-compressed; with borders of tissue here and there."""
+    sigma = (rng.uniform(0.3, 2.5), rng.uniform(0.5, 5))
+    waves = [ndimage.gaussian_filter(rng.standard_normal((PATCH, PATCH)), sigma) for _ in range(2)]
+    echo = np.hypot(*waves)
+    tissue = ndimage.gaussian_filter(rng.standard_normal((PATCH, PATCH)), rng.uniform(2, 15))
+    echo = echo / echo.mean() * np.exp(rng.uniform(0, 2) * tissue / tissue.std())
+    decibels = 20 * np.log10(echo + 1e-3)
+    grey = 255 * (decibels / rng.uniform(30, 60) + rng.uniform(0.2, 0.8))
+    image = grey.clip(0, 255).astype(np.uint8)
+    return np.rot90(image, int(rng.integers(4))).copy()
+
+
+def draw_shapes(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Spots, arcs and lines as small and sharp as letters, in no order: vessels and bones of MR."""
+    image = Image.new("L", (PATCH, PATCH), int(rng.integers(0, 120)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(5, 60))):
+        (x, y), (width, height) = rng.integers(0, PATCH, 2), rng.integers(1, 30, 2)
+        grey, box = int(rng.integers(0, 256)), [int(x), int(y), int(x + width), int(y + height)]
+        kind = int(rng.integers(3))
+        if kind == 0:
+            draw.ellipse(box, fill=grey)
+        elif kind == 1:
+            start = float(rng.uniform(0, 360))
+            draw.arc(box, start, start + rng.uniform(30, 300), grey, int(rng.integers(1, 5)))
+        else:
+            draw.line(box, grey, int(rng.integers(1, 5)))
+    shapes = ndimage.gaussian_filter(np.asarray(image, np.float32), rng.uniform(0.3, 1.5))
+    return (shapes + rng.normal(0, rng.uniform(0, 12), shapes.shape)).clip(0, 255).astype(np.uint8)
+
+
+def degrade(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What happens to a picture on its way: shrunk or enlarged and back, noise, JPEG."""
+    if rng.random() < 0.3:
+        side = int(PATCH * rng.uniform(0.6, 1.5))
+        image_u8 = resize_u8(resize_u8(image_u8, (side, side)), (PATCH, PATCH))
+    if rng.random() < 0.25:
+        noise = rng.normal(0, rng.uniform(1, 8), image_u8.shape)
+        image_u8 = (image_u8 + noise).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        image_u8 = compress(image_u8, int(rng.integers(60, 97)))
+    return image_u8
