@@ -1,0 +1,1 @@
+"""`echodiff prepare mesh`: slices of 3D hearts."""

@@ -1,0 +1,199 @@
+"""What the parts of a heart model are: from their names or numbers to walls and cavities.
+
+A wall has a cavity that it encloses; where a model gives walls alone, `cavities` fills them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from echodiff.anatomy import Label
+from echodiff.config import InputError
+
+CAVITIES = (
+    Label.LV, Label.LA, Label.RV, Label.RA, Label.AORTA, Label.PULMONARY_ARTERY,
+)  # fmt: skip
+"""What is looked for between walls where the model does not give it."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What a part is drawn as."""
+
+    label: Label
+    is_wall: bool
+    """Sight ends at a wall; cavities are seen through."""
+    encloses: Label | None = None
+    """The cavity on its inner side; None for valves and septa, which have one on either side."""
+
+
+TISSUES: Mapping[str, Tissue | None] = MappingProxyType(
+    {
+        "LV": Tissue(Label.LV, False),
+        "LA": Tissue(Label.LA, False),
+        "RV": Tissue(Label.RV, False),
+        "RA": Tissue(Label.RA, False),
+        "LV_WALL": Tissue(Label.LV_MYOCARDIUM, True, Label.LV),
+        "RV_WALL": Tissue(Label.RV_MYOCARDIUM, True, Label.RV),
+        "LA_WALL": Tissue(Label.ATRIAL_WALL, True, Label.LA),
+        "RA_WALL": Tissue(Label.ATRIAL_WALL, True, Label.RA),
+        "VENTRICULAR_SEPTUM": Tissue(Label.LV_MYOCARDIUM, True),
+        "ATRIAL_SEPTUM": Tissue(Label.ATRIAL_WALL, True),
+        "VALVE": Tissue(Label.VALVE, True),
+        "AORTA": Tissue(Label.AORTA, True, Label.AORTA),
+        "AORTIC_VALVE": Tissue(Label.AORTA, True, Label.AORTA),
+        "PULMONARY_ARTERY": Tissue(Label.PULMONARY_ARTERY, True, Label.PULMONARY_ARTERY),
+        "PULMONARY_VALVE": Tissue(Label.PULMONARY_ARTERY, True, Label.PULMONARY_ARTERY),
+        "VEIN": Tissue(Label.VEIN, True),
+        "PERICARDIUM": Tissue(Label.PERICARDIUM, True),
+        "NONE": None,
+    }
+)
+"""Words of a table of parts. NONE is left out: papillary muscles, which a mask counts to the cavity
+(as CAMUS does), coronary vessels, fat."""
+
+_DRAWN = (
+    Label.PERICARDIUM, Label.VEIN, Label.PULMONARY_ARTERY, Label.AORTA, Label.ATRIAL_WALL,
+    Label.RV_MYOCARDIUM, Label.LV_MYOCARDIUM, Label.RA, Label.RV, Label.LA, Label.LV, Label.VALVE,
+)  # fmt: skip
+"""Where parts overlap, the later is seen: a cavity may be given as a body inside a solid wall."""
+
+_RODERO_WALLS = {
+    1: "LV_WALL", 2: "RV_WALL", 3: "LA_WALL", 4: "RA_WALL", 5: "AORTA", 6: "PULMONARY_ARTERY",
+}  # fmt: skip
+NUMBERS: Mapping[str, Mapping[int, str]] = MappingProxyType(
+    {
+        "labels": {0: "NONE"} | {
+            int(label): {"LV_MYOCARDIUM": "LV_WALL", "RV_MYOCARDIUM": "RV_WALL",
+                         "ATRIAL_WALL": "ATRIAL_SEPTUM"}.get(label.name, label.name)
+            for label in Label if label is not Label.BACKGROUND
+        },
+        # Rodero et al., Zenodo 4590294, 4593739 and 4506930: planes of the valves are 7 to 10,
+        # those that close veins 11 to 17, the rims around them 18 to 24; 25 is Gilbert's own.
+        "rodero": _RODERO_WALLS | dict.fromkeys((7, 8), "VALVE") | {9: "AORTIC_VALVE"}
+        | {10: "PULMONARY_VALVE", 11: "LA_WALL"} | dict.fromkeys(range(12, 18), "VEIN")
+        | dict.fromkeys(range(18, 23), "LA_WALL") | dict.fromkeys((23, 24), "RA_WALL")
+        | {25: "PERICARDIUM"},
+        # Strocchi et al., PLOS ONE 2020: the same first six, then rims, valves and planes.
+        "strocchi": _RODERO_WALLS | dict.fromkeys(range(7, 12), "LA_WALL")
+        | dict.fromkeys((12, 13), "RA_WALL") | dict.fromkeys((14, 15), "VALVE")
+        | {16: "AORTIC_VALVE", 17: "PULMONARY_VALVE", 18: "LA_WALL"}
+        | dict.fromkeys(range(19, 25), "VEIN"),
+        "hvsmr": {0: "NONE", 1: "LV", 2: "RV", 3: "LA", 4: "RA", 5: "AORTA",
+                  6: "PULMONARY_ARTERY", 7: "VEIN", 8: "VEIN"},
+        "mmwhs": {0: "NONE", 205: "LV_WALL", 420: "LA", 500: "LV", 550: "RA", 600: "RV",
+                  820: "AORTA", 850: "PULMONARY_ARTERY"},
+        "totalsegmentator": {0: "NONE", 1: "LV_WALL", 2: "LA", 3: "LV", 4: "RA", 5: "RV",
+                             6: "AORTA", 7: "PULMONARY_ARTERY"},
+    }
+)  # fmt: skip
+"""Tables for cell tags and label volumes; totalsegmentator is its heartchambers_highres."""
+
+_NAMES = (
+    (r"papillary|chord\w*|trabecul\w*|moderator|coronary(?! sinus)|fat|nerves?|lymph\w*", "NONE"),
+    (r"pericard\w*", "PERICARDIUM"),
+    (r"aortic (valve|leaflet|cusp)s?|av", "AORTIC_VALVE"),
+    (r"pulmon\w* (valve|leaflet|cusp)s?|pv", "PULMONARY_VALVE"),
+    (r"veins?|venous|vena|cava|svc|ivc|coronary sinus", "VEIN"),
+    (r"aort\w*|ao", "AORTA"),
+    (r"pulmon\w*|pa", "PULMONARY_ARTERY"),
+    (r"mitral|tricuspid|bicuspid|atrio ?ventricular|leaflets?|valves?|mv|tv", "VALVE"),
+    (r"inter ?ventricular|ventricular sept\w*|ivs", "VENTRICULAR_SEPTUM"),
+    (r"inter ?atrial|atrial sept\w*|ias", "ATRIAL_SEPTUM"),
+    (r"sept\w*", "VENTRICULAR_SEPTUM"),
+)
+"""Whole words of a name, and what they mean; the first line that fits counts."""
+_SIDES = {"L": r"left|lv|la|lvm|lvmyo", "R": r"right|rv|ra|rvm|rvmyo"}
+_CHAMBERS = {"V": r"ventric\w*|lv|rv|lvm|rvm|lvmyo|rvmyo", "A": r"atri\w*|auric\w*|la|ra"}
+_WALL = r"wall|myo\w*|muscle|epi\w*|lvm|rvm|lvmyo|rvmyo"
+_CAVITY = r"cavity|blood|bloodpool|pool|lumen|endo\w*|chamber"
+
+
+def name_part(name: str) -> str | None:
+    """`VH_M_heart_left_ventricle` -> "LV?": a word of `TISSUES`, with a question mark where the
+    name tells the chamber but not whether wall or cavity; None where it tells nothing."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    text = " ".join(re.findall(r"[a-z]+", spaced.lower()))
+
+    def has(pattern: str) -> bool:
+        return re.search(rf"\b(?:{pattern})\b", text) is not None
+
+    for pattern, tissue in _NAMES:
+        if has(pattern):
+            return tissue
+    sides = [side for side, pattern in _SIDES.items() if has(pattern)]
+    chambers = [chamber for chamber, pattern in _CHAMBERS.items() if has(pattern)]
+    if not sides and not chambers and has(_WALL):
+        return "LV_WALL"
+    if len(sides) != 1 or len(chambers) != 1:
+        return None
+    return sides[0] + chambers[0] + ("_WALL" if has(_WALL) else "" if has(_CAVITY) else "?")
+
+
+def settle(words: Sequence[str], solidity: Sequence[float]) -> list[str]:
+    """Decide between wall and cavity where a name did not: it is a cavity where another part is the
+    wall, or where it fills its convex hull by three quarters, as blood does and a shell does not.
+    """
+    settled = []
+    for word, share in zip(words, solidity, strict=True):
+        chamber = word.removesuffix("?")
+        is_cavity = f"{chamber}_WALL" in words or share > 0.75
+        settled.append(word if chamber == word else chamber if is_cavity else f"{chamber}_WALL")
+    return settled
+
+
+def drawing_order(tissues: Sequence[Tissue]) -> list[int]:
+    """Places of the tissues, those that others are drawn over first."""
+    return sorted(range(len(tissues)), key=lambda place: _DRAWN.index(tissues[place].label))
+
+
+@dataclass(frozen=True)
+class PartTable:
+    """What the user says of parts: a named table of numbers, or a YAML file."""
+
+    numbers: str | None = None
+    """Name of a table of `NUMBERS`."""
+    words: Mapping[str, str] | None = None
+    """Pattern of a name, or number -> word of `TISSUES`; the first pattern that fits counts."""
+
+    def find_name(self, name: str) -> str | None:
+        """Word of a named part: what the file says, else what the name tells."""
+        for pattern, word in (self.words or {}).items():
+            if fnmatchcase(name.lower(), pattern.lower()):
+                return word
+        return name_part(name)
+
+    def find_number(self, number: int, default: str) -> str | None:
+        """Word of a numbered part; a file with numbers takes the place of the whole table."""
+        if self.words is not None:
+            return self.words.get(str(number), "NONE" if number == 0 else None)
+        return NUMBERS[self.numbers or default].get(number)
+
+
+def load_part_table(option: str | None) -> PartTable:
+    """What `--parts` means: the name of a table, or a YAML file of `part: WORD` lines."""
+    if option is None:
+        return PartTable()
+    if option in NUMBERS:
+        return PartTable(numbers=option)
+    path = Path(option)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"--parts: {option!r} is no .yaml file and none of {', '.join(NUMBERS)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--parts: {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(values, dict) or not values:
+        raise InputError(f"{path}: expected lines such as `*ventricle_left*: LV_WALL` or `1: LV`")
+    words = {str(key): str(word or "NONE").upper() for key, word in values.items()}
+    for key, word in words.items():
+        if word not in TISSUES:
+            raise InputError(f"{path}: {key}: {word} is none of {', '.join(TISSUES)}")
+    return PartTable(words=words)
