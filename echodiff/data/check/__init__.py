@@ -1,0 +1,1 @@
+"""`echodiff check`: is this a sound frames folder, and does it tell nobody's name?"""

@@ -1,0 +1,180 @@
+"""`echodiff check DIR`: is this a sound frames folder, leak-free, and free of identifiers?
+
+What each kind of fault is: `faults.KINDS`. Every one is found and told, not the first alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from echodiff.config import InputError, parse, positional
+from echodiff.data.check.doubles import Home, are_apart, find_exact, find_near
+from echodiff.data.check.faults import KINDS, Fault, Severity
+from echodiff.data.check.listing import find_row_faults, read_listing
+from echodiff.data.check.outliers import find_outliers
+from echodiff.data.check.pictures import Picture, measure_picture
+from echodiff.data.splits import patient_of
+from echodiff.files import write_json_atomic
+from echodiff.processes import map_in_order
+from echodiff.rows import Frame
+
+PROG = "echodiff check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """Look for everything that is wrong with a frames folder. Exit status 1 where an error is."""
+
+    folder: Path = positional()
+    """Frames folder."""
+    json: Path | None = None
+    """File to write the findings to as well."""
+    accept: tuple[str, ...] = ()
+    """Kinds that were looked at and are meant, comma between: told as notes."""
+    show: int = 20
+    """Lines of each kind on the terminal, at least 1; the JSON has all."""
+    text: bool = True
+    """Look for text in the pixels."""
+    workers: int = 0
+    """Processes that read; 0 is one a core."""
+    overwrite: bool = False
+    """Replace the file at --json."""
+
+    def __post_init__(self) -> None:
+        if self.show < 1:
+            raise ValueError(f"--show must be at least 1, got {self.show}")
+        if self.workers < 0:
+            raise ValueError(f"--workers must not be negative, got {self.workers}")
+        for kind in self.accept:
+            if kind not in KINDS:
+                raise ValueError(f"--accept: {kind} is not known; kinds are {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check found."""
+
+    folder: Path
+    num_frames: int
+    num_patients: int
+    faults: Sequence[Fault]
+    """In the order of `KINDS`, within a kind in that of the rows."""
+    accepted: tuple[str, ...] = ()
+
+    def severity_of(self, kind: str) -> Severity:
+        return Severity.NOTE if kind in self.accepted else KINDS[kind].severity
+
+    @property
+    def counts(self) -> Counter[Severity]:
+        return Counter(self.severity_of(fault.kind) for fault in self.faults)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {
+            "folder": str(self.folder),
+            "frames": self.num_frames,
+            "patients": self.num_patients,
+            "counts": {f"{severity}s": self.counts[severity] for severity in Severity},
+            "findings": [
+                {"severity": self.severity_of(fault.kind)} | fault._asdict()
+                for fault in self.faults
+            ],
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, tell, and return 1 where there are errors."""
+    config = parse(CheckConfig, argv, prog=PROG)
+    if config.json is not None and config.json.exists() and not config.overwrite:
+        raise InputError(f"--json: {config.json}: is there already; --overwrite replaces it")
+    findings = check_folder(
+        config.folder, with_text=config.text, accepted=config.accept, workers=config.workers
+    )
+    for line in list_lines(findings, config.show):
+        print(line)
+    if config.json is not None:
+        write_json_atomic(config.json, findings.to_json())
+    return int(findings.counts[Severity.ERROR] > 0)
+
+
+def check_folder(
+    folder: Path, *, with_text: bool = True, accepted: tuple[str, ...] = (), workers: int = 0
+) -> Findings:
+    """Find all faults of a frames folder; InputError where there is none.
+
+    Of the pixels only hashes and a few numbers are kept.
+    """
+    frames, faults = read_listing(folder)
+    faults += find_row_faults(folder, frames) if frames else []
+    shown = [frame for frame in frames if (folder / frame.file_name).is_file()]
+    job = partial(measure_picture, folder=folder, with_text=with_text)
+    names = [(frame.file_name, frame.mask_file_name) for frame in shown]
+    pictures: list[Picture] = []
+    measured = map_in_order(job, names, workers=workers)
+    for picture in tqdm(measured, "check", total=len(names), unit="frame", disable=not names):
+        faults += picture.faults
+        pictures.append(picture._replace(faults=()))
+    faults += find_outliers(shown, pictures)
+    faults += find_doubles(shown, pictures)
+    rank = {kind: place for place, kind in enumerate(KINDS)}
+    faults.sort(key=lambda fault: rank[fault.kind])
+    num_patients = len({patient_of(frame) for frame in frames})
+    return Findings(folder, len(frames), num_patients, faults, accepted)
+
+
+def find_doubles(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Iterator[Fault]:
+    """Pictures that are there twice: errors across patients and splits, a note otherwise."""
+    homes = number_homes(frames)
+    digests = [picture.digest for picture in pictures]
+    for later, earlier, _ in find_exact(digests, homes):
+        kind = "exact-double" if are_apart(homes[later], homes[earlier]) else "repeated-frame"
+        message = f"has the pixels of {_place(frames[earlier])}"
+        yield Fault(kind, frames[later].file_name, message)
+    for later, earlier, distance in find_near([picture.sketch for picture in pictures], homes):
+        if digests[later] != digests[earlier]:
+            message = f"is nearly {_place(frames[earlier])}: {distance} bits of its hash differ"
+            yield Fault("near-double", frames[later].file_name, message)
+
+
+def number_homes(frames: Sequence[Frame]) -> list[Home]:
+    """(patient, split) of every frame as numbers; -1 where unknown."""
+    numbers: dict[str | None, int] = {None: -1}
+    return [
+        (
+            numbers.setdefault(frame.patient_id, len(numbers)),
+            numbers.setdefault(frame.split, len(numbers)),
+        )
+        for frame in frames
+    ]
+
+
+def list_lines(findings: Findings, most: int) -> Iterator[str]:
+    """The findings for a person: grave ones first, one line a file, and a count at the end."""
+    by_kind: dict[str, list[Fault]] = {}
+    for fault in findings.faults:
+        by_kind.setdefault(fault.kind, []).append(fault)
+    order = list(Severity)
+    for kind in sorted(by_kind, key=lambda kind: order.index(findings.severity_of(kind))):
+        faults = by_kind[kind]
+        accepted = ", accepted" if kind in findings.accepted else ""
+        head = f"{findings.severity_of(kind)}{accepted}: {kind} ({len(faults)})"
+        yield f"{head}: {KINDS[kind].meaning}"
+        yield from (f"  {file}: {message}" for _, file, message in faults[:most])
+        if len(faults) > most:
+            yield f"  and {len(faults) - most} more; --show and --json tell them"
+    counts = ", ".join(f"{findings.counts[severity]} {severity}s" for severity in Severity)
+    yield (
+        f"{counts} in {findings.num_frames} frames of {findings.num_patients} patients: "
+        f"{findings.folder}"
+    )
+
+
+def _place(frame: Frame) -> str:
+    parts = [f"patient {frame.patient_id}" if frame.patient_id else "", frame.split or ""]
+    said = ", ".join(part for part in parts if part)
+    return f"{frame.file_name} ({said})" if said else frame.file_name

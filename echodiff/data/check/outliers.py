@@ -1,0 +1,81 @@
+"""Pictures that differ from the rest of their set, by statistics that outliers do not move."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.data.check.faults import Fault
+from echodiff.data.check.pictures import Picture
+from echodiff.rows import Frame
+
+MOST_ALIKE = 0.95
+"""Share of pictures of one size from which every other size is an outlier."""
+FARTHEST = 6.0
+"""Robust standard deviations from the median up to which a picture belongs to the rest."""
+LEAST_SIDE_DEVIATION = 0.1
+"""Standard deviation of log2 of a side that is granted to any set: 7 %."""
+LEAST_LEVEL_DEVIATION = 3.0
+"""Standard deviation of mean and spread that is granted to any set, in grey levels."""
+FEWEST = 20
+"""Pictures below which a group has no outliers."""
+
+
+def find_outliers(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Iterator[Fault]:
+    """Outliers of size over the whole set, and of brightness within each modality and maker."""
+    readable = [place for place, picture in enumerate(pictures) if picture.size is not None]
+    yield from _find_size_outliers(
+        [frames[place].file_name for place in readable],
+        [pictures[place].size or (0, 0) for place in readable],
+    )
+    groups: dict[tuple[str | None, str | None], list[int]] = defaultdict(list)
+    for place in readable:
+        groups[frames[place].modality, frames[place].vendor].append(place)
+    for places in groups.values():
+        if len(places) >= FEWEST:
+            yield from _find_range_outliers(
+                [frames[place].file_name for place in places],
+                np.array([[pictures[place].mean, pictures[place].spread] for place in places]),
+            )
+
+
+def measure_deviation(values: NDArray[np.floating], least: float) -> NDArray[np.float64]:
+    """(N,) -> how many robust standard deviations each lies from the median, with its sign.
+
+    The deviation is 1.4826 times the median absolute one, that of a normal distribution, and at
+    least `least`.
+    """
+    middle = np.median(values)
+    deviation = max(1.4826 * float(np.median(np.abs(values - middle))), least)
+    return np.asarray((values - middle) / deviation, dtype=np.float64)
+
+
+def _find_size_outliers(files: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Iterator[Fault]:
+    if len(files) < FEWEST:
+        return
+    (usual, number) = Counter(sizes).most_common(1)[0]
+    if number >= MOST_ALIKE * len(sizes):
+        is_far = np.array([size != usual for size in sizes])
+        said = f"{usual[1]}x{usual[0]}"
+    else:
+        logs = np.log2(np.array(sizes, dtype=np.float64))
+        far = np.stack([measure_deviation(side, LEAST_SIDE_DEVIATION) for side in logs.T])
+        is_far = np.asarray((np.abs(far) > FARTHEST).any(axis=0))
+        height, width = np.median(np.array(sizes), axis=0)
+        said = f"about {width:.0f}x{height:.0f}"
+    for place in np.flatnonzero(is_far).tolist():
+        height, width = sizes[place]
+        yield Fault("size-outlier", files[place], f"measures {width}x{height}, the rest {said}")
+
+
+def _find_range_outliers(files: Sequence[str], levels: NDArray[np.float64]) -> Iterator[Fault]:
+    for name, values in zip(("mean", "spread"), levels.T, strict=True):
+        far = measure_deviation(values, LEAST_LEVEL_DEVIATION)
+        for place in np.flatnonzero(np.abs(far) > FARTHEST).tolist():
+            yield Fault(
+                "range-outlier",
+                files[place],
+                f"{name} of its grey levels {values[place]:.0f}, median of the rest "
+                f"{np.median(values):.0f}",
+            )
