@@ -1,7 +1,9 @@
 """What the pages say is there is there."""
 
 import dataclasses
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ from pydicom import examples
 from echodiff.__main__ import COMMANDS, PREPARE, main
 from echodiff.anatomy import Label
 from echodiff.config import parse, preset_names
-from echodiff.data.clip import ClipConfig
-from echodiff.data.folder import FolderConfig
+from echodiff.data.cards import read_head
+from echodiff.data.check.faults import KINDS
+from echodiff.data.preparation import PrepareConfig
 from echodiff.diffusion.generate_config import GenerateConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.evaluate import EvaluateConfig
@@ -59,12 +62,42 @@ def test_commands_on_the_pages_exist(page):
             assert words[1] != "prepare" or words[2] in PREPARE, f"{page.name}: {line}"
 
 
-@pytest.mark.parametrize(("name", "config"), [("folder", FolderConfig), ("dicom", ClipConfig)])
-def test_the_flags_of_prepare_on_the_page_are_real(name, config):
-    lines = text_of("frames.md").replace("\\\n", " ").splitlines()
-    (line,) = [li for li in lines if li.startswith(f"echodiff prepare {name}") and "$(" not in li]
-    words = [word.strip('"') for word in line.split()[3:]]
-    assert parse(config, words, prog="docs")
+def prepare_lines():
+    lines = text_of("data.md").replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("echodiff prepare") and "$(" not in line]
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_every_source_is_on_the_page_and_its_flags_are_real(name):
+    module = importlib.import_module(PREPARE[name][0])
+    (config,) = [
+        kind
+        for kind in vars(module).values()
+        if getattr(kind, "__module__", "") == module.__name__
+        and isinstance(kind, type)
+        and issubclass(kind, PrepareConfig)
+    ]
+    lines = [shlex.split(line) for line in prepare_lines()]
+    found = [words[3:] for words in lines if words[2] == name]
+    assert found
+    for words in found:
+        assert parse(config, words, prog="docs")
+
+
+def test_every_kind_of_fault_is_on_the_page_and_no_other():
+    kinds = re.findall(r"^\| (`[^|]+`) \|", text_of("check.md"), re.MULTILINE)
+    listed = {kind for cell in kinds for kind in re.findall(r"`([\w-]+)`", cell)}
+    notes = re.findall(r"^\*\*Notes\*\*: `([\w-]+)`", text_of("check.md"), re.MULTILINE)
+    assert listed | set(notes) == {str(kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    "card", sorted((ROOT / "data_cards").iterdir()), ids=lambda card: card.name
+)
+def test_every_card_says_what_may_be_shared(card):
+    head = read_head(card)
+    assert head["license"]
+    assert str(head["echodiff_weights_may_be_shared"]) in {"yes", "no", "ask"}
 
 
 @pytest.mark.parametrize(
