@@ -30,7 +30,7 @@ from echodiff.data.burned_text import LAYERS, STRIDE
 from echodiff.images import IMAGE_SUFFIXES, read_gray_u8, resize_u8
 from echodiff.pretrain.drawn_text import list_fonts
 from echodiff.pretrain.stage import Stage, Stateful, cosine, set_rate, step_generators
-from echodiff.pretrain.text_patches import PATCH, draw_patch, draw_scale, vary_levels
+from echodiff.pretrain.text_patches import PATCH, draw_patch, draw_scale, draw_shapes, vary_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,8 @@ def train(pictures: Sequence[NDArray[np.uint8]], config: TextFinderConfig) -> Te
     patches = Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
     network = TextFinder()
     train_stage(network, [(patches, 32)], config, 1)
-    mistaken = find_mistaken(network, pictures, rng)
+    shapes = [draw_shapes(rng) for _ in range(config.num_patches // 4)]
+    mistaken = find_mistaken(network, [*pictures, *pictures, *shapes], rng)
     train_stage(network, [(patches, 24), (mistaken, 8)], config, 2)
     return network.eval()
 
@@ -150,10 +151,10 @@ def train_stage(
 def find_mistaken(
     network: TextFinder, pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
 ) -> Patches:
-    """Patches of whole pictures, at random scales and brightness, in which text is seen."""
+    """Patches of pictures without text, at random scales and brightness, in which text is seen."""
     network.eval()
     found = []
-    for picture in tqdm([*pictures, *pictures], desc="taken for text", unit="picture"):
+    for picture in tqdm(pictures, desc="taken for text", unit="picture"):
         scale = draw_scale(rng)
         shape = tuple(max(PATCH, round(side * scale)) for side in picture.shape)
         image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)

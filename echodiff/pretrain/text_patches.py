@@ -82,7 +82,7 @@ def draw_background(
         return np.full((PATCH, PATCH), rng.integers(0, 45), np.uint8)
     if kind < 0.24:
         return draw_speckle(rng)
-    if kind < 0.38:
+    if kind < 0.42:
         return draw_shapes(rng)
     picture = pictures[int(rng.integers(len(pictures)))]
     side = int(PATCH / draw_scale(rng))
@@ -118,21 +118,26 @@ def draw_speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def draw_shapes(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Spots, arcs and lines as small and sharp as letters, in no order: vessels and bones of MR."""
+    """Spots, arcs and bands of the size and sharpness of letters, in no order, as the vessels,
+    bones and fat of MR are."""
     image = Image.new("L", (PATCH, PATCH), int(rng.integers(0, 120)))
     draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(5, 60))):
-        (x, y), (width, height) = rng.integers(0, PATCH, 2), rng.integers(1, 30, 2)
+    largest, thickest = int(rng.integers(8, 60)), int(rng.integers(2, 14))
+    for _ in range(int(rng.integers(3, 50))):
+        (x, y), (width, height) = rng.integers(-8, PATCH, 2), rng.integers(1, largest, 2)
         grey, box = int(rng.integers(0, 256)), [int(x), int(y), int(x + width), int(y + height)]
-        kind = int(rng.integers(3))
+        kind, thickness = int(rng.integers(4)), int(rng.integers(1, thickest))
         if kind == 0:
             draw.ellipse(box, fill=grey)
         elif kind == 1:
             start = float(rng.uniform(0, 360))
-            draw.arc(box, start, start + rng.uniform(30, 300), grey, int(rng.integers(1, 5)))
+            draw.arc(box, start, start + rng.uniform(30, 300), grey, thickness)
+        elif kind == 2:
+            draw.line(box, grey, thickness)
         else:
-            draw.line(box, grey, int(rng.integers(1, 5)))
-    shapes = ndimage.gaussian_filter(np.asarray(image, np.float32), rng.uniform(0.3, 1.5))
+            steps = np.cumsum(rng.normal(0, largest / 4, (5, 2)), axis=0) + np.array([x, y])
+            draw.line([(float(a), float(b)) for a, b in steps], grey, thickness, joint="curve")
+    shapes = ndimage.gaussian_filter(np.asarray(image, np.float32), rng.uniform(0.3, 2))
     return (shapes + rng.normal(0, rng.uniform(0, 12), shapes.shape)).clip(0, 255).astype(np.uint8)
 
 
