@@ -181,6 +181,19 @@ def test_every_kth_frame_has_its_index_and_the_traced_ones_their_mask(tmp_path):
         np.testing.assert_array_equal(image, draw_frame(int(frame.phase)))
 
 
+def test_every_kth_frame_needs_no_tracing(tmp_path):
+    src = write_dynamic(tmp_path / "src", ["0XA"])
+    table = src / "VolumeTracings.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert prepare("dynamic", src, tmp_path / "out", "--every", 5) == 0
+    frames = load_frames(tmp_path / "out")
+    assert [(frame.phase, frame.mask_file_name) for frame in frames] == [
+        ("0", None),
+        ("5", None),
+        ("10", None),
+    ]
+
+
 def test_tables_may_count_from_one(tmp_path):
     src, out = write_dynamic(tmp_path / "src", ["0XA"]), tmp_path / "out"
     assert prepare("dynamic", src, out, "--first-frame", 1) == 0
@@ -316,6 +329,20 @@ def test_a_bad_clip_is_named_and_skipped(tmp_path, capsys, damage, words):
     assert "1 of 3 files were bad and skipped" in printed.out
     assert len(load_frames(tmp_path / "out")) == 4
     assert "0XB.avi" in fail(capsys, "dynamic", src, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
+    names = [f"0X{number:02}" for number in range(20)]
+    src = write_dynamic(tmp_path / "src", names, num_frames=27)
+    (src / "Videos/0X07.avi").write_bytes(b"")
+    assert prepare("dynamic", src, tmp_path / "out") == 0
+    assert "1 of 20 files were bad and skipped" in capsys.readouterr().out
+    assert len(load_frames(tmp_path / "out")) == 38
+    (src / "Videos/0X11.avi").write_bytes(b"")
+    error = fail(capsys, "dynamic", src, tmp_path / "none")
+    assert "0X11.avi" in error
+    assert "2 of 20 files are bad, more than 5%" in error
     assert not (tmp_path / "none").exists()
 
 
