@@ -13,7 +13,7 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.anatomy import Label
-from echodiff.data.tracings import CHORDS, fill_polygon, open_tracings
+from echodiff.data.tracings import fill_polygon
 from echodiff.frames import load_frames
 from echodiff.images import read_image_u8, read_mask_u8
 
@@ -277,13 +277,15 @@ def test_a_pixel_belongs_to_the_ventricle_when_its_centre_does():
 
 
 def test_lines_of_a_clip_need_not_stand_together(tmp_path):
-    rows = trace_chords('"0XA.avi"', 3, *LARGE)
-    other = trace_chords("0XB", 1, *SMALL)
-    write_tables(tmp_path, [], [*rows[:8], *other, *rows[8:], "", *trace_chords("0XA", 6, *SMALL)])
-    table = open_tracings(tmp_path / "VolumeTracings.csv", CHORDS, first_frame=0)
-    outlines = table.read(" ".join(span for name, span in table.scan() if name == "0XA"))
-    np.testing.assert_array_equal(fill_polygon(outlines.polygons[3], SIZE), box_mask(*LARGE))
-    assert outlines.name_phases() == {3: "ED", 6: "ES"}
+    src = write_dynamic(tmp_path / "src", ["0XA", "0XB"])
+    table = src / "VolumeTracings.csv"
+    header, *lines = table.read_text().splitlines()
+    moved = ['"0XA.avi"' + line.removeprefix("0XA") for line in lines[30:42]]
+    table.write_text("\r\n".join([header, *lines[:30], *lines[42:], "", *moved]))
+    assert prepare("dynamic", src, tmp_path / "out") == 0
+    for name in ("0XA", "0XB"):
+        mask = read_mask_u8(tmp_path / f"out/masks/{name}_ED.png")
+        np.testing.assert_array_equal(mask, box_mask(*LARGE))
 
 
 # --- bad input ---------------------------------------------------------------------------------
