@@ -27,7 +27,7 @@ HOMES = ("train", "train", "val", "test")
 def phantoms(tmp_path_factory):
     """8 phantom frames of 4 patients, with masks and a card: nothing is wrong with them."""
     folder = tmp_path_factory.mktemp("clean") / "frames"
-    write_phantom_frames(folder, num=8, seed=1, size=64, workers=1, progress=False)
+    write_phantom_frames(folder, num=8, seed=1, size=128, workers=1, progress=False)
     change(folder, lambda rows: [row.update(split=HOMES[i // 2]) for i, row in enumerate(rows)])
     (folder / "README.md").write_text(CARD, encoding="utf-8")
     return folder
@@ -248,14 +248,14 @@ def _(folder):
 
 @breaks("empty-mask", mask(0))
 def _(folder):
-    write_mask(folder / mask(0), np.zeros((64, 64), np.uint8))
+    write_mask(folder / mask(0), np.zeros((128, 128), np.uint8))
 
 
 @breaks("constant", image(0), image(2))
 def _(folder):
     # Two of them are doubles too, which says nothing.
-    write_image(folder / image(0), np.zeros((64, 64), np.uint8))
-    write_image(folder / image(2), np.full((64, 64), 255, np.uint8))
+    write_image(folder / image(0), np.zeros((128, 128), np.uint8))
+    write_image(folder / image(2), np.full((128, 128), 255, np.uint8))
 
 
 @breaks("low-contrast", image(0))
@@ -387,7 +387,7 @@ def test_a_report_is_not_replaced_unasked(folder, tmp_path, capsys):
 
 
 def test_a_folder_whose_writing_was_stopped_does_not_pass(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128)).astype(np.uint8)
     with pytest.raises(KeyboardInterrupt), FramesWriter(tmp_path / "frames") as writer:
         writer.add(Frame(file_name="0.png", text=""), noise)
         raise KeyboardInterrupt
