@@ -77,15 +77,19 @@ class TracingTable:
     def read(self, spans: str) -> Outlines:
         """The outlines of the clip whose lines are at the `spans`, which have blanks between
         them."""
-        with self.path.open("rb") as file:
-            text = ""
-            for span in spans.split():
-                start, _, size = span.partition("+")
-                file.seek(int(start))
-                text += file.read(int(size)).decode("utf-8")
+        text = ""
+        try:
+            with self.path.open("rb") as file:
+                for span in spans.split():
+                    start, _, size = span.partition("+")
+                    file.seek(int(start))
+                    text += file.read(int(size)).decode("utf-8")
+            table = list(csv.reader(text.splitlines()))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: {error}") from error
         rows: dict[int, list[list[float]]] = {}
         untraced = set()
-        for row in csv.reader(text.splitlines()):
+        for row in table:
             if len(row) != len(self.header):
                 raise InputError(f"{self.path}: {','.join(row)}: has another number of columns")
             cells = dict(zip(self.header, map(str.strip, row), strict=True))
@@ -100,8 +104,10 @@ class TracingTable:
                 rows.setdefault(index, []).append(values)
         polygons = {index: self._outline(values) for index, values in rows.items()}
         for index, polygon in polygons.items():
-            if index < 0 or not polygon_area(polygon) > 0:
-                raise InputError(f"{self.path}: {cells['FileName']} has an empty tracing")
+            if index < 0:
+                raise InputError(f"{self.path}: traces a frame before {self.first_frame}")
+            if not polygon_area(polygon) > 0:
+                raise InputError(f"{self.path}: an empty tracing")
         return Outlines(polygons, frozenset(untraced))
 
     def _outline(self, rows: list[list[float]]) -> NDArray[np.float64]:

@@ -358,13 +358,17 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
         (["0XB,1,2,3,4,five"], "invalid literal"),
         (["0XB,1,2,3,x,5"], "could not convert"),
         (["0XB,1,2,3"], "another number of columns"),
+        (["0XB,1,2,3,\udcff,5"], "can't decode"),
+        (["0XB,1,2,3," + "4" * 200_000 + ",5"], "field larger"),
+        (trace_chords("0XB", -1, *LARGE), "a frame before 0"),
     ],
 )
 def test_a_bad_tracing_is_named_and_skipped(tmp_path, capsys, rows, words):
     src = write_dynamic(tmp_path / "src")
     table = src / "VolumeTracings.csv"
     lines = [line for line in table.read_text().splitlines() if not line.startswith("0XB")]
-    table.write_text("\n".join(lines + rows) + "\n")
+    text = "\n".join(lines + rows) + "\n"
+    table.write_bytes(text.encode(errors="surrogateescape"))
     assert prepare("dynamic", src, tmp_path / "out", "--allow-bad") == 0
     [line] = [part for part in capsys.readouterr().err.splitlines() if "skipped: " in part]
     assert words in line
