@@ -111,7 +111,7 @@ def measure_alarms(detect: Detector, paths: Sequence[Path]) -> dict[str, object]
     return {
         "pictures": len(paths),
         "alarms": alarms,
-        "percent": round(100 * len(alarms) / len(paths), 2),
+        "percent": round(100 * len(alarms) / max(1, len(paths)), 2),
     }
 
 

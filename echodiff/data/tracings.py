@@ -101,6 +101,8 @@ class TracingTable:
                     index, values = int(frame) - self.first_frame, [float(text) for text in place]
                 except ValueError as error:
                     raise InputError(f"{self.path}: {','.join(row)}: {error}") from error
+                if not np.isfinite(values).all():
+                    raise InputError(f"{self.path}: {','.join(row)}: is not finite")
                 rows.setdefault(index, []).append(values)
         polygons = {index: self._outline(values) for index, values in rows.items()}
         for index, polygon in polygons.items():

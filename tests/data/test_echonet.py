@@ -358,6 +358,7 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
         (["0XB,1,2,3,4,five"], "invalid literal"),
         (["0XB,1,2,3,x,5"], "could not convert"),
         (["0XB,1,2,3"], "another number of columns"),
+        (["0XB,1,2,3,nan,5"], "is not finite"),
         (["0XB,1,2,3,\udcff,5"], "can't decode"),
         (["0XB,1,2,3," + "4" * 200_000 + ",5"], "field larger"),
         (trace_chords("0XB", -1, *LARGE), "a frame before 0"),
