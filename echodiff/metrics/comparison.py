@@ -17,6 +17,7 @@ from echodiff.metrics.scores import (
     Network,
     Score,
     halves_of,
+    pool_groups,
 )
 
 
@@ -78,4 +79,4 @@ def _mmd2(
     pooled = np.concatenate([one.features, reference.features])
     first = np.pad(of_one, ((0, 0), (0, len(reference))))
     second = np.pad(of_reference, ((0, 0), (len(one), 0)))
-    return compute_mmd2_draws(pooled, kernel, first, second)
+    return compute_mmd2_draws(pooled, kernel, first, second, pool_groups(one, reference))

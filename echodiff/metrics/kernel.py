@@ -1,9 +1,10 @@
 """Kernel two-sample statistics: RBF-MMD^2 and KID as full U-statistics, unbiased at any count.
 
 MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), pairs of a frame with itself left out
-(Gretton et al., JMLR 2012, eq. 3). Its expectation is zero for two sets of one distribution, so it
-may come out slightly negative. KID is the same with the kernel (x.y / D + 1)^3 (Binkowski et al.,
-ICLR 2018), here over all pairs instead of random subsets.
+(Gretton et al., JMLR 2012, eq. 3), and pairs of one patient with it: they are alike, and would
+hold two sets of one distribution apart. Its expectation is then zero for these, so it may come out
+slightly negative. KID is the same with the kernel (x.y / D + 1)^3 (Binkowski et al., ICLR 2018),
+here over all pairs instead of random subsets.
 
 One pass over the kernel matrix, in blocks of rows, gives the statistic for thousands of pairs of
 row choices at once: the estimate, its half-samples, its permutations and its floor.
@@ -14,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.metrics.resampling import Z_95, Groups, thin_groups
+
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """Two feature sets (A, D), (B, D) -> kernel matrix (A, B)."""
 
@@ -22,6 +25,12 @@ BLOCK_ROWS = 512
 
 BANDWIDTH_MAX_COUNT = 2000
 """Most reference frames whose pairwise distances enter the median."""
+
+VARIANCE_MAX_COUNT = 1500
+"""Most frames a side that the degenerate variance is estimated on."""
+
+DEGENERATE_SHARE = 1.25
+"""How often the degenerate variance is taken off that of half-samples, which show it thrice."""
 
 
 def compute_bandwidth(reference: NDArray[np.float64]) -> float:
@@ -32,7 +41,7 @@ def compute_bandwidth(reference: NDArray[np.float64]) -> float:
     step = -(-len(reference) // BANDWIDTH_MAX_COUNT)
     chosen = reference[::step]
     upper = np.triu_indices(len(chosen), k=1)
-    bandwidth = float(np.sqrt(np.median(_squared_distances(chosen, chosen)[upper])))
+    bandwidth = float(np.sqrt(np.median(compute_squared_distances(chosen, chosen)[upper])))
     if not bandwidth > 0.0:
         raise ValueError(
             "more than half of the reference frames have the same features: no bandwidth for MMD"
@@ -45,7 +54,7 @@ def build_rbf_kernel(bandwidth: float) -> Kernel:
     scale = -0.5 / bandwidth**2
 
     def kernel(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.exp(scale * _squared_distances(first, second)))
+        return np.asarray(np.exp(scale * compute_squared_distances(first, second)))
 
     return kernel
 
@@ -60,30 +69,55 @@ def compute_mmd2_draws(
     kernel: Kernel,
     first: NDArray[np.float64],
     second: NDArray[np.float64],
+    groups: Groups | None = None,
 ) -> NDArray[np.float64]:
     """MMD^2 between two disjoint choices of rows, for each of R pairs of choices, (R,).
 
     pooled: features (N, D) of everything. first, second: (R, N) of 0 and 1; row r of each picks
-    the two sets of repeat r, at least two rows apiece.
+    the two sets of repeat r. groups: (N,) patient of each row; none: each row stands alone. A set
+    has rows of two groups or more, and shares none with the other.
     """
+    groups = np.arange(len(pooled)) if groups is None else groups
     within_first = np.zeros(len(first))
     within_second = np.zeros(len(first))
     across = np.zeros(len(first))
     for start in range(0, len(pooled), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         matrix = kernel(pooled[rows], pooled)
-        # A frame is no pair with itself: this is what makes the estimate unbiased.
-        diagonal = np.arange(len(matrix))
-        matrix[diagonal, start + diagonal] = 0.0
+        # No pair of a frame with itself or its own patient: this makes the estimate unbiased.
+        matrix[groups[rows, None] == groups] = 0.0
         to_first, to_second = matrix @ first.T, matrix @ second.T
         within_first += np.einsum("br,rb->r", to_first, first[:, rows])
         within_second += np.einsum("br,rb->r", to_second, second[:, rows])
         across += np.einsum("br,rb->r", to_second, first[:, rows])
-    num_first, num_second = first.sum(axis=1), second.sum(axis=1)
     return np.asarray(
-        within_first / (num_first * (num_first - 1.0))
-        + within_second / (num_second * (num_second - 1.0))
-        - 2.0 * across / (num_first * num_second)
+        within_first / count_pairs(first, groups)
+        + within_second / count_pairs(second, groups)
+        - 2.0 * across / (first.sum(axis=1) * second.sum(axis=1))
+    )
+
+
+def compute_degenerate_variance(
+    first: NDArray[np.float64], of_first: Groups, second: NDArray[np.float64], of_second: Groups,
+    kernel: Kernel,
+) -> float:  # fmt: skip
+    """The part of the variance of MMD^2 that falls as 1 / n^2, all there is for equal sets.
+
+    Second-order term of Hoeffding's decomposition (Serfling 1980, section 5.2): from the kernel
+    without its row and column means, summed over the frames of each pair of patients. Estimated on
+    at most VARIANCE_MAX_COUNT frames a side.
+    """
+    kept_first, of_x = thin_groups(of_first, VARIANCE_MAX_COUNT)
+    kept_second, of_y = thin_groups(of_second, VARIANCE_MAX_COUNT)
+    x, y = first[kept_first], second[kept_second]
+    within_first = _mean_square(kernel(x, x), of_x, of_x, is_within=True)
+    within_second = _mean_square(kernel(y, y), of_y, of_y, is_within=True)
+    across = _mean_square(kernel(x, y), of_x, of_y, is_within=False)
+    n, m = len(np.unique(of_first)), len(np.unique(of_second))
+    return (
+        2.0 * within_first / (n * (n - 1.0))
+        + 2.0 * within_second / (m * (m - 1.0))
+        + 4.0 * across / (n * m)
     )
 
 
@@ -94,12 +128,63 @@ def compute_mmd2(first: NDArray[np.float64], second: NDArray[np.float64], kernel
     return float(compute_mmd2_draws(pooled, kernel, is_first, 1.0 - is_first)[0])
 
 
+def count_pairs(chosen: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """Ordered pairs of rows of different groups in each choice (R, N): (R,)."""
+    counts = _sum_groups(chosen, groups)
+    return np.asarray(counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1))
+
+
+def _sum_groups(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """Sums over the columns of each group: (R, N) -> (R, number of groups)."""
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))
+
+
+def _mean_square(
+    matrix: NDArray[np.float64], rows: Groups, columns: Groups, *, is_within: bool
+) -> float:
+    """Mean square, over pairs of groups, of the centred kernel between two average groups."""
+    pairs = np.ones_like(matrix)
+    if is_within:
+        pairs[rows[:, None] == columns] = 0.0
+    of_row = (matrix * pairs).sum(axis=1) / pairs.sum(axis=1)
+    of_column = (matrix * pairs).sum(axis=0) / pairs.sum(axis=0)
+    whole = float((matrix * pairs).sum() / pairs.sum())
+    centred = (matrix - of_row[:, None] - of_column + whole) * pairs
+    summed = _sum_groups(_sum_groups(centred, columns).T, rows).T
+    num_rows, num_columns = summed.shape
+    scale = len(rows) / num_rows * len(columns) / num_columns
+    # Degrees of freedom that the means have taken.
+    free = num_rows * (num_rows - 3.0) if is_within else (num_rows - 1.0) * (num_columns - 1.0)
+    return float(((summed / scale) ** 2).sum() / free)
+
+
+def compute_kernel_interval(
+    value: float, half_variance: float, degenerate_variance: float
+) -> NDArray[np.float64]:
+    """95 % interval of MMD^2, (2,), from the variance of its half-samples and `value`'s own.
+
+    The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows L
+    once and Q three times, which near equal sets is an interval twice too wide: part of Q is taken
+    off again. L grows with the distance itself, as the witness function does, so the interval is
+    of Wilson's kind: all distances t whose own spread, of variance Q + L t / value, reaches
+    `value`. DEGENERATE_SHARE was set by simulation (benchmarks/calibration.py, docs/evaluation.md).
+    """
+    variance = max(half_variance - DEGENERATE_SHARE * degenerate_variance, degenerate_variance)
+    linear = max(half_variance - degenerate_variance, 0.0)
+    slope = linear / max(value, 2.0 * degenerate_variance**0.5)
+    middle = value + Z_95**2 * slope / 2.0
+    reach = Z_95 * (variance + (Z_95 * slope) ** 2 / 4.0) ** 0.5
+    return np.array([middle - reach, middle + reach])
+
+
 def compute_permutation_p(observed: float, permuted: NDArray[np.float64]) -> float:
     """Share of permuted statistics at least as large, the observed one counted among them."""
     return float((1 + np.count_nonzero(permuted >= observed)) / (1 + len(permuted)))
 
 
-def _squared_distances(
+def compute_squared_distances(
     first: NDArray[np.float64], second: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None, :]

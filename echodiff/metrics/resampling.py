@@ -15,6 +15,9 @@ Groups = NDArray[np.int64]
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
+MIN_GROUPS = 4
+"""Fewest patients a side for intervals, permutations, and pairs of patients."""
+
 
 def build_groups(keys: Sequence[Hashable | None]) -> Groups:
     """Groups of equal keys (patients, videos); a frame without a key stands alone."""
@@ -31,6 +34,17 @@ def build_groups(keys: Sequence[Hashable | None]) -> Groups:
 def count_groups(groups: Groups) -> int:
     """Number of groups; 0 of no frames."""
     return int(groups.max()) + 1 if len(groups) else 0
+
+
+def thin_groups(groups: Groups, max_count: int) -> tuple[NDArray[np.bool_], Groups]:
+    """Every k-th group whole, about `max_count` of N rows: which, and their groups.
+
+    (N,) bool and (rows kept,) numbered from 0. At least MIN_GROUPS groups stay, where there are.
+    """
+    num_groups = count_groups(groups)
+    step = max(1, min(-(-len(groups) // max_count), num_groups // MIN_GROUPS))
+    is_kept = groups % step == 0
+    return is_kept, groups[is_kept] // step
 
 
 def sample_halves(

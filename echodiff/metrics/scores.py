@@ -17,11 +17,15 @@ from echodiff.metrics.kernel import (
     Kernel,
     build_rbf_kernel,
     compute_bandwidth,
+    compute_degenerate_variance,
+    compute_kernel_interval,
     compute_mmd2_draws,
     compute_permutation_p,
+    count_pairs,
     cubic_kernel,
 )
 from echodiff.metrics.resampling import (
+    MIN_GROUPS,
     Z_95,
     Groups,
     count_groups,
@@ -44,8 +48,6 @@ NUM_HALVES_FRECHET = 50
 NUM_SPLITS_FRECHET = 20
 MIN_FRAMES = 4
 """Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
-MIN_GROUPS = 4
-"""Fewest patients a side for intervals and permutations."""
 KID_SCALE = 1000
 """KID is reported times a thousand, as is usual."""
 
@@ -73,9 +75,14 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.features)
 
+    @property
+    def pair_groups(self) -> Groups:
+        """Groups whose own pairs a kernel score leaves out; frames, where groups are too few."""
+        return self.groups if has_groups(self) else np.arange(len(self))
+
 
 @dataclass(frozen=True)
-class _Draws:
+class Draws:
     """Which rows each repeat takes; arrays of 0 and 1, (repeats, N generated or reference)."""
 
     generated_halves: Array
@@ -102,7 +109,7 @@ def score_sets(
         )
         return {}, dict.fromkeys(names, reason)
     generator = np.random.default_rng(seed)
-    draws = _draw(generated, reference, generator)
+    draws = sample_draws(generated, reference, generator)
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
     try:
@@ -116,33 +123,33 @@ def score_sets(
 
 
 def _score_mmd(
-    generated: FeatureSet, reference: FeatureSet, bandwidth: float, draws: _Draws,
+    generated: FeatureSet, reference: FeatureSet, bandwidth: float, draws: Draws,
     network: Network, generator: np.random.Generator,
 ) -> Score:  # fmt: skip
     permutations = np.zeros((0, len(generated) + len(reference)))
-    if _has_groups(generated) and _has_groups(reference):
+    if has_groups(generated) and has_groups(reference):
         permutations = sample_permutations(
             generated.groups, reference.groups, NUM_PERMUTATIONS, generator
         )
-    repeats = _kernel_repeats(
+    repeats = compute_kernel_repeats(
         generated, reference, build_rbf_kernel(bandwidth), draws, permutations
     )
     permuted = repeats.pop("permuted")
     p = compute_permutation_p(float(repeats["value"][0]), permuted) if len(permuted) else None
-    record = _record(repeats, generated, reference, draws, network, scale=1)
+    record = build_score(repeats, generated, reference, draws, network, scale=1)
     return record | {"p": p, "bandwidth": bandwidth}
 
 
 def _score_kid(
-    generated: FeatureSet, reference: FeatureSet, draws: _Draws, network: Network
+    generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
 ) -> Score:
     none = np.zeros((0, len(generated) + len(reference)))
-    repeats = _kernel_repeats(generated, reference, cubic_kernel, draws, none)
-    return _record(repeats, generated, reference, draws, network, scale=KID_SCALE)
+    repeats = compute_kernel_repeats(generated, reference, cubic_kernel, draws, none)
+    return build_score(repeats, generated, reference, draws, network, scale=KID_SCALE)
 
 
 def _score_frechet(
-    generated: FeatureSet, reference: FeatureSet, draws: _Draws, network: Network
+    generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
 ) -> Score:
     def distances(first: Array, of_first: Array, second: Array, of_second: Array) -> Array:
         return np.array([
@@ -152,17 +159,19 @@ def _score_frechet(
 
     x, y = generated.features, reference.features
     halves, splits = slice(NUM_HALVES_FRECHET), slice(NUM_SPLITS_FRECHET)
+    value = compute_frechet_distance(x, y)
+    spread = distances(x, draws.generated_halves[halves], y, draws.reference_halves[halves])
     repeats = {
-        "value": np.array([compute_frechet_distance(x, y)]),
-        "halves": distances(x, draws.generated_halves[halves], y, draws.reference_halves[halves]),
+        "value": np.array([value]),
+        "interval": compute_spread_interval(value, spread),
         "floor": distances(y, draws.floor_first[splits], y, draws.floor_second[splits]),
         "at_floor": distances(x, draws.generated_at_floor[splits], y, draws.floor_second[splits]),
     }
-    return _record(repeats, generated, reference, draws, network, scale=1)
+    return build_score(repeats, generated, reference, draws, network, scale=1)
 
 
-def _kernel_repeats(
-    generated: FeatureSet, reference: FeatureSet, kernel: Kernel, draws: _Draws,
+def compute_kernel_repeats(
+    generated: FeatureSet, reference: FeatureSet, kernel: Kernel, draws: Draws,
     permutations: Array,
 ) -> dict[str, Array]:  # fmt: skip
     """The kernel statistic of all repeats in one pass over the pooled kernel matrix."""
@@ -184,20 +193,43 @@ def _kernel_repeats(
     }
     first = np.concatenate([pair[0] for pair in parts.values()])
     second = np.concatenate([pair[1] for pair in parts.values()])
-    values = compute_mmd2_draws(pooled, kernel, first, second)
+    values = compute_mmd2_draws(pooled, kernel, first, second, pool_groups(generated, reference))
     ends = np.cumsum([len(pair[0]) for pair in parts.values()])
-    return dict(zip(parts, np.split(values, ends[:-1]), strict=True))
+    repeats = dict(zip(parts, np.split(values, ends[:-1]), strict=True))
+    repeats["interval"] = np.zeros(0)
+    if len(repeats["halves"]):
+        repeats["interval"] = compute_kernel_interval(
+            float(repeats["value"][0]),
+            float(repeats["halves"].var(ddof=1)),
+            compute_degenerate_variance(
+                generated.features,
+                generated.pair_groups,
+                reference.features,
+                reference.pair_groups,
+                kernel,
+            ),
+        )
+    return repeats
 
 
-def _record(
-    repeats: dict[str, Array], generated: FeatureSet, reference: FeatureSet, draws: _Draws,
+def pool_groups(first: FeatureSet, second: FeatureSet) -> Groups:
+    """Groups of the frames of both sets, (N1 + N2,); none is in both."""
+    return np.concatenate([first.pair_groups, second.pair_groups + count_groups(first.pair_groups)])
+
+
+def build_score(
+    repeats: dict[str, Array], generated: FeatureSet, reference: FeatureSet, draws: Draws,
     network: Network, *, scale: int,
 ) -> Score:  # fmt: skip
     value = float(repeats["value"][0]) * scale
-    low, high = _interval(value, repeats["halves"] * scale)
+    low = high = None
+    if len(repeats["interval"]):
+        low, high = (float(end) * scale for end in repeats["interval"])
     floor = repeats["floor"] * scale
     floor_value = float(floor.mean()) if len(floor) else None
-    floor_low, floor_high = (None, None) if floor_value is None else _interval(floor_value, floor)
+    floor_low = floor_high = None
+    if len(floor) > 1:
+        floor_low, floor_high = compute_spread_interval(float(floor.mean()), floor).tolist()
     counts = (draws.floor_first.sum(axis=1), draws.floor_second.sum(axis=1))
     floor_counts = [int(np.median(count)) if len(count) else None for count in counts]
     record = dict(zip(SCORE_KEYS, (
@@ -208,34 +240,40 @@ def _record(
     return record
 
 
-def _interval(value: float, repeats: Array) -> tuple[float | None, float | None]:
-    """95 % interval of `value` from the spread of its repeats."""
+def compute_spread_interval(value: float, repeats: Array) -> Array:
+    """95 % interval of `value` from the spread of its repeats, (2,); empty without repeats."""
     if len(repeats) < 2:
-        return None, None
+        return np.zeros(0)
     reach = Z_95 * float(np.std(repeats, ddof=1))
-    return value - reach, value + reach
+    return np.array([value - reach, value + reach])
 
 
-def _draw(generated: FeatureSet, reference: FeatureSet, generator: np.random.Generator) -> _Draws:
+def sample_draws(
+    generated: FeatureSet, reference: FeatureSet, generator: np.random.Generator
+) -> Draws:
     floor_n = min(len(generated), len(reference) // 2)
     first, second = sample_splits(
         reference.groups, floor_n, len(reference) - floor_n, NUM_SPLITS, generator
     )
-    # With two patients, one part may hold nearly everything: such a split has no distance.
-    is_usable = np.minimum(first.sum(axis=1), second.sum(axis=1)) >= 2
-    first, second = first[is_usable], second[is_usable]
     order = np.argsort(generator.random((len(first), len(generated))), axis=1)
     at_floor = (order < floor_n).astype(np.float64)
+    # With few patients, one part may hold nearly everything: such a split has no distance.
+    is_usable = np.logical_and.reduce([
+        count_pairs(first, reference.pair_groups) > 0,
+        count_pairs(second, reference.pair_groups) > 0,
+        count_pairs(at_floor, generated.pair_groups) > 0,
+    ])  # fmt: skip
+    first, second, at_floor = first[is_usable], second[is_usable], at_floor[is_usable]
     generated_halves = halves_of(generated, generator)
     reference_halves = halves_of(reference, generator)
     repeats = min(len(generated_halves), len(reference_halves))
-    return _Draws(generated_halves[:repeats], reference_halves[:repeats], first, second, at_floor)
+    return Draws(generated_halves[:repeats], reference_halves[:repeats], first, second, at_floor)
 
 
 def halves_of(one: FeatureSet, generator: np.random.Generator) -> Array:
     """Half-samples (NUM_HALVES, N) of a set; none where it has too few patients."""
-    return sample_halves(one.groups, NUM_HALVES if _has_groups(one) else 0, generator)
+    return sample_halves(one.groups, NUM_HALVES if has_groups(one) else 0, generator)
 
 
-def _has_groups(one: FeatureSet) -> bool:
+def has_groups(one: FeatureSet) -> bool:
     return count_groups(one.groups) >= MIN_GROUPS

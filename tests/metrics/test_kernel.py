@@ -7,6 +7,8 @@ from echodiff.metrics import kernel as kernel_module
 from echodiff.metrics.kernel import (
     build_rbf_kernel,
     compute_bandwidth,
+    compute_degenerate_variance,
+    compute_kernel_interval,
     compute_mmd2,
     compute_mmd2_draws,
     compute_permutation_p,
@@ -106,3 +108,57 @@ def test_bandwidth_of_equal_frames_is_refused():
 def test_permutation_p_counts_the_observed_statistic():
     assert compute_permutation_p(2.0, np.array([1.0, 2.0, 3.0, 0.0])) == pytest.approx(3 / 5)
     assert compute_permutation_p(9.0, np.zeros(999)) == pytest.approx(0.001)
+
+
+def test_pairs_of_one_patient_are_left_out():
+    rng, kernel = np.random.default_rng(9), build_rbf_kernel(2.0)
+    groups = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 5])
+    pooled = rng.standard_normal((10, 3))
+    first = (groups < 3).astype(float)[None]
+    k = kernel(pooled, pooled)
+
+    def mean_over(rows, columns):
+        pairs = [(i, j) for i in rows for j in columns if groups[i] != groups[j]]
+        return np.mean([k[i, j] for i, j in pairs])
+
+    x, y = range(6), range(6, 10)
+    expected = mean_over(x, x) + mean_over(y, y) - 2 * mean_over(x, y)
+    value = compute_mmd2_draws(pooled, kernel, first, 1.0 - first, groups)
+    assert value == pytest.approx([expected], abs=1e-12)
+
+
+def test_is_unbiased_when_frames_come_in_clips():
+    rng, kernel = np.random.default_rng(10), build_rbf_kernel(3.0)
+    groups = np.repeat(np.arange(12), 5)
+    first = (groups < 4).astype(float)[None]
+    by_patient, by_frame = [], []
+    for _ in range(400):
+        clips = rng.standard_normal((12, 5))[groups] + 0.1 * rng.standard_normal((60, 5))
+        by_patient += compute_mmd2_draws(clips, kernel, first, 1.0 - first, groups).tolist()
+        by_frame += compute_mmd2_draws(clips, kernel, first, 1.0 - first).tolist()
+    error = np.std(by_patient) / np.sqrt(400)
+    assert abs(np.mean(by_patient)) < 3.5 * error
+    assert np.mean(by_frame) > 10 * error
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_degenerate_variance_is_the_variance_between_equal_sets(frames):
+    rng, kernel = np.random.default_rng(11), build_rbf_kernel(3.0)
+    groups = np.repeat(np.arange(30), frames)
+    both = np.concatenate([groups, groups + 30])
+    first = (both < 30).astype(float)[None]
+    values, variances = [], []
+    for _ in range(300):
+        clips = rng.standard_normal((60, 5))[both] + 0.5 * rng.standard_normal((len(both), 5))
+        values += compute_mmd2_draws(clips, kernel, first, 1.0 - first, both).tolist()
+        x, y = clips[: len(groups)], clips[len(groups) :]
+        variances.append(compute_degenerate_variance(x, groups, y, groups, kernel))
+    assert np.mean(variances) == pytest.approx(np.var(values), rel=0.3)
+
+
+def test_an_interval_widens_with_the_distance_and_holds_zero_near_it():
+    low, high = compute_kernel_interval(0.0, 3e-6, 1e-6)
+    assert low < 0 < high
+    low, high = compute_kernel_interval(0.1, 4e-4, 1e-6)
+    assert high - 0.1 > 0.1 - low > 0
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.02, rel=0.1)

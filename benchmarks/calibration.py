@@ -1,0 +1,162 @@
+"""Do 95 % intervals hold the truth, is p uniform, does the collapse alarm fire when it should?
+
+    python benchmarks/calibration.py [--repeats 2000] [--counts 40,100,400,800]
+
+Both sets are drawn from Gaussians whose MMD^2 and KID are known in closed form: 64 features, power-
+law spectrum. The generator is shifted by a little ("hint") or clearly ("shift"), or has half the
+variance ("collapse"). p and the alarm are looked at with real against real, p by patients.
+"""
+
+import argparse
+from functools import partial
+
+import numpy as np
+
+from echodiff.metrics.coverage import find_collapse, score_coverage
+from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, cubic_kernel
+from echodiff.metrics.scores import (
+    NUM_HALVES,
+    Draws,
+    FeatureSet,
+    compute_kernel_repeats,
+    halves_of,
+    score_sets,
+)
+
+NUM_FEATURES = 64
+SPECTRUM = 1.0 / np.arange(1, NUM_FEATURES + 1)
+VARIANCES = SPECTRUM * NUM_FEATURES / SPECTRUM.sum()
+CASES = {"hint": (0.25, 1.0), "shift": (1.0, 1.0), "collapse": (0.0, 0.5)}
+"""Shift of the first four features, in units of 0.6 standard deviations; factor of variances."""
+
+
+class Network:
+    name, sha256, resize, frechet_name = "simulated", "-", "none", "fd_simulated"
+
+
+def make_shift(size):
+    shift = np.zeros(NUM_FEATURES)
+    shift[:4] = 0.6 * size * np.sqrt(VARIANCES[:4])
+    return shift
+
+
+def sample_set(rng, num, *, shift=0.0, factor=1.0, patients=None):
+    """num frames; with patients, frames of one share half of their variance."""
+    own = rng.standard_normal((num, NUM_FEATURES))
+    groups = np.arange(num)
+    if patients is not None:
+        groups = np.arange(num) % patients
+        own = (own + rng.standard_normal((patients, NUM_FEATURES))[groups]) / np.sqrt(2.0)
+    return FeatureSet(shift + own * np.sqrt(factor * VARIANCES), groups)
+
+
+def true_mmd2(bandwidth, shift, factor):
+    """MMD^2 of N(shift, factor V) and N(0, V) under the RBF kernel."""
+
+    def expect(difference, variances):
+        scaled = 1.0 + variances / bandwidth**2
+        exponent = -0.5 * np.sum(difference**2 / (bandwidth**2 + variances))
+        return np.prod(scaled) ** -0.5 * np.exp(exponent)
+
+    zero = np.zeros(NUM_FEATURES)
+    return (
+        expect(zero, 2.0 * VARIANCES)
+        + expect(zero, 2.0 * factor * VARIANCES)
+        - 2.0 * expect(shift, (1.0 + factor) * VARIANCES)
+    )
+
+
+def true_kid(shift, factor):
+    """The same under (x.y / D + 1)^3, by the moments of Gaussian forms."""
+    d = NUM_FEATURES
+    a, b = VARIANCES, factor * VARIANCES
+    within_reference = 1.0 + 3.0 * np.sum(a * a) / d**2
+    across = 1.0 + 3.0 * (np.sum(a * b) + np.sum(shift * a * shift)) / d**2
+    mean, spread = shift @ shift / d, np.sum(shift * b * shift) / d**2
+    product = (
+        (shift @ shift) * (np.sum(b * b) + np.sum(shift * b * shift))
+        + 2.0 * np.sum(shift * b * b * shift)
+    ) / d**3
+    within_generated = (
+        (1.0 + mean) ** 3
+        + 3.0 * (1.0 + mean) * spread
+        + 3.0 * ((np.sum(b * b) + np.sum(shift * b * shift)) / d**2 + product)
+    )
+    return within_reference + within_generated - 2.0 * across
+
+
+def holds_truth(generated, reference, kernel, truth, rng):
+    """Whether the interval of one simulated pair of sets holds the truth."""
+    none, all_rows = np.zeros((0, len(reference))), len(generated) + len(reference)
+    draws = Draws(
+        halves_of(generated, rng), halves_of(reference, rng), none, none,
+        np.zeros((0, len(generated))),
+    )  # fmt: skip
+    repeats = compute_kernel_repeats(generated, reference, kernel, draws, np.zeros((0, all_rows)))
+    low, high = repeats["interval"]
+    return low <= truth <= high
+
+
+def measure_cover(count, case, repeats, seed):
+    """Share of intervals of MMD^2 and of KID that hold the truth."""
+    rng = np.random.default_rng([seed, count])
+    size, factor = CASES[case]
+    shift = make_shift(size)
+    held = []
+    for _ in range(repeats):
+        reference = sample_set(rng, count)
+        generated = sample_set(rng, count, shift=shift, factor=factor)
+        bandwidth = compute_bandwidth(reference.features)
+        held.append([
+            holds_truth(generated, reference, build_rbf_kernel(bandwidth),
+                        true_mmd2(bandwidth, shift, factor), rng),
+            holds_truth(generated, reference, cubic_kernel, true_kid(shift, factor), rng),
+        ])  # fmt: skip
+    return np.mean(held, axis=0)
+
+
+def measure_p(count, repeats, seed):
+    """Shares of p at most 0.01, 0.05, 0.1, 0.5 of real against real, 40 frames from 10 patients."""
+    rng = np.random.default_rng([seed, count, 1])
+    sample = partial(sample_set, rng, count, patients=count // 4)
+    p = [score_sets(sample(), sample(), Network(), seed=i)[0]["mmd_simulated"]["p"]
+         for i in range(repeats)]  # fmt: skip
+    return [np.mean(np.array(p) <= level) for level in (0.01, 0.05, 0.1, 0.5)]
+
+
+def measure_alarms(count, factor, repeats, seed):
+    """Share of generators of this variance that the alarm calls collapsed."""
+    rng = np.random.default_rng([seed, count, 2])
+    fired = []
+    for i in range(repeats):
+        sets = sample_set(rng, count, factor=factor), sample_set(rng, count)
+        scores, _ = score_coverage(*sets, Network(), seed=i)
+        fired.append(find_collapse(scores, Network()) is not None)
+    return np.mean(fired)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=2000, help="simulated pairs of sets")
+    parser.add_argument("--counts", default="40,100,400,800", help="frames a side")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    counts = [int(count) for count in args.counts.split(",")]
+    print(f"{args.repeats} repeats, {NUM_FEATURES} features, {NUM_HALVES} half-samples, "
+          f"seed {args.seed}")  # fmt: skip
+    for count in counts:
+        if count <= 100:
+            alarms = [measure_alarms(count, f, args.repeats, args.seed) for f in (0.5, 1.0)]
+            print(f"n {count}: collapse alarm: half the variance {alarms[0]:.3f}, "
+                  f"honest {alarms[1]:.3f}", flush=True)  # fmt: skip
+            shares = measure_p(count, args.repeats, args.seed)
+            print(f"n {count}: p at most .01 .05 .1 .5 in", *(f"{s:.3f}" for s in shares),
+                  flush=True)  # fmt: skip
+        for case in CASES:
+            mmd, kid = measure_cover(count, case, args.repeats, args.seed)
+            print(f"n {count} {case}: interval of MMD^2 holds the truth in {mmd:.3f}, "
+                  f"of KID in {kid:.3f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

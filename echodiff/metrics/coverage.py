@@ -1,0 +1,149 @@
+"""Precision, recall, density and coverage: is the generated set as varied as the real one?
+
+Balls about the frames of a set, out to the k-th nearest other frame, stand for its manifold.
+Precision is the share of generated frames in a ball of a reference frame, recall the reverse
+(Kynkaanniemi et al., NeurIPS 2019). Density is the number of reference balls about a generated
+frame over k, coverage the share of reference balls with a generated frame in them (Naeem et al.,
+ICML 2020). All depend on the counts: read them beside the same of real against real.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.metrics.kernel import compute_squared_distances
+from echodiff.metrics.resampling import Z_95, thin_groups
+from echodiff.metrics.scores import (
+    Array,
+    Draws,
+    FeatureSet,
+    Network,
+    Score,
+    build_score,
+    compute_spread_interval,
+    pool_groups,
+    sample_draws,
+)
+
+NUM_NEIGHBOURS = 5
+"""k. The nearest of other patients: frames of one video would make every ball tiny."""
+NAMES = ("precision", "recall", "density", "coverage")
+MIN_FRAMES = 4 * NUM_NEIGHBOURS
+"""Fewest frames a side: half of them, in a half-sample, still have k neighbours."""
+NUM_REPEATS = 40
+REPEATS_MAX_COUNT = 2000
+"""Most frames a side in the repeats behind intervals and floors."""
+BLOCK_ROWS = 512
+COLLAPSE_ERRORS = 3.0
+"""A density so many standard errors above that of real frames is called a collapse."""
+
+
+def score_coverage(
+    generated: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """`precision_`, `recall_`, `density_`, `coverage_<features>`; or why they were left out.
+
+    Intervals and floors are those of at most REPEATS_MAX_COUNT frames a side: with more, the
+    intervals are too wide, not too narrow.
+    """
+    names = [f"{name}_{network.name}" for name in NAMES]
+    fewest = min(len(generated), len(reference))
+    if fewest < MIN_FRAMES:
+        return {}, dict.fromkeys(names, f"needs {MIN_FRAMES} frames a side, there are {fewest}")
+    x, y = _thin(generated), _thin(reference)
+    draws = sample_draws(x, y, np.random.default_rng(seed))
+    repeats = _compute_repeats(x, y, draws)
+    scores = {}
+    for column, (name, value) in enumerate(
+        zip(names, compute_coverage(generated, reference), strict=True)
+    ):
+        own = {key: rows[:, column] for key, rows in repeats.items()}
+        own["value"] = np.array([value])
+        interval = compute_spread_interval(float(value), own.pop("halves")).clip(min=0.0)
+        own["interval"] = interval if name.startswith("density") else interval.clip(max=1.0)
+        scores[name] = build_score(own, generated, reference, draws, network, scale=1)
+    return scores, {}
+
+
+def compute_coverage(generated: FeatureSet, reference: FeatureSet) -> Array:
+    """Precision, recall, density and coverage, (4,), as the package `prdc` defines them."""
+    across = compute_squared_distances(generated.features, reference.features)
+    return _compare(across, _measure_radii(generated), _measure_radii(reference))
+
+
+def find_collapse(scores: dict[str, Score], network: Network) -> str | None:
+    """The alarm of a set with less variety than the real one, from the scores of `score_coverage`.
+
+    Where a generator repeats itself, or keeps to the middle of what is real, its frames lie in more
+    balls of the reference than real frames do, at the same counts.
+    """
+    density = scores.get(f"density_{network.name}")
+    if density is None or density["floor_low"] is None:
+        return None
+    error = (density["floor_high"] - density["floor"]) / Z_95
+    excess = density["value_at_floor_n"] - density["floor"]
+    # Both of the means compared have the error of one draw.
+    if excess <= COLLAPSE_ERRORS * 2**0.5 * error:
+        return None
+    return (
+        f"collapse: density in {network.name} features is {density['value_at_floor_n']:.2f}, of "
+        f"real frames {density['floor']:.2f} at n {density['floor_n']}: less variety than is real"
+    )
+
+
+def _compute_repeats(
+    generated: FeatureSet, reference: FeatureSet, draws: Draws
+) -> dict[str, Array]:
+    """The four scores of every repeat, (repeats, 4) by what the repeats are for."""
+    n = len(generated)
+    features = np.concatenate([generated.features, reference.features])
+    groups = pool_groups(generated, reference)
+    distances = compute_squared_distances(features, features)
+    distances[groups[:, None] == groups] = np.inf
+
+    def compare(first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
+        radii = (_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second))
+        return _compare(distances[np.ix_(first, second)], *radii)
+
+    def repeat(first: Array, from_first: int, second: Array) -> Array:
+        pairs = zip(first[:NUM_REPEATS], second[:NUM_REPEATS], strict=True)
+        rows = [compare(from_first + np.flatnonzero(a), n + np.flatnonzero(b)) for a, b in pairs]
+        return np.reshape(rows, (len(rows), len(NAMES)))
+
+    return {
+        "halves": repeat(draws.generated_halves, 0, draws.reference_halves),
+        "floor": repeat(draws.floor_first, n, draws.floor_second),
+        "at_floor": repeat(draws.generated_at_floor, 0, draws.floor_second),
+    }
+
+
+def _compare(across: Array, radii_generated: Array, radii_reference: Array) -> Array:
+    """The four scores from squared distances (n, m) and squared radii (n,) and (m,)."""
+    is_in_reference = across < radii_reference
+    return np.array([
+        is_in_reference.any(axis=1).mean(),
+        (across < radii_generated[:, None]).any(axis=0).mean(),
+        is_in_reference.sum(axis=1).mean() / NUM_NEIGHBOURS,
+        (across.min(axis=0) < radii_reference).mean(),
+    ])  # fmt: skip
+
+
+def _measure_radii(one: FeatureSet) -> Array:
+    """Squared distance of each frame to its k-th nearest of another group, (N,)."""
+    features, groups = one.features, one.pair_groups
+    radii = []
+    for start in range(0, len(features), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        distances = compute_squared_distances(features[rows], features)
+        distances[groups[rows, None] == groups] = np.inf
+        radii.append(_kth_smallest(distances))
+    return np.concatenate(radii)
+
+
+def _kth_smallest(distances: Array) -> Array:
+    last = min(NUM_NEIGHBOURS, distances.shape[1]) - 1
+    return np.asarray(np.partition(distances, last, axis=1)[:, last])
+
+
+def _thin(one: FeatureSet) -> FeatureSet:
+    is_kept, groups = thin_groups(one.groups, REPEATS_MAX_COUNT)
+    return FeatureSet(one.features[is_kept], groups)
