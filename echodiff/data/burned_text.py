@@ -30,8 +30,8 @@ LEAST_ANSWERS = 4
 """Answers that a line has at least: 64 px of area, about two letters of 8 px."""
 COLOURED = 40
 """Levels by which the channels of a pixel differ where there is colour worth a look."""
-MARGIN = 3
-"""Pixels added to a box on all sides."""
+MARGIN = 1
+"""Answers added to a box on all sides: the end of a letter may lie in the next."""
 
 
 class Layer(NamedTuple):
@@ -75,13 +75,13 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
             continue
         answers = score_text(resize_u8(plane, shape))
         for box in group_answers(answers):
-            left, top, right, bottom = (round(side * STRIDE / scale) for side in box)
+            side = STRIDE / scale
             boxes.append(
                 Box(
-                    max(0, left - MARGIN),
-                    max(0, top - MARGIN),
-                    min(width, right + MARGIN),
-                    min(height, bottom + MARGIN),
+                    max(0, round((box.left - MARGIN) * side)),
+                    max(0, round((box.top - MARGIN) * side)),
+                    min(width, round((box.right + MARGIN) * side)),
+                    min(height, round((box.bottom + MARGIN) * side)),
                 )
             )
     return sorted(boxes, key=lambda box: (box.top, box.left))

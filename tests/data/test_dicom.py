@@ -205,14 +205,14 @@ def test_the_sector_is_what_moves(tmp_path):
 
 
 def test_a_single_frame_is_cropped_to_what_is_not_the_screen(tmp_path):
-    y, x = np.mgrid[:64, :64]
-    image = np.full((1, 64, 64), 40, np.uint8)
-    image[0][(x - 32) ** 2 + (y - 32) ** 2 < 18**2] = 120
-    image[0, 20:44, 20:44] = 8
+    y, x = np.mgrid[:256, :256]
+    image = np.full((1, 256, 256), 40, np.uint8)
+    image[0][(x - 128) ** 2 + (y - 128) ** 2 < 72**2] = 120
+    image[0, 80:176, 80:176] = 8
     _, images = read(write_dicom(tmp_path / "a.dcm", image), tmp_path / "out")
-    assert images[0].shape == (pytest.approx(36, abs=2), pytest.approx(36, abs=2))
+    assert images[0].shape == (pytest.approx(144, abs=2), pytest.approx(144, abs=2))
     assert images[0][0, 0] == 0
-    assert images[0][17, 17] == 8
+    assert images[0][72, 72] == 8
 
 
 def test_a_black_clip_stays_whole(tmp_path):
