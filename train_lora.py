@@ -25,9 +25,10 @@ def main(argv: list[str]) -> None:
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
     from echodiff.diffusion.dataset import encode_set, load_set, simulate_set
-    from echodiff.diffusion.grids import SampleGrids
-    from echodiff.diffusion.loop import train
+    from echodiff.diffusion.grids import SampleGrids, SampleScores
+    from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
+    from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.runs import sha256_tree
     from echodiff.training.folder import open_run
     from echodiff.training.precision import start_accelerator
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
 
     # --- The run folder; the frames, given or simulated, encoded once
     run = open_run(
@@ -66,8 +68,14 @@ def main(argv: list[str]) -> None:
         config, dataset, resolution=resolution, device=accelerator.device, show_progress=is_main
     )
 
-    # --- Train, save
-    grids = SampleGrids(config, dataset, run.samples, resolution) if config.sample_every else None
+    # --- Train, look now and then, save
+    watches: list[Watch] = []
+    if config.sample_every:
+        watches.append(SampleGrids(config, dataset, run.samples, resolution))
+    if score := open_held_out(networks, dataset.folder, dataset.held_out, dataset.max_value):
+        watches.append(SampleScores(config, dataset, score, resolution))
+        if is_main:
+            run.update(evaluation=score.to_record())
     train(
         config,
         run,
@@ -76,7 +84,7 @@ def main(argv: list[str]) -> None:
         schedule=schedule,
         encoded=encoded,
         held_out=held_out,
-        draw_samples=grids,
+        watches=watches,
     )
     if is_main:
         sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)

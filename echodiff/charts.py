@@ -6,7 +6,7 @@ No plotting library: a chart is a handful of points, and text stays text in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_BOTTOM = 52.0, 128.0, 14.0, 40.0
 ROW_HEIGHT = 34.0
 SMOOTHING = 5
 """Readings of the loss in one running mean."""
+
+Point = tuple[float, float]
+Place = Callable[[float, float], Point]
+"""(step, value) to SVG units."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,29 @@ class CurveChart:
     """Loss over steps."""
 
     lines: list[Line]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    width: float = CURVE_WIDTH
+    height: float = CURVE_HEIGHT
+    left: float = CURVE_LEFT
+    right: float = CURVE_WIDTH - CURVE_RIGHT
+    top: float = CURVE_TOP
+    bottom: float = CURVE_HEIGHT - CURVE_BOTTOM
+
+
+@dataclass(frozen=True)
+class ScoreChart:
+    """A score over steps, with its interval and the floor, all as SVG `points` and heights."""
+
+    name: str
+    """Of the feature network."""
+    line: str
+    band: str
+    """The interval, once around; empty where there is none."""
+    floor_y: float | None
+    """The distance of real frames from other real frames."""
+    end_x: float
+    end_y: float
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     width: float = CURVE_WIDTH
@@ -102,22 +129,11 @@ def build_curves(rows: Sequence[Mapping[str, Any]]) -> CurveChart | None:
             curves[name] = _smoothed(points) if key == "loss" else points
     if not curves:
         return None
-    every = [point for points in curves.values() for point in points]
-    x_ticks = nice_ticks(0.0, max(x for x, _ in every), 5)
-    y_ticks = nice_ticks(min(y for _, y in every), max(y for _, y in every), 4)
-    low, high = min(y_ticks[0], *(y for _, y in every)), max(y_ticks[-1], *(y for _, y in every))
-    last = max(x_ticks[-1], *(x for x, _ in every))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = CURVE_WIDTH - CURVE_LEFT - CURVE_RIGHT
-        down = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
-        return CURVE_LEFT + x / last * across, CURVE_TOP + (high - y) / (high - low) * down
-
+    place, x_ticks, y_ticks = _axes([point for points in curves.values() for point in points])
     lines = []
     for name, points in curves.items():
-        placed = [place(x, y) for x, y in points]
-        text = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        lines.append(Line(name, text, *placed[-1], label_y=placed[-1][1]))
+        end = place(*points[-1])
+        lines.append(Line(name, _points(place, points), *end, label_y=end[1]))
     if len(lines) == 2 and abs(lines[0].label_y - lines[1].label_y) < 16:
         upper = min(range(2), key=lambda i: lines[i].end_y)
         middle = (lines[0].end_y + lines[1].end_y) / 2
@@ -125,11 +141,44 @@ def build_curves(rows: Sequence[Mapping[str, Any]]) -> CurveChart | None:
             lines[i] = Line(
                 line.name, line.points, line.end_x, line.end_y, middle + (-8 if i == upper else 8)
             )
-    return CurveChart(
-        lines=lines,
-        x_ticks=[Tick(place(x, low)[0], f"{x:g}") for x in x_ticks],
-        y_ticks=[Tick(place(0.0, y)[1], f"{y:g}") for y in y_ticks],
-    )
+    return CurveChart(lines=lines, x_ticks=x_ticks, y_ticks=y_ticks)
+
+
+def build_score_charts(rows: Sequence[Mapping[str, Any]]) -> list[ScoreChart]:
+    """Lay out MMD^2 over the steps of a run's `metrics.jsonl`, a chart a feature network.
+
+    Only where `train_lora.py --evaluate-every` left two readings or more.
+    """
+    ends = ("_low", "_high", "_floor")
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("mmd_"))
+    charts = []
+    for key in (key for key in keys if not key.endswith(ends)):
+        read = [row for row in rows if row.get(key) is not None]
+        if len(read) < 2:
+            continue
+        steps = [float(row["step"]) for row in read]
+        line = [(x, float(row[key])) for x, row in zip(steps, read, strict=True)]
+        has_band = all(key + end in row for row in read for end in ends[:2])
+        low, high = (
+            [(x, float(row[key + end])) for x, row in zip(steps, read, strict=True) if has_band]
+            for end in ends[:2]
+        )
+        # One number: the real frames and their splits are the same at every step.
+        floor = read[-1].get(key + "_floor")
+        at_floor = [] if floor is None else [(0.0, float(floor))]
+        place, x_ticks, y_ticks = _axes([*line, *low, *high, *at_floor])
+        charts.append(
+            ScoreChart(
+                key.removeprefix("mmd_"),
+                _points(place, line),
+                _points(place, [*high, *reversed(low)]),
+                place(*at_floor[0])[1] if at_floor else None,
+                *place(*line[-1]),
+                x_ticks,
+                y_ticks,
+            )
+        )
+    return charts
 
 
 def build_shares(
@@ -178,6 +227,29 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     step = min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(s - rough))
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _axes(points: Sequence[Point]) -> tuple[Place, list[Tick], list[Tick]]:
+    """Where (step, value) lies in a curve chart that holds all `points`, and its two axes."""
+    x_ticks = nice_ticks(0.0, max(x for x, _ in points), 5)
+    y_ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 4)
+    low, high = min(y_ticks[0], *(y for _, y in points)), max(y_ticks[-1], *(y for _, y in points))
+    last = max(x_ticks[-1], *(x for x, _ in points))
+
+    def place(x: float, y: float) -> Point:
+        across = CURVE_WIDTH - CURVE_LEFT - CURVE_RIGHT
+        down = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
+        return CURVE_LEFT + x / last * across, CURVE_TOP + (high - y) / (high - low) * down
+
+    return (
+        place,
+        [Tick(place(x, low)[0], f"{x:g}") for x in x_ticks],
+        [Tick(place(0.0, y)[1], f"{y:g}") for y in y_ticks],
+    )
+
+
+def _points(place: Place, points: Sequence[Point]) -> str:
+    return " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
 
 
 def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echodiff.anatomy import Finding
-from echodiff.charts import build_curves, build_shares
+from echodiff.charts import build_curves, build_score_charts, build_shares
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames import METADATA, Frame, load_frames
 from echodiff.images import contact_sheet, find_max_value, read_gray_u8, resize_u8
@@ -114,6 +114,7 @@ def write_report(
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
         networks=list_networks(scores),
         curves=build_curves(run.read_metrics()) if run else None,
+        score_charts=build_score_charts(run.read_metrics()) if run else [],
         training=list_training_facts(run) if run else [],
         sampling=[(s.title, list_sampling_facts(j)) for s, j in zip(sets, jobs, strict=True) if j],
         commands=commands,

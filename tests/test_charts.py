@@ -5,7 +5,14 @@ import math
 import pytest
 
 from echodiff.anatomy import Finding
-from echodiff.charts import CURVE_HEIGHT, CURVE_WIDTH, build_curves, build_shares, nice_ticks
+from echodiff.charts import (
+    CURVE_HEIGHT,
+    CURVE_WIDTH,
+    build_curves,
+    build_score_charts,
+    build_shares,
+    nice_ticks,
+)
 
 
 def share(value: float, *, real: float | None = None) -> dict[str, object]:
@@ -46,6 +53,46 @@ def test_curves_lie_inside_the_chart_and_keep_their_names_apart() -> None:
 def test_no_loss_is_no_chart() -> None:
     assert build_curves([]) is None
     assert build_curves([{"step": 1, "loss": 0.2}]) is None
+
+
+def score_row(step: int, value: float, reach: float | None = 0.25) -> dict[str, float]:
+    row = {"step": step, "mmd_tiny": value, "kid_tiny": 90.0, "mmd_tiny_floor": 0.0}
+    return row if reach is None else row | {
+        "mmd_tiny_low": value - reach, "mmd_tiny_high": value + reach,
+    }  # fmt: skip
+
+
+def read_points(points: str) -> list[tuple[float, float]]:
+    return [tuple(map(float, point.split(","))) for point in points.split()]  # type: ignore[misc]
+
+
+def test_a_score_has_its_band_around_it_and_the_floor_below() -> None:
+    rows = [{"step": 0, "loss": 9.0}, score_row(0, 1.0), score_row(50, 0.5), score_row(100, 0.25)]
+    (chart,) = build_score_charts(rows)
+    assert chart.name == "tiny"
+    # Down from 1.25, the highest of the band, to 0, the floor, over the chart's height.
+    per_unit = (chart.bottom - chart.top) / 1.25
+    across = chart.right - chart.left
+    expected = [
+        (chart.left + x * across, chart.bottom - y * per_unit)
+        for x, y in [(0, 1.0), (0.5, 0.5), (1, 0.25)]
+    ]
+    assert read_points(chart.line) == [pytest.approx(point, abs=0.06) for point in expected]
+    band = read_points(chart.band)
+    for (x, y), above, below in zip(expected, band[:3], band[:2:-1], strict=True):
+        assert above == pytest.approx((x, y - 0.25 * per_unit), abs=0.06)
+        assert below == pytest.approx((x, y + 0.25 * per_unit), abs=0.06)
+    assert chart.floor_y == pytest.approx(chart.bottom)
+    assert (chart.end_x, chart.end_y) == pytest.approx(expected[-1])
+
+
+def test_a_score_without_interval_is_a_line_alone() -> None:
+    (chart,) = build_score_charts([score_row(0, 1.0, None), score_row(9, 0.5, None)])
+    assert chart.band == ""
+
+
+def test_one_reading_of_a_score_is_no_chart() -> None:
+    assert build_score_charts([score_row(0, 1.0), {"step": 5, "loss": 0.2}]) == []
 
 
 def test_shares_have_a_row_a_finding_and_the_mean_last() -> None:

@@ -85,6 +85,7 @@ def report(tmp_path: Path) -> str:
     run = Run.create(tmp_path / "run", command="train_lora", config={"rank": 8, "seed": 0})
     for step in (10, 20, 30):
         run.log(step, loss=1 / step)
+        run.log(step, mmd_tiny=0.4, mmd_tiny_low=0.3, mmd_tiny_high=0.5, mmd_tiny_floor=0.1)
     run.finish(base="tiny", held_out=["a"], num_captioned=40)
     write_report(
         tmp_path / "report.html",
@@ -120,6 +121,7 @@ def test_numbers_settings_and_warnings_are_there(report: str) -> None:
         "not for diagnosis", "+45 points", "MMD² (tiny)", "0.3 to 0.5", "Base: copies: 2",
         "no Inception.", "ab" * 32, "dpmpp, 2 steps", "6 s, 2000 ms an image", "training loss",
         "--out &lt;here&gt;", "Frames with caption", "Drawn in", "torch 2.", "reference frames",
+        "band: 95 % interval; dashed: real against real",
     ):  # fmt: skip
         assert text in report, text
 

@@ -1,7 +1,7 @@
 """The training loop of a LoRA: a function of (config, frames, seed), resumable to the last bit."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,10 +31,19 @@ if TYPE_CHECKING:
     from echodiff.runs import Run
 
 
-class DrawSamples(Protocol):
-    """Called on the main process to draw a sample grid with the UNet as it stands."""
+class Watch(Protocol):
+    """Looks at the UNet as it stands, on the main process; what it returns joins the curves.
 
-    def __call__(self, unet: "UNet2DConditionModel", step: int) -> None: ...
+    It must leave the UNet as it was. The loop's random numbers are out of its reach: every draw is
+    a function of (seed, step).
+    """
+
+    every: int
+    """Steps from look to look; the last step is always looked at."""
+    has_start: bool
+    """Whether step 0, the base itself, is looked at too."""
+
+    def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]: ...
 
 
 @dataclass
@@ -58,7 +67,7 @@ def train(
     schedule: "DDPMScheduler",
     encoded: EncodedFrames,
     held_out: EncodedFrames | None,
-    draw_samples: DrawSamples | None,
+    watches: Sequence[Watch] = (),
 ) -> None:
     """Train the adapter in `unet`, leaving its final weights (the average, with EMA) in it."""
     # --- Order of the samples, optimizer, average
@@ -82,6 +91,14 @@ def train(
     average = {name: p.detach().clone() for name, p in parameters.items() if has_average}
     curves = Curves(run, accelerator, project="echodiff", hyperparameters=recipe(config))
 
+    def look(watch: Watch, step: int) -> None:
+        if accelerator.is_main_process:
+            with averaged(parameters, average):
+                values = watch(accelerator.unwrap_model(model), step)
+            if values:
+                curves.log(step, **values)
+        accelerator.wait_for_everyone()
+
     # --- Go on from the newest checkpoint
     progress = Progress()
     checkpoint = load_newest_checkpoint(run.checkpoints)
@@ -95,6 +112,9 @@ def train(
     if held_out is not None and progress.step == 0:
         loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
         curves.log(0, held_out_loss=loss)
+    for watch in watches:
+        if watch.has_start and progress.step == 0:
+            look(watch, 0)
 
     with tqdm(
         total=num_steps,
@@ -156,11 +176,9 @@ def train(
                 with averaged(parameters, average):
                     loss = compute_held_out_loss(config, accelerator, model, schedule, held_out)
                 curves.log(step, held_out_loss=loss)
-            if draw_samples is not None and (is_end or is_due(step, config.sample_every)):
-                if accelerator.is_main_process:
-                    with averaged(parameters, average):
-                        draw_samples(accelerator.unwrap_model(model), step)
-                accelerator.wait_for_everyone()
+            for watch in watches:
+                if is_end or is_due(step, watch.every):
+                    look(watch, step)
             if is_save and accelerator.is_main_process:
                 save(run, config.keep, progress, parameters, average, optimizer, accelerator)
 

@@ -102,9 +102,19 @@ class TrainLoraConfig:
     num_samples: int = 4
     """Generated images in a grid, each under a held-out real frame (count)."""
     sample_steps: int = 25
-    """Sampler steps for the grids (count)."""
+    """Sampler steps for the grids and the scored images (count)."""
     sample_guidance: float = 5.0
-    """Classifier-free guidance for the grids (1: off)."""
+    """Classifier-free guidance for the grids and the scored images (1: off)."""
+    evaluate_every: int = 0
+    """Steps between scores of drawn images against held-out frames (count); 0: none. MMD^2 and KID
+    (times a thousand) with interval and floor join the curves, from step 0, the base, to the end.
+    Captions and noise stay the same, and what is learnt does not change."""
+    evaluate_images: int = 64
+    """Images drawn for each scoring, their captions taken in turn from held-out frames (4 or more).
+    Each costs what a generated image costs."""
+    evaluate_features: tuple[str, ...] = ("tiny", "texture")
+    """Feature networks of the scores, comma between: inception, tiny, texture, or a TorchScript
+    file."""
     tracker: str = "none"
     """Where the curves also go: none, tensorboard, or any tracker that accelerate knows."""
 
@@ -127,6 +137,7 @@ class TrainLoraConfig:
             annotated=self.annotated,
             resolution=self.resolution,
         )
+        _at_least(4, evaluate_images=self.evaluate_images)  # fewer have no score
         _at_least(
             0,
             seed=self.seed,
@@ -135,6 +146,7 @@ class TrainLoraConfig:
             held_out_every=self.held_out_every,
             held_out_frames=self.held_out_frames,
             sample_every=self.sample_every,
+            evaluate_every=self.evaluate_every,
             weight_decay=self.weight_decay,
             noise_offset=self.noise_offset,
             regularization=self.regularization,
@@ -161,6 +173,8 @@ class TrainLoraConfig:
             raise ValueError(f"--phantom-findings: {', '.join(unknown)} not known")
         if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
+        if not self.evaluate_features:
+            raise ValueError("--evaluate-features is empty")
         out, data = self.out, self.data
         if self.overwrite and out and data and data.resolve().is_relative_to(out.resolve()):
             raise ValueError(f"--data {data}: lies inside --out, which --overwrite clears")

@@ -1,0 +1,125 @@
+"""Scores against one set of real frames, time after time: what a training writes to its curves."""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.config import InputError
+from echodiff.frames import Frame
+from echodiff.images import pad_square, read_gray_u8
+from echodiff.metrics.features import FeatureNetwork
+from echodiff.metrics.measured import load_networks
+from echodiff.metrics.resampling import build_groups
+from echodiff.metrics.scores import MIN_FRAMES, FeatureSet, score_sets
+
+logger = logging.getLogger(__name__)
+
+MAX_FRAMES = 1000
+"""Real frames compared with; of more, so many are drawn: a scoring stays a matter of seconds."""
+READ_AT_ONCE = 64
+SEED = 0
+"""Of the draws behind intervals and floors; that of `echodiff evaluate`."""
+_PARTS = {"value": "", "low": "_low", "high": "_high", "floor": "_floor"}
+
+
+def open_networks(names: Sequence[str]) -> tuple[FeatureNetwork, ...]:
+    """Open the networks of `--evaluate-features`, which an InputError then names."""
+    try:
+        return load_networks(names).opened
+    except InputError as error:
+        raise InputError(str(error).replace("--features", "--evaluate-features")) from error
+
+
+def open_held_out(
+    networks: Sequence[FeatureNetwork],
+    folder: Path,
+    frames: Sequence[Frame],
+    max_value: int | None = None,
+) -> "HeldOutScores | None":
+    """`HeldOutScores`; None without networks, and with a warning where the frames are too few."""
+    if not networks:
+        return None
+    if len(frames) < MIN_FRAMES:
+        logger.warning(
+            "--evaluate-every: scores need %d held-out frames, there are %d: going on without",
+            MIN_FRAMES,
+            len(frames),
+        )
+        return None
+    return HeldOutScores(networks, folder, frames, max_value)
+
+
+class HeldOutScores:
+    """MMD^2 and KID of image sets against the same real frames, whose features are taken once.
+
+    Frechet distances are left out: at the few dozen images of a look they are nearly all floor.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[FeatureNetwork],
+        folder: Path,
+        frames: Sequence[Frame],
+        max_value: int | None = None,
+    ) -> None:
+        """`frames` of `folder`; `max_value` is the white of files of more than 8 bits."""
+        order = np.random.default_rng(SEED).permutation(len(frames))[:MAX_FRAMES]
+        self.frames = [frames[index] for index in sorted(order)]
+        self.networks, self.folder, self.max_value = tuple(networks), folder, max_value
+        self._said: set[str] = set()
+
+    def to_record(self) -> dict[str, Any]:
+        """What the numbers are to be read with."""
+        return {
+            "n_reference": len(self.frames),
+            "features": {
+                network.name: {"sha256": network.sha256, "resize": network.resize}
+                for network in self.networks
+            },
+        }
+
+    def __call__(self, images_u8: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+        """Values by name: `mmd_tiny`, `mmd_tiny_low`, `mmd_tiny_high`, `mmd_tiny_floor`, `kid_...`.
+
+        images_u8: grey squares, no two of one patient. KID is times a thousand, as everywhere. What
+        cannot be had, such as an interval over three patients, is left out.
+        """
+        groups = build_groups([None] * len(images_u8))
+        row: dict[str, float] = {}
+        for network in self.networks:
+            generated = FeatureSet(network(images_u8), groups)
+            scores, left_out = score_sets(
+                generated, self._reference[network.name], network, seed=SEED
+            )
+            for name in (f"mmd_{network.name}", f"kid_{network.name}"):
+                score = scores.get(name, {})
+                row |= {
+                    name + suffix: float(score[part])
+                    for part, suffix in _PARTS.items()
+                    if score.get(part) is not None
+                }
+                if name in left_out and name not in self._said:
+                    logger.warning("%s is left out: %s", name, left_out[name])
+                    self._said.add(name)
+        return row
+
+    @cached_property
+    def _reference(self) -> dict[str, FeatureSet]:
+        parts: dict[str, list[NDArray[np.float64]]] = {
+            network.name: [] for network in self.networks
+        }
+        for start in range(0, len(self.frames), READ_AT_ONCE):
+            # As `measured.measure_frames` reads them: a final evaluation gives the same numbers.
+            images = [
+                pad_square(read_gray_u8(self.folder / frame.file_name, max_value=self.max_value))
+                for frame in self.frames[start : start + READ_AT_ONCE]
+            ]
+            for network in self.networks:
+                parts[network.name].append(network(images))
+        groups = build_groups([frame.patient_id for frame in self.frames])
+        return {name: FeatureSet(np.concatenate(part), groups) for name, part in parts.items()}
