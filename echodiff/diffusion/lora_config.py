@@ -113,8 +113,7 @@ class TrainLoraConfig:
     """Images drawn for each scoring, their captions taken in turn from held-out frames (4 or more).
     Each costs what a generated image costs."""
     evaluate_features: tuple[str, ...] = ("tiny", "texture")
-    """Feature networks of the scores, comma between: inception, tiny, texture, or a TorchScript
-    file."""
+    """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
     tracker: str = "none"
     """Where the curves also go: none, tensorboard, or any tracker that accelerate knows."""
 
