@@ -1,8 +1,11 @@
 """Feature networks by name: what a distance between image sets is measured in."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +14,7 @@ from echodiff.config import InputError
 from echodiff.metrics import inception, texture
 from echodiff.runs import sha256_file
 
-FEATURE_NAMES = ("inception", "tiny", "texture")
+FEATURE_NAMES = ("inception", "tiny", "texture", "dinov2", "rad-dino")
 Embed = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float64]]
 PADDED = "padded to a square with black, then "
 """What `measure_frames` does before the network's own resize."""
@@ -22,9 +25,9 @@ class FeatureNetwork:
     """A map from grey images (H, W) uint8, of any sizes, to features (N, D) float64."""
 
     name: str
-    """inception, tiny, texture, or the stem of a file."""
+    """One of FEATURE_NAMES, the stem of a file, the name of a folder or of a function."""
     sha256: str
-    """Of the weights; of version and constants where there are no weights."""
+    """Of the weights, or of a function's source; of version and constants where there are none."""
     num_features: int
     resize: str
     """What every frame goes through first; features of other resizes are not comparable."""
@@ -45,76 +48,147 @@ class FeatureNetwork:
 
 
 def load_features(name: str) -> FeatureNetwork:
-    """Open `inception`, `tiny`, `texture`, or a TorchScript file by its path.
+    """Open a network by one of FEATURE_NAMES, or by what else `--features` takes.
 
-    A file must take float32 (B, 3, 299, 299) in 0..255 and return (B, D), as clean-fid's
-    `custom_feat_extractor` does. InceptionMissing (an InputError) where the weights of Inception
-    cannot be had: callers say its one line and go on with `tiny`.
+    - The path of a TorchScript file, or `module:function`: float32 (B, 3, 299, 299) in 0..255 to
+      (B, D), as clean-fid's `custom_feat_extractor`.
+    - A folder of transformers weights in safetensors, of a network with a class token.
+
+    Features are kept on disk (`with_cache`), but for functions: what they load is not in the hash.
+    InceptionMissing (an InputError) where the weights of Inception cannot be had: callers say its
+    one line and go on with `tiny`.
     """
     match name:
         case "texture":
-            return FeatureNetwork(
-                name=name,
-                sha256=texture.sha256(),
-                num_features=texture.NUM_FEATURES,
-                resize=PADDED + texture.RESIZE,
-                embed=texture.compute_texture_features,
-            )
+            return _load_texture()
         case "tiny":
             return _load_tiny()
         case "inception":
             return _load_inception()
+        case "dinov2" | "rad-dino":
+            from echodiff.metrics import vision_transformers
+
+            return _load_transformer(name, vision_transformers.find_weights(name))
     path = Path(name)
-    if not path.is_file():
-        raise InputError(f"--features: no file {name}; or one of {', '.join(FEATURE_NAMES)}")
-    return _load_file(path)
+    if path.is_dir():
+        return _load_transformer(_own_name(path.resolve().name, name), path)
+    if path.is_file():
+        return _load_file(_own_name(path.stem, name), path)
+    if ":" in name:
+        return _load_function(_own_name(name.rpartition(":")[2], name), name)
+    raise InputError(
+        f"--features: no file {name}; or one of {', '.join(FEATURE_NAMES)}, or module:function"
+    )
+
+
+def with_cache(
+    network: FeatureNetwork, folder: Path | None = None, *, code: str = ""
+) -> FeatureNetwork:
+    """The same network, its features kept in `folder` (by default in `inception.cache_folder()`).
+
+    A picture is known again by its pixels, and only for the same hash, resize and `code`: whatever
+    else the features depend on. `feature_cache` has the layout.
+    """
+    from echodiff.metrics.feature_cache import FORMAT, FeatureCache
+
+    root = inception.cache_folder() / "features" if folder is None else folder
+    key = "\0".join([FORMAT, network.sha256, network.resize, code])
+    name = f"{network.name[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    cache = FeatureCache(root / name, network.num_features)
+    return replace(network, embed=lambda images_u8: cache.embed(images_u8, network))
+
+
+def _own_name(name: str, given: str) -> str:
+    if name in FEATURE_NAMES:
+        raise InputError(f"--features {given}: rename it, `{name}` means another network")
+    return name
+
+
+def _load_texture() -> FeatureNetwork:
+    network = FeatureNetwork(
+        name="texture",
+        sha256=texture.sha256(),
+        num_features=texture.NUM_FEATURES,
+        resize=PADDED + texture.RESIZE,
+        embed=texture.compute_texture_features,
+    )
+    return with_cache(network, code=sha256_file(Path(texture.__file__)))
 
 
 def _load_tiny() -> FeatureNetwork:
     from echodiff.metrics import tiny_features
 
     judge = tiny_features.load_tiny_features()
-    return FeatureNetwork(
+    network = FeatureNetwork(
         name="tiny",
         sha256=judge.sha256,
         num_features=tiny_features.NUM_FEATURES,
         resize=f"{PADDED}{tiny_features.SIZE} antialiased (the network's own)",
         embed=judge.embed,
     )
+    return with_cache(network, code=sha256_file(Path(tiny_features.__file__)))
 
 
 def _load_inception() -> FeatureNetwork:
     from echodiff.metrics import torchscript
 
     path = inception.find_inception()
-    network = torchscript.build_inception(torchscript.load_torchscript(path))
-    return FeatureNetwork(
-        name="inception",
-        sha256=inception.SHA256,
-        num_features=2048,
-        resize=PADDED + torchscript.RESIZE,
-        embed=lambda images_u8: torchscript.embed_with_torchscript(network, images_u8),
+    extractor = torchscript.build_inception(torchscript.load_torchscript(path))
+    return with_cache(_fed_as_cleanfid("inception", inception.SHA256, 2048, extractor))
+
+
+def _load_transformer(name: str, folder: Path) -> FeatureNetwork:
+    from echodiff.metrics.vision_transformers import VisionTransformer
+
+    network = VisionTransformer(folder)
+    return with_cache(
+        FeatureNetwork(
+            name=name,
+            sha256=network.sha256,
+            num_features=network.num_features,
+            resize=PADDED + network.resize,
+            embed=network.embed,
+        )
     )
 
 
-def _load_file(path: Path) -> FeatureNetwork:
+def _load_file(name: str, path: Path) -> FeatureNetwork:
     from echodiff.metrics import torchscript
+    from echodiff.metrics.extractor import count_features
 
-    if path.stem in FEATURE_NAMES:
-        raise InputError(f"--features {path}: rename the file, `{path.stem}` means another network")
-    network = torchscript.load_torchscript(path)
+    extractor = torchscript.load_torchscript(path)
+    with _naming(path):
+        num_features = count_features(extractor)
+    return with_cache(_fed_as_cleanfid(name, sha256_file(path), num_features, extractor))
+
+
+def _load_function(name: str, given: str) -> FeatureNetwork:
+    from echodiff.metrics.extractor import count_features, import_function
+
+    with _naming(given):
+        function, source = import_function(given)
+        num_features = count_features(function)
+    return _fed_as_cleanfid(name, sha256_file(source), num_features, function)
+
+
+def _fed_as_cleanfid(
+    name: str, sha256: str, num_features: int, extractor: Callable[..., Any]
+) -> FeatureNetwork:
+    from echodiff.metrics.extractor import RESIZE, embed_with_extractor
 
     def embed(images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        return torchscript.embed_with_torchscript(network, images_u8)
+        with _naming(name):
+            return embed_with_extractor(extractor, images_u8)
 
-    try:
-        probe = embed([np.zeros((8, 8), dtype=np.uint8)])
-    except RuntimeError as error:
-        raise InputError(f"--features {path}: does not take float32 (B, 3, 299, 299)") from error
     return FeatureNetwork(
-        name=path.stem,
-        sha256=sha256_file(path),
-        num_features=probe.shape[1],
-        resize=PADDED + torchscript.RESIZE,
-        embed=embed,
+        name=name, sha256=sha256, num_features=num_features, resize=PADDED + RESIZE, embed=embed
     )
+
+
+@contextmanager
+def _naming(given: str | Path) -> Iterator[None]:
+    """Say which network an error is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--features {given}: {error}") from error

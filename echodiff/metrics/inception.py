@@ -23,6 +23,7 @@ URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metric
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 """Of the 95,607,719 bytes at URL; the digest that k-diffusion's evaluation checks as well."""
 ENVIRONMENT = "ECHODIFF_INCEPTION"
+CACHE_ENVIRONMENT = "ECHODIFF_CACHE"
 TIMEOUT_S = 20.0
 
 
@@ -31,7 +32,12 @@ class InceptionMissing(InputError):  # noqa: N818 (a missing part, not an error 
 
 
 def cache_folder() -> Path:
-    """echodiff's folder for files fetched once; `XDG_CACHE_HOME` moves it."""
+    """echodiff's folder for what is fetched or computed once; it may be deleted at any time.
+
+    ECHODIFF_CACHE names it; else it lies in XDG_CACHE_HOME, or in `~/.cache`.
+    """
+    if given := os.environ.get(CACHE_ENVIRONMENT):
+        return Path(given)
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "echodiff"
 

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 import tempfile
 import urllib.error
 import warnings
@@ -9,10 +10,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from echodiff.config import InputError
-from echodiff.metrics import inception, tiny_features, torchscript
+from echodiff.metrics import extractor, inception, tiny_features
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception
 from echodiff.runs import sha256_file
@@ -65,6 +65,7 @@ def nowhere(tmp_path, monkeypatch):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.delenv(inception.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(inception.CACHE_ENVIRONMENT)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "temp").mkdir()
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temp"))
@@ -139,42 +140,38 @@ def test_a_download_arrives_whole_or_not_at_all(nowhere, genuine, monkeypatch):
     assert target.read_bytes() == whole
 
 
-def test_inception_sees_what_clean_fid_shows_it(nowhere, genuine, monkeypatch, tmp_path):
-    from cleanfid import fid
-    from cleanfid.inception_torchscript import InceptionV3W
-
-    folder = tmp_path / "pngs"
-    folder.mkdir()
-    images = frames(4)
-    for index, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{index}.png")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net = InceptionV3W(str(genuine.parent), download=False, resize_inside=False).eval()
-        theirs = fid.get_folder_features(
-            str(folder),
-            net,
-            num_workers=0,
-            batch_size=2,
-            device=torch.device("cpu"),
-            mode="clean",
-            verbose=False,
-        )
-    monkeypatch.setenv(inception.ENVIRONMENT, str(genuine))
-    network = load_features("inception")
-    ours = network(images)
-    assert network.frechet_name == "fid"
-    assert ours.shape == (4, 2048)
-    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+def test_a_truncated_file_is_never_loaded(nowhere, genuine, monkeypatch):
+    target = nowhere / "cache" / "echodiff" / inception.FILE_NAME
+    target.parent.mkdir(parents=True)
+    target.write_bytes(genuine.read_bytes()[:-1])
+    with pytest.raises(InceptionMissing, match=rf"{target}: .*cut short"):
+        load_features("inception")
+    monkeypatch.setenv(inception.ENVIRONMENT, str(target))
+    with pytest.raises(InceptionMissing, match="cut short"):
+        load_features("inception")
+    monkeypatch.delenv(inception.ENVIRONMENT)
+    monkeypatch.setenv(inception.CACHE_ENVIRONMENT, str(genuine.parent))
+    assert find_inception() == genuine
 
 
-def test_resize_is_clean_fids_to_a_hundredth_of_a_grey_level():
-    from cleanfid.resize import build_resizer
+def test_features_are_kept_between_two_openings(tmp_path, cache, monkeypatch):
+    path = save(Flatten(), tmp_path / "mine.pt")
+    expected = load_features(str(path))(frames())
+    shards = list(cache.glob("features/mine-*/*.safetensors"))
+    assert len(shards) == 1
+    network = load_features(str(path))
+    monkeypatch.setattr(extractor, "embed_with_extractor", None)
+    assert np.array_equal(network(frames()), expected)
 
-    for image in [*frames(1, 112), *frames(1, 512)]:
-        theirs = build_resizer("clean")(np.repeat(image[..., None], 3, axis=2))[..., 0]
-        ours = torchscript.resize_for_inception(image).numpy()
-        assert np.abs(ours - theirs).max() < 0.01
+
+@pytest.mark.parametrize("name", ["texture", "tiny"])
+def test_features_of_changed_code_are_computed_again(name, cache, monkeypatch):
+    load_features(name)(frames())
+    load_features(name)(frames())
+    assert len(list(cache.glob(f"features/{name}-*"))) == 1
+    monkeypatch.setattr("echodiff.metrics.features.sha256_file", lambda path: "changed")
+    load_features(name)(frames())
+    assert len(list(cache.glob(f"features/{name}-*"))) == 2
 
 
 def test_a_torchscript_file_is_a_feature_network(tmp_path):
@@ -203,8 +200,72 @@ def test_tiny_is_a_feature_network():
     assert len(network.sha256) == 64
 
 
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module into the working folder, where nothing but `--features` looks."""
+    names = []
+
+    def write(source, name):
+        (tmp_path / f"{name}.py").write_text(source)
+        names.append(name)
+        return tmp_path / f"{name}.py"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_a_function_is_a_feature_network(module, cache):
+    source = module("def corners(batch):\n    return batch[:, :, 0, ::298].flatten(1)\n", "own_net")
+    network = load_features("own_net:corners")
+    assert (network.name, network.num_features) == ("corners", 6)
+    assert network.sha256 == sha256_file(source)
+    assert network.frechet_name == "fd_corners"
+    features = network([np.full((9, 9), 7, np.uint8), np.full((5, 9), 250, np.uint8)])
+    assert np.allclose(features, [[7.0] * 6, [250.0] * 6], atol=1e-3)
+    # What it loads is not in the hash, so its features are not kept.
+    assert not cache.exists()
+
+
+def test_a_network_in_a_module_is_a_feature_network(module):
+    source = module("import torch\nnet = torch.nn.AdaptiveAvgPool2d(1).eval()\n", "own_object")
+    network = load_features("own_object:net")
+    assert network.sha256 == sha256_file(source)
+    assert np.allclose(network([np.full((9, 9), 7, np.uint8)]), 7.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "message"),
+    [
+        ("", "no_such_module_here:f", "No module named 'no_such_module_here'"),
+        ("", "bad_net:f", "bad_net has no function f"),
+        ("f = 3", "bad_net:f", "bad_net has no function f"),
+        ("def f(:", "bad_net:f", "invalid syntax"),
+        ("", "bad_net:", "neither a file nor module:function"),
+        ("", ":f", "neither a file nor module:function"),
+        ("", "C:/net.pt", "neither a file nor module:function"),
+        ("def f(b): return b.mean()", "bad_net:f", r"a row per image; it gave \(\) for 2"),
+        ("def f(b): return b.mean((1, 2, 3))", "bad_net:f", r"it gave \(2,\) for 2"),
+        ("def f(b): return b[:1, :, 0, 0]", "bad_net:f", r"it gave \(1, 3\) for 2"),
+        ("def f(b): return b.numpy()", "bad_net:f", "numpy.ndarray"),
+        ("def f(b): return b.undefined", "bad_net:f", "does not take .*AttributeError"),
+        ("def f(): pass", "bad_net:f", "does not take .*TypeError"),
+        ("def tiny(b): return b", "bad_net:tiny", "rename"),
+    ],
+)
+def test_bad_functions_are_named(module, body, name, message):
+    module(body, "bad_net")
+    with pytest.raises(InputError, match=message) as caught:
+        load_features(name)
+    assert str(caught.value).startswith(f"--features {name}: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_bad_files_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"no file .*inception, tiny, texture"):
+    with pytest.raises(InputError, match=r"no file .*inception, tiny, texture.*module:function"):
         load_features(str(tmp_path / "none.pt"))
     (tmp_path / "junk.pt").write_bytes(b"no network")
     with pytest.raises(InputError, match=r"junk\.pt: not a TorchScript"):
