@@ -1,7 +1,7 @@
 """`train_lora.py --evaluate-every`: what the curves say, and that the training never notices."""
 
-import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def test_curves_hold_what_evaluate_says_of_the_saved_adapter(
     rows = score_rows(out)
     assert [row["step"] for row in rows] == [0, 2, 4, 5]
     assert all(set(row) == KEYS | {"step"} for row in rows)
+    assert all(math.isfinite(value) for row in rows for value in row.values())
     assert len({row["mmd_texture"] for row in rows}) == 4
 
     record = Run.load(out).record
@@ -90,7 +91,7 @@ def choose_captions(frames: list[Frame]) -> list[str]:
     return [frame.text for frame in choose_held_out(frames, 6, 0)]
 
 
-@pytest.mark.parametrize("more", [[], ["--ema-decay", 0.9], ["--sample-every", 2]])
+@pytest.mark.parametrize("more", [[], ["--ema-decay", 0.9, "--sample-every", 2]])
 def test_the_adapter_is_the_same_to_the_last_byte(
     train_lora: TrainLora, frames: Path, tmp_path: Path, more: list[object]
 ) -> None:
@@ -127,7 +128,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize(("killed_at", "goes_on_from"), [(4, 3), (2, None), (0, None)])
+@pytest.mark.parametrize(("killed_at", "goes_on_from"), [(4, 3), (0, None)])
 def test_killed_and_resumed_writes_the_same_rows(
     train_lora: TrainLora,
     frames: Path,
@@ -229,10 +230,3 @@ def test_no_preset_spends_time_on_scores() -> None:
     for preset in ("demo", "cmc2024"):
         config = parse(TrainLoraConfig, ["--config", preset], prog="train_lora.py")
         assert config.evaluate_every == 0
-
-
-def test_rows_are_plain_json_numbers(train_lora: TrainLora, frames: Path, tmp_path: Path) -> None:
-    train_lora("--data", frames, "--out", tmp_path / "run", *TRAIN, *EVALUATE)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    values = [value for line in lines for value in json.loads(line).values()]
-    assert all(isinstance(value, int | float) and value == value for value in values)
