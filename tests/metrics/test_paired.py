@@ -186,6 +186,14 @@ def test_three_patients_have_no_interval(folders):
     )
 
 
+def test_patients_of_many_pairs_and_of_few_weigh_by_their_pairs(folders):
+    """One error everywhere has no spread, whichever patients a half takes."""
+    found = find_pairs(*folders)
+    groups = np.array([0, 1, 2, 3, 3, 3, 3, 3])
+    scores, _ = score_pairs(found.pairs[4:5] * 8, groups, seed=0)
+    assert (scores["mae"]["low"], scores["mae"]["high"]) == pytest.approx((5.0, 5.0))
+
+
 def test_one_identical_pair_leaves_the_psnr_out_and_says_so(folders):
     ours, theirs = folders
     (ours / "images/03.png").write_bytes((theirs / "images/03.png").read_bytes())
@@ -233,7 +241,7 @@ def test_masks_that_do_not_fit_are_named(folders, tmp_path, size):
 
 
 def test_deep_pictures_share_one_white_level(tmp_path):
-    deep = [(noise(i).astype(np.uint16) * 16 // (1 + i)).astype(np.uint16) for i in range(2)]
+    deep = [(noise(i).astype(np.uint16) * 16 // (1 + 7 * i)).astype(np.uint16) for i in range(2)]
     flat = [(image / 4095 * 255).round().astype(np.uint8) for image in deep]
     names = {"images/0.png": {}, "images/1.png": {}}
     found = find_pairs(
