@@ -35,9 +35,10 @@ def main(argv: list[str]) -> None:
         write_sheet,
     )
     from echodiff.diffusion.reference import find_reference
-    from echodiff.evaluate import format_score, score_frames
+    from echodiff.evaluate import score_frames
     from echodiff.metrics.measured import load_networks
     from echodiff.report import ImageSet, write_report
+    from echodiff.tables import format_score
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,17 @@ def build_score_charts(rows: Sequence[Mapping[str, Any]]) -> list[ScoreChart]:
             )
         )
     return charts
+
+
+def spread_labels(lines: list[Line]) -> list[Line]:
+    """Two names that would touch are moved apart, the upper curve's upwards."""
+    if len(lines) != 2 or abs(lines[0].label_y - lines[1].label_y) >= 16:
+        return lines
+    upper = min(range(2), key=lambda i: lines[i].end_y)
+    middle = (lines[0].end_y + lines[1].end_y) / 2
+    return [
+        replace(line, label_y=middle + (-8 if i == upper else 8)) for i, line in enumerate(lines)
+    ]
 
 
 def build_shares(

@@ -2,7 +2,7 @@
 
 The only module that knows jsonargparse. Fields, YAML keys and flags share their names
 (`learning_rate`, `--learning-rate`); the string under a field is its help text. A field made with
-`positional()` may also be given without its flag.
+`positional()` may also be given without its flag; one that is a list takes as many as come.
 """
 
 import dataclasses
@@ -17,7 +17,14 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from echodiff.fields import as_dict as as_dict
-from echodiff.fields import field_default, is_bool, plain, print_help, strip_none, yaml_line
+from echodiff.fields import (
+    field_default,
+    is_bool,
+    is_list,
+    plain,
+    print_help,
+    yaml_line,
+)
 from echodiff.fields import preset_names as preset_names
 from echodiff.files import shipped, write_text_atomic
 
@@ -103,18 +110,25 @@ def exit_with(error: InputError) -> NoReturn:
 # --- from the command line to values ---------------------------------------------------------
 
 
-def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, dict[str, str]]:
-    """Split a command line into the name of the config file and {field: text}."""
+Flags = dict[str, str | list[str]]
+"""Field -> what was written for it; a list where it was written without a flag, one by one."""
+
+
+def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
+    """Split a command line into the name of the config file and what each field was given."""
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     waiting = [f.name for f in fields.values() if f.metadata.get("positional")]
-    config_name, flags = None, dict[str, str]()
+    config_name, flags = None, Flags()
     rest = iter(arguments)
     for argument in rest:
         if not argument.startswith("--"):
             if not waiting or (argument.startswith("-") and len(argument) > 1):
                 raise InputError(f"unexpected argument {argument!r}; lists are written a,b,c")
-            flags[waiting.pop(0)] = argument
+            if is_list(hints[waiting[0]]):
+                flags[waiting[0]] = [*flags.get(waiting[0], []), argument]
+            else:
+                flags[waiting.pop(0)] = argument
             continue
         flag, equals, value = argument.partition("=")
         name = flag[2:].replace("-", "_")
@@ -162,9 +176,7 @@ def read_yaml(cls: type, name: str) -> dict[str, Any]:
     return values
 
 
-def build(
-    cls: type[Config], values: dict[str, Any], flags: dict[str, str], *, source: str | None
-) -> Config:
+def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: str | None) -> Config:
     """Check types, fill defaults, and run the checks of the dataclass itself."""
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -176,8 +188,9 @@ def build(
         parser.add_argument(f"--{field.name}", type=hints[field.name], **needed)
     given = dict(values)
     for name, text in flags.items():
-        is_list = typing.get_origin(strip_none(hints[name])) in {tuple, list}
-        given[name] = [part for part in text.strip("[] ").split(",") if part] if is_list else text
+        given[name] = text
+        if is_list(hints[name]) and isinstance(text, str):
+            given[name] = [part for part in text.strip("[] ").split(",") if part]
     try:
         parsed = parser.parse_object(given)
         filled = {name: parsed[name] for name in hints if name in parsed}
@@ -200,7 +213,7 @@ def build(
         raise InputError(str(error)) from error
 
 
-def explain(message: str, given: dict[str, Any], flags: dict[str, str], source: str | None) -> str:
+def explain(message: str, given: dict[str, Any], flags: Flags, source: str | None) -> str:
     """One line out of jsonargparse's several: where, what was expected, what was given."""
     if 'Parser key "' in message:
         name = message.split('"')[1]
@@ -216,7 +229,7 @@ def explain(message: str, given: dict[str, Any], flags: dict[str, str], source: 
     return message
 
 
-def where(name: str, flags: dict[str, str], source: str | None) -> str:
+def where(name: str, flags: Flags, source: str | None) -> str:
     flag = "--" + name.replace("_", "-")
     return flag if name in flags or source is None else f"{source}: {name}"
 

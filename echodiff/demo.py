@@ -49,7 +49,7 @@ class DemoConfig:
     """Of the frames, the training and the images (0 or more)."""
     num_images: int = 96
     """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
-    num_asd: int = 32
+    num_asd: int = 16
     """Images for prompts/asd.txt (4 or more)."""
     steps: int = 20
     """Steps of the sampler (1 to 1000)."""

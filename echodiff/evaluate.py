@@ -1,39 +1,54 @@
 """`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with their intervals and floors.
 
-Reads two frames folders, writes `metrics.json`. `generate.py` and the demo use `score_frames` and
-`compare_frames` directly. What each number means: docs/evaluation.md.
+Reads frames folders, writes `metrics.json` and `report.html`. `generate.py` and the demo use
+`score_frames` and `compare_frames` directly. What each number means: docs/evaluation.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
 from echodiff.files import write_json_atomic
-from echodiff.metrics.comparison import compare_sets
-from echodiff.metrics.faithfulness import compare_faithfulness, score_faithfulness
+from echodiff.metrics.assessment import score_fully, score_measured
+from echodiff.metrics.comparison import compare_sets, rank_sets
+from echodiff.metrics.faithfulness import compare_faithfulness
 from echodiff.metrics.measured import Measured, Networks, load_networks, measure_frames
-from echodiff.metrics.scores import Score, score_sets
-from echodiff.runs import versions
+from echodiff.metrics.paired import Pairing, find_pairs
+from echodiff.metrics.scores import Score
+from echodiff.tables import format_difference, format_score
 
 METRICS_FILE = "metrics.json"
+REPORT_FILE = "report.html"
 DEFAULT_FEATURES = ("tiny", "texture")
 PROG = "echodiff evaluate"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Scores a generated set of frames against a real one."""
+    """Scores generated frames against real ones: how near, how varied, how faithful, how sure.
 
-    generated: Path = positional()
-    """Frames folder to score."""
+    Several folders with --compare are ranked against each other, each against the same reference.
+    """
+
+    generated: tuple[Path, ...] = positional()
+    """Frames folder to score; with --compare, two or more."""
     reference: Path
     """Frames folder of real frames, none of them used in training."""
     out: Path
-    """Folder for metrics.json."""
+    """Folder for metrics.json and report.html."""
+    train: Path | None = None
+    """Frames folder of the training: are generated frames copies of it?"""
+    compare: bool = False
+    """Compare several generated folders in one table."""
+    paired: bool = False
+    """Also SSIM, PSNR, MAE and MSE, of frames that share a pair_id, or a file name."""
+    masked: bool = False
+    """With --paired: only pixels inside the masks of the reference count."""
     features: tuple[str, ...] = DEFAULT_FEATURES
-    """Feature networks, comma between: inception, tiny, texture, or a TorchScript file."""
+    """Feature networks, comma between: inception, tiny, texture, dinov2, rad-dino, a TorchScript
+    file, a folder of transformers weights, or module:function."""
     seed: int = 0
     """Of the draws behind intervals, floors and permutations."""
     overwrite: bool = False
@@ -44,11 +59,19 @@ class EvaluateConfig:
             raise ValueError("--features is empty")
         if self.seed < 0:
             raise ValueError("--seed must be 0 or more")
+        if self.compare != (len(self.generated) > 1):
+            raise ValueError(f"--compare: needs two folders or more, not {len(self.generated)}"
+                             if self.compare else "several folders need --compare")  # fmt: skip
+        if self.masked and not self.paired:
+            raise ValueError("--masked needs --paired")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_main(lambda: _evaluate(argv), PROG)
+    return run_main(lambda: _evaluate(parse(EvaluateConfig, argv, prog=PROG)), PROG)
+
+
+# --- Scores of one set ---------------------------------------------------------------------------
 
 
 def score_frames(
@@ -67,36 +90,14 @@ def score_frames(
     Prompt faithfulness is scored where `tiny` is among the features.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
-    of_generated = measure_frames(generated, networks.opened)
-    of_reference = measure_frames(reference, networks.opened)
-    scores: dict[str, Score] = {}
-    left_out: dict[str, str] = {}
-    for network in networks.opened:
-        found, missing = score_sets(
-            of_generated.in_features(network.name),
-            of_reference.in_features(network.name),
-            network,
-            seed=seed,
-        )
-        scores |= found
-        left_out |= missing
-        if network.name == "tiny" and of_generated.faithfulness and of_reference.faithfulness:
-            scores |= score_faithfulness(
-                of_generated.faithfulness, of_reference.faithfulness, network
-            )
-    result = {
-        "scores": scores,
-        "alarms": _alarms(of_generated, of_reference),
-        "left_out": left_out,
-        "notes": list(networks.notes),
-        "generated": of_generated.name,
-        "reference": of_reference.name,
-        "seed": seed,
-        "versions": versions(),
-    }
+    sets = [measure_frames(source, networks.opened) for source in (generated, reference)]
+    result = score_measured(sets[0], sets[1], networks, seed=seed)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
     return result
+
+
+# --- Several sets --------------------------------------------------------------------------------
 
 
 def compare_frames(
@@ -130,52 +131,107 @@ def compare_frames(
     return gains
 
 
-def _alarms(generated: Measured, reference: Measured) -> list[str]:
-    """What a reader must know before any score."""
-    shared = len(set(generated.digests) & set(reference.digests))
-    repeated = len(generated) - len(set(generated.digests))
-    alarms = []
-    if shared:
-        alarms.append(f"shared files: {shared} pictures are in both sets, pixel by pixel")
-    if repeated:
-        alarms.append(f"copies: {repeated} of {len(generated)} generated pictures repeat another")
-    return alarms
+# --- The command ---------------------------------------------------------------------------------
 
 
-def _evaluate(argv: Sequence[str] | None) -> int:
-    config = parse(EvaluateConfig, argv, prog=PROG)
+def _evaluate(config: EvaluateConfig) -> int:
     target = config.out / METRICS_FILE
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: is there already; --overwrite replaces it")
-    result = score_frames(
-        config.generated,
-        config.reference,
-        features=config.features,
-        seed=config.seed,
-        out=config.out,
-    )
-    for name, score in result["scores"].items():
-        print(format_score(name, score))
-    for name, reason in result["left_out"].items():
-        print(f"{name}: left out, {reason}")
-    for alarm in result["alarms"]:
-        print(f"warning: {alarm}")
-    print(f"written: {target}")
+    names = _name_sets(config.generated)
+    networks = load_networks(config.features)
+    reference = measure_frames(config.reference, networks.opened)
+    train = measure_frames(config.train, networks.opened) if config.train else None
+    sets = {
+        name: measure_frames(folder, networks.opened)
+        for name, folder in zip(names, config.generated, strict=True)
+    }
+    if config.compare:
+        _check_counts(sets)
+    pairings = {
+        name: _find_pairs(config, folder) if config.paired else None
+        for name, folder in zip(names, config.generated, strict=True)
+    }
+    results = {
+        name: score_fully(
+            sets[name], reference, networks, seed=config.seed, train=train, pairing=pairings[name]
+        )
+        for name in names
+    }
+    result: dict[str, Any] = next(iter(results.values()))
+    if config.compare:
+        result = {"sets": results, "differences": _rank(sets, reference, networks, config.seed)}
+    config.out.mkdir(parents=True, exist_ok=True)
+    _write_report(config, results, result.get("differences", []))
+    write_json_atomic(target, result)
+    for name, one in results.items():
+        _print_result(one, f"{name}: " if config.compare else "")
+    for row in result.get("differences", []):
+        print(format_difference(row))
+    print(f"written: {target}, {config.out / REPORT_FILE}")
     return 0
 
 
-def format_score(name: str, score: Score) -> str:
-    """One line for a person: value, interval, counts, and what to read it beside."""
-    text = f"{name:24} {score['value']:9.4g}"
-    if score["low"] is not None:
-        text += f"  [{score['low']:.4g}, {score['high']:.4g}]"
-    text += f"  n {score['n']}, reference {score['n_reference']}"
-    if score.get("scale", 1) != 1:
-        text += f", times {score['scale']}"
-    if score.get("floor") is not None:
-        text += f"; real against real {score['floor']:.4g} at n {score['floor_n']}"
-        if score["floor_n"] != score["n"]:
-            text += f" (there {score['value_at_floor_n']:.4g})"
-    if score.get("real") is not None:
-        text += f"; on real frames {score['real']:.4g}"
-    return text
+def _check_counts(sets: Mapping[str, Measured]) -> None:
+    """Frechet distances of different counts must not stand in one column, so there are none."""
+    counts = {name: len(one) for name, one in sets.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(
+            f"--compare: the sets have different counts ({told}): give as many of each"
+        )
+
+
+def _find_pairs(config: EvaluateConfig, folder: Path) -> Pairing:
+    pairing = find_pairs(folder, config.reference)
+    if config.masked and pairing.masks is None:
+        raise InputError(f"--masked: not every frame of {config.reference} has a mask")
+    return pairing if config.masked else pairing._replace(masks=None)
+
+
+def _rank(
+    sets: Mapping[str, Measured], reference: Measured, networks: Networks, seed: int
+) -> list[dict[str, Any]]:
+    rows = []
+    for network in networks.opened:
+        features = {name: one.in_features(network.name) for name, one in sets.items()}
+        try:
+            rows += rank_sets(features, reference.in_features(network.name), network, seed=seed)
+        except ValueError as error:
+            raise InputError(f"--compare: {error}") from error
+    return rows
+
+
+def _name_sets(folders: Sequence[Path]) -> list[str]:
+    """Folders by their last part, or by the whole path where that is not enough."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _write_report(
+    config: EvaluateConfig, results: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]
+) -> None:
+    from echodiff.report import ImageSet, write_report
+
+    titles = list(results) if config.compare else ["Generated"]
+    write_report(
+        config.out / REPORT_FILE,
+        title="Generated sets compared" if config.compare else "Generated against real frames",
+        summary=f"{', '.join(results)} against {config.reference.resolve().name}.",
+        sets=[
+            ImageSet(title=title, folder=folder, metrics=one)
+            for title, folder, one in zip(titles, config.generated, results.values(), strict=True)
+        ],
+        reference=config.reference,
+        reference_text=f"the frames of {config.reference.resolve().name}",
+        differences=differences,
+    )
+
+
+def _print_result(result: Mapping[str, Any], prefix: str) -> None:
+    for name, score in result["scores"].items():
+        print(prefix + format_score(name, score))
+    for name, reason in result["left_out"].items():
+        print(f"{prefix}{name}: left out, {reason}")
+    for alarm in result["alarms"]:
+        print(f"{prefix}warning: {alarm}")

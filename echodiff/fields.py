@@ -38,6 +38,10 @@ def is_bool(hint: Any) -> bool:
     return strip_none(hint) is bool
 
 
+def is_list(hint: Any) -> bool:
+    return typing.get_origin(strip_none(hint)) in {tuple, list}
+
+
 def field_default(field: "dataclasses.Field[Any]") -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
@@ -62,7 +66,11 @@ def field_help(cls: type) -> dict[str, str]:
 def print_help(cls: type, prog: str, description: str) -> None:
     hints, texts = typing.get_type_hints(cls), field_help(cls)
     fields = dataclasses.fields(cls)
-    leading = [f.name.upper() for f in fields if f.metadata.get("positional")]
+    leading = [
+        f.name.upper() + (" ..." if is_list(hints[f.name]) else "")
+        for f in fields
+        if f.metadata.get("positional")
+    ]
     lines = [" ".join(["usage:", prog, *leading, "[--config NAME|PATH]", "[--flag VALUE ...]"]), ""]
     lines += [*textwrap.wrap(description or inspect.cleandoc(cls.__doc__ or ""), 96), ""]
     presets = preset_names(cls)
@@ -87,7 +95,7 @@ def type_name(hint: Any) -> str:
     hint = strip_none(hint)
     if typing.get_origin(hint) is typing.Literal:
         return "{" + ",".join(str(value) for value in typing.get_args(hint)) + "}"
-    if typing.get_origin(hint) in {tuple, list}:
+    if is_list(hint):
         return f"{type_name(typing.get_args(hint)[0])},..."
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return "{" + ",".join(member.name for member in hint) + "}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from PIL import Image
 
 from echodiff.anatomy import Finding
 from echodiff.charts import build_curves, build_score_charts, build_shares
+from echodiff.count_charts import build_counts
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames import METADATA, Frame, load_frames
 from echodiff.images import contact_sheet, find_max_value, read_gray_u8, resize_u8
@@ -23,6 +24,8 @@ from echodiff.phantom.captions import findings_in
 from echodiff.runs import Run, versions
 from echodiff.tables import (
     FINDING_NAMES,
+    build_difference_rows,
+    build_look_rows,
     build_score_rows,
     list_networks,
     list_sampling_facts,
@@ -42,6 +45,8 @@ class ImageSet:
     folder: Path
     note: str = ""
     """What it is, one sentence."""
+    metrics: Mapping[str, Any] | None = None
+    """Its scores, where they lie in no metrics.json of the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,7 @@ def write_report(
     run: Run | None = None,
     headlines: Sequence[Headline] = (),
     commands: Sequence[str] = (),
+    differences: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the report of `sets`, scored against `reference` (a frames folder, or pictures).
 
@@ -77,7 +83,7 @@ def write_report(
 
     real = find_pictures(reference)
     drawn = [find_pictures(one.folder) for one in sets]
-    metrics = [_read_json(one.folder / "metrics.json") for one in sets]
+    metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
     jobs = [_read_json(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
     side = min(SHOWN_SIDE, min(read_gray_u8(path).shape[0] for path, _ in _firsts(drawn, real)))
@@ -109,6 +115,13 @@ def write_report(
             [scores[i] for i in matching or range(len(sets))], FINDING_NAMES, "faithfulness"
         ),
         score_rows=build_score_rows([one.title for one in sets], scores),
+        look_rows=build_look_rows([one.title for one in sets], scores),
+        sets_shown=len(sets),
+        difference_rows=build_difference_rows(differences),
+        counts=[(one.title, chart) for one, result in zip(sets, metrics, strict=True)
+                for chart in build_counts(result.get("by_count", []))],
+        examples=[(one.title, _examples(result["examples"], side, white))
+                  for one, result in zip(sets, metrics, strict=True) if result.get("examples")],
         alarms=[f"{s.title}: {a}" for s, m in zip(sets, metrics, strict=True)
                 for a in m.get("alarms", [])],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
@@ -188,6 +201,22 @@ def _grid(
         # Of the page: a set of few images is not blown up.
         "width": f"{100 * min(len(chosen), GRID_COLUMNS) / GRID_COLUMNS:g}%",
     }  # fmt: skip
+
+
+def _examples(examples: Mapping[str, Any], side: int, white: int | None) -> dict[str, Any]:
+    """The least and the most typical frames, and those nearest to a real one beside it."""
+    rows = {
+        name: embed_png(contact_sheet(
+            [_read(Path(path), side, white) for path in examples[name]], columns=GRID_COLUMNS,
+            cell=min(max(side, 128), 160),
+        ))
+        for name in ("worst", "best") if examples[name]
+    }  # fmt: skip
+    pairs = [
+        [embed_png(_read(Path(path), side, white)) for path in pair] for pair in examples["nearest"]
+    ]
+    return {**rows, "nearest": pairs, "nearest_of": examples["nearest_of"],
+            "features": examples["features"]}  # fmt: skip
 
 
 def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:

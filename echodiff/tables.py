@@ -19,11 +19,35 @@ FINDING_NAMES = {
 }
 
 
+LOOK_NAMES = {
+    "ms_ssim": "MS-SSIM within the set",
+    "ssim": "SSIM to the target",
+    "psnr": "PSNR to the target, dB (peak 255)",
+    "psnr_mixed": "PSNR, 8-bit peak over an error of 0 to 1, dB (48.13 too high)",
+    "mae": "Mean absolute error, grey levels",
+    "mse": "Mean squared error, grey levels squared",
+    "speckle_snr": "Speckle: mean over standard deviation",
+    "spectrum_deviation": "Spectrum: largest deviation of a band, %",
+    "sector_share": "Sector: share of the picture",
+    "sector_apex": "Sector: column of the apex",
+    "sector_symmetry": "Sector: symmetry of its outline",
+    "balance": "Grey right less left of the apex",
+    "chroma": "Chroma (CIELAB)",
+    "colour_drift": "Frames with colours the reference has not",
+    "sector_drift": "Frames with a sector unlike the reference",
+}
+DISTANCES = ("mmd_", "kid_", "fid@", "fd_")
+
+
 def score_name(name: str) -> str:
     """A key of metrics.json as a reader knows it."""
     kind, _, rest = name.partition("_")
     features, _, count = rest.partition("@")
+    if name in LOOK_NAMES:
+        return LOOK_NAMES[name]
     match kind:
+        case "precision" | "recall" | "density" | "coverage" | "copies":
+            return f"{kind.capitalize()} ({features})"
         case "mmd":
             return f"MMD² ({features})"
         case "kid":
@@ -40,7 +64,7 @@ def build_score_rows(
 ) -> list[dict[str, Any]]:
     """Distances, then mean shares; set by set under each measure."""
     names = dict.fromkeys(key for one in scores for key in one)
-    distances = [n for n in names if not n.startswith(("faithfulness", "specificity"))]
+    distances = [name for name in names if name.startswith(DISTANCES)]
     rows: list[dict[str, Any]] = []
     for name in (*distances, "faithfulness", "specificity"):
         for title, of_set in zip(titles, scores, strict=True):
@@ -63,6 +87,51 @@ def build_score_rows(
                 "at_same_n": "" if is_share or real is None else _number(at_same_n, False),
             })  # fmt: skip
     return rows
+
+
+def build_look_rows(
+    titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Variety, copies, pairs and look, with the same of real frames beside it."""
+    names = dict.fromkeys(key for one in scores for key in one)
+    kinds = ("precision_", "recall_", "density_", "coverage_", "copies_")
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        if not name.startswith(kinds) and name not in LOOK_NAMES:
+            continue
+        for title, of_set in zip(titles, scores, strict=True):
+            if (score := of_set.get(name)) is None:
+                continue
+            real = score.get("real", score.get("floor"))
+            same_n = score.get("floor_n")
+            rows.append({
+                "name": "" if rows and rows[-1]["key"] == name else score_name(name),
+                "key": name,
+                "set": title,
+                "value": _number(score["value"], False),
+                "interval": _interval(score["low"], score["high"], False),
+                "n": score["n"],
+                "real": "–" if real is None else _number(real, False),
+                "same_n": same_n or score["n_reference"],
+                "at_same_n": _number(score["value_at_floor_n"], False) if same_n else "",
+            })  # fmt: skip
+    return rows
+
+
+def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sets compared two by two; below zero the first is nearer to the reference."""
+    return [
+        {
+            "name": score_name(row["score"]),
+            "sets": f"{row['first']} less {row['second']}",
+            "value": _number(row["value"], False),
+            "interval": _interval(row["low"], row["high"], False),
+            "p": "–" if row["p_holm"] is None else f"{row['p_holm']:.2g}",
+            "nearer": row["first"] if row["value"] < 0 else row["second"],
+            "is_sure": row["p_holm"] is not None and row["p_holm"] < 0.05,
+        }
+        for row in differences
+    ]
 
 
 def _number(value: float, is_share: bool) -> str:
@@ -126,3 +195,30 @@ def _duration(seconds: float | None, num_images: int | None) -> str | None:
     if not seconds or not num_images:
         return None
     return f"{seconds:.0f} s, {1000 * seconds / num_images:.0f} ms an image"
+
+
+def format_difference(row: Mapping[str, Any]) -> str:
+    """One line of a comparison: below zero, the first is nearer to the reference."""
+    text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
+    if row["p_holm"] is None:
+        return text
+    return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {row['p_holm']:.2g} (Holm)"
+
+
+def format_score(name: str, score: Mapping[str, Any]) -> str:
+    """One line for a person: value, interval, counts, and what to read it beside."""
+    text = f"{name:24} {score['value']:9.4g}"
+    if score["low"] is not None:
+        text += f"  [{score['low']:.4g}, {score['high']:.4g}]"
+    text += f"  n {score['n']}, reference {score['n_reference']}"
+    if score.get("scale", 1) != 1:
+        text += f", times {score['scale']}"
+    if score.get("data_range") is not None:
+        text += f", data range {score['data_range']}"
+    if score.get("floor") is not None:
+        text += f"; real against real {score['floor']:.4g} at n {score['floor_n']}"
+        if score["floor_n"] != score["n"]:
+            text += f" (there {score['value_at_floor_n']:.4g})"
+    if score.get("real") is not None:
+        text += f"; on real frames {score['real']:.4g}"
+    return text

@@ -11,6 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Features that tests compute, also in processes of their own, stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ECHODIFF_CACHE", str(tmp_path_factory.mktemp("echodiff-cache")))
+        yield
+
+
 CAPTION_WORDS = """
     four chamber view apical echocardiogram of the heart adult child with without secundum primum
     ASD VSD LVH atrial ventricular septal defect septum intact hypertrophy dilated left right

@@ -19,7 +19,17 @@ from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.measured import load_networks, measure_frames
 
 SIDE = 32
-TOP_KEYS = ["scores", "alarms", "left_out", "notes", "generated", "reference", "seed", "versions"]
+TOP_KEYS = [
+    "scores",
+    "alarms",
+    "left_out",
+    "notes",
+    "generated",
+    "reference",
+    "train",
+    "seed",
+    "versions",
+]
 
 
 class Judge:
@@ -29,11 +39,13 @@ class Judge:
     thresholds = np.full(len(Finding), 0.5)
 
     def embed(self, images_u8):
-        return np.array([[x.mean(), x.std(), *x[1, :6].astype(float)] for x in images_u8]) / 50
+        return np.array(
+            [[x[0, 0] / 255, x.mean(), x.std(), *x[1, :6].astype(float)] for x in images_u8]
+        ) / [1, *[50] * 8]
 
-    def findings(self, images_u8):
-        found = np.zeros((len(images_u8), len(Finding)))
-        found[:, list(Finding).index(Finding.ASD)] = [x[0, 0] / 255 for x in images_u8]
+    def findings_of(self, features):
+        found = np.zeros((len(features), len(Finding)))
+        found[:, list(Finding).index(Finding.ASD)] = features[:, 0]
         return found
 
 
@@ -69,9 +81,10 @@ def reference(tmp_path):
 def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys):
     out = tmp_path / "scores"
     assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
-    assert [path.name for path in out.iterdir()] == ["metrics.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "report.html"]
     result = json.loads((out / "metrics.json").read_text())
-    assert list(result) == TOP_KEYS
+    assert list(result) == [*TOP_KEYS, "by_count", "examples"]
+    assert "not for diagnosis" in (out / "report.html").read_text()
     assert set(result["scores"]) >= {
         "mmd_tiny", "kid_tiny", "fd_tiny@12", "mmd_texture", "kid_texture", "fd_texture@12",
         "faithfulness", "faithfulness_asd", "specificity",
@@ -82,7 +95,7 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert not [name for name in result["scores"] if name.startswith("fid")]
     assert result["versions"]["numpy"] == np.__version__
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == f"written: {out / 'metrics.json'}"
+    assert printed[-1] == f"written: {out / 'metrics.json'}, {out / 'report.html'}"
     assert any(line.startswith("mmd_tiny") and "real against real" in line for line in printed)
 
 
@@ -199,7 +212,8 @@ def test_frames_of_12_bits_share_the_white_level_of_training(tmp_path):
 
 def test_scores_say_that_frames_are_padded(generated, reference):
     for name, score in score_frames(generated, reference)["scores"].items():
-        assert score["resize"].startswith("padded to a square with black, then 128"), name
+        if score["features"] in {"tiny", "texture"}:
+            assert score["resize"].startswith("padded to a square with black, then 128"), name
 
 
 def test_compare_tells_the_nearer_set(reference, tmp_path):
@@ -267,3 +281,73 @@ def test_the_docs_explain_every_key(generated, reference):
     result = score_frames(generated, reference)
     for key in [*TOP_KEYS, *(key for score in result["scores"].values() for key in score)]:
         assert f"`{key}`" in text or f'"{key}"' in text, key
+
+
+def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
+    train = write_frames(tmp_path / "train", 24, seed=7)
+    generated = write_frames(tmp_path / "copied", 12, seed=7)
+    arguments = [str(generated), "--reference", str(reference), "--train", str(train)]
+    assert main([*arguments, "--features", "texture", "--out", str(tmp_path / "scores")]) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert result["scores"]["copies_texture"]["value"] == 1.0
+    assert result["scores"]["copies_texture"]["n_train"] == 24
+    assert "copies: 12 generated pictures are training frames, pixel by pixel" in result["alarms"]
+    assert "warning: copies: 12" in capsys.readouterr().out
+    assert result["examples"]["nearest_of"] == "training"
+    ours, theirs = result["examples"]["nearest"][0]
+    assert Path(ours).name == Path(theirs).name
+
+
+def test_pairs_are_scored_by_file_name(reference, tmp_path, capsys):
+    dark = write_frames(tmp_path / "dark", 24, seed=2, level=50, shows_asd=1.0)
+    arguments = [str(dark), "--reference", str(reference), "--features", "texture", "--paired"]
+    assert main([*arguments, "--out", str(tmp_path / "scores")]) == 0
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())["scores"]
+    assert scores["mae"]["value"] == pytest.approx(10, abs=0.3)
+    assert scores["psnr_mixed"]["value"] - scores["psnr"]["value"] == pytest.approx(48.13, abs=0.01)
+    assert scores["psnr"]["data_range"] == 255
+    assert "data range 255" in capsys.readouterr().out
+
+
+def test_sets_are_compared_two_by_two(reference, tmp_path, capsys):
+    folders = [write_frames(tmp_path / f"level-{level}", 16, seed=level, level=level)
+               for level in (60, 70, 110)]  # fmt: skip
+    arguments = ["--compare", *map(str, folders), "--reference", str(reference)]
+    out = tmp_path / "table"
+    assert main([*arguments, "--features", "texture", "--out", str(out)]) == 0
+    result = json.loads((out / "metrics.json").read_text())
+    assert list(result["sets"]) == ["level-60", "level-70", "level-110"]
+    rows = {(row["first"], row["second"]): row for row in result["differences"]}
+    assert len(rows) == 3
+    assert rows["level-60", "level-110"]["high"] < 0
+    for row in rows.values():
+        assert row["p"] <= row["p_holm"] <= 3 * row["p"]
+        assert row["low"] < row["value"] < row["high"]
+    page = (out / "report.html").read_text()
+    assert "Set against set" in page
+    assert "level-70 less level-110" in page
+    assert "(Holm)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compare", "A"], "--compare: needs two folders or more, not 1"),
+        (["A", "B"], "several folders need --compare"),
+        (["A", "--masked"], "--masked needs --paired"),
+        (["--compare", "A", "B"], "--compare: the sets have different counts (A 8, B 6)"),
+        (["A", "--paired", "--masked"], "--masked: not every frame of"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words, message, reference, tmp_path, capsys):
+    folders = {"A": write_frames(tmp_path / "A", 8), "B": write_frames(tmp_path / "B", 6)}
+    arguments = [str(folders.get(word, word)) for word in words]
+    out = tmp_path / "out"
+    arguments += ["--reference", str(reference), "--features", "texture", "--out", str(out)]
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()

@@ -108,11 +108,14 @@ def sample_step(
     step: int,
     count: int,
     latent_shape: Sequence[int],
-    num_timesteps: int,
+    timestep_weights: torch.Tensor,
     caption_dropout: float,
     noise_offset: float,
 ) -> Draw:
-    """Draw step number `step` (0 is the first), `count` samples over all its forward passes."""
+    """Draw step number `step` (0 is the first), `count` samples over all its forward passes.
+
+    timestep_weights: (T,) how often each time step is drawn, relative to the others.
+    """
     generator = build_generator(order.seed, NOISE_STREAM, step)
     shape = (count, *latent_shape)
     posterior = torch.randn(shape, generator=generator)
@@ -121,9 +124,11 @@ def sample_step(
     # on changes nothing else.
     offset = torch.randn((count, shape[1], 1, 1), generator=generator)
     # Stratified (Kingma et al. 2021, appendix I.1): every step sees the whole range of noise, while
-    # each sample's own time step is as uniform as ever.
+    # each sample's own time step is drawn as by itself.
     part, place = torch.randperm(count, generator=generator), torch.rand(count, generator=generator)
-    timesteps = ((part + place.double()) / count * num_timesteps).long()
+    cumulative = timestep_weights.double().cumsum(0)
+    quantiles = (part + place.double()) / count * cumulative[-1]
+    timesteps = torch.searchsorted(cumulative, quantiles, right=True).clamp(max=len(cumulative) - 1)
     is_dropped = torch.rand(count, generator=generator) < caption_dropout
     return Draw(
         indices=order.take(step * count, count),

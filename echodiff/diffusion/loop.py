@@ -80,6 +80,12 @@ def train(
     passes = split_step(config.batch_size, config.gradient_accumulation, accelerator)
     null_weight = config.regularization_weight
     frame_weights = torch.tensor([1.0 if known else null_weight for known in is_captioned])
+    # Min-SNR weights say how often a time step is drawn, not how much it counts: the same gradient
+    # on average, with less noise, and no pass is spent on steps that hardly count.
+    timestep_weights = torch.ones(int(schedule.config.num_train_timesteps))
+    if config.min_snr_gamma is not None:
+        every = torch.arange(len(timestep_weights))
+        timestep_weights = compute_snr_weights(schedule, every, config.min_snr_gamma)
     unet.train()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -130,15 +136,11 @@ def train(
                 step=progress.step,
                 count=step_size,
                 latent_shape=encoded.latent_mean.shape[1:],
-                num_timesteps=int(schedule.config.num_train_timesteps),
+                timestep_weights=timestep_weights,
                 caption_dropout=config.caption_dropout,
                 noise_offset=config.noise_offset,
             )
-            weights = frame_weights[draw.indices]
-            if config.min_snr_gamma is not None:
-                weights = weights * compute_snr_weights(
-                    schedule, draw.timesteps, config.min_snr_gamma
-                )
+            weights = frame_weights[draw.indices] * timestep_weights.mean()
             step_loss = torch.zeros((), device=accelerator.device)
             for rows in passes:
                 is_last = rows is passes[-1]

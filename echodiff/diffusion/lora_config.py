@@ -75,7 +75,8 @@ class TrainLoraConfig:
     caption_dropout: float = 0.0
     """Chance that a caption is replaced by null text, for guidance (0 to 1)."""
     min_snr_gamma: float | None = None
-    """Clip of the signal-to-noise weights of Hang et al. 2023 (above 0, usually 5); none: off."""
+    """Clip of the signal-to-noise weights of Hang et al. 2023 (above 0, usually 5), by which time
+    steps are drawn; none: all alike."""
     noise_offset: float = 0.0
     """Size of a noise constant over the image, which frees overall brightness (0 or more)."""
     ema_decay: float | None = None

@@ -38,8 +38,8 @@ def score_appearance(
     groups_reference: Groups,
     *,
     seed: int,
-) -> tuple[dict[str, Score], list[str]]:
-    """Compare rows of `describe_appearance`, (N, K) and (M, K); scores by name, and alarms.
+) -> tuple[dict[str, Score], dict[str, str], list[str]]:
+    """Compare rows of `describe_appearance`, (N, K) and (M, K): scores, what was left out, alarms.
 
     - `speckle_snr`, the `sector_*`, `balance`, `chroma`: means over frames, beside `real`.
     - `spectrum_deviation`: of the ring where the mean power (geometric, over frames) is furthest
@@ -53,23 +53,25 @@ def score_appearance(
     different sizes get an alarm and no speckle and spectrum. Empty sets have no scores.
     """
     if not len(generated) or not len(reference):
-        return {}, []
+        return {}, {}, []
     draws = np.random.default_rng(seed)
     ours, real = (
         sample_halves(groups, NUM_HALVES if count_groups(groups) >= MIN_GROUPS else 0, draws)
         for groups in (groups_generated, groups_reference)
     )
     sizes, alarms = _compare_sizes(generated, reference), []
-    names, scores = [*SECTOR, "balance", "chroma"], dict[str, Score]()
+    names = [*SECTOR, "balance", "chroma"]
+    scores, left_out = dict[str, Score](), dict[str, str]()
     if sizes:
         alarms.append(sizes)
+        left_out |= dict.fromkeys(("speckle_snr", "spectrum_deviation"), "sets of other sizes")
     else:
         names.insert(0, "speckle_snr")
         scores["spectrum_deviation"] = _score_spectrum(generated, reference, ours, real)
     for name in names:
         x, y = generated[:, _PLACE[name]], reference[:, _PLACE[name]]
         if np.isnan(x).all() or np.isnan(y).all():
-            alarms.append(f"{name}: no frame of a set has it")
+            left_out[name] = "no frame of one of the sets has it"
             continue
         value, low, high = _average(x, ours)
         real_value, real_low, real_high = _average(y, real)
@@ -80,7 +82,7 @@ def score_appearance(
     colour = _score_drift(generated, reference, real, COLOUR, VISIBLE_COLOUR)
     sector = _score_drift(generated, reference, real, SECTOR, SECTOR_TOLERANCE)
     scores |= {"colour_drift": colour, "sector_drift": sector}
-    return scores, alarms + _find_drift_alarms(generated, reference, colour, sector)
+    return scores, left_out, alarms + _find_drift_alarms(generated, reference, colour, sector)
 
 
 def _find_drift_alarms(

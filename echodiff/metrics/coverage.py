@@ -70,6 +70,16 @@ def compute_coverage(generated: FeatureSet, reference: FeatureSet) -> Array:
     return _compare(across, _measure_radii(generated), _measure_radii(reference))
 
 
+def rank_frames(generated: FeatureSet, reference: FeatureSet) -> NDArray[np.intp]:
+    """Generated frames from the least to the most typical of the reference, (N,) row numbers.
+
+    By their own density, and where that is the same by the distance to the nearest real frame.
+    """
+    across = compute_squared_distances(generated.features, reference.features)
+    density = (across < _measure_radii(reference)).sum(axis=1)
+    return np.lexsort((-across.min(axis=1), density))
+
+
 def find_collapse(scores: dict[str, Score], network: Network) -> str | None:
     """The alarm of a set with less variety than the real one, from the scores of `score_coverage`.
 

@@ -80,6 +80,17 @@ def score_diversity(
     return {NAME: score}, {}
 
 
+def find_alike(scores: dict[str, Score]) -> str | None:
+    """The alarm of a set whose frames are more alike than real ones, interval against interval."""
+    score = scores.get(NAME)
+    if score is None or score["low"] <= score["real_high"]:
+        return None
+    return (
+        f"collapse: frames are more alike than those of real patients "
+        f"(MS-SSIM {score['value']:.2f}, real {score['real']:.2f})"
+    )
+
+
 def sample_pairs(
     groups: Groups, num_pairs: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:

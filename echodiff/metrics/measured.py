@@ -13,7 +13,8 @@ from tqdm import tqdm
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import find_max_value, pad_square, read_gray_u8
+from echodiff.images import find_max_value, pad_square, read_image_u8, to_gray_u8
+from echodiff.metrics.appearance import describe_appearance
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
@@ -39,6 +40,9 @@ class Measured:
     """Captions held against the classifier, where the tiny network is among those asked for."""
     digests: tuple[str, ...]
     """SHA-256 of each picture's pixels, as the networks see them."""
+    paths: tuple[Path, ...]
+    appearance: NDArray[np.float64]
+    """Rows of `appearance.describe_appearance`, (N, K), colours included."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -86,18 +90,20 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
 
         judge = load_tiny_features()
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
-    probabilities, digests = [], []
+    probabilities, digests, appearance = [], [], []
     with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
         for start in range(0, len(paths), READ_AT_ONCE):
-            images = [
-                pad_square(read_gray_u8(path, max_value=max_value))
+            pictures = [
+                read_image_u8(path, max_value=max_value)
                 for path in paths[start : start + READ_AT_ONCE]
             ]
+            appearance += [describe_appearance(picture) for picture in pictures]
+            images = [pad_square(to_gray_u8(picture)) for picture in pictures]
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
             if judge is not None:
-                probabilities.append(judge.findings(images))
+                probabilities.append(judge.findings_of(features["tiny"][-1]))
             progress.update(len(images))
     return Measured(
         name=name,
@@ -109,6 +115,8 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
             np.concatenate(probabilities), judge.thresholds, [_named_findings(r) for r in rows]
         ),
         digests=tuple(digests),
+        paths=tuple(paths),
+        appearance=np.array(appearance),
     )
 
 

@@ -107,7 +107,13 @@ class TinyJudge:
 
     def findings(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Probability (N, 7) of each finding, in the order of `Finding`."""
-        return torch.sigmoid(self._run(images_u8)[1]["findings"]).double().numpy()
+        return self.findings_of(self.embed(images_u8))
+
+    def findings_of(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same (N, 7) from the features (N, 64) of the frames."""
+        with torch.inference_mode():
+            logits = self.network.logits(torch.from_numpy(features).float())["findings"]
+        return torch.sigmoid(logits).double().numpy()
 
     def classify(self, images_u8: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.int64]]:
         """Index (N,) of the likeliest view, phase and style."""

@@ -34,7 +34,12 @@ def encoders(tiny_random_base: Path) -> Any:
 def draw(step: int, order: SampleOrder, **options: float) -> Draw:
     settings = {"caption_dropout": 0.0, "noise_offset": 0.0, **options}
     return sample_step(
-        order, step=step, count=4, latent_shape=(4, 8, 8), num_timesteps=1000, **settings
+        order,
+        step=step,
+        count=4,
+        latent_shape=(4, 8, 8),
+        timestep_weights=torch.ones(1000),
+        **settings,
     )
 
 
@@ -73,7 +78,7 @@ def test_a_step_is_drawn_from_seed_and_step_alone() -> None:
 def test_every_step_sees_the_whole_range_of_noise(seed: int, step: int, count: int) -> None:
     drawn = sample_step(
         SampleOrder([True], repeats=1, seed=seed), step=step, count=count, latent_shape=(1, 1, 1),
-        num_timesteps=1000, caption_dropout=0.0, noise_offset=0.0,
+        timestep_weights=torch.ones(1000), caption_dropout=0.0, noise_offset=0.0,
     )  # fmt: skip
     for part, timestep in enumerate(sorted(drawn.timesteps.tolist())):
         assert part * 1000 // count <= timestep < (part + 1) * 1000 / count
@@ -182,3 +187,16 @@ def test_nothing_is_ever_mirrored(encoders: Any, make_frames: Callable[..., Path
     read = read_image_pm1(folder / "images/0000.png", 32)
     assert read[0, 0, 0] == 1.0
     assert read[0, 0, -1] == -1.0
+
+
+def test_time_steps_are_drawn_as_often_as_they_weigh() -> None:
+    order = SampleOrder([True], repeats=1, seed=5)
+    weights = torch.tensor([0.0, 3.0, 1.0, 0.0, 4.0])
+    counts = torch.zeros(5)
+    for step in range(50):
+        drawn = sample_step(
+            order, step=step, count=16, latent_shape=(1, 1, 1), timestep_weights=weights,
+            caption_dropout=0.0, noise_offset=0.0,
+        )  # fmt: skip
+        counts += torch.bincount(drawn.timesteps, minlength=5)
+    assert counts.tolist() == [0, 300, 100, 0, 400]

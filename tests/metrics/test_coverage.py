@@ -66,7 +66,7 @@ def test_frames_of_one_patient_are_no_neighbours():
 @pytest.mark.parametrize("dim", [8, 256])
 def test_the_alarm_tells_collapse_from_an_honest_set(dim):
     rng = np.random.default_rng(2)
-    fired = {factor: 0 for factor in (0.5, 1.0)}
+    fired = dict.fromkeys((0.5, 1.0), 0)
     for seed in range(20):
         for factor in fired:
             generated = alone(np.sqrt(factor) * rng.standard_normal((100, dim)))

@@ -1,0 +1,65 @@
+"""A score against the number of images: what is bias of the count, and what is the generator.
+
+The same sets, cut down to fewer images again and again. MMD^2 stays level; a Frechet distance
+falls with the count, and so does its floor, which is why neither is compared across counts.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from echodiff.metrics.frechet import compute_frechet_distance
+from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2_draws
+from echodiff.metrics.resampling import sample_splits
+from echodiff.metrics.scores import MIN_FRAMES, Array, FeatureSet, Network, has_groups, pool_groups
+
+FIRST_COUNT = 10
+MAX_COUNT = 1280
+NUM_DRAWS = 10
+
+
+def score_by_count(
+    generated: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of `n`, `mmd`, `fd` and their floors `mmd_floor`, `fd_floor`, for n = 10, 20, 40 ...
+
+    Each is the mean over NUM_DRAWS draws of n generated and n reference frames; `mmd_low`,
+    `mmd_high` are its extremes. The floor is of n against n reference frames of other patients,
+    None where there are not twice as many.
+    """
+    fewest = min(len(generated), len(reference), MAX_COUNT)
+    if fewest < MIN_FRAMES or not has_groups(reference):
+        return []
+    generator = np.random.default_rng(seed)
+    kernel = build_rbf_kernel(compute_bandwidth(reference.features))
+    features = np.concatenate([generated.features, reference.features])
+    groups = pool_groups(generated, reference)
+    n, m = len(generated), len(reference)
+
+    def compare(first: Array, second: Array) -> tuple[Array, float]:
+        mmd = compute_mmd2_draws(features, kernel, first, second, groups)
+        pairs = zip(first > 0, second > 0, strict=True)
+        return mmd, float(np.mean([compute_frechet_distance(features[a], features[b])
+                                   for a, b in pairs]))  # fmt: skip
+
+    rows = []
+    for count in _list_counts(fewest):
+        drawn, _ = sample_splits(generated.groups, count, 0, NUM_DRAWS, generator)
+        real, others = sample_splits(reference.groups, count, count, NUM_DRAWS, generator)
+        ours = np.pad(drawn, ((0, 0), (0, m)))
+        real, others = (np.pad(part, ((0, 0), (n, 0))) for part in (real, others))
+        mmd, frechet = compare(ours, real)
+        row = {"n": count, "features": network.name, "mmd": float(mmd.mean()),
+               "mmd_low": float(mmd.min()), "mmd_high": float(mmd.max()), "fd": frechet,
+               "mmd_floor": None, "fd_floor": None}  # fmt: skip
+        if (others.sum(axis=1) == count).all():
+            floor, row["fd_floor"] = compare(real, others)
+            row["mmd_floor"] = float(floor.mean())
+        rows.append(row)
+    return rows
+
+
+def _list_counts(fewest: int) -> list[int]:
+    counts = [FIRST_COUNT * 2**power for power in range(8) if FIRST_COUNT * 2**power < fewest]
+    # The whole set too, unless the last count is nearly that.
+    return [count for count in counts if 1.3 * count < fewest] + [fewest]
