@@ -47,11 +47,11 @@ class DemoConfig:
     """Folder for everything: the run, three sets of images, report.html."""
     seed: int = 0
     """Of the frames, the training and the images (0 or more)."""
-    num_images: int = 96
+    num_images: int = 80
     """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
     num_asd: int = 16
     """Images for prompts/asd.txt (4 or more)."""
-    steps: int = 20
+    steps: int = 16
     """Steps of the sampler (1 to 1000)."""
     guidance: float = 5.0
     """Classifier-free guidance of all sets (1: off)."""

@@ -19,6 +19,8 @@ CENTIMETRES = 3
 """Physical Units code."""
 ACTIVE_RANGE = 10
 """Grey levels a pixel must vary over a clip, or differ from the screen, to be scan."""
+CLOSED_PX = 4
+"""Gaps of twice as many pixels are closed."""
 OVERSHOOT = 1.02
 """Part of the picture's side that a region may reach to and still be off by rounding alone."""
 
@@ -94,7 +96,9 @@ def find_sector(
     else:
         lively = np.abs(high_u8.astype(np.int16) - find_screen(high_u8)).astype(np.uint8)
     active = ndimage.binary_opening(lively > ACTIVE_RANGE, iterations=1)
-    active = ndimage.binary_closing(active, iterations=4)
+    # Closed on a larger canvas: what touches the border would lose as many pixels there.
+    canvas = ndimage.binary_closing(np.pad(active, CLOSED_PX), iterations=CLOSED_PX)
+    active = canvas[CLOSED_PX:-CLOSED_PX, CLOSED_PX:-CLOSED_PX]
     parts, num_parts = ndimage.label(active)
     if num_parts == 0:
         return np.ones(high_u8.shape, dtype=bool)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from echodiff.data.sector import crop_to, find_screen, find_sector
+from echodiff.data.sector import crop_to, find_sector
 from echodiff.images import resize_u8, to_gray_u8
 
 VERSION = "appearance-1"
@@ -31,7 +31,6 @@ MAX_SLOPE_SHARE = 0.3
 """Of a patch's variance, how much may lie in a slope before it is an edge and no speckle."""
 SECTOR_SIDE = 96
 """Longest side of the copy that the sector is measured on, and about that of the colours'."""
-SCREEN_PX = 6
 CHROMA_PERCENTILE = 95
 APEX_ROWS = 0.05
 """Top part of the sector's height whose mean column is the apex."""
@@ -137,10 +136,7 @@ def _sector(gray_u8: NDArray[np.uint8]) -> list[float]:
     height, width = gray_u8.shape
     if gray_u8.max() - gray_u8.min() < BLACK_BELOW:
         return [np.nan] * (len(SECTOR) + 1)
-    # The search closes gaps with steps that nibble at the picture's border: it gets a wider one.
-    padded = np.pad(gray_u8, SCREEN_PX, constant_values=find_screen(gray_u8))
-    inner = slice(SCREEN_PX, -SCREEN_PX)
-    scan = find_sector(padded, padded, is_clip=False)[inner, inner]
+    scan = find_sector(gray_u8, gray_u8, is_clip=False)
     rows, columns = crop_to(scan)
     box = scan[rows, columns]
     symmetry = (box & box[:, ::-1]).sum() / (box | box[:, ::-1]).sum()

@@ -15,7 +15,7 @@ from echodiff.metrics.scores import MIN_FRAMES, Array, FeatureSet, Network, has_
 
 FIRST_COUNT = 10
 MAX_COUNT = 1280
-NUM_DRAWS = 10
+NUM_DRAWS = 6
 
 
 def score_by_count(
@@ -37,10 +37,13 @@ def score_by_count(
     n, m = len(generated), len(reference)
 
     def compare(first: Array, second: Array) -> tuple[Array, float]:
-        mmd = compute_mmd2_draws(features, kernel, first, second, groups)
-        pairs = zip(first > 0, second > 0, strict=True)
-        return mmd, float(np.mean([compute_frechet_distance(features[a], features[b])
-                                   for a, b in pairs]))  # fmt: skip
+        mmd, frechet = [], []
+        for a, b in zip(first > 0, second > 0, strict=True):
+            chosen = a | b
+            one, other = (part[chosen][None].astype(float) for part in (a, b))
+            mmd += compute_mmd2_draws(features[chosen], kernel, one, other, groups[chosen]).tolist()
+            frechet.append(compute_frechet_distance(features[a], features[b]))
+        return np.array(mmd), float(np.mean(frechet))
 
     rows = []
     for count in _list_counts(fewest):

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from echodiff.metrics.resampling import Z_95, Groups, thin_groups
+from echodiff.metrics.resampling import Groups, thin_groups
 
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """Two feature sets (A, D), (B, D) -> kernel matrix (A, B)."""
@@ -161,22 +162,19 @@ def _mean_square(
 
 
 def compute_kernel_interval(
-    value: float, half_variance: float, degenerate_variance: float
+    value: float, half_variance: float, degenerate_variance: float, num_groups: int
 ) -> NDArray[np.float64]:
-    """95 % interval of MMD^2, (2,), from the variance of its half-samples and `value`'s own.
+    """95 % interval of MMD^2, (2,), from the variance of its half-samples.
 
-    The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows L
-    once and Q three times, which near equal sets is an interval twice too wide: part of Q is taken
-    off again. L grows with the distance itself, as the witness function does, so the interval is
-    of Wilson's kind: all distances t whose own spread, of variance Q + L t / value, reaches
-    `value`. DEGENERATE_SHARE was set by simulation (benchmarks/calibration.py, docs/evaluation.md).
+    The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows the
+    first part once and the second three times, which near equal sets is an interval twice too
+    wide: DEGENERATE_SHARE of the second is taken off again. The quantile is Student's, of as many
+    patients as a half-sample has of the smaller set; num_groups: patients of that set. Set and
+    proved by simulation (benchmarks/calibration.py, docs/evaluation.md).
     """
     variance = max(half_variance - DEGENERATE_SHARE * degenerate_variance, degenerate_variance)
-    linear = max(half_variance - degenerate_variance, 0.0)
-    slope = linear / max(value, 2.0 * degenerate_variance**0.5)
-    middle = value + Z_95**2 * slope / 2.0
-    reach = Z_95 * (variance + (Z_95 * slope) ** 2 / 4.0) ** 0.5
-    return np.array([middle - reach, middle + reach])
+    reach = float(stdtrit(max(1, num_groups // 2 - 1), 0.975)) * variance**0.5
+    return np.array([value - reach, value + reach])
 
 
 def compute_permutation_p(observed: float, permuted: NDArray[np.float64]) -> float:

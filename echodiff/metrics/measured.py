@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from echodiff.phantom.captions import findings_in
 
 READ_AT_ONCE = 64
 """Pictures in memory at a time."""
+NUM_READERS = 2
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,17 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
 
         judge = load_tiny_features()
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
-    probabilities, digests, appearance = [], [], []
-    with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
+    probabilities, digests = [], []
+    appearance: list[NDArray[np.float64]] = []
+    # Decoding, transforms and sorting let go of Python's lock.
+    with (
+        ThreadPoolExecutor(NUM_READERS) as readers,
+        tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress,
+    ):
         for start in range(0, len(paths), READ_AT_ONCE):
-            pictures = [
-                read_image_u8(path, max_value=max_value)
-                for path in paths[start : start + READ_AT_ONCE]
-            ]
-            appearance += [describe_appearance(picture) for picture in pictures]
+            chosen = paths[start : start + READ_AT_ONCE]
+            pictures = list(readers.map(lambda p: read_image_u8(p, max_value=max_value), chosen))
+            appearance += readers.map(describe_appearance, pictures)
             images = [pad_square(to_gray_u8(picture)) for picture in pictures]
             digests += [_digest(image) for image in images]
             for network in networks:

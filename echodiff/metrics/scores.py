@@ -44,8 +44,8 @@ SCORE_KEYS = (
 NUM_HALVES = 200
 NUM_PERMUTATIONS = 999
 NUM_SPLITS = 40
-NUM_HALVES_FRECHET = 50
-NUM_SPLITS_FRECHET = 20
+NUM_HALVES_FRECHET = 40
+NUM_SPLITS_FRECHET = 10
 MIN_FRAMES = 4
 """Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
 KID_SCALE = 1000
@@ -208,6 +208,7 @@ def compute_kernel_repeats(
                 reference.pair_groups,
                 kernel,
             ),
+            min(count_groups(generated.groups), count_groups(reference.groups)),
         )
     return repeats
 

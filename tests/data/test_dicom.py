@@ -771,5 +771,6 @@ def test_a_real_frame_with_burned_in_text_loses_it(tmp_path, capsys):
 @needs_shared
 def test_a_real_planar_colour_frame_is_cropped_to_its_sector(tmp_path):
     _, images = read(SHARED / "us_dicom/tee_colour_planar.dcm", tmp_path / "out")
-    assert images[0].shape == (pytest.approx(149, abs=4), pytest.approx(225, abs=4))
+    # The scan runs into the top, the right and the bottom of the picture, whose pixels are 4:3.
+    assert images[0].shape == (160, pytest.approx(229, abs=2))
     assert images[0][0, 0] == 0
