@@ -113,7 +113,7 @@ def find_max_value(paths: Iterable[Path]) -> int | None:
 
     One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
     """
-    deep = [read_max_value(path) or 0 for path in paths if has_deep_pixels(path)]
+    deep = [value for value in map(read_max_value, paths) if value is not None]
     return bit_range(max(deep)) if deep else None
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import find_max_value, pad_square, read_image_u8, to_gray_u8
+from echodiff.images import find_max_value, has_deep_pixels, pad_square, read_image_u8, to_gray_u8
 from echodiff.metrics.appearance import describe_appearance
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.features import FeatureNetwork, load_features
@@ -85,7 +85,8 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
     black, since a network's own resize would stretch the heart.
     """
     name, paths, rows = _find_frames(source)
-    max_value = find_max_value(paths)
+    # By their headers: every picture is decoded once, below.
+    max_value = find_max_value(filter(has_deep_pixels, paths))
     judge = None
     if any(network.name == "tiny" for network in networks):
         from echodiff.metrics.tiny_features import load_tiny_features
