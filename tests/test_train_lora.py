@@ -570,7 +570,7 @@ def test_no_argument_is_the_demo_preset_and_a_base_or_data_of_ones_own_the_defau
     expected = yaml.safe_load((tmp_path / "expected").read_text(encoding="utf-8"))
     found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert found | {"overwrite": False} == expected
-    assert found["learning_rate"] == (2e-3 if preset == ["--config", "demo"] else 9e-4)
+    assert found["learning_rate"] == (2.2e-3 if preset == ["--config", "demo"] else 9e-4)
 
 
 def test_help_says_what_no_argument_means(
