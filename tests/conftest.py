@@ -196,6 +196,27 @@ def train_lora(
     return run
 
 
+@pytest.fixture
+def is_accepted(
+    train_lora: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], None]:
+    """`is_accepted(folder)`: datasets opens the frames folder, and training takes a step on it."""
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+
+    def run(folder: Path) -> None:
+        from datasets import load_dataset
+
+        rows = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        opened = load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "hf"))
+        assert sum(part.num_rows for part in opened.values()) == len(rows)
+        out = tmp_path / "run-on-it"
+        train_lora("--data", folder, "--resolution", 32, "--max-steps", 1, "--batch-size", 1,
+                   "--out", out)  # fmt: skip
+        assert (out / "pytorch_lora_weights.safetensors").is_file()
+
+    return run
+
+
 def load_script(name: str) -> ModuleType:
     """Import a script from the top of the clone."""
     path = Path(__file__).parent.parent / f"{name}.py"

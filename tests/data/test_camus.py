@@ -369,3 +369,10 @@ def test_datasets_opens_it(new, monkeypatch):
     assert table.num_rows == 12
     place = table["view"].index("A4C")
     assert table[place]["ef"] == 45
+
+
+@pytest.mark.parametrize("release", ["new", "old"])
+def test_training_takes_it(release, request, is_accepted):
+    src = request.getfixturevalue(release)
+    assert prepare(src)[0] == 0
+    is_accepted(src / "out")

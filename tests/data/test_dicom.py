@@ -774,3 +774,10 @@ def test_a_real_planar_colour_frame_is_cropped_to_its_sector(tmp_path):
     # The scan runs into the top, the right and the bottom of the picture, whose pixels are 4:3.
     assert images[0].shape == (160, pytest.approx(229, abs=2))
     assert images[0][0, 0] == 0
+
+
+def test_training_takes_it(tmp_path, is_accepted):
+    for name in "abc":
+        write_dicom(tmp_path / "src" / f"{name}.dcm", moving_disc(), PatientID=name)
+    assert prepare(tmp_path / "src", tmp_path / "out") == 0
+    is_accepted(tmp_path / "out")

@@ -546,3 +546,12 @@ def test_datasets_opens_it(tmp_path, monkeypatch):
     assert table.num_rows == 6
     assert table["phase"] == ["ED", "ES"] * 3
     np.testing.assert_array_equal(np.asarray(table[0]["image"]), draw_frame(3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "write"), [("dynamic", write_dynamic), ("pediatric", write_children)]
+)
+def test_training_takes_it(kind, write, tmp_path, is_accepted):
+    out = tmp_path / "out"
+    assert prepare(kind, write(tmp_path / "src"), out) == 0
+    is_accepted(out)

@@ -484,3 +484,10 @@ def test_datasets_opens_it(name, request, tmp_path, monkeypatch):
     )["train"]
     assert table.num_rows == len(rows)
     assert set(table["view"]) == {"SAX"}
+
+
+@pytest.mark.parametrize("name", ["acdc", "mnms"])
+def test_training_takes_it(name, request, is_accepted):
+    src = request.getfixturevalue(name)
+    assert prepare(name, src)[0] == 0
+    is_accepted(src / f"out-{name}")

@@ -54,3 +54,8 @@ def test_a_missing_domain_is_one_line_and_nothing_is_written(src, capsys):
     assert status == 2
     assert "trainB: no such folder" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_training_takes_either_domain(src, is_accepted):
+    _, out = prepare(src)
+    is_accepted(out / "a")
