@@ -168,7 +168,8 @@ def test_help_tells_units_defaults_and_choices(capsys):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-paths = st.text(string.printable, min_size=1, max_size=20).map(Path)
+# jsonargparse takes a lone question mark for no value at all.
+paths = st.text(string.printable, min_size=1, max_size=20).filter(lambda t: t != "?").map(Path)
 
 
 @given(
