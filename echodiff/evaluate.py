@@ -62,6 +62,8 @@ class EvaluateConfig:
         if self.compare != (len(self.generated) > 1):
             raise ValueError(f"--compare: needs two folders or more, not {len(self.generated)}"
                              if self.compare else "several folders need --compare")  # fmt: skip
+        if len({folder.resolve() for folder in self.generated}) < len(self.generated):
+            raise ValueError("--compare: one folder is named twice")
         if self.masked and not self.paired:
             raise ValueError("--masked needs --paired")
 

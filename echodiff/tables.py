@@ -126,12 +126,17 @@ def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict
             "sets": f"{row['first']} less {row['second']}",
             "value": _number(row["value"], False),
             "interval": _interval(row["low"], row["high"], False),
-            "p": "–" if row["p_holm"] is None else f"{row['p_holm']:.2g}",
+            "p": "–" if row["p_holm"] is None else _p_value(row["p_holm"]),
             "nearer": row["first"] if row["value"] < 0 else row["second"],
             "is_sure": row["p_holm"] is not None and row["p_holm"] < 0.05,
         }
         for row in differences
     ]
+
+
+def _p_value(p: float) -> str:
+    """Below 0.001 a normal tail says nothing more."""
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
 def _number(value: float, is_share: bool) -> str:
@@ -202,7 +207,7 @@ def format_difference(row: Mapping[str, Any]) -> str:
     text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
     if row["p_holm"] is None:
         return text
-    return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {row['p_holm']:.2g} (Holm)"
+    return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {_p_value(row['p_holm'])} (Holm)"
 
 
 def format_score(name: str, score: Mapping[str, Any]) -> str:

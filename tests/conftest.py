@@ -197,10 +197,10 @@ def train_lora(
 
 
 @pytest.fixture
-def is_accepted(
+def assert_accepted(
     train_lora: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], None]:
-    """`is_accepted(folder)`: datasets opens the frames folder, and training takes a step on it."""
+    """`assert_accepted(folder)`: datasets opens the frames, and training takes a step on them."""
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
 
     def run(folder: Path) -> None:

@@ -334,6 +334,7 @@ def test_sets_are_compared_two_by_two(reference, tmp_path, capsys):
     [
         (["--compare", "A"], "--compare: needs two folders or more, not 1"),
         (["A", "B"], "several folders need --compare"),
+        (["--compare", "A", "A"], "--compare: one folder is named twice"),
         (["A", "--masked"], "--masked needs --paired"),
         (["--compare", "A", "B"], "--compare: the sets have different counts (A 8, B 6)"),
         (["A", "--paired", "--masked"], "--masked: not every frame of"),

@@ -372,7 +372,7 @@ def test_datasets_opens_it(new, monkeypatch):
 
 
 @pytest.mark.parametrize("release", ["new", "old"])
-def test_training_takes_it(release, request, is_accepted):
+def test_training_takes_it(release, request, assert_accepted):
     src = request.getfixturevalue(release)
     assert prepare(src)[0] == 0
-    is_accepted(src / "out")
+    assert_accepted(src / "out")

@@ -346,7 +346,7 @@ def test_a_long_list_is_cut_on_the_terminal_alone(folder, capsys):
     assert "and 5 more" in lines[4]
 
 
-def test_what_is_accepted_is_a_note(folder, capsys):
+def test_what_assert_accepted_is_a_note(folder, capsys):
     BREAKS["identifier-number"][0](folder)
     status, report = check(folder, "--accept", "identifier-number")
     assert (status, report["counts"]["notes"]) == (0, 1)

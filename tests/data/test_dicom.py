@@ -776,8 +776,8 @@ def test_a_real_planar_colour_frame_is_cropped_to_its_sector(tmp_path):
     assert images[0][0, 0] == 0
 
 
-def test_training_takes_it(tmp_path, is_accepted):
+def test_training_takes_it(tmp_path, assert_accepted):
     for name in "abc":
         write_dicom(tmp_path / "src" / f"{name}.dcm", moving_disc(), PatientID=name)
     assert prepare(tmp_path / "src", tmp_path / "out") == 0
-    is_accepted(tmp_path / "out")
+    assert_accepted(tmp_path / "out")

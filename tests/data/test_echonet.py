@@ -551,7 +551,7 @@ def test_datasets_opens_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "write"), [("dynamic", write_dynamic), ("pediatric", write_children)]
 )
-def test_training_takes_it(kind, write, tmp_path, is_accepted):
+def test_training_takes_it(kind, write, tmp_path, assert_accepted):
     out = tmp_path / "out"
     assert prepare(kind, write(tmp_path / "src"), out) == 0
-    is_accepted(out)
+    assert_accepted(out)

@@ -406,7 +406,7 @@ def test_the_visible_human_heart_has_four_chambers_where_they_belong(tmp_path):
     assert num_open < 25  # pixels of blood that no wall keeps in
 
 
-def test_training_takes_it(tmp_path, is_accepted):
+def test_training_takes_it(tmp_path, assert_accepted):
     write_glb(tmp_path / "heart.glb")
     prepare(tmp_path / "heart.glb", tmp_path / "out", "--no-complete", slices=4)
-    is_accepted(tmp_path / "out")
+    assert_accepted(tmp_path / "out")

@@ -487,7 +487,7 @@ def test_datasets_opens_it(name, request, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["acdc", "mnms"])
-def test_training_takes_it(name, request, is_accepted):
+def test_training_takes_it(name, request, assert_accepted):
     src = request.getfixturevalue(name)
     assert prepare(name, src)[0] == 0
-    is_accepted(src / f"out-{name}")
+    assert_accepted(src / f"out-{name}")

@@ -56,6 +56,6 @@ def test_a_missing_domain_is_one_line_and_nothing_is_written(src, capsys):
     assert not out.exists()
 
 
-def test_training_takes_either_domain(src, is_accepted):
+def test_training_takes_either_domain(src, assert_accepted):
     _, out = prepare(src)
-    is_accepted(out / "a")
+    assert_accepted(out / "a")
