@@ -1,6 +1,6 @@
 """Do 95 % intervals hold the truth, is p uniform, does the collapse alarm fire when it should?
 
-    python benchmarks/calibration.py [--repeats 2000] [--counts 40,100,400,800]
+    python benchmarks/calibration.py [--repeats 2000] [--counts 40,100,400,800] [--processes 2]
 
 Both sets are drawn from Gaussians whose MMD^2 and KID are known in closed form: 64 features, power-
 law spectrum. The generator is shifted by a little ("hint") or clearly ("shift"), or has half the
@@ -8,7 +8,11 @@ variance ("collapse"). p and the alarm are looked at with real against real, p b
 """
 
 import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core instead: the matrices are small
 
 import numpy as np
 
@@ -85,16 +89,21 @@ def true_kid(shift, factor):
     return within_reference + within_generated - 2.0 * across
 
 
-def holds_truth(generated, reference, kernel, truth, rng):
-    """Whether the interval of one simulated pair of sets holds the truth."""
+def hold_truths(generated, reference, truths, rng):
+    """Whether the interval of each kernel holds the truth, for one simulated pair of sets.
+
+    truths: (kernel, truth) by name.
+    """
     none, all_rows = np.zeros((0, len(reference))), len(generated) + len(reference)
     draws = Draws(
         halves_of(generated, rng), halves_of(reference, rng), none, none,
         np.zeros((0, len(generated))),
     )  # fmt: skip
-    repeats = compute_kernel_repeats(generated, reference, kernel, draws, np.zeros((0, all_rows)))
-    low, high = repeats["interval"]
-    return low <= truth <= high
+    tests = {name: (kernel, np.zeros((0, all_rows))) for name, (kernel, _) in truths.items()}
+    repeats = compute_kernel_repeats(generated, reference, tests, draws)
+    ends = [repeats[name]["interval"] for name in truths]
+    return [low <= truth <= high
+            for (_, truth), (low, high) in zip(truths.values(), ends, strict=True)]  # fmt: skip
 
 
 def measure_cover(count, case, repeats, seed):
@@ -107,11 +116,11 @@ def measure_cover(count, case, repeats, seed):
         reference = sample_set(rng, count)
         generated = sample_set(rng, count, shift=shift, factor=factor)
         bandwidth = compute_bandwidth(reference.features)
-        held.append([
-            holds_truth(generated, reference, build_rbf_kernel(bandwidth),
-                        true_mmd2(bandwidth, shift, factor), rng),
-            holds_truth(generated, reference, cubic_kernel, true_kid(shift, factor), rng),
-        ])  # fmt: skip
+        truths = {
+            "mmd": (build_rbf_kernel(bandwidth), true_mmd2(bandwidth, shift, factor)),
+            "kid": (cubic_kernel, true_kid(shift, factor)),
+        }
+        held.append(hold_truths(generated, reference, truths, rng))
     return np.mean(held, axis=0)
 
 
@@ -135,27 +144,37 @@ def measure_alarms(count, factor, repeats, seed):
     return np.mean(fired)
 
 
+def report(job):
+    """One line of the result; `job`: (what, count, case, repeats, seed)."""
+    what, count, case, repeats, seed = job
+    if what == "cover":
+        mmd, kid = measure_cover(count, case, repeats, seed)
+        return (f"n {count} {case}: interval of MMD^2 holds the truth in {mmd:.3f}, "
+                f"of KID in {kid:.3f}")  # fmt: skip
+    if what == "alarm":
+        collapsed, honest = (measure_alarms(count, factor, repeats, seed) for factor in (0.5, 1.0))
+        return f"n {count}: collapse alarm: half the variance {collapsed:.3f}, honest {honest:.3f}"
+    shares = " ".join(f"{share:.3f}" for share in measure_p(count, repeats, seed))
+    return f"n {count}: p at most .01 .05 .1 .5 in {shares}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=2000, help="simulated pairs of sets")
     parser.add_argument("--counts", default="40,100,400,800", help="frames a side")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2, help="measure so much side by side")
     args = parser.parse_args()
     counts = [int(count) for count in args.counts.split(",")]
     print(f"{args.repeats} repeats, {NUM_FEATURES} features, {NUM_HALVES} half-samples, "
-          f"seed {args.seed}")  # fmt: skip
-    for count in counts:
-        if count <= 100:
-            alarms = [measure_alarms(count, f, args.repeats, args.seed) for f in (0.5, 1.0)]
-            print(f"n {count}: collapse alarm: half the variance {alarms[0]:.3f}, "
-                  f"honest {alarms[1]:.3f}", flush=True)  # fmt: skip
-            shares = measure_p(count, args.repeats, args.seed)
-            print(f"n {count}: p at most .01 .05 .1 .5 in", *(f"{s:.3f}" for s in shares),
-                  flush=True)  # fmt: skip
-        for case in CASES:
-            mmd, kid = measure_cover(count, case, args.repeats, args.seed)
-            print(f"n {count} {case}: interval of MMD^2 holds the truth in {mmd:.3f}, "
-                  f"of KID in {kid:.3f}", flush=True)  # fmt: skip
+          f"seed {args.seed}", flush=True)  # fmt: skip
+    rest = args.repeats, args.seed
+    jobs = [(what, count, None, *rest) for count in counts for what in ("alarm", "p")
+            if count <= 100]  # fmt: skip
+    jobs += [("cover", count, case, *rest) for count in counts for case in CASES]
+    with ProcessPoolExecutor(args.processes) as processes:
+        for line in processes.map(report, jobs):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

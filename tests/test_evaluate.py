@@ -186,7 +186,7 @@ def write_as(out, images, text="ASD"):
 
 
 def measure_texture(folder):
-    return measure_frames(folder, load_networks(["texture"]).opened).features["texture"]
+    return measure_frames(folder, load_networks(["texture"]).opened).in_features("texture").features
 
 
 def test_frames_that_are_not_square_are_padded_as_in_training(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
+from scipy.spatial import ConvexHull
 
 from echodiff.config import InputError
 
@@ -21,6 +21,8 @@ ACTIVE_RANGE = 10
 """Grey levels a pixel must vary over a clip, or differ from the screen, to be scan."""
 CLOSED_PX = 4
 """Gaps of twice as many pixels are closed."""
+ROUNDING = 1e-9
+"""Pixels by which a pixel's centre may lie outside an edge that goes through it."""
 OVERSHOOT = 1.02
 """Part of the picture's side that a region may reach to and still be off by rounding alone."""
 
@@ -104,7 +106,28 @@ def find_sector(
         return np.ones(high_u8.shape, dtype=bool)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return np.asarray(convex_hull_image(parts == sizes.argmax()), dtype=bool)
+    return fill_convex(parts == sizes.argmax())
+
+
+def fill_convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Convex hull of the true pixels' whole areas, at least one: (H, W), pixel centres inside it."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    ends = np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1).astype(np.float64)
+    # A pixel reaches half a pixel to each side.
+    corners = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5], [0.0, 0.5]])
+    hull = ConvexHull((ends[:, None] + corners).reshape(-1, 2))
+    down, across, offsets = hull.equations.T
+    # Of each row what lies between the edges on its left and those on its right.
+    slack = ROUNDING - offsets - np.arange(mask.shape[0])[:, None] * down
+    is_left, is_right = across < 0.0, across > 0.0
+    left = (slack[:, is_left] / across[is_left]).max(axis=1)
+    right = (slack[:, is_right] / across[is_right]).min(axis=1)
+    is_within = (slack[:, across == 0.0] >= 0.0).all(axis=1)
+    columns = np.arange(mask.shape[1])
+    between = (columns >= left[:, None]) & (columns <= right[:, None])
+    return np.asarray(between & is_within[:, None])
 
 
 def find_screen(image_u8: NDArray[np.uint8]) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from echodiff.metrics.feature_set import Array, FeatureSet, pool_groups
 from echodiff.metrics.frechet import compute_frechet_distance
 from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2_draws
 from echodiff.metrics.resampling import sample_splits
-from echodiff.metrics.scores import MIN_FRAMES, Array, FeatureSet, Network, has_groups, pool_groups
+from echodiff.metrics.scores import MIN_FRAMES, Network
 
 FIRST_COUNT = 10
 MAX_COUNT = 1280
@@ -28,7 +29,7 @@ def score_by_count(
     None where there are not twice as many.
     """
     fewest = min(len(generated), len(reference), MAX_COUNT)
-    if fewest < MIN_FRAMES or not has_groups(reference):
+    if fewest < MIN_FRAMES or not reference.has_groups:
         return []
     generator = np.random.default_rng(seed)
     kernel = build_rbf_kernel(compute_bandwidth(reference.features))

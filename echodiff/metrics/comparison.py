@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from echodiff.metrics.feature_set import Array, FeatureSet, pool_groups
 from echodiff.metrics.kernel import (
     Kernel,
     build_rbf_kernel,
@@ -14,15 +15,7 @@ from echodiff.metrics.kernel import (
     compute_mmd2_draws,
 )
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import (
-    MIN_FRAMES,
-    Array,
-    FeatureSet,
-    Network,
-    Score,
-    halves_of,
-    pool_groups,
-)
+from echodiff.metrics.scores import MIN_FRAMES, Network, Score, halves_of
 
 
 def compare_sets(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.metrics.faithfulness import compute_share
+from echodiff.metrics.feature_set import Array, FeatureSet
 from echodiff.metrics.kernel import compute_squared_distances
-from echodiff.metrics.scores import Array, FeatureSet, Network, Score
+from echodiff.metrics.scores import Network, Score
 
 BLOCK_ROWS = 512
 NEAR_SHARE = 0.05

@@ -10,29 +10,30 @@ ICML 2020). All depend on the counts: read them beside the same of real against 
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.metrics.kernel import compute_squared_distances
-from echodiff.metrics.resampling import Z_95, thin_groups
-from echodiff.metrics.scores import (
+from echodiff.metrics.feature_set import (
+    NUM_NEIGHBOURS,
     Array,
-    Draws,
     FeatureSet,
+    find_kth_smallest,
+    pool_groups,
+)
+from echodiff.metrics.kernel import compute_squared_distances
+from echodiff.metrics.resampling import Z_95
+from echodiff.metrics.scores import (
+    Draws,
     Network,
     Score,
     build_score,
     compute_spread_interval,
-    pool_groups,
     sample_draws,
 )
 
-NUM_NEIGHBOURS = 5
-"""k. The nearest of other patients: frames of one video would make every ball tiny."""
 NAMES = ("precision", "recall", "density", "coverage")
 MIN_FRAMES = 4 * NUM_NEIGHBOURS
 """Fewest frames a side: half of them, in a half-sample, still have k neighbours."""
 NUM_REPEATS = 40
 REPEATS_MAX_COUNT = 2000
 """Most frames a side in the repeats behind intervals and floors."""
-BLOCK_ROWS = 512
 COLLAPSE_ERRORS = 3.0
 """A density so many standard errors above that of real frames is called a collapse."""
 
@@ -49,7 +50,7 @@ def score_coverage(
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
         return {}, dict.fromkeys(names, f"needs {MIN_FRAMES} frames a side, there are {fewest}")
-    x, y = _thin(generated), _thin(reference)
+    x, y = (one.thinned(REPEATS_MAX_COUNT) for one in (generated, reference))
     draws = sample_draws(x, y, np.random.default_rng(seed))
     repeats = _compute_repeats(x, y, draws)
     scores = {}
@@ -67,7 +68,7 @@ def score_coverage(
 def compute_coverage(generated: FeatureSet, reference: FeatureSet) -> Array:
     """Precision, recall, density and coverage, (4,), as the package `prdc` defines them."""
     across = compute_squared_distances(generated.features, reference.features)
-    return _compare(across, _measure_radii(generated), _measure_radii(reference))
+    return _compare(across, generated.radii, reference.radii)
 
 
 def rank_frames(generated: FeatureSet, reference: FeatureSet) -> NDArray[np.intp]:
@@ -76,7 +77,7 @@ def rank_frames(generated: FeatureSet, reference: FeatureSet) -> NDArray[np.intp
     By their own density, and where that is the same by the distance to the nearest real frame.
     """
     across = compute_squared_distances(generated.features, reference.features)
-    density = (across < _measure_radii(reference)).sum(axis=1)
+    density = (across < reference.radii).sum(axis=1)
     return np.lexsort((-across.min(axis=1), density))
 
 
@@ -111,7 +112,7 @@ def _compute_repeats(
     distances[groups[:, None] == groups] = np.inf
 
     def compare(first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
-        radii = (_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second))
+        radii = (find_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second))
         return _compare(distances[np.ix_(first, second)], *radii)
 
     def repeat(first: Array, from_first: int, second: Array) -> Array:
@@ -135,25 +136,3 @@ def _compare(across: Array, radii_generated: Array, radii_reference: Array) -> A
         is_in_reference.sum(axis=1).mean() / NUM_NEIGHBOURS,
         (across.min(axis=0) < radii_reference).mean(),
     ])  # fmt: skip
-
-
-def _measure_radii(one: FeatureSet) -> Array:
-    """Squared distance of each frame to its k-th nearest of another group, (N,)."""
-    features, groups = one.features, one.pair_groups
-    radii = []
-    for start in range(0, len(features), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        distances = compute_squared_distances(features[rows], features)
-        distances[groups[rows, None] == groups] = np.inf
-        radii.append(_kth_smallest(distances))
-    return np.concatenate(radii)
-
-
-def _kth_smallest(distances: Array) -> Array:
-    last = min(NUM_NEIGHBOURS, distances.shape[1]) - 1
-    return np.asarray(np.partition(distances, last, axis=1)[:, last])
-
-
-def _thin(one: FeatureSet) -> FeatureSet:
-    is_kept, groups = thin_groups(one.groups, REPEATS_MAX_COUNT)
-    return FeatureSet(one.features[is_kept], groups)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from echodiff.config import InputError
 from echodiff.frames import Frame
 from echodiff.images import pad_square, read_gray_u8
+from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.measured import load_networks
 from echodiff.metrics.resampling import build_groups
-from echodiff.metrics.scores import MIN_FRAMES, FeatureSet, score_sets
+from echodiff.metrics.scores import MIN_FRAMES, score_sets
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,13 @@ hold two sets of one distribution apart. Its expectation is then zero for these,
 slightly negative. KID is the same with the kernel (x.y / D + 1)^3 (Binkowski et al., ICLR 2018),
 here over all pairs instead of random subsets.
 
-One pass over the kernel matrix, in blocks of rows, gives the statistic for thousands of pairs of
-row choices at once: the estimate, its half-samples, its permutations and its floor.
+One pass over the pairs of frames, in blocks of rows, gives the statistic under every kernel and for
+thousands of pairs of row choices at once: the estimate, its half-samples, its permutations and its
+floor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,8 @@ from scipy.special import stdtrit
 
 from echodiff.metrics.resampling import Groups, thin_groups
 
-Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-"""Two feature sets (A, D), (B, D) -> kernel matrix (A, B)."""
-
-BLOCK_ROWS = 512
-"""Rows of the kernel matrix held at once; bounds memory at 10,000 frames to about 50 MB."""
+BLOCK_ROWS = 256
+"""Rows of the kernel matrix held at once: 20 MB at 10,000 frames."""
 
 BANDWIDTH_MAX_COUNT = 2000
 """Most reference frames whose pairwise distances enter the median."""
@@ -32,6 +31,50 @@ VARIANCE_MAX_COUNT = 1500
 
 DEGENERATE_SHARE = 1.25
 """How often the degenerate variance is taken off that of half-samples, which show it thrice."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of two feature sets (A, D), (B, D), as every kernel here needs them."""
+
+    products: NDArray[np.float64]
+    """(A, B) inner products."""
+    first_squares: NDArray[np.float64]
+    """(A,) squared norms."""
+    second_squares: NDArray[np.float64]
+    """(B,)."""
+    num_features: int
+
+    @property
+    def squared_distances(self) -> NDArray[np.float64]:
+        """(A, B), never below zero."""
+        squares = self.products * -2.0
+        squares += self.first_squares[:, None]
+        squares += self.second_squares
+        return np.maximum(squares, 0.0, out=squares)
+
+
+Kernel = Callable[[Pairs], NDArray[np.float64]]
+"""Pairs of A and B frames -> kernel matrix (A, B)."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """R pairs of disjoint sets of rows of N pooled frames, arrays (R, N) of 0 and 1."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64] | None
+    """None: all rows that `first` leaves."""
+
+    def second_at(self, rows: slice) -> NDArray[np.float64]:
+        return np.asarray(1.0 - self.first[:, rows] if self.second is None
+                          else self.second[:, rows])  # fmt: skip
+
+
+def build_pairs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Pairs:
+    """All pairs of the rows of two feature sets (A, D) and (B, D)."""
+    squares = (np.einsum("nd,nd->n", one, one) for one in (first, second))
+    return Pairs(first @ second.T, *squares, first.shape[1])
 
 
 def compute_bandwidth(reference: NDArray[np.float64]) -> float:
@@ -54,15 +97,19 @@ def build_rbf_kernel(bandwidth: float) -> Kernel:
     """exp(-|x - y|^2 / (2 bandwidth^2))."""
     scale = -0.5 / bandwidth**2
 
-    def kernel(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.exp(scale * compute_squared_distances(first, second)))
+    def kernel(pairs: Pairs) -> NDArray[np.float64]:
+        matrix = pairs.squared_distances
+        matrix *= scale
+        return np.exp(matrix, out=matrix)
 
     return kernel
 
 
-def cubic_kernel(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def cubic_kernel(pairs: Pairs) -> NDArray[np.float64]:
     """(x.y / D + 1)^3, the kernel of KID."""
-    return np.asarray((first @ second.T / first.shape[1] + 1.0) ** 3)
+    linear = pairs.products / pairs.num_features
+    linear += 1.0
+    return linear * linear * linear
 
 
 def compute_mmd2_draws(
@@ -78,23 +125,68 @@ def compute_mmd2_draws(
     the two sets of repeat r. groups: (N,) patient of each row; none: each row stands alone. A set
     has rows of two groups or more, and shares none with the other.
     """
+    return sweep_pairs(pooled, [(kernel, [Choices(first, second)])], groups)[0][0]
+
+
+def sweep_pairs(
+    pooled: NDArray[np.float64],
+    tests: Sequence[tuple[Kernel, Sequence[Choices]]],
+    groups: Groups | None = None,
+) -> list[list[NDArray[np.float64]]]:
+    """`compute_mmd2_draws` of several kernels and choices: every pair of frames is met once.
+
+    Returns (R,) for each of the choices of each kernel.
+    """
     groups = np.arange(len(pooled)) if groups is None else groups
-    within_first = np.zeros(len(first))
-    within_second = np.zeros(len(first))
-    across = np.zeros(len(first))
+    squares = np.einsum("nd,nd->n", pooled, pooled)
+    sums = [[np.zeros((3, len(one.first))) for one in choices] for _, choices in tests]
     for start in range(0, len(pooled), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        matrix = kernel(pooled[rows], pooled)
-        # No pair of a frame with itself or its own patient: this makes the estimate unbiased.
-        matrix[groups[rows, None] == groups] = 0.0
-        to_first, to_second = matrix @ first.T, matrix @ second.T
-        within_first += np.einsum("br,rb->r", to_first, first[:, rows])
-        within_second += np.einsum("br,rb->r", to_second, second[:, rows])
-        across += np.einsum("br,rb->r", to_second, first[:, rows])
+        rows, rest = slice(start, start + BLOCK_ROWS), slice(start, None)
+        products = pooled[rows] @ pooled[rest].T
+        pairs = Pairs(products, squares[rows], squares[rest], pooled.shape[1])
+        is_alike = groups[rows, None] == groups[rest]
+        for (kernel, choices), parts in zip(tests, sums, strict=True):
+            matrix = kernel(pairs)
+            # No pair of a frame with itself or its own patient: this makes the estimate unbiased.
+            matrix[is_alike] = 0.0
+            # The kernel is symmetric: pairs of these rows come twice here, all others once.
+            matrix[:, : len(products)] *= 0.5
+            for one, part in zip(choices, parts, strict=True):
+                part += _sum_block(matrix, one, rows, rest)
+    return [
+        [_combine(one, part, groups) for one, part in zip(choices, parts, strict=True)]
+        for (_, choices), parts in zip(tests, sums, strict=True)
+    ]
+
+
+def _sum_block(
+    matrix: NDArray[np.float64], choices: Choices, rows: slice, rest: slice
+) -> NDArray[np.float64]:
+    """Sums of the kernel within the first sets, within the second, and across: (3, R)."""
+    in_first, in_second = choices.first[:, rows], choices.second_at(rows)
+    to_first = matrix @ choices.first[:, rest].T
+    if choices.second is None:
+        to_second = matrix.sum(axis=1, keepdims=True) - to_first
+    else:
+        to_second = matrix @ choices.second[:, rest].T
+
+    def dot(sums: NDArray[np.float64], chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.einsum("br,rb->r", sums, chosen))
+
+    return np.stack([
+        2.0 * dot(to_first, in_first),
+        2.0 * dot(to_second, in_second),
+        dot(to_second, in_first) + dot(to_first, in_second),
+    ])  # fmt: skip
+
+
+def _combine(choices: Choices, sums: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """MMD^2 (R,) from the sums of `_sum_block` over all blocks."""
+    first, second = choices.first, choices.second_at(slice(None))
     return np.asarray(
-        within_first / count_pairs(first, groups)
-        + within_second / count_pairs(second, groups)
-        - 2.0 * across / (first.sum(axis=1) * second.sum(axis=1))
+        sums[0] / count_pairs(first, groups)
+        + sums[1] / count_pairs(second, groups)
+        - 2.0 * sums[2] / (first.sum(axis=1) * second.sum(axis=1))
     )
 
 
@@ -111,9 +203,9 @@ def compute_degenerate_variance(
     kept_first, of_x = thin_groups(of_first, VARIANCE_MAX_COUNT)
     kept_second, of_y = thin_groups(of_second, VARIANCE_MAX_COUNT)
     x, y = first[kept_first], second[kept_second]
-    within_first = _mean_square(kernel(x, x), of_x, of_x, is_within=True)
-    within_second = _mean_square(kernel(y, y), of_y, of_y, is_within=True)
-    across = _mean_square(kernel(x, y), of_x, of_y, is_within=False)
+    within_first = _mean_square(kernel(build_pairs(x, x)), of_x, of_x, is_within=True)
+    within_second = _mean_square(kernel(build_pairs(y, y)), of_y, of_y, is_within=True)
+    across = _mean_square(kernel(build_pairs(x, y)), of_x, of_y, is_within=False)
     n, m = len(np.unique(of_first)), len(np.unique(of_second))
     return (
         2.0 * within_first / (n * (n - 1.0))
@@ -185,5 +277,5 @@ def compute_permutation_p(observed: float, permuted: NDArray[np.float64]) -> flo
 def compute_squared_distances(
     first: NDArray[np.float64], second: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None, :]
-    return np.asarray(np.clip(squares - 2.0 * first @ second.T, 0.0, None))
+    """(A, B) between the rows of two feature sets (A, D) and (B, D)."""
+    return build_pairs(first, second).squared_distances

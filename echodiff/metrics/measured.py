@@ -17,10 +17,10 @@ from echodiff.frames import METADATA, Frame, load_frames
 from echodiff.images import find_max_value, has_deep_pixels, pad_square, read_image_u8, to_gray_u8
 from echodiff.metrics.appearance import describe_appearance
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
+from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
-from echodiff.metrics.scores import FeatureSet
 from echodiff.phantom.captions import findings_in
 
 READ_AT_ONCE = 64
@@ -36,8 +36,8 @@ class Measured:
     """Where it lies."""
     groups: Groups
     """(N,) patient of each frame; a generated frame stands alone."""
-    features: dict[str, NDArray[np.float64]]
-    """Features (N, D) by network."""
+    features: dict[str, FeatureSet]
+    """By network; all with these groups."""
     faithfulness: Faithfulness | None
     """Captions held against the classifier, where the tiny network is among those asked for."""
     digests: tuple[str, ...]
@@ -50,7 +50,7 @@ class Measured:
         return len(self.digests)
 
     def in_features(self, network: str) -> FeatureSet:
-        return FeatureSet(self.features[network], self.groups)
+        return self.features[network]
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,15 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
             if judge is not None:
                 probabilities.append(judge.findings_of(features["tiny"][-1]))
             progress.update(len(images))
+    groups = build_groups([None if row is None else row.patient_id for row in rows])
     return Measured(
         name=name,
-        groups=build_groups([None if row is None else row.patient_id for row in rows]),
-        features={network: np.concatenate(parts) for network, parts in features.items()},
+        groups=groups,
+        features={
+            # Out of the list, so that the parts are gone when the next network's are joined.
+            network.name: FeatureSet(np.concatenate(features.pop(network.name)), groups)
+            for network in networks
+        },
         faithfulness=None
         if judge is None
         else compute_faithfulness(

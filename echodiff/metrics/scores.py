@@ -6,28 +6,28 @@ across counts. What a score needs and does not get is None (an interval of three
 score is left out with the reason.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from echodiff.metrics.frechet import compute_frechet_distance
+from echodiff.metrics.feature_set import Array, FeatureSet, pool_groups
+from echodiff.metrics.frechet import compute_frechet_distance, compute_frechet_draws
 from echodiff.metrics.kernel import (
+    Choices,
     Kernel,
     build_rbf_kernel,
     compute_bandwidth,
     compute_degenerate_variance,
     compute_kernel_interval,
-    compute_mmd2_draws,
     compute_permutation_p,
     count_pairs,
     cubic_kernel,
+    sweep_pairs,
 )
 from echodiff.metrics.resampling import (
-    MIN_GROUPS,
     Z_95,
-    Groups,
     count_groups,
     sample_halves,
     sample_permutations,
@@ -35,8 +35,6 @@ from echodiff.metrics.resampling import (
 )
 
 Score = dict[str, Any]
-Array = NDArray[np.float64]
-
 SCORE_KEYS = (
     "value", "low", "high", "n", "n_reference", "features", "features_sha256", "resize", "scale",
     "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference", "value_at_floor_n",
@@ -63,22 +61,6 @@ class Network(Protocol):
     def resize(self) -> str: ...
     @property
     def frechet_name(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """Features (N, D) of a set of frames and the group (patient, video) of each frame, (N,)."""
-
-    features: Array
-    groups: Groups
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    @property
-    def pair_groups(self) -> Groups:
-        """Groups whose own pairs a kernel score leaves out; frames, where groups are too few."""
-        return self.groups if has_groups(self) else np.arange(len(self))
 
 
 @dataclass(frozen=True)
@@ -112,69 +94,67 @@ def score_sets(
     draws = sample_draws(generated, reference, generator)
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
+    tests: dict[str, tuple[Kernel, Array]] = {}
+    bandwidth = 0.0
     try:
         bandwidth = compute_bandwidth(reference.features)
-        scores[names[0]] = _score_mmd(generated, reference, bandwidth, draws, network, generator)
+        permutations = _sample_permutations(generated, reference, generator)
+        tests[names[0]] = build_rbf_kernel(bandwidth), permutations
     except ValueError as error:
         left_out[names[0]] = str(error)
-    scores[names[1]] = _score_kid(generated, reference, draws, network)
+    tests[names[1]] = cubic_kernel, _sample_none(generated, reference)
+    for name, repeats in compute_kernel_repeats(generated, reference, tests, draws).items():
+        permuted = repeats.pop("permuted")
+        scale = KID_SCALE if name == names[1] else 1
+        scores[name] = build_score(repeats, generated, reference, draws, network, scale=scale)
+        if name == names[0]:
+            value = float(repeats["value"][0])
+            p = compute_permutation_p(value, permuted) if len(permuted) else None
+            scores[name] |= {"p": p, "bandwidth": bandwidth}
     scores[names[2]] = _score_frechet(generated, reference, draws, network)
     return scores, left_out
 
 
-def _score_mmd(
-    generated: FeatureSet, reference: FeatureSet, bandwidth: float, draws: Draws,
-    network: Network, generator: np.random.Generator,
-) -> Score:  # fmt: skip
-    permutations = np.zeros((0, len(generated) + len(reference)))
-    if has_groups(generated) and has_groups(reference):
-        permutations = sample_permutations(
-            generated.groups, reference.groups, NUM_PERMUTATIONS, generator
-        )
-    repeats = compute_kernel_repeats(
-        generated, reference, build_rbf_kernel(bandwidth), draws, permutations
-    )
-    permuted = repeats.pop("permuted")
-    p = compute_permutation_p(float(repeats["value"][0]), permuted) if len(permuted) else None
-    record = build_score(repeats, generated, reference, draws, network, scale=1)
-    return record | {"p": p, "bandwidth": bandwidth}
+def _sample_permutations(
+    generated: FeatureSet, reference: FeatureSet, generator: np.random.Generator
+) -> Array:
+    if not (generated.has_groups and reference.has_groups):
+        return _sample_none(generated, reference)
+    return sample_permutations(generated.groups, reference.groups, NUM_PERMUTATIONS, generator)
 
 
-def _score_kid(
-    generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
-) -> Score:
-    none = np.zeros((0, len(generated) + len(reference)))
-    repeats = compute_kernel_repeats(generated, reference, cubic_kernel, draws, none)
-    return build_score(repeats, generated, reference, draws, network, scale=KID_SCALE)
+def _sample_none(generated: FeatureSet, reference: FeatureSet) -> Array:
+    return np.zeros((0, len(generated) + len(reference)))
 
 
 def _score_frechet(
     generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
 ) -> Score:
-    def distances(first: Array, of_first: Array, second: Array, of_second: Array) -> Array:
-        return np.array([
-            compute_frechet_distance(first[a > 0], second[b > 0])
-            for a, b in zip(of_first, of_second, strict=True)
-        ])  # fmt: skip
-
     x, y = generated.features, reference.features
     halves, splits = slice(NUM_HALVES_FRECHET), slice(NUM_SPLITS_FRECHET)
     value = compute_frechet_distance(x, y)
-    spread = distances(x, draws.generated_halves[halves], y, draws.reference_halves[halves])
+    spread = compute_frechet_draws(
+        x, y, draws.generated_halves[halves], draws.reference_halves[halves]
+    )
     repeats = {
         "value": np.array([value]),
         "interval": compute_spread_interval(value, spread),
-        "floor": distances(y, draws.floor_first[splits], y, draws.floor_second[splits]),
-        "at_floor": distances(x, draws.generated_at_floor[splits], y, draws.floor_second[splits]),
+        "floor": compute_frechet_draws(y, y, draws.floor_first[splits], draws.floor_second[splits]),
+        "at_floor": compute_frechet_draws(
+            x, y, draws.generated_at_floor[splits], draws.floor_second[splits]
+        ),
     }
     return build_score(repeats, generated, reference, draws, network, scale=1)
 
 
 def compute_kernel_repeats(
-    generated: FeatureSet, reference: FeatureSet, kernel: Kernel, draws: Draws,
-    permutations: Array,
-) -> dict[str, Array]:  # fmt: skip
-    """The kernel statistic of all repeats in one pass over the pooled kernel matrix."""
+    generated: FeatureSet, reference: FeatureSet, tests: Mapping[str, tuple[Kernel, Array]],
+    draws: Draws,
+) -> dict[str, dict[str, Array]]:  # fmt: skip
+    """The statistic of every kernel and all its repeats, in one pass over the pairs of frames.
+
+    tests: by name a kernel and its permutations (R, N + M), which may be none.
+    """
     n, m = len(generated), len(reference)
     pooled = np.concatenate([generated.features, reference.features])
 
@@ -189,33 +169,37 @@ def compute_kernel_repeats(
         "halves": (left(draws.generated_halves), right(draws.reference_halves)),
         "floor": (right(draws.floor_first), right(draws.floor_second)),
         "at_floor": (left(draws.generated_at_floor), right(draws.floor_second)),
-        "permuted": (permutations, 1.0 - permutations),
     }
-    first = np.concatenate([pair[0] for pair in parts.values()])
-    second = np.concatenate([pair[1] for pair in parts.values()])
-    values = compute_mmd2_draws(pooled, kernel, first, second, pool_groups(generated, reference))
-    ends = np.cumsum([len(pair[0]) for pair in parts.values()])
-    repeats = dict(zip(parts, np.split(values, ends[:-1]), strict=True))
-    repeats["interval"] = np.zeros(0)
-    if len(repeats["halves"]):
-        repeats["interval"] = compute_kernel_interval(
-            float(repeats["value"][0]),
-            float(repeats["halves"].var(ddof=1)),
-            compute_degenerate_variance(
-                generated.features,
-                generated.pair_groups,
-                reference.features,
-                reference.pair_groups,
-                kernel,
-            ),
-            min(count_groups(generated.groups), count_groups(reference.groups)),
-        )
+    drawn = Choices(*(np.concatenate(side) for side in zip(*parts.values(), strict=True)))
+    ends = np.cumsum([len(first) for first, _ in parts.values()])
+    swept = sweep_pairs(
+        pooled,
+        [(kernel, [drawn, Choices(dealt, None)]) for kernel, dealt in tests.values()],
+        pool_groups(generated, reference),
+    )
+    repeats = {}
+    for (name, (kernel, _)), (values, permuted) in zip(tests.items(), swept, strict=True):
+        own = dict(zip(parts, np.split(values, ends[:-1]), strict=True)) | {"permuted": permuted}
+        own["interval"] = _compute_interval(own, generated, reference, kernel)
+        repeats[name] = own
     return repeats
 
 
-def pool_groups(first: FeatureSet, second: FeatureSet) -> Groups:
-    """Groups of the frames of both sets, (N1 + N2,); none is in both."""
-    return np.concatenate([first.pair_groups, second.pair_groups + count_groups(first.pair_groups)])
+def _compute_interval(
+    repeats: Mapping[str, Array], generated: FeatureSet, reference: FeatureSet, kernel: Kernel
+) -> Array:
+    if not len(repeats["halves"]):
+        return np.zeros(0)
+    degenerate = compute_degenerate_variance(
+        generated.features, generated.pair_groups, reference.features, reference.pair_groups,
+        kernel,
+    )  # fmt: skip
+    return compute_kernel_interval(
+        float(repeats["value"][0]),
+        float(repeats["halves"].var(ddof=1)),
+        degenerate,
+        min(count_groups(generated.groups), count_groups(reference.groups)),
+    )
 
 
 def build_score(
@@ -273,8 +257,4 @@ def sample_draws(
 
 def halves_of(one: FeatureSet, generator: np.random.Generator) -> Array:
     """Half-samples (NUM_HALVES, N) of a set; none where it has too few patients."""
-    return sample_halves(one.groups, NUM_HALVES if has_groups(one) else 0, generator)
-
-
-def has_groups(one: FeatureSet) -> bool:
-    return count_groups(one.groups) >= MIN_GROUPS
+    return sample_halves(one.groups, NUM_HALVES if one.has_groups else 0, generator)

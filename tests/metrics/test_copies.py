@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from echodiff.metrics.copies import find_copies, measure_nearest, score_copies
-from echodiff.metrics.scores import FeatureSet
+from echodiff.metrics.feature_set import FeatureSet
 
 
 class Net:

@@ -6,12 +6,12 @@ import pytest
 from echodiff.metrics.coverage import (
     MIN_FRAMES,
     NAMES,
-    NUM_NEIGHBOURS,
     compute_coverage,
     find_collapse,
     score_coverage,
 )
-from echodiff.metrics.scores import SCORE_KEYS, FeatureSet
+from echodiff.metrics.feature_set import NUM_NEIGHBOURS, FeatureSet
+from echodiff.metrics.scores import SCORE_KEYS
 
 
 class Net:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from echodiff.metrics.frechet import compute_frechet_distance
+from echodiff.metrics import frechet
+from echodiff.metrics.frechet import compute_frechet_distance, compute_frechet_draws
 
 
 def gaussian(rng, num, dim, *, mean=0.0, scale=1.0):
@@ -27,6 +28,23 @@ def test_is_the_closed_form_of_two_gaussians(form):
     # |shift|^2 + sum (s1 - s2)^2 for covariances with common axes
     expected = 5.0 + (1 - 2) ** 2 + 0.0 + (3 - 1) ** 2
     assert compute_frechet_distance(first, second, form=form) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize(("num_second", "dim"), [(60, 200), (300, 200), (300, 8)])
+def test_draws_are_the_distances_of_the_rows_chosen(num_second, dim, is_shared, monkeypatch):
+    monkeypatch.setattr(frechet, "SHARED_MAX_SIZE", 10**6 if is_shared else 0)
+    rng = np.random.default_rng(7)
+    first = gaussian(rng, 50, dim, mean=30.0)
+    second = gaussian(rng, num_second, dim, mean=30.5, scale=1.2)
+    of_first = (rng.random((4, 50)) < 0.6).astype(float)
+    of_second = (rng.random((4, num_second)) < 0.4).astype(float)
+    expected = [
+        compute_frechet_distance(first[a > 0], second[b > 0])
+        for a, b in zip(of_first, of_second, strict=True)
+    ]
+    drawn = compute_frechet_draws(first, second, of_first, of_second)
+    assert drawn == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 
 from echodiff.metrics import kernel as kernel_module
 from echodiff.metrics.kernel import (
+    Choices,
+    build_pairs,
     build_rbf_kernel,
     compute_bandwidth,
     compute_degenerate_variance,
@@ -13,6 +15,7 @@ from echodiff.metrics.kernel import (
     compute_mmd2_draws,
     compute_permutation_p,
     cubic_kernel,
+    sweep_pairs,
 )
 
 
@@ -21,7 +24,7 @@ def by_hand(x, y, kernel):
     within = [
         np.mean(
             [
-                kernel(z[i : i + 1], z[j : j + 1])
+                kernel(build_pairs(z[i : i + 1], z[j : j + 1]))
                 for i in range(len(z))
                 for j in range(len(z))
                 if i != j
@@ -29,7 +32,7 @@ def by_hand(x, y, kernel):
         )
         for z in (x, y)
     ]
-    return within[0] + within[1] - 2 * np.mean(kernel(x, y))
+    return within[0] + within[1] - 2 * np.mean(kernel(build_pairs(x, y)))
 
 
 @pytest.mark.parametrize("name", ["rbf", "cubic"])
@@ -89,6 +92,22 @@ def test_draws_equal_the_statistic_on_the_chosen_rows(monkeypatch):
     assert np.allclose(compute_mmd2_draws(pooled, kernel, first, second), expected, atol=1e-12)
 
 
+def test_one_sweep_serves_every_kernel_and_the_rows_left_over(monkeypatch):
+    monkeypatch.setattr(kernel_module, "BLOCK_ROWS", 4)
+    rng = np.random.default_rng(5)
+    pooled, groups = rng.standard_normal((14, 3)), np.arange(14) // 2
+    first = np.zeros((5, 14))
+    for draw in range(5):
+        first[draw, np.isin(groups, rng.permutation(7)[:3])] = 1
+    dealt, spelled = Choices(first, None), Choices(first, 1.0 - first)
+    kernels = build_rbf_kernel(2.0), cubic_kernel
+    swept = sweep_pairs(pooled, [(kernel, [dealt, spelled]) for kernel in kernels], groups)
+    for kernel, (by_rest, by_name) in zip(kernels, swept, strict=True):
+        expected = compute_mmd2_draws(pooled, kernel, first, 1.0 - first, groups)
+        assert np.allclose(by_name, expected, atol=1e-12)
+        assert np.allclose(by_rest, expected, atol=1e-12)
+
+
 def test_bandwidth_is_the_median_distance_of_the_reference():
     assert compute_bandwidth(np.array([[0.0], [1.0], [3.0]])) == pytest.approx(2.0)
 
@@ -115,7 +134,7 @@ def test_pairs_of_one_patient_are_left_out():
     groups = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 5])
     pooled = rng.standard_normal((10, 3))
     first = (groups < 3).astype(float)[None]
-    k = kernel(pooled, pooled)
+    k = kernel(build_pairs(pooled, pooled))
 
     def mean_over(rows, columns):
         pairs = [(i, j) for i in rows for j in columns if groups[i] != groups[j]]

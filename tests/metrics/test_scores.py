@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from echodiff.metrics.comparison import compare_sets, compute_ratio_interval
+from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.kernel import build_rbf_kernel, compute_mmd2
 from echodiff.metrics.resampling import build_groups
-from echodiff.metrics.scores import SCORE_KEYS, FeatureSet, score_sets
+from echodiff.metrics.scores import SCORE_KEYS, score_sets
 
 
 class Net:

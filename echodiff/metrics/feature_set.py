@@ -1,0 +1,68 @@
+"""Features of a set of frames with their patients, and what many scores need of the set alone."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.metrics.resampling import MIN_GROUPS, Groups, count_groups, thin_groups
+
+Array = NDArray[np.float64]
+
+NUM_NEIGHBOURS = 5
+"""k of the k-th nearest frame. Of other patients: frames of one video would make balls tiny."""
+BLOCK_ROWS = 256
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features (N, D) of a set of frames and the group (patient, video) of each frame, (N,)."""
+
+    features: Array
+    groups: Groups
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether there are enough patients for intervals and permutations."""
+        return count_groups(self.groups) >= MIN_GROUPS
+
+    @property
+    def pair_groups(self) -> Groups:
+        """Groups whose own pairs a kernel score leaves out; frames, where groups are too few."""
+        return self.groups if self.has_groups else np.arange(len(self))
+
+    @cached_property
+    def radii(self) -> Array:
+        """Squared distance of each frame to its k-th nearest of another group, (N,)."""
+        features, groups = self.features, self.pair_groups
+        squares = np.einsum("nd,nd->n", features, features)
+        radii = []
+        for start in range(0, len(features), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            # The frame's own square is the same along its row: added once the k-th is found.
+            distances = features[rows] @ features.T
+            distances *= -2.0
+            distances += squares
+            distances[groups[rows, None] == groups] = np.inf
+            radii.append(find_kth_smallest(distances) + squares[rows])
+        return np.maximum(np.concatenate(radii), 0.0)
+
+    def thinned(self, max_count: int) -> "FeatureSet":
+        """Whole patients of about `max_count` frames."""
+        is_kept, groups = thin_groups(self.groups, max_count)
+        return FeatureSet(self.features[is_kept], groups)
+
+
+def pool_groups(first: FeatureSet, second: FeatureSet) -> Groups:
+    """Groups of the frames of both sets, (N1 + N2,); none is in both."""
+    return np.concatenate([first.pair_groups, second.pair_groups + count_groups(first.pair_groups)])
+
+
+def find_kth_smallest(distances: Array) -> Array:
+    """The k-th smallest of each row of (A, B), or the largest where there are fewer: (A,)."""
+    last = min(NUM_NEIGHBOURS, distances.shape[1]) - 1
+    return np.asarray(np.partition(distances, last, axis=1)[:, last])
