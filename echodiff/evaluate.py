@@ -1,7 +1,8 @@
 """`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with their intervals and floors.
 
-Reads frames folders, writes `metrics.json` and `report.html`. `generate.py` and the demo use
-`score_frames` and `compare_frames` directly. What each number means: docs/evaluation.md.
+Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of several sets.
+`generate.py` and the demo use `score_frames` and `compare_frames` directly. What each number means:
+docs/evaluation.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
 from echodiff.files import write_json_atomic
+from echodiff.images import find_max_value, write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
 from echodiff.metrics.faithfulness import compare_faithfulness
@@ -21,6 +23,7 @@ from echodiff.tables import format_difference, format_score
 
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
+SAMPLES_FILE = "samples.png"
 DEFAULT_FEATURES = ("tiny", "texture")
 PROG = "echodiff evaluate"
 
@@ -213,9 +216,18 @@ def _name_sets(folders: Sequence[Path]) -> list[str]:
 def _write_report(
     config: EvaluateConfig, results: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]
 ) -> None:
-    from echodiff.report import ImageSet, write_report
+    from echodiff.report import ImageSet, draw_samples, find_pictures, write_report
 
     titles = list(results) if config.compare else ["Generated"]
+    samples = None
+    if config.compare:
+        folders = {"reference": config.reference} | dict(zip(titles, config.generated, strict=True))
+        pictures = {
+            title: [path for path, _ in find_pictures(folder)] for title, folder in folders.items()
+        }
+        white = find_max_value(pictures["reference"])
+        samples = draw_samples(pictures, seed=config.seed, white=white)
+        write_image(config.out / SAMPLES_FILE, samples)
     write_report(
         config.out / REPORT_FILE,
         title="Generated sets compared" if config.compare else "Generated against real frames",
@@ -227,6 +239,7 @@ def _write_report(
         reference=config.reference,
         reference_text=f"the frames of {config.reference.resolve().name}",
         differences=differences,
+        samples=samples,
     )
 
 

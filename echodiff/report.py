@@ -19,7 +19,7 @@ from echodiff.charts import build_curves, build_score_charts, build_shares
 from echodiff.count_charts import build_counts
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import contact_sheet, find_max_value, read_gray_u8, resize_u8
+from echodiff.images import contact_sheet, find_max_value, pad_square, read_gray_u8, resize_u8
 from echodiff.phantom.captions import findings_in
 from echodiff.runs import Run, versions
 from echodiff.tables import (
@@ -33,6 +33,8 @@ from echodiff.tables import (
 )
 
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
+SAMPLE_CELL = 160
+"""Side of a picture in a sheet of samples, pixels."""
 SHOWN_SIDE = 256
 """Largest side of an embedded picture, pixels."""
 
@@ -74,6 +76,7 @@ def write_report(
     headlines: Sequence[Headline] = (),
     commands: Sequence[str] = (),
     differences: Sequence[Mapping[str, Any]] = (),
+    samples: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write the report of `sets`, scored against `reference` (a frames folder, or pictures).
 
@@ -117,6 +120,7 @@ def write_report(
         score_rows=build_score_rows([one.title for one in sets], scores),
         look_rows=build_look_rows([one.title for one in sets], scores),
         sets_shown=len(sets),
+        samples=None if samples is None else embed_png(samples),
         difference_rows=build_difference_rows(differences),
         counts=[(one.title, chart) for one, result in zip(sets, metrics, strict=True)
                 for chart in build_counts(result.get("by_count", []))],
@@ -134,6 +138,23 @@ def write_report(
         versions=versions(),
     )  # fmt: skip
     write_text_atomic(out, page)
+
+
+def draw_samples(
+    pictures: Mapping[str, Sequence[Path]], *, seed: int, white: int | None = None
+) -> NDArray[np.uint8]:
+    """One sheet of random frames of each set, a row a set, named: nobody chose them.
+
+    white: grey value shown white of pictures of more than 8 bits.
+    """
+    generator = np.random.default_rng(seed)
+    num = min(GRID_COLUMNS, *(len(paths) for paths in pictures.values()))
+    images, labels = [], []
+    for name, paths in pictures.items():
+        chosen = generator.choice(len(paths), num, replace=False)
+        images += [pad_square(read_gray_u8(paths[i], max_value=white)) for i in chosen]
+        labels += [name, *[""] * (num - 1)]
+    return contact_sheet(images, columns=num, labels=labels, cell=SAMPLE_CELL)
 
 
 def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:

@@ -13,7 +13,7 @@ from echodiff.config import InputError
 from echodiff.diffusion.batch import read_image_pm1
 from echodiff.evaluate import compare_frames, main, score_frames
 from echodiff.frames import Frame, FramesWriter
-from echodiff.images import from_pm1
+from echodiff.images import from_pm1, read_gray_u8
 from echodiff.metrics import features, tiny_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.measured import load_networks, measure_frames
@@ -325,6 +325,11 @@ def test_sets_are_compared_two_by_two(reference, tmp_path, capsys):
         assert row["low"] < row["value"] < row["high"]
     page = (out / "report.html").read_text()
     assert "Set against set" in page
+    assert "Random samples of each" in page
+    sheet = read_gray_u8(out / "samples.png")
+    # Eight pictures a row, the reference's first: their brightness tells the sets apart.
+    medians = [np.median(sheet[30 + 184 * row : 180 + 184 * row, 8:1300]) for row in range(4)]
+    assert medians == pytest.approx([60, 60, 70, 110], abs=3)
     assert "level-70 less level-110" in page
     assert "(Holm)" in capsys.readouterr().out
 
