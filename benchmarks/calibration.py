@@ -17,14 +17,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core instead: the m
 import numpy as np
 
 from echodiff.metrics.coverage import find_collapse, score_coverage
-from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, cubic_kernel
+from echodiff.metrics.feature_set import FeatureSet
+from echodiff.metrics.kernel import (
+    build_rbf_kernel,
+    compute_bandwidth,
+    compute_permutation_p,
+    cubic_kernel,
+)
+from echodiff.metrics.resampling import sample_permutations
 from echodiff.metrics.scores import (
     NUM_HALVES,
+    NUM_PERMUTATIONS,
     Draws,
-    FeatureSet,
     compute_kernel_repeats,
     halves_of,
-    score_sets,
 )
 
 NUM_FEATURES = 64
@@ -89,18 +95,22 @@ def true_kid(shift, factor):
     return within_reference + within_generated - 2.0 * across
 
 
+def without_floor(generated_halves, reference_halves):
+    """Draws of half-samples alone."""
+    none = np.zeros((0, reference_halves.shape[1]))
+    return Draws(generated_halves, reference_halves, none, none,
+                 np.zeros((0, generated_halves.shape[1])))  # fmt: skip
+
+
 def hold_truths(generated, reference, truths, rng):
     """Whether the interval of each kernel holds the truth, for one simulated pair of sets.
 
     truths: (kernel, truth) by name.
     """
-    none, all_rows = np.zeros((0, len(reference))), len(generated) + len(reference)
-    draws = Draws(
-        halves_of(generated, rng), halves_of(reference, rng), none, none,
-        np.zeros((0, len(generated))),
-    )  # fmt: skip
+    halves = halves_of(generated, rng), halves_of(reference, rng)
+    all_rows = len(generated) + len(reference)
     tests = {name: (kernel, np.zeros((0, all_rows))) for name, (kernel, _) in truths.items()}
-    repeats = compute_kernel_repeats(generated, reference, tests, draws)
+    repeats = compute_kernel_repeats(generated, reference, tests, without_floor(*halves))
     ends = [repeats[name]["interval"] for name in truths]
     return [low <= truth <= high
             for (_, truth), (low, high) in zip(truths.values(), ends, strict=True)]  # fmt: skip
@@ -128,8 +138,14 @@ def measure_p(count, repeats, seed):
     """Shares of p at most 0.01, 0.05, 0.1, 0.5 of real against real, 40 frames from 10 patients."""
     rng = np.random.default_rng([seed, count, 1])
     sample = partial(sample_set, rng, count, patients=count // 4)
-    p = [score_sets(sample(), sample(), Network(), seed=i)[0]["mmd_simulated"]["p"]
-         for i in range(repeats)]  # fmt: skip
+    draws = without_floor(np.zeros((0, count)), np.zeros((0, count)))
+    p = []
+    for _ in range(repeats):
+        generated, reference = sample(), sample()
+        kernel = build_rbf_kernel(compute_bandwidth(reference.features))
+        dealt = sample_permutations(generated.groups, reference.groups, NUM_PERMUTATIONS, rng)
+        found = compute_kernel_repeats(generated, reference, {"mmd": (kernel, dealt)}, draws)["mmd"]
+        p.append(compute_permutation_p(float(found["value"][0]), found["permuted"]))
     return [np.mean(np.array(p) <= level) for level in (0.01, 0.05, 0.1, 0.5)]
 
 

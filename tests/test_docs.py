@@ -114,6 +114,24 @@ def test_the_flags_of_the_configuration_page_are_real(start, config):
     assert parse(config, line.removeprefix(start).split(), prog="docs")
 
 
+def test_the_evaluations_of_the_readme_are_real():
+    lines = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines()
+             if line.startswith("echodiff evaluate ")]  # fmt: skip
+    single, several = (parse(EvaluateConfig, line.split()[2:], prog="docs") for line in lines)
+    assert single.train is not None
+    assert several.compare
+    assert len(several.generated) == 3
+
+
+def test_the_python_of_the_evaluation_page_runs(make_frames, tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("evaluation.md"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("generated/asd-1", 8), ("frames/held-out", 12)):
+        make_frames(name, captioned=count)
+    exec(code, {})
+    assert re.search(r"MMD² -?\d\.\d{3} \[", capsys.readouterr().out)
+
+
 def test_the_clip_on_the_page_becomes_frames(tmp_path):
     out = str(tmp_path / "clip")
     clip = str(examples.get_path("ybr_color"))

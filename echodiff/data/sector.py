@@ -110,7 +110,7 @@ def find_sector(
 
 
 def fill_convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels (H, W) with their centre in the convex hull of the true ones, of which there are some."""
+    """Pixels (H, W) with their centre in the convex hull of the true ones; one is true at least."""
     rows = np.flatnonzero(mask.any(axis=1))
     first = mask[rows].argmax(axis=1)
     last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)

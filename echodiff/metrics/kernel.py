@@ -228,7 +228,9 @@ def count_pairs(chosen: NDArray[np.float64], groups: Groups) -> NDArray[np.float
 
 
 def _sum_groups(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
-    """Sums over the columns of each group: (R, N) -> (R, number of groups)."""
+    """Sums over the columns of each group: (R, N) -> (R, number of groups), in any order."""
+    if len(np.unique(groups)) == len(groups):
+        return values
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))
@@ -241,10 +243,13 @@ def _mean_square(
     pairs = np.ones_like(matrix)
     if is_within:
         pairs[rows[:, None] == columns] = 0.0
-    of_row = (matrix * pairs).sum(axis=1) / pairs.sum(axis=1)
-    of_column = (matrix * pairs).sum(axis=0) / pairs.sum(axis=0)
-    whole = float((matrix * pairs).sum() / pairs.sum())
-    centred = (matrix - of_row[:, None] - of_column + whole) * pairs
+    centred = matrix * pairs
+    of_row = centred.sum(axis=1) / pairs.sum(axis=1)
+    of_column = centred.sum(axis=0) / pairs.sum(axis=0)
+    whole = float(centred.sum() / pairs.sum())
+    centred -= of_row[:, None]
+    centred -= of_column - whole
+    centred *= pairs
     summed = _sum_groups(_sum_groups(centred, columns).T, rows).T
     num_rows, num_columns = summed.shape
     scale = len(rows) / num_rows * len(columns) / num_columns
