@@ -29,7 +29,7 @@ BANDWIDTH_MAX_COUNT = 2000
 VARIANCE_MAX_COUNT = 1500
 """Most frames a side that the degenerate variance is estimated on."""
 
-DEGENERATE_SHARE = 1.25
+DEGENERATE_SHARE = 1.1
 """How often the degenerate variance is taken off that of half-samples, which show it thrice."""
 
 
@@ -265,12 +265,12 @@ def compute_kernel_interval(
 
     The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows the
     first part once and the second three times, which near equal sets is an interval twice too
-    wide: DEGENERATE_SHARE of the second is taken off again. The quantile is Student's, of as many
-    patients as a half-sample has of the smaller set; num_groups: patients of that set. Set and
-    proved by simulation (benchmarks/calibration.py, docs/evaluation.md).
+    wide: DEGENERATE_SHARE of the second is taken off again. The quantile is Student's, of
+    a third of the patients of the smaller set, num_groups: small samples of KID are skewed. Both
+    set and proved by simulation (benchmarks/calibration.py, docs/evaluation.md).
     """
     variance = max(half_variance - DEGENERATE_SHARE * degenerate_variance, degenerate_variance)
-    reach = float(stdtrit(max(1, num_groups // 2 - 1), 0.975)) * variance**0.5
+    reach = float(stdtrit(-(-(num_groups - 1) // 3), 0.975)) * variance**0.5
     return np.array([value - reach, value + reach])
 
 
