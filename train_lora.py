@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
     accelerator, precision = start_accelerator(
         config.mixed_precision,
         num_parameters=num_unet_parameters(config.base),
+        batch_size=config.batch_size,
         tracker=config.tracker,
         threads=config.threads,
     )
@@ -66,9 +67,7 @@ def main(argv: list[str]) -> None:
         record = {"base": config.base, "resolution": resolution, **precision.to_record()}
         run.update(**record, **dataset.to_record(run.run_dir))
         print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
-    encoded, held_out = encode_set(
-        config, dataset, resolution=resolution, device=accelerator.device, show_progress=is_main
-    )
+    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, is_main)
 
     # --- Train, look now and then, save
     watches: list[Watch] = []

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.checkpoint import checkpoint as recompute
 
-from echodiff.config import InputError
 from echodiff.diffusion.batch import (
     EncodedFrames,
     SampleOrder,
@@ -25,6 +24,7 @@ from echodiff.diffusion.loss import compute_losses, compute_snr_weights
 from echodiff.training.average import average_pull, averaged, copy_values, update_average
 from echodiff.training.checkpoints import Checkpoint, optimizer_tensors, restore_optimizer
 from echodiff.training.graphs import (
+    CudaGraph,
     StepRunner,
     can_capture,
     choose_compile,
@@ -142,7 +142,8 @@ class TrainingStep:
         self._model, self._optimizer = accelerator.prepare(unet, optimizer)
         self._pull: float | torch.Tensor = torch.zeros((), device=device) if captures else 0.0
         self._compiled = compiled
-        self._run = StepRunner(self._step, device, compiled=compiled, captures=captures)
+        graph = CudaGraph(device) if captures else None
+        self._run = StepRunner(self._step, device, compiled=compiled, graph=graph)
 
     def run(self, step: int) -> torch.Tensor:
         """Take step number `step` (0 is the first); its (loss, gradient norm), on the device."""
@@ -238,10 +239,6 @@ def rows_of_process(config: TrainLoraConfig, accelerator: "Accelerator") -> torc
     """Rows of a step's draw that this process sees, pass by pass, of each pass as many."""
     rank, num_processes = accelerator.process_index, accelerator.num_processes
     batch_size = config.batch_size
-    if batch_size < num_processes:
-        raise InputError(
-            f"--batch-size {batch_size}: too small to share between {num_processes} processes"
-        )
     return torch.cat(
         [
             torch.arange(start + rank, start + batch_size, num_processes)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 Compile = Literal["none", "regional", "full"]
 
+NO_GRAPH = "no CUDA graph, kernels are launched one by one"
+
 NUM_WARM_UP = 3
 """Plain steps before a capture: libraries choose their kernels in them, Adam makes its state."""
 
@@ -102,12 +104,44 @@ def can_capture(accelerator: "Accelerator", *, is_capturable: bool) -> bool:
         reason = "this optimizer counts its steps on the CPU"
     else:
         return True
-    logger.warning("no CUDA graph, kernels are launched one by one: %s", reason)
+    logger.warning("%s: %s", NO_GRAPH, reason)
     return False
 
 
+class CudaGraph:
+    """Records a function's kernels on a stream of its own, to launch them all at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._graph = torch.cuda.CUDAGraph()
+
+    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """`function()`, on the stream of the recording: what libraries keep is kept by stream."""
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # Adam takes its first steps outside of the graph that it was made for.
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+            result = function()
+        current.wait_stream(self._stream)
+        return result
+
+    def record(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Record `function()` without running it; where its result lies after a replay."""
+        # The outer context puts the stream back where a broken capture leaves its own.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(self._graph, stream=self._stream),
+        ):
+            return function()
+
+    def replay(self) -> None:
+        """Run what was recorded, on the tensors it was recorded with."""
+        self._graph.replay()
+
+
 class StepRunner:
-    """Calls `step(*inputs)` over and over: plainly, compiled, or as a CUDA graph after a warm-up.
+    """Calls `step(*inputs)` over and over: plainly, or recorded as a graph after a warm-up.
 
     step: takes tensors on `device` and returns one; what it keeps lies in tensors that it changes
     in place, it never looks at a value, and it can be begun again after it broke off.
@@ -119,17 +153,15 @@ class StepRunner:
         device: torch.device,
         *,
         compiled: Compile,
-        captures: bool,
+        graph: CudaGraph | None,
     ) -> None:
         self._step = step
         self._device = device
         self._compiled = compiled
-        self._captures = captures
+        self._graph = graph
         self._num_calls = 0
         self._inputs: list[torch.Tensor] = []
-        self._stream = torch.cuda.Stream(device) if captures else None
-        self._replay: Callable[[], None] | None = None
-        self._result: torch.Tensor
+        self._result: torch.Tensor | None = None
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The step's result, which on a GPU is not there yet: nothing here waits for it.
@@ -137,13 +169,21 @@ class StepRunner:
         inputs: on the CPU, of the same shapes at every call.
         """
         self._load(inputs)
-        if self._captures and self._num_calls == NUM_WARM_UP:
-            self._capture()
         self._num_calls += 1
-        if self._replay is not None:
-            self._replay()
-            return self._result.clone()  # the next replay writes into the same place
-        return self._run_warm_up() if self._captures else self._run()
+        if self._graph is None:
+            return self._run()
+        if self._num_calls <= NUM_WARM_UP:
+            return self._graph.warm_up(self._run)
+        if self._result is None:
+            try:
+                self._result = self._graph.record(self._run)
+            except Exception as error:
+                # Nothing of a recording runs: a failure leaves everything as it was.
+                logger.warning("%s: the capture failed: %s", NO_GRAPH, _line(error))
+                self._graph = None
+                return self._run()
+        self._graph.replay()
+        return self._result.clone()  # the next replay writes into the same place
 
     def _load(self, inputs: Sequence[torch.Tensor]) -> None:
         """Copy `inputs` to where the step reads them, always the same place."""
@@ -167,40 +207,6 @@ class StepRunner:
             self._step = _always_uncompiled(self._step)
             return self._step(*self._inputs)
 
-    def _run_warm_up(self) -> torch.Tensor:
-        """A real step, on the stream of the capture: what libraries keep is kept by stream."""
-        assert self._stream is not None
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream), warnings.catch_warnings():
-            # Adam takes its first steps outside of the graph that it was made for.
-            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-            result = self._run()
-        current.wait_stream(self._stream)
-        return result
-
-    def _capture(self) -> None:
-        """Record the step; nothing of it runs, so that a failure leaves everything as it was."""
-        try:
-            self._replay, self._result = record(lambda: self._step(*self._inputs), self._stream)
-        except Exception as error:
-            logger.warning(
-                "no CUDA graph, kernels are launched one by one: the capture failed: %s",
-                _line(error),
-            )
-            self._captures = False
-
-
-def record(
-    function: Callable[[], torch.Tensor], stream: Any
-) -> tuple[Callable[[], None], torch.Tensor]:
-    """Capture `function` on `stream`; return what replays it, and where its result then lies."""
-    graph = torch.cuda.CUDAGraph()
-    # The outer context puts the stream back where a broken capture leaves its own.
-    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=stream):
-        result = function()
-    return graph.replay, result
-
 
 def _always_uncompiled(step: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def run(*inputs: torch.Tensor) -> torch.Tensor:
@@ -211,5 +217,6 @@ def _always_uncompiled(step: Callable[..., torch.Tensor]) -> Callable[..., torch
 
 
 def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What `error` says, on one line; the compiler's own begin with who spoke, then what."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__

@@ -129,9 +129,17 @@ def start_processes() -> "PartialState":
 
 
 def start_accelerator(
-    requested: MixedPrecision, *, num_parameters: int, tracker: str, threads: int | None
+    requested: MixedPrecision,
+    *,
+    num_parameters: int,
+    batch_size: int,
+    tracker: str,
+    threads: int | None,
 ) -> tuple["Accelerator", Precision]:
-    """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none"."""
+    """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none".
+
+    `batch_size` is shared between all processes.
+    """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
 
@@ -141,6 +149,10 @@ def start_accelerator(
             f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
         )
     state = start_processes()
+    if batch_size < state.num_processes:
+        raise InputError(
+            f"--batch-size {batch_size}: too small to share between {state.num_processes} processes"
+        )
     precision = choose_precision(requested, num_parameters=num_parameters, device=state.device)
     accelerator = Accelerator(
         cpu=state.device.type == "cpu",
