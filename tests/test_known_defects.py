@@ -5,12 +5,12 @@ Of diffusers' train_text_to_image_lora.py (commit 58eb52c, read 2026-08):
 | | defect | test |
 |---|---|---|
 | a | gradients are never clipped | test_train_lora: gradients_are_clipped_before_adam_sees_them |
-| b | fp16 asked for at the launcher dies | here: fp16_of_the_launcher; test_train_lora_launch; gpu |
+| b | fp16 asked for at the launcher dies | here: fp16_of_the_launcher; _launch; _gpu |
 | c | bf16 adapter, small steps round away | test_train_lora: adams_state; test_lora: small_steps |
 | d | a resumed epoch begins anew | test_train_lora_kills |
 | e, f | upload crashes, uploads private files | with the upload, which is not built yet |
 | g | old checkpoint goes before the new is there | test_checkpoints: the_old_one_goes_only_after |
-| h | the host waits at every step | test_train_lora: loss_is_read_only; test_graphs: recorded; gpu |
+| h | the host waits at every step | test_train_lora: loss_is_read; test_graphs: recorded; _gpu |
 | i | alpha is not saved | test_lora: plain_diffusers, peft, our_loader |
 | j | 16-bit frames become white | test_batch, test_images: 16_bit |
 | k | hearts are mirrored | test_batch: nothing_is_ever_mirrored; test_train_lora: no_flip |
