@@ -1,16 +1,14 @@
 """Killed by the system at random steps, again and again, and gone on with: the same bytes.
 
-Processes are forked from one that has imported everything, so that a start takes a tenth of a
+Processes are forked from one that has imported everything, so that a start takes a
 second and not eight.
 """
 
 import multiprocessing
 import os
 import random
-import runpy
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,20 +16,12 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
 WEIGHTS = "pytorch_lora_weights.safetensors"
 NUM_STEPS = 70
 
 Start = Callable[..., list[Any]]
-
-
-def run_script(flags: list[str], environment: dict[str, str]) -> None:
-    """`train_lora.py` in a process of its own, silent, as a launcher would start it."""
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    os.environ.update(environment)
-    sys.argv = ["train_lora.py", *flags]
-    runpy.run_path(str(ROOT / "train_lora.py"), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +53,7 @@ def start(
 ) -> Start:
     """`start(out, num_processes, *flags)`: one run, its processes joined as torchrun joins them."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from forked_run import run_script
 
     def run(out: Path, num_processes: int, *more: str) -> list[Any]:
         flags = [
