@@ -10,7 +10,8 @@ of it is part of this project: its path is given.
 Steps are timed by their progress bars: `samples/s` is the slope behind the first third, `ready`
 where that line meets step 0, counted from the start of the command. A run of --whole steps is
 measured when that many are asked for, else put together from these. Memory is what torch reserved
-on the GPU, or the peak resident size of the process. Markdown.
+on the GPU, or the peak resident size of the process. --cpu-seconds takes the CPU time of the
+command in place of the clock, for a machine that others use as well. Markdown.
 """
 
 import argparse
@@ -21,10 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import torch
 
 from echodiff.diffusion.base import find_base
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--num-frames", type=int, default=40, help="captioned phantom frames")
     parser.add_argument("--mixed-precision", choices=("no", "fp16", "bf16"), default="bf16")
     parser.add_argument("--base", type=Path, help="a diffusers folder in place of random weights")
+    parser.add_argument("--cpu-seconds", action="store_true", help="CPU time, not the clock's")
     parser.add_argument("--flags", default="", help="more of train_lora.py's, in one string")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -170,13 +174,19 @@ def measure(command: list[str], args: argparse.Namespace, place: Path) -> Measur
         "HF_DATASETS_CACHE": str(place / "datasets"),
     }  # fmt: skip
     start = time.perf_counter()
+
+    def elapsed() -> float:
+        return time.perf_counter() - start
+
     with subprocess.Popen(
         command, env=environment, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        seen, said = follow(process, args.steps, start)
+        spent = psutil.Process(process.pid).cpu_times
+        clock = (lambda: sum(spent()[:2])) if args.cpu_seconds else elapsed
+        seen, said = follow(process, args.steps, clock)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    end = time.perf_counter() - start
+    end = usage.ru_utime + usage.ru_stime if args.cpu_seconds else elapsed()
     if process.returncode or args.steps not in seen:
         raise SystemExit(f"{' '.join(command)}\n{said[-4000:]}")
     first, last = max(1, args.steps // 3), args.steps
@@ -191,9 +201,9 @@ def measure(command: list[str], args: argparse.Namespace, place: Path) -> Measur
 
 
 def follow(
-    process: "subprocess.Popen[bytes]", num_steps: int, start: float
+    process: "subprocess.Popen[bytes]", num_steps: int, clock: Callable[[], float]
 ) -> tuple[dict[int, float], str]:
-    """When each step was first on the bar, in seconds; and what the process said at the end."""
+    """When each step was first on the bar, by `clock`; and what the process said at the end."""
     assert process.stderr is not None
     bar = re.compile(rb"(?:Steps|training): .* (\d+)/%d " % num_steps)
     seen: dict[int, float] = {}
@@ -201,7 +211,7 @@ def follow(
     while chunk := os.read(process.stderr.fileno(), 65536):
         said = (said + chunk)[-20000:]
         for found in bar.finditer(said[-len(chunk) - 200 :].replace(b"\r", b"\n")):
-            seen.setdefault(int(found[1]), time.perf_counter() - start)
+            seen.setdefault(int(found[1]), clock())
     return seen, said.decode(errors="replace")
 
 
@@ -219,8 +229,8 @@ def describe(args: argparse.Namespace) -> str:
 
 def table(runs: dict[str, list[Measured]], args: argparse.Namespace) -> str:
     """Medians of both sides, and the median of the rounds' ratios with the least and the most."""
-    is_whole = args.steps == args.whole
-    whole = f"{args.whole} steps, s" if is_whole else f"{args.whole} steps, s (extrapolated)"
+    unit = "CPU s" if args.cpu_seconds else "s"
+    whole = f"{args.whole} steps, {unit}" + " (extrapolated)" * (args.steps != args.whole)
 
     def figures(run: Measured) -> list[float]:
         whole_s = run.ready_s + args.whole * args.batch_size / run.rate + run.rest_s
@@ -229,7 +239,7 @@ def table(runs: dict[str, list[Measured]], args: argparse.Namespace) -> str:
     theirs, mine = (np.array([figures(run) for run in each]) for each in runs.values())
     ratios = mine / theirs
     ratios[:, 1:3] = 1 / ratios[:, 1:3]  # times as fast; memory stays ours over theirs
-    rows = [f"| | samples/s | ready, s | {whole} | peak, GiB |", "|---|---|---|---|---|"]
+    rows = [f"| | samples/{unit} | ready, {unit} | {whole} | peak, GiB |", "|---|---|---|---|---|"]
     for name, each in zip(runs, (theirs, mine), strict=True):
         rate, ready, total, peak = np.median(each, axis=0)
         rows.append(f"| {name} | {rate:.3g} | {ready:.1f} | {total:.0f} | {peak:.2f} |")
