@@ -2,7 +2,6 @@
 
     accelerate launch train_lora.py                                  # preset demo: all embedded
     accelerate launch train_lora.py --config cmc2024 --data FRAMES   # the paper's recipe
-    python train_lora.py --help
 
 The same command on an unfinished run folder goes on where it was.
 """
@@ -28,6 +27,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.grids import SampleGrids, SampleScores
     from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
+    from echodiff.diffusion.memory import state_memory
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.runs import sha256_tree
     from echodiff.training.folder import open_run
@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
     accelerator, precision = start_accelerator(
         config.mixed_precision,
         num_parameters=num_unet_parameters(config.base),
+        batch_size=config.batch_size,
         tracker=config.tracker,
         threads=config.threads,
     )
@@ -46,6 +47,8 @@ def main(argv: list[str]) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    if config.memory:
+        return state_memory(config, accelerator, unet, schedule, resolution)
     networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
 
     # --- The run folder; the frames, given or simulated, encoded once
@@ -64,9 +67,7 @@ def main(argv: list[str]) -> None:
         record = {"base": config.base, "resolution": resolution, **precision.to_record()}
         run.update(**record, **dataset.to_record(run.run_dir))
         print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
-    encoded, held_out = encode_set(
-        config, dataset, resolution=resolution, device=accelerator.device, show_progress=is_main
-    )
+    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, is_main)
 
     # --- Train, look now and then, save
     watches: list[Watch] = []

@@ -1,6 +1,7 @@
 """The real script at toy size: its files, its numbers, its resume, its refusals."""
 
 import errno
+import importlib.util
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+
+HAS_8BIT = importlib.util.find_spec("bitsandbytes") is not None
 
 TrainLora = Callable[..., None]
 
@@ -300,6 +303,26 @@ def test_without_out_the_next_free_folder_is_taken(
     assert not (tmp_path / "runs" / "lora-3").exists()
 
 
+def test_memory_is_stated_and_nothing_is_written(
+    train_lora: TrainLora,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_lora("--memory", "--sample-every", 5, "--batch-size", 4, "--gradient-checkpointing")
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("peak memory")
+    peaks = [line.rsplit(maxsplit=2) for line in lines]
+    assert [what.strip() for what, _, _ in peaks] == [
+        "encoding a frame",
+        "a training step",
+        "drawing samples",
+    ]
+    assert all(0.001 < float(peak) < 64 and unit == "GiB" for _, peak, unit in peaks)
+    assert not list(tmp_path.iterdir())
+
+
 # --- bad input: one line, status 2, nothing half-written
 
 
@@ -326,6 +349,13 @@ def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: o
         (["--flip", "true"], "--flip"),
         (["--lr-scheduler", "magic"], "--lr-scheduler"),
         (["--tracker", "nobody"], "--tracker nobody"),
+        (["--compile", "most"], "--compile"),
+        (["--optimizer", "sgd"], "--optimizer"),
+        pytest.param(
+            ["--optimizer", "adam8bit"],
+            "--optimizer adam8bit: needs bitsandbytes",
+            marks=pytest.mark.skipif(HAS_8BIT, reason="bitsandbytes is installed here"),
+        ),
         (["--resolution", "33"], "--resolution 33"),
         (["--base", "nowhere/at/all"], "--base nowhere/at/all"),
         (["--base", "model.ckpt"], "--base model.ckpt"),

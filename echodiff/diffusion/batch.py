@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +66,19 @@ class Draw:
     """(S,) in 0..T-1, one from each of S equal parts of the schedule."""
     is_caption_dropped: torch.Tensor
     """(S,) bool."""
+
+
+class Samples(NamedTuple):
+    """What the network is shown of some samples (B): a draw applied to encoded frames."""
+
+    latents: torch.Tensor
+    """(B, C, h, w) without noise."""
+    noise: torch.Tensor
+    """(B, C, h, w) to be added and predicted."""
+    timesteps: torch.Tensor
+    """(B,) in 0..T-1."""
+    embeddings: torch.Tensor
+    """(B, tokens, dim) of the caption, or of the null text."""
 
 
 def build_generator(seed: int, stream: int, counter: int) -> torch.Generator:
@@ -136,6 +149,18 @@ def sample_step(
         noise=noise + noise_offset * offset,
         timesteps=timesteps,
         is_caption_dropped=is_dropped,
+    )
+
+
+def gather_samples(encoded: EncodedFrames, draw: Draw, rows: torch.Tensor) -> Samples:
+    """The samples `rows` (B,) of a step's `draw`, on the CPU: they are all a GPU is sent of it."""
+    indices = draw.indices[rows]
+    captions = encoded.caption_index[indices].masked_fill(draw.is_caption_dropped[rows], 0)
+    return Samples(
+        latents=encoded.latent_mean[indices] + encoded.latent_std[indices] * draw.posterior[rows],
+        noise=draw.noise[rows],
+        timesteps=draw.timesteps[rows],
+        embeddings=encoded.embeddings[captions],
     )
 
 

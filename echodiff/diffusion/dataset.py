@@ -104,10 +104,9 @@ def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
 def encode_set(
     config: TrainLoraConfig,
     dataset: TrainingSet,
-    *,
     resolution: int,
     device: torch.device,
-    show_progress: bool,
+    show_progress: bool = False,
 ) -> tuple[EncodedFrames, EncodedFrames | None]:
     """Encode the training frames and some held-out ones; VAE and text encoder are gone after.
 

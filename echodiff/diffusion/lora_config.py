@@ -1,5 +1,6 @@
 """Settings of `train_lora.py`. No torch here: `--help` stays quick."""
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,13 @@ class TrainLoraConfig:
     """Recompute activations instead of keeping them: less memory, about a third slower."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Format of the frozen network. auto: 16 bit for a full-size base where hardware has it."""
+    optimizer: Literal["adam", "adam8bit"] = "adam"
+    """adam8bit keeps Adam's state in a quarter of the memory (NVIDIA, package bitsandbytes)."""
+    compile: Literal["auto", "none", "regional", "full"] = "auto"
+    """What of the UNet is compiled: nothing, its transformer blocks, all of it. auto: on NVIDIA
+    what the run is long enough to earn back, elsewhere nothing."""
+    memory: bool = False
+    """Take a few steps at the real size on a blank frame, print their peak memory, and stop."""
     threads: int | None = None
     """CPU threads of one process (count); none: torch's choice."""
 
@@ -173,6 +181,8 @@ class TrainLoraConfig:
             raise ValueError(f"--phantom-findings: {', '.join(unknown)} not known")
         if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
+        if self.optimizer == "adam8bit" and importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError("--optimizer adam8bit: needs bitsandbytes: pip install bitsandbytes")
         if not self.evaluate_features:
             raise ValueError("--evaluate-features is empty")
         out, data = self.out, self.data

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from echodiff.diffusion.batch import HELD_OUT_STREAM, Draw, EncodedFrames, build_generator
+from echodiff.diffusion.batch import (
+    HELD_OUT_STREAM,
+    Draw,
+    EncodedFrames,
+    Samples,
+    build_generator,
+)
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -56,18 +62,10 @@ def denoising_losses(prediction: torch.Tensor, target: torch.Tensor) -> torch.Te
     return (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
 
 
-def compute_losses(
-    unet: Any, schedule: "DDPMScheduler", encoded: EncodedFrames, draw: Draw, rows: torch.Tensor
-) -> torch.Tensor:
-    """Losses (B,) of the samples `rows` (B,) of a step's `draw`, on the UNet's device."""
-    device = next(unet.parameters()).device
-    indices = draw.indices[rows]
-    latents = encoded.latent_mean[indices] + encoded.latent_std[indices] * draw.posterior[rows]
-    captions = encoded.caption_index[indices].masked_fill(draw.is_caption_dropped[rows], 0)
-    latents, noise = latents.to(device), draw.noise[rows].to(device)
-    timesteps = draw.timesteps[rows].to(device)
+def compute_losses(unet: Any, schedule: "DDPMScheduler", samples: Samples) -> torch.Tensor:
+    """Losses (B,) of `samples`, which lie where `unet` does."""
+    latents, noise, timesteps, embeddings = samples
     noisy = schedule.add_noise(latents, noise, timesteps)
-    embeddings = encoded.embeddings[captions].to(device)
     prediction = unet(noisy, timesteps, encoder_hidden_states=embeddings).sample
     return denoising_losses(prediction, compute_target(schedule, latents, noise, timesteps))
 

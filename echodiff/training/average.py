@@ -6,20 +6,23 @@ from contextlib import contextmanager
 import torch
 
 
+def average_pull(decay: float, step: int) -> float:
+    """How far step number `step` (1 is the first) pulls the average: 1 - its decay.
+
+    The decay starts low and grows to `decay`: the random start would linger otherwise.
+    """
+    return 1.0 - min(decay, (1 + step) / (10 + step))
+
+
 @torch.no_grad()
 def update_average(
     average: Mapping[str, torch.Tensor],
     parameters: Mapping[str, torch.Tensor],
-    decay: float,
-    step: int,
+    pull: float | torch.Tensor,
 ) -> None:
-    """Move `average` towards `parameters` after step number `step` (1 is the first).
-
-    The decay starts low and grows to `decay`: the random start would linger otherwise.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
+    """Move `average` towards `parameters` by the share `pull`, a number or a scalar beside them."""
     for name, tensor in average.items():
-        tensor.lerp_(parameters[name].detach(), 1.0 - decay)
+        tensor.lerp_(parameters[name].detach(), pull)
 
 
 @contextmanager

@@ -138,12 +138,14 @@ def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Iterable[str], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` took; every entry in its own dtype."""
-    names = list(names)
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for index, name in enumerate(names):
         prefix = f"optimizer.{name}."
         entries = {
+            # A whole number is a count that the optimizer kept outside of any tensor.
             key.removeprefix(prefix): tensor.clone()
+            if tensor.is_floating_point() or tensor.ndim
+            else tensor.item()
             for key, tensor in tensors.items()
             if key.startswith(prefix)
         }

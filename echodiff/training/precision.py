@@ -10,7 +10,7 @@ import torch
 from echodiff.config import InputError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,10 @@ MixedPrecision = Literal["auto", "no", "fp16", "bf16"]
 FULL_SIZE_PARAMETERS = 100_000_000
 """From this many parameters on a network gains from 16 bit: SD 1.5's UNet (860M) runs three times
 faster in bf16 on a CPU that has it, an 8M one not at all (casts cost what the products save)."""
+
+
+_LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
+"""Set by accelerate launch, by torchrun."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +96,51 @@ def choose_precision(
 def choose_threads(requested: int | None, num_processes: int) -> int:
     """Set and return the CPU threads of this process.
 
-    `accelerate launch` pins OMP_NUM_THREADS to 1 unless given `--cpu`, which halves the speed of
-    a two-core machine: under it, and only when nothing was asked for, the cores are shared out.
+    `accelerate launch` pins OMP_NUM_THREADS to 1 unless given `--cpu`, and torchrun does always,
+    which halves the speed of a two-core machine: under them, and only when nothing was asked for,
+    the cores are shared out.
     """
+    is_launched = not _LAUNCHED.isdisjoint(os.environ)
     if requested is not None:
         torch.set_num_threads(requested)
-    elif "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+    elif is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         torch.set_num_threads(max(1, (cores or 1) // num_processes))
     return torch.get_num_threads()
 
 
+def start_processes() -> "PartialState":
+    """Join the processes that a launcher started; alone where there is none.
+
+    Left to itself, accelerate looks for the others of a CPU run only when told to: each of two
+    processes would take itself for the only one, and write the same files.
+    """
+    from accelerate import PartialState
+
+    asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    state = PartialState(cpu=asked_for or not torch.accelerator.is_available())
+    is_one_of_many = "MASTER_ADDR" in os.environ and "LOCAL_RANK" not in os.environ
+    if state.num_processes == 1 and is_one_of_many and "ACCELERATE_USE_CPU" in os.environ:
+        logger.warning(
+            "accelerate launch starts one process on a CPU, whatever --num_processes says: "
+            "torchrun --nproc-per-node N starts N"
+        )
+    return state
+
+
 def start_accelerator(
-    requested: MixedPrecision, *, num_parameters: int, tracker: str, threads: int | None
+    requested: MixedPrecision,
+    *,
+    num_parameters: int,
+    batch_size: int,
+    tracker: str,
+    threads: int | None,
 ) -> tuple["Accelerator", Precision]:
-    """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none"."""
-    from accelerate import Accelerator, PartialState
+    """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none".
+
+    `batch_size` is shared between all processes.
+    """
+    from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
 
     installed = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
@@ -115,9 +148,14 @@ def start_accelerator(
         raise InputError(
             f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
         )
-    device = PartialState().device
-    precision = choose_precision(requested, num_parameters=num_parameters, device=device)
+    state = start_processes()
+    if batch_size < state.num_processes:
+        raise InputError(
+            f"--batch-size {batch_size}: too small to share between {state.num_processes} processes"
+        )
+    precision = choose_precision(requested, num_parameters=num_parameters, device=state.device)
     accelerator = Accelerator(
+        cpu=state.device.type == "cpu",
         # Named even when it is what the launcher asked for: the two can then never differ.
         mixed_precision=precision.mixed_precision,
         log_with=None if tracker == "none" else tracker,

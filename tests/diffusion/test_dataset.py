@@ -84,9 +84,7 @@ def test_vae_and_text_encoder_leave_memory(
     monkeypatch.setattr(dataset, "load_base", watched_load)
     config = TrainLoraConfig(base=str(tiny_random_base), held_out_frames=1)
     chosen = load_set(config, toy_frames)
-    train, held_out = encode_set(
-        config, chosen, resolution=32, device=torch.device("cpu"), show_progress=False
-    )
+    train, held_out = encode_set(config, chosen, 32, torch.device("cpu"))
     gc.collect()
     assert len(alive) == 2
     assert not any(reference() for reference in alive)

@@ -2,15 +2,15 @@
 
 import torch
 
-from echodiff.training.average import averaged, update_average
+from echodiff.training.average import average_pull, averaged, update_average
 
 
 def test_average_follows_and_early_steps_count_more() -> None:
     average = {"w": torch.zeros(2)}
-    update_average(average, {"w": torch.ones(2)}, decay=0.99, step=1)
+    update_average(average, {"w": torch.ones(2)}, average_pull(0.99, step=1))
     torch.testing.assert_close(average["w"], torch.full((2,), 1 - 2 / 11))
     late = {"w": torch.zeros(2)}
-    update_average(late, {"w": torch.ones(2)}, decay=0.99, step=100_000)
+    update_average(late, {"w": torch.ones(2)}, average_pull(0.99, step=100_000))
     torch.testing.assert_close(late["w"], torch.full((2,), 0.01))
 
 

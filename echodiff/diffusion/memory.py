@@ -1,0 +1,77 @@
+"""How much memory a training takes at given settings: measured on a blank frame, not added up."""
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from echodiff.diffusion.dataset import TrainingSet, encode_set
+from echodiff.diffusion.grids import DRAWN_AT_ONCE, draw_captions
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.step import StepSamples, TrainingStep
+from echodiff.frames import Frame
+from echodiff.images import write_image
+from echodiff.training.graphs import NUM_WARM_UP
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+
+
+def state_memory(
+    config: TrainLoraConfig,
+    accelerator: "Accelerator",
+    unet: "UNet2DConditionModel",
+    schedule: "DDPMScheduler",
+    resolution: int,
+) -> None:
+    """Take every part of a training once, at its real size, and print what its peak was.
+
+    Nothing is left behind but a few steps in the adapter of `unet`.
+    """
+    device = accelerator.device
+    peaks: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(Path(folder) / "blank.png", np.zeros((resolution, resolution), np.uint8))
+        frame = Frame(file_name="blank.png", text="echocardiogram", patient_id="")
+        dataset = TrainingSet(Path(folder), [frame], held_out=[], watched=[], max_value=None)
+        encoded, _ = encode_set(config, dataset, resolution, device)
+    peaks["encoding a frame"] = take_peak_gib(device)
+    samples = StepSamples(config, encoded, schedule, accelerator)
+    training = TrainingStep(config, accelerator, unet, schedule, samples)
+    for step in range(NUM_WARM_UP + 1 if device.type == "cuda" else 2):
+        training.run(step)
+    peaks["a training step"] = take_peak_gib(device)
+    if config.sample_every or config.evaluate_every:
+        one_step = replace(config, sample_steps=1)
+        with training.averaged() as seen:
+            draw_captions(one_step, seen, [""], DRAWN_AT_ONCE, resolution)
+        peaks["drawing samples"] = take_peak_gib(device)
+    if device.type == "cuda":
+        title = f"peak memory on {torch.cuda.get_device_name(device)}, beside its CUDA context"
+    else:
+        title = "peak memory of the process, from its start to the end of"
+    lines = [f"  {what:<17}{peak:6.2f} GiB" for what, peak in peaks.items()]
+    accelerator.print("\n".join([f"{title}:", *lines]))
+
+
+def take_peak_gib(device: torch.device) -> float:
+    """Peak of what torch reserved on a GPU since the last call; elsewhere of the whole process."""
+    if device.type == "cuda":
+        # Reserved, not allocated: a card must hold the gaps, and what a captured step keeps.
+        peak = torch.cuda.max_memory_reserved(device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak / 2**30
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

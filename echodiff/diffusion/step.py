@@ -1,0 +1,262 @@
+"""One optimizer step of a LoRA: what it draws, what it does, what it leaves behind."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.checkpoint import checkpoint as recompute
+
+from echodiff.diffusion.batch import (
+    EncodedFrames,
+    SampleOrder,
+    Samples,
+    count_steps,
+    gather_samples,
+    sample_step,
+)
+from echodiff.diffusion.lora import lora_parameters
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.loss import compute_losses, compute_snr_weights
+from echodiff.training.average import average_pull, averaged, copy_values, update_average
+from echodiff.training.checkpoints import Checkpoint, optimizer_tensors, restore_optimizer
+from echodiff.training.graphs import (
+    CudaGraph,
+    StepRunner,
+    can_capture,
+    choose_compile,
+    compile_network,
+    uncompiled,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+
+logger = logging.getLogger(__name__)
+
+
+class StepSamples:
+    """What step n of a run trains on, a function of (seed, n); of it, what this process sees."""
+
+    def __init__(
+        self,
+        config: TrainLoraConfig,
+        encoded: EncodedFrames,
+        schedule: "DDPMScheduler",
+        accelerator: "Accelerator",
+    ) -> None:
+        is_captioned = [row > 0 for row in encoded.caption_index.tolist()]
+        self.size = config.batch_size * config.gradient_accumulation
+        self._order = SampleOrder(is_captioned, repeats=config.repeats, seed=config.seed)
+        self.num_steps = count_steps(
+            len(self._order), epochs=config.epochs, step_size=self.size, max_steps=config.max_steps
+        )
+        null_weight = config.regularization_weight
+        self._frame_weights = torch.tensor(
+            [1.0 if known else null_weight for known in is_captioned]
+        )
+        # Min-SNR weights say how often a time step is drawn, not how much it counts: the same
+        # gradient on average, with less noise, and no pass is spent on steps that hardly count.
+        self._timestep_weights = torch.ones(int(schedule.config.num_train_timesteps))
+        if config.min_snr_gamma is not None:
+            every = torch.arange(len(self._timestep_weights))
+            self._timestep_weights = compute_snr_weights(schedule, every, config.min_snr_gamma)
+        self._rows = rows_of_process(config, accelerator)
+        self._num_processes = accelerator.num_processes
+        self._config, self._encoded = config, encoded
+
+    @property
+    def latent_side(self) -> int:
+        """Side of the latents (pixels)."""
+        return int(self._encoded.latent_mean.shape[-1])
+
+    def draw(self, step: int) -> tuple[Samples, torch.Tensor]:
+        """Samples of step number `step` (0 is the first), all passes in a row, with their shares.
+
+        The loss of the step is the sum of share times loss, over all processes their mean.
+        """
+        drawn = sample_step(
+            self._order,
+            step=step,
+            count=self.size,
+            latent_shape=self._encoded.latent_mean.shape[1:],
+            timestep_weights=self._timestep_weights,
+            caption_dropout=self._config.caption_dropout,
+            noise_offset=self._config.noise_offset,
+        )
+        weights = self._frame_weights[drawn.indices] * self._timestep_weights.mean()
+        # Gradients are averaged over processes: each counts its share so many times.
+        shares = weights[self._rows] * self._num_processes / self.size
+        return gather_samples(self._encoded, drawn, self._rows), shares
+
+    def file_names(self, step: int) -> list[str]:
+        """Frames of step number `step`, over all processes, each named once."""
+        rows = self._order.take(step * self.size, self.size).tolist()
+        return list(dict.fromkeys(self._encoded.file_names[row] for row in rows))
+
+
+class TrainingStep:
+    """Trains the adapter in `unet`, step by step; holds all that changes from one to the next."""
+
+    def __init__(
+        self,
+        config: TrainLoraConfig,
+        accelerator: "Accelerator",
+        unet: "UNet2DConditionModel",
+        schedule: "DDPMScheduler",
+        samples: StepSamples,
+    ) -> None:
+        self._config, self._accelerator, self._schedule = config, accelerator, schedule
+        self._samples = samples
+        device = accelerator.device
+        unet.train()
+        if config.gradient_checkpointing:
+            # No layer draws at random: no generator's state to keep, which a capture forbids.
+            unet.enable_gradient_checkpointing(
+                partial(recompute, use_reentrant=False, preserve_rng_state=False)
+            )
+        if device.type == "cuda":
+            unet.to(memory_format=torch.channels_last)  # what convolutions on tensor cores read
+        compiled = choose_compile(
+            config.compile,
+            device,
+            num_steps=samples.num_steps,
+            batch_size=max(1, config.batch_size // accelerator.num_processes),
+            latent_side=samples.latent_side,
+        )
+        compile_network(unet, compiled)
+        self.parameters = lora_parameters(unet)
+        self.average = {
+            name: parameter.detach().to(device, copy=True)
+            for name, parameter in self.parameters.items()
+            if config.ema_decay is not None
+        }
+        captures = can_capture(accelerator, is_capturable=config.optimizer == "adam")
+        optimizer = build_optimizer(
+            config, list(self.parameters.values()), device, capturable=captures
+        )
+        self._model, self._optimizer = accelerator.prepare(unet, optimizer)
+        self._pull: float | torch.Tensor = torch.zeros((), device=device) if captures else 0.0
+        self._compiled = compiled
+        graph = CudaGraph(device) if captures else None
+        self._run = StepRunner(self._step, device, compiled=compiled, graph=graph)
+
+    def run(self, step: int) -> torch.Tensor:
+        """Take step number `step` (0 is the first); its (loss, gradient norm), on the device."""
+        samples, shares = self._samples.draw(step)
+        rate = learning_rate_at(step, self._samples.num_steps, self._config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = put(rate, group["lr"])
+        if self._config.ema_decay is not None:
+            self._pull = put(average_pull(self._config.ema_decay, step + 1), self._pull)
+        return self._run(*samples, shares)
+
+    def _step(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Passes, clipping, Adam, average: what a CUDA graph holds."""
+        accelerator, parameters = self._accelerator, list(self.parameters.values())
+        self._optimizer.zero_grad()
+        step_loss = torch.zeros((), device=accelerator.device)
+        num_passes = self._config.gradient_accumulation
+        passes = list(zip(*(rows.chunk(num_passes) for rows in inputs), strict=True))
+        for number, (*samples, shares) in enumerate(passes, start=1):
+            is_last = number == num_passes
+            with nullcontext() if is_last else accelerator.no_sync(self._model):
+                losses = compute_losses(self._model, self._schedule, Samples(*samples))
+                loss = (losses * shares).sum()
+                accelerator.backward(loss)
+            step_loss += loss.detach()
+        norm = accelerator.clip_grad_norm_(parameters, self._config.max_grad_norm)
+        self._optimizer.step()
+        update_average(self.average, self.parameters, self._pull)
+        return torch.stack([step_loss, norm.detach().to(step_loss)])
+
+    @contextmanager
+    def averaged(self) -> Iterator["UNet2DConditionModel"]:
+        """The UNet to look at: with the averaged weights, where there are any, and uncompiled."""
+        with averaged(self.parameters, self.average), uncompiled(self._compiled):
+            yield self._accelerator.unwrap_model(self._model)
+
+    def finish(self) -> None:
+        """Leave the final weights (the average, where there is one) in the UNet."""
+        copy_values(self.average, self.parameters)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that the next step depends on, by name, but for `scaler_state`."""
+        named: dict[str, torch.Tensor] = {
+            f"lora.{name}": parameter for name, parameter in self.parameters.items()
+        }
+        named |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        return named | optimizer_tensors(self._optimizer.optimizer, self.parameters)
+
+    def scaler_state(self) -> dict[str, Any] | None:
+        """State of the gradient scaler of fp16, where there is one."""
+        scaler = self._accelerator.scaler
+        return None if scaler is None else scaler.state_dict()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back what `tensors` and `scaler_state` gave."""
+        tensors, scaler = checkpoint.tensors, self._accelerator.scaler
+        copy_values({name: tensors[f"lora.{name}"] for name in self.parameters}, self.parameters)
+        copy_values({name: tensors[f"average.{name}"] for name in self.average}, self.average)
+        restore_optimizer(self._optimizer.optimizer, self.parameters, tensors)
+        if scaler is not None and checkpoint.state["scaler"] is not None:
+            scaler.load_state_dict(checkpoint.state["scaler"])
+
+
+def build_optimizer(
+    config: TrainLoraConfig,
+    parameters: Sequence[torch.nn.Parameter],
+    device: torch.device,
+    *,
+    capturable: bool,
+) -> torch.optim.Optimizer:
+    """Adam as `config` asks for it; on CUDA one launch a step, which a graph can hold."""
+    is_cuda = device.type == "cuda"
+    if config.optimizer == "adam8bit":
+        if is_cuda:
+            from bitsandbytes.optim import Adam8bit
+
+            return Adam8bit(parameters, weight_decay=config.weight_decay)
+        logger.warning("--optimizer adam8bit needs an NVIDIA GPU: Adam's state stays float32")
+    if not is_cuda:
+        return torch.optim.Adam(parameters, weight_decay=config.weight_decay)
+    rate = torch.tensor(config.learning_rate, device=device)  # a graph reads it where it lies
+    return torch.optim.Adam(
+        parameters, lr=rate, weight_decay=config.weight_decay, fused=True, capturable=capturable
+    )
+
+
+def put(value: float, place: Any) -> Any:
+    """`value`, written into `place` where that is a tensor, which a graph goes on reading."""
+    return place.fill_(value) if isinstance(place, torch.Tensor) else value
+
+
+def rows_of_process(config: TrainLoraConfig, accelerator: "Accelerator") -> torch.Tensor:
+    """Rows of a step's draw that this process sees, pass by pass, of each pass as many."""
+    rank, num_processes = accelerator.process_index, accelerator.num_processes
+    batch_size = config.batch_size
+    return torch.cat(
+        [
+            torch.arange(start + rank, start + batch_size, num_processes)
+            for start in range(0, batch_size * config.gradient_accumulation, batch_size)
+        ]
+    )
+
+
+def learning_rate_at(step: int, num_steps: int, config: TrainLoraConfig) -> float:
+    """Rate of step number `step` (0 is the first): a function of the step, nothing to save."""
+    if step < config.lr_warmup:
+        return config.learning_rate * (step + 1) / config.lr_warmup
+    share = (step - config.lr_warmup) / max(1, num_steps - config.lr_warmup)
+    match config.lr_scheduler:
+        case "constant":
+            factor = 1.0
+        case "linear":
+            factor = 1.0 - share
+        case "cosine":
+            factor = 0.5 * (1.0 + math.cos(math.pi * share))
+    return config.learning_rate * factor

@@ -1,0 +1,135 @@
+"""Killed by the system at random steps, again and again, and gone on with: the same bytes.
+
+Processes are forked from one that has imported everything, so that a start takes a
+second and not eight.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+NUM_STEPS = 70
+
+Start = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Any:
+    """Processes begin as copies of one that has everything imported, and no threads yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+            "diffusers.schedulers.scheduling_ddpm",
+            "diffusers.loaders.peft",
+            "diffusers.guiders",
+            "jsonargparse",
+            "peft",
+            "typeshed_client",
+            "echodiff.diffusion.loop",
+            "echodiff.diffusion.memory",
+            "echodiff.metrics.held_out",
+            "echodiff.training.folder",
+            "echodiff.training.precision",
+        ]
+    )
+    return context
+
+
+@pytest.fixture
+def start(
+    forks: Any, tiny_random_base: Path, toy_frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> Start:
+    """`start(out, num_processes, *flags)`: one run, its processes joined as torchrun joins them."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from forked_run import run_script
+
+    def run(out: Path, num_processes: int, *more: str) -> list[Any]:
+        flags = [
+            *("--base", str(tiny_random_base), "--data", str(toy_frames), "--out", str(out)),
+            *("--threads", "1", "--max-steps", str(NUM_STEPS), "--epochs", "20"),
+            *("--checkpoint-every", "2", "--log-every", "1", "--held-out-every", "3"),
+            *("--ema-decay", "0.9", "--caption-dropout", "0.2", "--lr-scheduler", "cosine"),
+            *more,
+        ]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        joined = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes = []
+        for rank in map(str, range(num_processes)):
+            environment = {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, **joined}
+            arguments = (flags, environment if num_processes > 1 else {})
+            processes.append(forks.Process(target=run_script, args=arguments))
+            processes[-1].start()
+        return processes
+
+    return run
+
+
+def last_step(out: Path) -> int:
+    """The last step in `metrics.jsonl`, -1 before there is any."""
+    metrics = out / "metrics.jsonl"
+    rows = metrics.read_bytes().split(b"\n") if metrics.exists() else []
+    return max((int(row.split(b",")[0].split(b":")[1]) for row in rows if b"," in row), default=-1)
+
+
+def kill_at(processes: list[Any], out: Path, at_step: int, delay_s: float) -> None:
+    """SIGKILL all, one a little before the other, `delay_s` after `at_step` is in the curves."""
+    deadline = time.monotonic() + 120
+    while last_step(out) < at_step:
+        assert time.monotonic() < deadline
+        assert all(process.is_alive() for process in processes), "it ended before it was killed"
+        time.sleep(0.002)
+    time.sleep(delay_s)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+
+def finish(processes: list[Any]) -> None:
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "num_kills"),
+    [(1, 20), (2, 5), pytest.param(2, 20, marks=pytest.mark.slow)],
+)
+def test_killed_again_and_again_it_ends_with_the_same_bytes(
+    start: Start, tmp_path: Path, num_processes: int, num_kills: int
+) -> None:
+    rng = random.Random(num_kills + num_processes)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    finish(start(straight, num_processes))
+    for _ in range(num_kills):
+        at_step = min(last_step(killed) + rng.randint(1, 3), NUM_STEPS - 4)
+        processes = start(killed, num_processes)
+        rng.shuffle(processes)
+        kill_at(processes, killed, at_step, rng.uniform(0, 0.02))
+    assert not (killed / WEIGHTS).exists()
+    finish(start(killed, num_processes))
+    for name in (WEIGHTS, "metrics.jsonl"):
+        assert (straight / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_two_processes_are_joined_before_anything_is_written(start: Start, tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", 2, "--batch-size", "1")  # one frame is none for the second
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 2
+    assert not (tmp_path / "run").exists()
