@@ -80,16 +80,16 @@ class AcceleratedUNet:
     def _prepare(self, *inputs: Tensor) -> UNetCall:
         try:
             if self.compile == "full":
-                self.unet.compile(fullgraph=True, dynamic=False)
+                self.unet.compile(dynamic=False)
             elif self.compile == "regional":
-                self.unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
+                self.unet.compile_repeated_blocks(dynamic=False)
             self._eager(*inputs)  # code is compiled at its first call, so this is where it fails
             return CapturedCall(self._eager, inputs) if inputs[0].is_cuda else self._eager
         except Exception as error:  # compilers and drivers raise anything
             self.release()
             reason = (str(error).strip().splitlines() or [""])[0]
             logger.warning(
-                "--compile %s: not on this machine (%s: %s): drawn without",
+                "--compile %s: no compiled or captured UNet here, drawn without (%s: %s)",
                 *(self.compile, type(error).__name__, reason),
             )
             return self._eager
@@ -103,15 +103,19 @@ class CapturedCall:
 
     def __init__(self, call: Callable[..., Tensor], examples: tuple[Tensor, ...]) -> None:
         self.inputs = [example.clone() for example in examples]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self.graph = torch.cuda.CUDAGraph()
+        current, apart = torch.cuda.current_stream(), torch.cuda.Stream()
+        apart.wait_stream(current)
+        with torch.cuda.stream(apart):
             for _ in range(WARM_UP_CALLS):
                 call(*self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads of this process may use the device meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        current.wait_stream(apart)
+        # The outer context puts the stream back where a broken capture leaves its own. Other
+        # threads of this process may use the device meanwhile.
+        with (
+            torch.cuda.stream(current),
+            torch.cuda.graph(self.graph, stream=apart, capture_error_mode="thread_local"),
+        ):
             self.output = call(*self.inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
