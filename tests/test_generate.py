@@ -365,6 +365,7 @@ def test_pictures_are_written_while_the_next_are_drawn(
 
     def add(self: FramesWriter, *frame: object) -> object:
         assert third_batch.wait(60)
+        time.sleep(0 if order else 1)  # time enough to draw all of them
         ahead.append(len(drawn) - len(order))
         order.append(frame[0].file_name)  # type: ignore[attr-defined]
         return real_add(self, *frame)  # type: ignore[arg-type]
