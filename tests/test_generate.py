@@ -495,7 +495,7 @@ def test_begun_with_other_settings_is_refused(
     assert len(load_frames(place / "set")) == 7
 
 
-@pytest.mark.parametrize("last_word", ["000004.png", "metrics.json"])
+@pytest.mark.parametrize("last_word", ["000004.png", "000006.png", "metrics.json"])
 def test_full_disk_is_one_line_and_the_job_goes_on_later(
     script: ModuleType,
     place: Path,
