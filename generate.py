@@ -27,13 +27,13 @@ def main(argv: list[str]) -> None:
         build_sampler,
         draw_frames,
         is_drawn,
-        load_model,
         measure_drift,
         plan_job,
         record_job,
         start_processes,
         write_sheet,
     )
+    from echodiff.diffusion.model import load_model
     from echodiff.diffusion.reference import find_reference
     from echodiff.evaluate import score_frames
     from echodiff.metrics.measured import load_networks
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
 
     # --- Look at them, and measure
     write_sheet(job)
-    if drift := measure_drift(config, model, sampler):
+    if drift := measure_drift(job, model, sampler):
         print(drift)
     print(f"scoring against {reference.text}")
     with reference.opened() as real:

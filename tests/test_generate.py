@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -156,6 +157,46 @@ def test_in_16_bit_it_says_how_far_a_batch_moves_an_image(
     assert "drift: an image drawn alone differs by up to " in capsys.readouterr().out
 
 
+def test_fast_stands_for_a_solver_and_its_steps(
+    script: ModuleType, place: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = flags.index("--steps")
+    flags = flags[:where] + flags[where + 2 :]
+    script.main([*flags, "--fast", "--out", "fast"])
+    settings = json.loads(load_frames(place / "fast")[0].settings or "")
+    assert (settings["scheduler"], settings["steps"]) == ("dpmpp-karras", 12)
+    spelled = ["--scheduler", "dpmpp-karras", "--steps", "12"]
+    script.main([*flags, *spelled, "--out", "spelled"])
+    assert_same_set(place / "fast", place / "spelled", levels=0)
+    reason = "--fast: chooses --scheduler itself"
+    assert reason in fail(script, [*flags, "--fast", "--scheduler", "ddim"], capsys)
+
+
+def test_what_cannot_be_compiled_is_drawn_all_the_same(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked_for = []
+
+    def fail_to_compile(unet: object, **options: object) -> None:
+        asked_for.append(options)
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.compile_repeated_blocks", fail_to_compile)
+    script.main([*flags, "--compile", "regional", "--batch-size", "2", "--out", "compiled"])
+    assert asked_for == [{"dynamic": False}]
+    assert [record.message for record in caplog.records if "--compile" in record.message] == [
+        "--compile regional: no compiled or captured UNet here, drawn without "
+        "(RuntimeError: no compiler)"
+    ]
+    script.main([*flags, "--out", "plain"])
+    assert len(asked_for) == 1
+    assert_same_set(place / "compiled", place / "plain")
+
+
 @pytest.mark.slow
 def test_64_images_of_the_embedded_base_are_the_same_in_batches_of_8_and_5(
     script: ModuleType, place: Path
@@ -225,6 +266,30 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
         assert np.abs(merged[f"{index:06d}.png"] - image).max() <= 1
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_adapter_is_merged_before_any_rounding(
+    place: Path, tiny_random_base: Path, precision: str
+) -> None:
+    from echodiff.diffusion.generate_config import GenerateConfig
+    from echodiff.diffusion.model import load_model
+
+    write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)
+    config = GenerateConfig(
+        prompt_file=Path("two.txt"), weights="run", mixed_precision=precision
+    )  # fmt: skip
+    unet = load_model(config, torch.device("cpu")).pipeline.unet
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+    base = load_base(str(tiny_random_base), torch.float32).unet.get_submodule(name).weight
+    state = load_file(place / "run" / "pytorch_lora_weights.safetensors")
+    up, down = (state[f"unet.{name}.lora_{half}.weight"] for half in "BA")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    torch.testing.assert_close(
+        unet.get_submodule(name).weight, (base + 2.0 / 4.0 * up @ down).to(dtype)
+    )
+    assert {parameter.dtype for parameter in unet.parameters()} == {dtype}
+    assert not any("lora" in key for key, _ in unet.named_modules())
+
+
 def test_reference_may_be_a_run(
     script: ModuleType,
     place: Path,
@@ -282,6 +347,37 @@ def test_unfinished_scoring_is_gone_on_with(
     assert (place / "generated" / "two-1" / "images" / "000000.png").stat().st_mtime_ns == drawn
 
 
+def test_pictures_are_written_while_the_next_are_drawn(
+    script: ModuleType, place: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echodiff.diffusion import generation
+
+    monkeypatch.setattr(generation, "WAITING_IMAGES", 5)
+    third_batch, order, drawn, ahead = threading.Event(), [], [], []
+    real_add, real_sample = FramesWriter.add, generation.Sampler.sample
+
+    def sample(self: object, indices: list[int]) -> object:
+        for index, image in real_sample(self, indices):  # type: ignore[arg-type]
+            drawn.append(index)
+            if index == 4:
+                third_batch.set()
+            yield index, image
+
+    def add(self: FramesWriter, *frame: object) -> object:
+        assert third_batch.wait(60)
+        time.sleep(0 if order else 1)  # time enough to draw all of them
+        ahead.append(len(drawn) - len(order))
+        order.append(frame[0].file_name)  # type: ignore[attr-defined]
+        return real_add(self, *frame)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generation.Sampler, "sample", sample)
+    monkeypatch.setattr(FramesWriter, "add", add)
+    script.main([*flags, "--num-images", "12", "--batch-size", "2", "--out", "set"])
+    assert order == [f"{index:06d}.png" for index in range(12)]
+    assert max(ahead) <= 6  # five wait to be written, and one to wait
+    assert len(load_frames(place / "set")) == 12
+
+
 def test_two_processes_draw_the_same_set(script: ModuleType, place: Path, flags: list[str]) -> None:
     script.main([*flags, "--out", "alone"])
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
@@ -322,7 +418,11 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
         (["--guidance", "nan"], "--guidance"),
         (["--scheduler", "lms"], "--scheduler: expected"),
-        (["--steps", "1001"], "--steps 1001: the noise schedule has 1000"),
+        (["--steps", "0"], "--steps 0: must be 1 to 1000"),
+        (["--steps", "1001"], "--steps 1001: must be 1 to 1000"),
+        (["--fast"], "--fast: chooses --steps itself"),
+        (["--compile", "most"], "--compile: expected"),
+        (["--exact", "--compile", "full"], "--compile full: its bits differ"),
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
         (["--features", "missing.pt"], "--features missing.pt: no such file"),
         (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
@@ -395,7 +495,7 @@ def test_begun_with_other_settings_is_refused(
     assert len(load_frames(place / "set")) == 7
 
 
-@pytest.mark.parametrize("last_word", ["000004.png", "metrics.json"])
+@pytest.mark.parametrize("last_word", ["000004.png", "000006.png", "metrics.json"])
 def test_full_disk_is_one_line_and_the_job_goes_on_later(
     script: ModuleType,
     place: Path,

@@ -3,11 +3,24 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FEATURE_NAMES = ("inception", "tiny", "texture")
 NO_WEIGHTS = "none"
 """Value of --weights that asks for the bare base."""
+Scheduler = Literal["ddim", "dpmpp", "dpmpp-karras", "euler", "unipc", "pndm"]
+
+
+class Solver(NamedTuple):
+    """A way from noise to image."""
+
+    scheduler: Scheduler
+    steps: int
+
+
+USUAL = Solver("dpmpp", 25)
+FAST = Solver("dpmpp-karras", 12)
+"""What --fast stands for; docs/generation.md holds it against 50 steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +34,14 @@ class GenerateConfig:
     """Prompts, one a line; `#` starts a comment, `| guidance=4 weight=2` are options of a line."""
     num_images: int = 64
     """Images to draw (1 or more)."""
-    steps: int = 25
-    """Steps of the sampler (1 to 1000)."""
+    steps: int | None = None
+    """Steps of the sampler (1 to 1000); none: 25, or those of --fast."""
     guidance: float = 5.0
     """Classifier-free guidance: how strongly the prompt is followed (1: off)."""
-    scheduler: Literal["ddim", "dpmpp", "euler", "unipc", "pndm"] = "dpmpp"
-    """Solver, all of them deterministic given the first noise."""
+    scheduler: Scheduler | None = None
+    """Solver, all of them deterministic given the first noise; none: dpmpp, or that of --fast."""
+    fast: bool = False
+    """Half the steps by a better solver: `--scheduler dpmpp-karras --steps 12`."""
     batch_size: int = 8
     """Images drawn at once (1 or more)."""
     seed: int = 0
@@ -40,6 +55,9 @@ class GenerateConfig:
     """Run folder or LoRA file, or `none` for the bare base; none given: the newest finished run."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Format of the networks. auto: 16 bit for a full-size base where hardware has it."""
+    compile: Literal["auto", "none", "regional", "full"] = "auto"
+    """Compiled code for the denoising network: ready in about 20 s (regional) or 100 s (full).
+    auto: on a GPU, what the time that the images will take earns back."""
     exact: bool = False
     """Draw in fixed, padded blocks: the bits of an image depend on nothing else, at some cost."""
 
@@ -54,14 +72,26 @@ class GenerateConfig:
     overwrite: bool = False
     """Start anew in a folder that holds a finished or a different set."""
 
+    @property
+    def solver(self) -> Solver:
+        """Scheduler and steps as they were given, or else those of --fast, or the usual ones."""
+        if self.fast:
+            return FAST
+        return Solver(self.scheduler or USUAL.scheduler, self.steps or USUAL.steps)
+
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
-        for name, lowest in (("num_images", 1), ("steps", 1), ("batch_size", 1), ("seed", 0)):
+        for name, given in (("steps", self.steps), ("scheduler", self.scheduler)):
+            if self.fast and given is not None:
+                raise ValueError(f"--fast: chooses --{name} itself, leave one of the two out")
+        if self.steps is not None and not 1 <= self.steps <= 1000:
+            raise ValueError(f"--steps {self.steps}: must be 1 to 1000, the noise schedule's")
+        if self.exact and self.compile not in ("auto", "none"):
+            raise ValueError(f"--compile {self.compile}: its bits differ, leave it or --exact out")
+        for name, lowest in (("num_images", 1), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < lowest:
                 flag = "--" + name.replace("_", "-")
                 raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
-        if self.steps > 1000:
-            raise ValueError(f"--steps {self.steps}: the noise schedule has 1000")
         if not math.isfinite(self.guidance) or self.guidance < 1:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
         if not self.features:

@@ -1,4 +1,4 @@
-"""One job of drawing: which model, into which folder, and the loop that fills it."""
+"""One job of drawing: into which folder, and the loop that fills it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from echodiff.config import InputError, as_dict
-from echodiff.diffusion.base import base_sha256, load_base, num_unet_parameters
-from echodiff.diffusion.generate_config import NO_WEIGHTS, GenerateConfig
-from echodiff.diffusion.lora import find_lora, load_lora
+from echodiff.config import as_dict
+from echodiff.diffusion.acceleration import Compile
+from echodiff.diffusion.generate_config import GenerateConfig
+from echodiff.diffusion.model import Model
 from echodiff.diffusion.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sample import Sampler, count_truncated, plan_batches
 from echodiff.files import write_json_atomic
-from echodiff.frames import METADATA, Frame, FramesWriter, load_frames
+from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
 from echodiff.images import contact_sheet, read_gray_u8, write_image
-from echodiff.runs import RECORD, Run, compute_fingerprint, newest_finished_run, next_free, versions
-from echodiff.training.precision import choose_precision, choose_threads
+from echodiff.runs import compute_fingerprint, next_free, versions
+from echodiff.training.precision import choose_threads
 
 logger = logging.getLogger(__name__)
 
@@ -36,30 +38,8 @@ SHEET = "sheet.png"
 SHEET_IMAGES = 64
 JOB = "generate.json"
 """What was drawn and with what, beside the frames; without `finished` the job is still open."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """Base and adapter, loaded and ready, with what identifies them."""
-
-    pipeline: Any
-    base: str
-    base_sha256: str
-    run: Run | None
-    """The training run the adapter comes from, where it is one."""
-    weights: str
-    """Run folder or file of the adapter; `none` for the bare base."""
-    weights_sha256: str
-    """Of the adapter; of the base where there is no adapter."""
-    resolution: int | None
-    """Side in pixels; None is the base's own."""
-    is_reproducible: bool
-    """fp32 on a CPU: an image is the same to one grey level in any batch."""
-
-    @property
-    def name(self) -> str:
-        """What drew the images, for a person."""
-        return self.base if self.weights == NO_WEIGHTS else f"{self.base} with {self.weights}"
+WAITING_IMAGES = 256
+"""Most images drawn but not yet written; drawing waits from there on, as for a slow disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +50,7 @@ class Job:
     num_images: int
     seed: int
     batch_size: int
+    compile: Compile
     settings: dict[str, Any]
     fingerprint: str
     record: dict[str, Any]
@@ -82,67 +63,15 @@ def start_processes() -> PartialState:
     return state
 
 
-def load_model(config: GenerateConfig, device: torch.device) -> Model:
-    """Load what --base and --weights ask for onto `device`; everything that does not fit is refused
-    here, before anything is written."""
-    path = find_weights(config.weights)
-    run = Run.load(path) if path is not None and (path / RECORD).is_file() else None
-    trained_on = {} if run is None else run.record
-    base = config.base or str(trained_on.get("base") or "tiny")
-    digest = base_sha256(base)
-    if trained_on.get("base_sha256") not in (None, digest):
-        logger.warning("--base %s: not the base %s was trained on", base, path)
-    precision = choose_precision(
-        config.mixed_precision, num_parameters=num_unet_parameters(base), device=device
-    )
-    pipeline = load_base(base, precision.weight_dtype)
-    weights_sha256 = digest
-    if path is not None:
-        weights_sha256 = load_lora(pipeline, path)
-        if precision.weight_dtype == torch.float32:
-            # Merged into the base the adapter costs nothing; in 16 bit its small updates would be
-            # rounded away, so there it stays beside it.
-            pipeline.fuse_lora()
-            pipeline.unload_lora_weights()
-    for network in (pipeline.unet, pipeline.vae):
-        # Convolutions are a third faster so, on CPUs and GPUs alike.
-        network.to(memory_format=torch.channels_last)
-    resolution = config.resolution or trained_on.get("resolution")
-    return Model(
-        pipeline=pipeline.to(device),
-        base=base,
-        base_sha256=digest,
-        run=run,
-        weights=NO_WEIGHTS if path is None else str(path),
-        weights_sha256=weights_sha256,
-        resolution=None if resolution is None else int(resolution),
-        is_reproducible=device.type == "cpu" and precision.weight_dtype == torch.float32,
-    )
-
-
-def find_weights(weights: str | None) -> Path | None:
-    """The run folder or file of --weights; None is the bare base."""
-    if weights == NO_WEIGHTS:
-        return None
-    if weights is None:
-        return newest_finished_run(command="train_lora")
-    path = Path(weights)
-    try:
-        find_lora(path)
-    except InputError as error:
-        raise InputError(f"--weights {error}") from None
-    return path
-
-
 def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Model) -> Sampler:
     """The sampler of a command's settings."""
     return Sampler(
         model.pipeline,
         cycle_prompts(prompts),
         seed=config.seed,
-        steps=config.steps,
+        steps=config.solver.steps,
         guidance=config.guidance,
-        scheduler=config.scheduler,
+        scheduler=config.solver.scheduler,
         resolution=model.resolution,
         exact=config.exact,
     )
@@ -160,9 +89,9 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     if num_cut:
         logger.warning("%d prompts are longer than the text encoder reads: cut", num_cut)
     settings = {
-        "steps": config.steps,
+        "steps": config.solver.steps,
         "guidance": config.guidance,
-        "scheduler": config.scheduler,
+        "scheduler": config.solver.scheduler,
         "exact": config.exact,
         "resolution": sampler.resolution,
         "dtype": str(model.pipeline.unet.dtype).removeprefix("torch."),
@@ -191,6 +120,8 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         num_images=config.num_images,
         seed=config.seed,
         batch_size=config.batch_size,
+        # Compiled code rounds in other ways, and `auto` goes by how much is left to draw.
+        compile="none" if config.exact else config.compile,
         settings=settings,
         fingerprint=fingerprint,
         record=record,
@@ -226,21 +157,51 @@ def draw_frames(job: Job, sampler: Sampler, state: PartialState, *, overwrite: b
         missing = broadcast_object_list([missing])[0]
         batches = plan_batches(missing, job.batch_size, sampler.exact)
         mine = batches[state.process_index :: state.num_processes]
-        with tqdm(
-            total=job.num_images,
-            initial=job.num_images - len(missing),
-            desc="drawing",
-            unit="image",
-            disable=not state.is_main_process,
-        ) as bar:
+        with (
+            written_meanwhile(writer) as add,
+            sampler.accelerated(job.compile, mine),
+            tqdm(
+                total=job.num_images,
+                initial=job.num_images - len(missing),
+                desc="drawing",
+                unit="image",
+                disable=not state.is_main_process,
+            ) as bar,
+        ):
             for number, batch in enumerate(mine):
                 for index, image_u8 in sampler.sample(batch):
-                    writer.add(describe(job, index, sampler.prompt_of(index)), image_u8)
+                    add(describe(job, index, sampler.prompt_of(index)), image_u8)
                 # All processes draw as fast as this one, near enough for a bar.
                 done = batches[number * state.num_processes : (number + 1) * state.num_processes]
                 bar.update(sum(len(batch) for batch in done))
     if state.is_main_process:
         record_job(job, seconds=round(time.monotonic() - start, 1), num_drawn=len(missing))
+
+
+@contextmanager
+def written_meanwhile(
+    writer: FramesWriter,
+) -> Iterator[Callable[[Frame, NDArray[np.uint8]], None]]:
+    """Yield `writer.add` on a thread of its own: what is drawn is compressed and written, in its
+    order, while the next batch is drawn.
+
+    An error is raised at the next call, or at the end of the block; what waits then is dropped.
+    """
+    waiting: deque[Future[Frame]] = deque()
+
+    def add(frame: Frame, image_u8: NDArray[np.uint8]) -> None:
+        while waiting and (waiting[0].done() or len(waiting) == WAITING_IMAGES):
+            waiting.popleft().result()
+        waiting.append(thread.submit(writer.add, frame, image_u8))
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield add
+            while waiting:
+                waiting.popleft().result()
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
 
 
 def write_sheet(job: Job) -> None:
@@ -255,13 +216,13 @@ def write_sheet(job: Job) -> None:
     write_image(job.out / SHEET, sheet)
 
 
-def measure_drift(config: GenerateConfig, model: Model, sampler: Sampler) -> str:
-    """Draw one image in a batch and alone; say how far they differ, or nothing where none can."""
-    if config.batch_size == 1 or config.exact or model.is_reproducible:
+def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
+    """Draw an image of the set again, alone; say how far it differs, or nothing if it cannot."""
+    if job.batch_size == 1 or sampler.exact or model.is_reproducible:
         return ""
-    indices = range(min(config.batch_size, config.num_images))
-    together = dict(sampler.sample(indices))[indices[-1]]
-    alone = dict(sampler.sample(indices[-1:]))[indices[-1]]
+    index = min(job.batch_size, job.num_images) - 1
+    together = read_gray_u8(job.out / IMAGES / file_name(index))
+    ((_, alone),) = sampler.sample([index])
     difference = np.abs(together.astype(np.int16) - alone)
     return (
         f"drift: an image drawn alone differs by up to {difference.max()} grey levels "

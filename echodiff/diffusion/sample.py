@@ -26,13 +26,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echodiff.config import InputError
+from echodiff.diffusion.acceleration import AcceleratedUNet, Compile, UNetCall, call_eagerly
 from echodiff.diffusion.prompts import Prompt
 
 # All of them are deterministic given the first noise. What a base's own config leaves out, and what
 # would be wrong for latents (DDIM clips to [-1, 1] by default), is set here.
+_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "dpmpp": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpmpp": (DPMSolverMultistepScheduler, _DPMPP),
+    # Steps spread as in Karras et al. 2022, eq. 5: more of them where the noise is low.
+    "dpmpp-karras": (DPMSolverMultistepScheduler, {**_DPMPP, "use_karras_sigmas": True}),
     "euler": (EulerDiscreteScheduler, {}),
     "unipc": (UniPCMultistepScheduler, {}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
@@ -40,6 +44,9 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 EXACT_BATCH = 8
 """Images in one call of the network under ``exact``; part of the picture, so never a setting."""
+
+DECODED_PIXELS = 2**20
+"""Pixels that the VAE decodes at once: enough for a GPU to be busy, whatever the batch."""
 
 
 def build_scheduler(name: str, base: StableDiffusionPipeline) -> Any:
@@ -127,9 +134,13 @@ class Sampler:
         self.pipeline = pipeline
         self.prompts = [Prompt(text=item) if isinstance(item, str) else item for item in prompts]
         self.seed, self.steps, self.guidance, self.exact = seed, steps, guidance, exact
+        # One for all batches: with and without guidance the network sees other shapes.
+        self.is_guided = any(self._scale_of(prompt) > 1 for prompt in self.prompts)
         self.scheduler = build_scheduler(scheduler, pipeline)
         self.latent_shape = _latent_shape(pipeline, resolution)
         self.embeddings: dict[str, Tensor] = {}
+        self.predict_noise: UNetCall = call_eagerly(pipeline.unet)
+        self.min_rows = 0
 
     @property
     def resolution(self) -> int:
@@ -140,6 +151,27 @@ class Sampler:
         """What image ``index`` is asked to show."""
         return self.prompts[index % len(self.prompts)]
 
+    @contextmanager
+    def accelerated(self, requested: Compile, batches: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Within the block the network's call is captured or compiled, to draw these batches.
+
+        All of them then have the shape of the first, which is the largest. On a CPU only compiling
+        that is asked for is done: `auto` draws there as it does without the block.
+        """
+        unet = self.pipeline.unet
+        if not batches or (unet.device.type != "cuda" and requested in ("auto", "none")):
+            yield
+            return
+        quicker = AcceleratedUNet(
+            unet, requested, num_calls=len(batches) * self.steps, calls_per_batch=self.steps
+        )
+        plain, self.predict_noise, self.min_rows = self.predict_noise, quicker, len(batches[0])
+        try:
+            yield
+        finally:
+            self.predict_noise, self.min_rows = plain, 0
+            quicker.release()
+
     def sample(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Draw the images of one batch; under ``exact`` all of one block of EXACT_BATCH."""
         slots = list(indices)
@@ -147,48 +179,70 @@ class Sampler:
             block = slots[0] // EXACT_BATCH
             assert all(index // EXACT_BATCH == block for index in slots)
             slots = list(range(block * EXACT_BATCH, (block + 1) * EXACT_BATCH))
+        slots += [slots[-1]] * (self.min_rows - len(slots))
         with _evaluation_mode(self.pipeline):
-            images = self._draw(slots)
-        for index, image in zip(slots, images, strict=True):
-            if index in indices:
-                yield index, image
+            images = dict(zip(slots, self._draw(slots), strict=True))
+        for index in indices:
+            yield index, images[index]
 
     @torch.no_grad()
-    def _draw(self, slots: Sequence[int]) -> list[NDArray[np.uint8]]:
-        unet, vae = self.pipeline.unet, self.pipeline.vae
-        device, dtype = unet.device, unet.dtype
+    def _draw(self, slots: Sequence[int]) -> NDArray[np.uint8]:
+        """Images (N, H, W) of the indices."""
+        unet = self.pipeline.unet
         prompts = [self.prompt_of(index) for index in slots]
-        scales = [self.guidance if p.guidance is None else p.guidance for p in prompts]
-        is_guided = any(scale > 1 for scale in scales)
 
         # --- Noise and text, row by row
         noise = torch.stack([draw_noise(self.seed, index, self.latent_shape) for index in slots])
         text = torch.cat([self._encode(p.text) for p in prompts])
-        if is_guided:
+        if self.is_guided:
             text = torch.cat([torch.cat([self._encode(p.negative) for p in prompts]), text])
-        scale = torch.tensor(scales, device=device).view(-1, 1, 1, 1)
+        scale = torch.tensor([self._scale_of(p) for p in prompts]).view(-1, 1, 1, 1)
 
-        # --- Denoise: latents stay fp32, the network has its own precision
-        self.scheduler.set_timesteps(self.steps, device=device)
-        latents = noise.to(device) * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            rows = torch.cat([latents, latents]) if is_guided else latents
+        latents = self._denoise(
+            noise.to(unet.device), text.to(unet.device, unet.dtype), scale.to(unet.device)
+        )
+        return self._decode(latents, slots)
+
+    def _denoise(self, latents: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        """Noise (N, C, h, w) to latents, in fp32; the network has its own precision.
+
+        Nothing here waits for the device: the scheduler's steps are counted on the CPU, and its
+        coefficients are numbers to a kernel. (`unipc` alone moves them there and solves for some.)
+        """
+        dtype = self.pipeline.unet.dtype
+        self.scheduler.set_timesteps(self.steps, device="cpu")
+        timesteps = self.scheduler.timesteps
+        latents = latents * self.scheduler.init_noise_sigma
+        for t, t_of_network in zip(timesteps, timesteps.to(latents.device), strict=True):
+            rows = torch.cat([latents, latents]) if self.is_guided else latents
             rows = self.scheduler.scale_model_input(rows, t).to(dtype)
-            prediction = unet(rows, t, encoder_hidden_states=text.to(dtype)).sample.float()
-            if is_guided:
+            prediction = self.predict_noise(rows, t_of_network, text).float()
+            if self.is_guided:
                 without, with_text = prediction.chunk(2)
                 prediction = without + scale * (with_text - without)
             latents = self.scheduler.step(prediction, t, latents).prev_sample
+        return latents
 
-        # --- Decode
-        latents = latents / vae.config.scaling_factor
-        decoded = vae.decode(latents.to(vae.dtype)).sample.float()
-        for index, image in zip(slots, decoded, strict=True):
-            if not torch.isfinite(image).all():
+    def _decode(self, latents: Tensor, slots: Sequence[int]) -> NDArray[np.uint8]:
+        """Latents (N, C, h, w) to grey images (N, H, W), a few at a time."""
+        vae = self.pipeline.vae
+        latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+        at_once = max(1, DECODED_PIXELS // self.resolution**2)
+        images, is_finite = [], []
+        for part in latents.split(at_once):
+            decoded = vae.decode(part).sample
+            is_finite.append(decoded.isfinite().flatten(1).all(dim=1))
+            images.append(_to_gray_u8(decoded.float()))
+        for index, is_sound in zip(slots, torch.cat(is_finite).tolist(), strict=True):
+            if not is_sound:
                 raise InputError(
-                    f"image {index} is not finite in {dtype}: try --mixed-precision no"
+                    f"image {index} is not finite in {vae.dtype}: try --mixed-precision no"
                 )
-        return [_to_gray_u8(image) for image in decoded]
+        return torch.cat(images).cpu().numpy()
+
+    def _scale_of(self, prompt: Prompt) -> float:
+        """Guidance scale of one prompt."""
+        return self.guidance if prompt.guidance is None else prompt.guidance
 
     def _encode(self, text: str) -> Tensor:
         """Embedding of one text, (1, tokens, width); encoded alone, so no batch changes it."""
@@ -217,10 +271,10 @@ def _latent_shape(pipeline: StableDiffusionPipeline, resolution: int | None) -> 
     return channels, resolution // factor, resolution // factor
 
 
-def _to_gray_u8(image_pm1: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) in -1..1 -> (H, W) in 0..255; the mean of the channels, rounded once."""
-    image_01 = (image_pm1 / 2 + 0.5).clamp(0, 1).mean(dim=0)
-    return (image_01 * 255).round().to(torch.uint8).cpu().numpy()
+def _to_gray_u8(images_pm1: Tensor) -> Tensor:
+    """(N, 3, H, W) in -1..1 -> (N, H, W) in 0..255; the mean of the channels, rounded once."""
+    images_01 = (images_pm1 / 2 + 0.5).clamp(0, 1).mean(dim=1)
+    return (images_01 * 255).round().to(torch.uint8)
 
 
 @contextmanager

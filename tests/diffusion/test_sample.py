@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from echodiff.config import InputError
+from echodiff.diffusion import sample
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.prompts import Prompt
 from echodiff.diffusion.sample import (
@@ -138,10 +139,24 @@ def test_unknown_scheduler_and_no_prompt_are_refused(pipeline: Any) -> None:
         draw(pipeline, [0], prompts=[])
 
 
-def test_non_finite_image_is_refused(pipeline: Any) -> None:
+def test_decoding_goes_in_parts_of_a_bounded_size(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = draw(pipeline, range(5))
+    decode, parts = pipeline.vae.decode, []
+    monkeypatch.setattr(sample, "DECODED_PIXELS", 2 * 32 * 32)
+    monkeypatch.setattr(pipeline.vae, "decode", lambda z: parts.append(len(z)) or decode(z))
+    in_parts = draw(pipeline, range(5))
+    assert parts == [2, 2, 1]
+    for index, image in whole.items():
+        assert np.abs(image.astype(int) - in_parts[index]).max() <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_image_is_refused(pipeline: Any, value: float) -> None:
     weight = pipeline.vae.decoder.conv_out.bias
     kept = weight.data.clone()
-    weight.data.fill_(float("nan"))
+    weight.data.fill_(value)
     with pytest.raises(InputError, match="image 5 is not finite"):
         draw(pipeline, [5])
     weight.data.copy_(kept)
