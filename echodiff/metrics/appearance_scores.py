@@ -17,8 +17,9 @@ from echodiff.metrics.appearance import (
     sha256,
 )
 from echodiff.metrics.faithfulness import compute_share
+from echodiff.metrics.feature_set import Array
 from echodiff.metrics.resampling import MIN_GROUPS, Z_95, Groups, count_groups, sample_halves
-from echodiff.metrics.scores import NUM_HALVES, Array, Score
+from echodiff.metrics.scores import NUM_HALVES, Score
 
 _PLACE = {name: number for number, name in enumerate(COLUMNS)}
 

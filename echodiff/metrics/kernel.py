@@ -73,8 +73,12 @@ class Choices:
 
 def build_pairs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Pairs:
     """All pairs of the rows of two feature sets (A, D) and (B, D)."""
-    squares = (np.einsum("nd,nd->n", one, one) for one in (first, second))
-    return Pairs(first @ second.T, *squares, first.shape[1])
+    return Pairs(
+        products=first @ second.T,
+        first_squares=np.einsum("nd,nd->n", first, first),
+        second_squares=np.einsum("nd,nd->n", second, second),
+        num_features=first.shape[1],
+    )
 
 
 def compute_bandwidth(reference: NDArray[np.float64]) -> float:
