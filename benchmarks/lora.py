@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import torch
+from random_sd15 import save_random_sd15
 
-from echodiff.diffusion.base import find_base
 from echodiff.frames import Frame, FramesWriter
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 from echodiff.runs import versions
@@ -81,7 +81,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "sitecustomize.py").write_text(PEAK_RECORDER)
-        base = args.base or write_base(place / "sd15")
+        base = args.base or place / "sd15"
+        if not args.base:
+            save_random_sd15(base)
         frames = write_frames(place / "frames", args.num_frames, args.resolution)
         commands = {
             "diffusers' script": published(args, base, frames, place / "theirs"),
@@ -94,41 +96,6 @@ def main() -> None:
                 print(f"{name}: {runs[name][-1]}", file=sys.stderr, flush=True)
     print(describe(args))
     print(table(runs, args))
-
-
-def write_base(folder: Path) -> Path:
-    """Random weights in the sizes of SD 1.5, with the embedded base's tokenizer."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    channels = (128, 256, 512, 512)
-    StableDiffusionPipeline(
-        unet=UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=768, attention_head_dim=8
-        ).bfloat16(),
-        vae=AutoencoderKL(
-            sample_size=512, block_out_channels=channels, layers_per_block=2, latent_channels=4,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        ).bfloat16(),
-        text_encoder=CLIPTextModel(CLIPTextConfig(
-            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-            num_attention_heads=12, max_position_embeddings=77, hidden_act="quick_gelu",
-            projection_dim=768,
-        )).bfloat16(),
-        tokenizer=CLIPTokenizer.from_pretrained(find_base("tiny") / "tokenizer"),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-            set_alpha_to_one=False, steps_offset=1,
-        ),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
 
 
 def write_frames(folder: Path, num: int, side: int) -> Path:
