@@ -32,6 +32,10 @@ VARIANCE_MAX_COUNT = 1500
 DEGENERATE_SHARE = 1.1
 """How often the degenerate variance is taken off that of half-samples, which show it thrice."""
 
+DEGENERATE_COUNT = 100
+"""Patients of the smaller set above which that share falls, with the fourth root of their number: of
+a small effect in large sets, half-samples show too little of the other part."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -269,11 +273,12 @@ def compute_kernel_interval(
 
     The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows the
     first part once and the second three times, which near equal sets is an interval twice too
-    wide: DEGENERATE_SHARE of the second is taken off again. The quantile is Student's, of
-    a third of the patients of the smaller set, num_groups: small samples of KID are skewed. Both
-    set and proved by simulation (benchmarks/calibration.py, docs/evaluation.md).
+    wide: a share of the second is taken off again. The quantile is Student's, of a third of the
+    patients of the smaller set, num_groups: small samples of KID are skewed. Both were set, and
+    held to a known truth, by simulation (benchmarks/calibration.py, docs/evaluation.md).
     """
-    variance = max(half_variance - DEGENERATE_SHARE * degenerate_variance, degenerate_variance)
+    share = DEGENERATE_SHARE * min(1.0, DEGENERATE_COUNT / num_groups) ** 0.25
+    variance = max(half_variance - share * degenerate_variance, degenerate_variance)
     reach = float(stdtrit(-(-(num_groups - 1) // 3), 0.975)) * variance**0.5
     return np.array([value - reach, value + reach])
 

@@ -178,8 +178,9 @@ def test_degenerate_variance_is_the_variance_between_equal_sets(frames):
 def test_an_interval_takes_off_what_half_samples_show_too_often():
     low, high = compute_kernel_interval(0.1, 4e-4, 0.0, 20_000)
     assert (low, high) == pytest.approx((0.1 - 1.96 * 0.02, 0.1 + 1.96 * 0.02), rel=1e-3)
-    near, far = (compute_kernel_interval(0.0, 3e-6, q, 2000)[1] for q in (1e-6, 0.0))
-    assert (near / far) ** 2 == pytest.approx(1.9 / 3)
+    for groups, taken_off in ((40, 1.1), (100, 1.1), (1600, 0.55)):
+        near, far = (compute_kernel_interval(0.0, 3e-6, q, groups)[1] for q in (1e-6, 0.0))
+        assert (near / far) ** 2 == pytest.approx(1 - taken_off / 3)
     few, many = (compute_kernel_interval(0.0, 1.0, 0.0, groups)[1] for groups in (8, 2000))
     assert few == pytest.approx(3.182, abs=1e-3)  # Student's t, a third of 7: 3 degrees of freedom
     assert many == pytest.approx(1.96, abs=0.01)
