@@ -33,7 +33,7 @@ DEGENERATE_SHARE = 1.1
 """How often the degenerate variance is taken off that of half-samples, which show it thrice."""
 
 DEGENERATE_COUNT = 100
-"""Patients of the smaller set above which that share falls, with the fourth root of their number: of
+"""Patients of the smaller set above which that share falls, by the fourth root of their number: of
 a small effect in large sets, half-samples show too little of the other part."""
 
 
