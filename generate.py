@@ -30,7 +30,6 @@ def main(argv: list[str]) -> None:
         measure_drift,
         plan_job,
         record_job,
-        start_processes,
         write_sheet,
     )
     from echodiff.diffusion.model import load_model
@@ -39,9 +38,10 @@ def main(argv: list[str]) -> None:
     from echodiff.metrics.measured import load_networks
     from echodiff.report import ImageSet, write_report
     from echodiff.tables import format_score
+    from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
-    state = start_processes()
+    state = start_processes(None)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(config, model.run, sampler.resolution)

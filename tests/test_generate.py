@@ -380,9 +380,8 @@ def test_pictures_are_written_while_the_next_are_drawn(
 
 def test_two_processes_draw_the_same_set(script: ModuleType, place: Path, flags: list[str]) -> None:
     script.main([*flags, "--out", "alone"])
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launch += ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--num_cpu_threads_per_process", "1", "--main_process_port", "0"]
+    # Not `accelerate launch --cpu`: whatever --num_processes says, that starts one.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launch, str(shipped("generate.py")), *flags, "--batch-size", "2", "--out", "shared"],
         capture_output=True,

@@ -30,7 +30,6 @@ from echodiff.files import write_json_atomic
 from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
 from echodiff.images import contact_sheet, read_gray_u8, write_image
 from echodiff.runs import compute_fingerprint, next_free, versions
-from echodiff.training.precision import choose_threads
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +53,6 @@ class Job:
     settings: dict[str, Any]
     fingerprint: str
     record: dict[str, Any]
-
-
-def start_processes() -> PartialState:
-    """Join the processes of `accelerate launch`; alone where there is none."""
-    state = PartialState()
-    choose_threads(None, state.num_processes)
-    return state
 
 
 def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Model) -> Sampler:

@@ -109,8 +109,8 @@ def choose_threads(requested: int | None, num_processes: int) -> int:
     return torch.get_num_threads()
 
 
-def start_processes() -> "PartialState":
-    """Join the processes that a launcher started; alone where there is none.
+def start_processes(threads: int | None) -> "PartialState":
+    """Join the processes that a launcher started, alone where there is none; `choose_threads`.
 
     Left to itself, accelerate looks for the others of a CPU run only when told to: each of two
     processes would take itself for the only one, and write the same files.
@@ -125,6 +125,7 @@ def start_processes() -> "PartialState":
             "accelerate launch starts one process on a CPU, whatever --num_processes says: "
             "torchrun --nproc-per-node N starts N"
         )
+    choose_threads(threads, state.num_processes)
     return state
 
 
@@ -148,7 +149,7 @@ def start_accelerator(
         raise InputError(
             f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
         )
-    state = start_processes()
+    state = start_processes(threads)
     if batch_size < state.num_processes:
         raise InputError(
             f"--batch-size {batch_size}: too small to share between {state.num_processes} processes"
@@ -162,7 +163,6 @@ def start_accelerator(
         # Where is known once there is a run folder: `Curves` sets it.
         project_dir="." if tracker != "none" else None,
     )
-    choose_threads(threads, accelerator.num_processes)
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # every process would say the same
     return accelerator, precision
