@@ -54,7 +54,7 @@ class Cut:
         autocast: Autocast = nullcontext,
     ) -> None:
         self.nets, self.optimizers = nets, optimizers
-        self.pools: dict[str, ImagePool] = {}
+        self.pools: Mapping[str, ImagePool] = {}
         self.feature_sizes, self.layers = feature_sizes, layers
         self.nce_weight, self.identity_nce = nce_weight, identity_nce
         self.flip_equivariance = flip_equivariance

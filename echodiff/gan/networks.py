@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from echodiff.gan.cnn import Cnn
 from echodiff.gan.layers import (
     BlurDown,
     BlurUp,
@@ -21,9 +22,17 @@ from echodiff.gan.layers import (
     build_norm,
     initialise,
 )
+from echodiff.gan.patch_cgan_networks import MaskToEcho
 
 GeneratorName = Literal[
-    "unet_256", "unet_128", "resnet_6", "resnet_9", "resnet_6_antialiased", "resnet_9_antialiased"
+    "unet_256",
+    "unet_128",
+    "resnet_6",
+    "resnet_9",
+    "resnet_6_antialiased",
+    "resnet_9_antialiased",
+    "patch_cgan",
+    "cnn",
 ]
 DiscriminatorName = Literal["patch", "patch_antialiased"]
 ANTIALIASED = "_antialiased"
@@ -31,13 +40,18 @@ ANTIALIASED = "_antialiased"
 
 def build_generator(
     name: str, channels: int = 1, *, norm: Norm = "instance", width: int = 64, seed: int = 0
-) -> "UNet | ResNet":
+) -> "Generator":
     """A generator from pictures (N, channels, H, W) to the same, initialised as published.
 
-    `width` is the number of channels after the first layer. ValueError for an unknown name.
+    `width` is the number of channels after the first layer. `patch_cgan` takes label numbers
+    (N, 1, H, W) and has batch norm whatever `norm` says. ValueError for an unknown name.
     """
     if name not in get_args(GeneratorName):
         raise ValueError(f"{name}: no generator; one of {', '.join(get_args(GeneratorName))}")
+    if name == "patch_cgan":
+        return MaskToEcho(channels, width=width, seed=seed)
+    if name == "cnn":
+        return Cnn(channels, norm=norm, width=width, seed=seed)
     is_antialiased = name.endswith(ANTIALIASED)
     kind, size = name.removesuffix(ANTIALIASED).split("_")
     net: UNet | ResNet
@@ -283,7 +297,10 @@ class PatchProjection(nn.Module):
         return found
 
 
-def check_sides(net: "UNet | ResNet", *sides: int) -> None:
+Generator = UNet | ResNet | MaskToEcho | Cnn
+
+
+def check_sides(net: "Generator", *sides: int) -> None:
     """ValueError where a side (pixels) is no multiple of what `net` takes."""
     multiple = net.side_multiple
     if any(side < 1 or side % multiple for side in sides):

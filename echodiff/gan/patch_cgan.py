@@ -9,7 +9,7 @@ from torch import nn
 
 from echodiff.gan.losses import Adversarial, compute_adversarial
 from echodiff.gan.pool import ImagePool, PoolDraw
-from echodiff.gan.updates import Autocast, detached, frozen, update
+from echodiff.gan.updates import Autocast, detached, frozen, in_inference, update
 
 
 class PatchCgan:
@@ -49,10 +49,8 @@ class PatchCgan:
             logits = discriminator(torch.cat([target, source], dim=1))
         real = compute_adversarial(logits, is_real=True, kind=self.adversarial)
         update(self.optimizers["D"], real)
-        generator.eval()
-        with torch.no_grad(), self.autocast():
+        with in_inference(generator), torch.no_grad(), self.autocast():
             pairs = torch.cat([generator(source), source], dim=1)
-        generator.train()
         pairs = self.pools["pairs"].exchange(pairs, draw)
         with self.autocast():
             logits = discriminator(pairs)

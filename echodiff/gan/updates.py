@@ -30,6 +30,19 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
             net.requires_grad_(True)
 
 
+@contextmanager
+def in_inference(*nets: nn.Module) -> Iterator[None]:
+    """Inside, batch norms of `nets` use what they have seen so far, and learn nothing."""
+    modes = [net.training for net in nets]
+    for net in nets:
+        net.eval()
+    try:
+        yield
+    finally:
+        for net, mode in zip(nets, modes, strict=True):
+            net.train(mode)
+
+
 def run_together(
     net: nn.Module, parts: Sequence[torch.Tensor], *, together: bool
 ) -> Sequence[torch.Tensor]:

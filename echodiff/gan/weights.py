@@ -16,7 +16,7 @@ from torch import nn
 
 from echodiff.config import InputError
 from echodiff.gan.layers import Norm
-from echodiff.gan.networks import GeneratorName, ResNet, UNet, build_generator
+from echodiff.gan.networks import GeneratorName, build_generator
 from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import write_safetensors
 
@@ -46,32 +46,40 @@ def load_generator(path: Path) -> LoadedGenerator:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     state, facts = _read(path)
-    net, name_facts = _recognise(path, _modernise(state))
-    return LoadedGenerator(net=net, facts=name_facts | facts, sha256=sha256_file(path))
+    net, outline = _recognise(path, _modernise(state), facts)
+    return LoadedGenerator(net=net, facts=facts | outline, sha256=sha256_file(path))
 
 
-def _recognise(path: Path, state: Mapping[str, torch.Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+def _recognise(
+    path: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
     """The generator whose keys and shapes are those of `state`, with its weights in it."""
-    stem = next((state[key] for key in ("model.model.0.weight", "model.1.weight") if key in state),
-                None)  # fmt: skip
-    if stem is not None and stem.ndim == 4:
-        shapes = {key: tensor.shape for key, tensor in state.items()}
-        for name in get_args(GeneratorName):
-            for norm in get_args(Norm):
-                facts = {"generator": name, "channels": int(stem.shape[1]), "norm": norm,
-                         "width": int(stem.shape[0])}  # fmt: skip
-                with torch.device("meta"):
-                    net = _outline(facts)
-                if {key: value.shape for key, value in net.state_dict().items()} == shapes:
-                    net.load_state_dict(state, assign=True)
-                    return net, facts
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    for outline in [dict(facts)] if "generator" in facts else _published(state):
+        with torch.device("meta"):
+            net = build_generator(
+                outline["generator"],
+                outline["channels"],
+                norm=outline["norm"],
+                width=outline["width"],
+            )
+        if {key: value.shape for key, value in net.state_dict().items()} == shapes:
+            net.load_state_dict(state, assign=True)
+            return net, outline
     raise InputError(f"{path}: holds no generator that is known here")
 
 
-def _outline(facts: Mapping[str, Any]) -> UNet | ResNet:
-    return build_generator(
-        facts["generator"], facts["channels"], norm=facts["norm"], width=facts["width"]
-    )
+def _published(state: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """What the first layer leaves open: channels and width are in its shape."""
+    stem = state.get("model.model.0.weight", state.get("model.1.weight"))
+    if stem is None or stem.ndim != 4:
+        return []
+    sizes = {"channels": int(stem.shape[1]), "width": int(stem.shape[0])}
+    return [
+        {"generator": name, "norm": norm, **sizes}
+        for name in get_args(GeneratorName)
+        for norm in get_args(Norm)
+    ]
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

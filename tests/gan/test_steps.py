@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from echodiff.gan.cnn import Cnn
 from echodiff.gan.cut import LAYERS, Cut, CutDraw, build_projection, measure_features
 from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.losses import compute_adversarial, compute_patch_nce
@@ -18,7 +19,7 @@ from echodiff.gan.networks import build_discriminator, build_generator
 from echodiff.gan.patch_cgan import PatchCgan
 from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator, MaskToEcho
 from echodiff.gan.pool import ImagePool
-from echodiff.gan.regression import Cnn, Regression
+from echodiff.gan.regression import Regression
 
 SIDE, BATCH, STEPS = 32, 2, 3
 
