@@ -58,6 +58,8 @@ class TranslationSet:
     watched_source: Domain
     """Frames of the sample grid: held-out ones where there are some."""
     watched_target: Domain
+    scale: int = 1
+    """Pixels of the target to one of the source, along each side."""
 
     @property
     def summary(self) -> str:
@@ -67,10 +69,11 @@ class TranslationSet:
         return f"{counts}{' in pairs' if self.is_paired else ''}, {held_out}"
 
     def take(self, rows: StepRows, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Source and target crops (B, C, side, side) of a step."""
+        """Crops of a step: source (B, C, side / scale, side / scale), target (B, C, side, side)."""
+        scale = self.scale
         return (
-            self.source.crop(rows.source, rows.source_corners, side),
-            self.target.crop(rows.target, rows.target_corners, side),
+            self.source.crop(rows.source, rows.source_corners // scale, side // scale),
+            self.target.crop(rows.target, rows.target_corners // scale * scale, side),
         )
 
     def to_device(self, device: torch.device) -> "TranslationSet":
@@ -122,7 +125,12 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
     is_conditional = config.method == "patch_cgan"
     values: tuple[Values, Values] = ("labels", "01") if is_conditional else ("pm1", "pm1")
     read_source = _mask_reader if config.source_kind == "mask" else _image_reader
-    readers = read_source(config, folders[0]), _image_reader(config, folders[1])
+    side = config.load_size or config.resolution
+    scale = 2 if config.method == "srgan" else 1
+    readers = (
+        read_source(config, folders[0], side // scale),
+        _image_reader(config, folders[1], side),
+    )
 
     def read(domain: int, frames: list[Frame]) -> Domain:
         bar = tqdm(frames, desc="reading", unit="frame", disable=not show_progress)
@@ -141,6 +149,7 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
         held_out_target=chosen.held_out_target,
         watched_source=read(0, (chosen.held_out_source or chosen.source)[:count]),
         watched_target=read(1, (chosen.held_out_target or chosen.target)[:count]),
+        scale=scale,
     )
 
 
@@ -152,11 +161,11 @@ def choose_frames(config: TrainGanConfig) -> ChosenFrames:
     assert config.source is not None
     folders = config.source, config.target or config.source
     source = load_frames(folders[0], require_mask=config.source_kind == "mask")
-    target = load_frames(folders[1])
+    target = source if config.target is None else load_frames(folders[1])
     for folder, frames in zip(folders, (source, target), strict=True):
         _check_one_modality(folder, frames)
-    is_paired = config.method == "patch_cgan" or config.pairing == "paired"
-    if is_paired:
+    is_paired = config.target is None or config.pairing == "paired"
+    if config.target is not None and is_paired:
         source, target = pair_frames(folders[0], source, folders[1], target)
     patients = {patient_of(frame) for frame in [*source, *target]}
     share = config.held_out_share
@@ -208,10 +217,9 @@ Reader = Callable[[Frame], NDArray[np.uint8]]
 """Reads one frame as (C, S, S)."""
 
 
-def _image_reader(config: TrainGanConfig, folder: Path) -> Reader:
+def _image_reader(config: TrainGanConfig, folder: Path, side: int) -> Reader:
     paths = [folder / frame.file_name for frame in load_frames(folder)]
     white = find_max_value([path for path in paths if has_deep_pixels(path)])
-    side = config.load_size or config.resolution
 
     def read(frame: Frame) -> NDArray[np.uint8]:
         image = read_image_u8(folder / frame.file_name, max_value=white)
@@ -220,9 +228,7 @@ def _image_reader(config: TrainGanConfig, folder: Path) -> Reader:
     return read
 
 
-def _mask_reader(config: TrainGanConfig, folder: Path) -> Reader:
-    side = config.load_size or config.resolution
-
+def _mask_reader(config: TrainGanConfig, folder: Path, side: int) -> Reader:
     def read(frame: Frame) -> NDArray[np.uint8]:
         mask = prepare_mask(read_mask_u8(folder / str(frame.mask_file_name)), config.labels, side)
         return mask if config.method == "patch_cgan" else paint_mask(mask, config.channels)

@@ -16,6 +16,7 @@ GENERATORS = Literal[
     "resnet_9_antialiased",
     "patch_cgan",
     "cnn",
+    "srgan_x2",
 ]
 
 
@@ -30,7 +31,7 @@ class TrainGanConfig:
     source: Path | None = None
     """Frames folder to translate from (required)."""
     target: Path | None = None
-    """Frames folder whose look is learnt (required but by --method patch_cgan)."""
+    """Frames folder whose look is learnt (required but by patch_cgan and srgan)."""
     out: Path | None = None
     """Run folder; none: runs/gan-K, the unfinished one of the same settings or the next free."""
     overwrite: bool = False
@@ -38,13 +39,14 @@ class TrainGanConfig:
     seed: int = 0
     """Decides weights, held-out patients, order, crops and pool (0 or more)."""
 
-    method: Literal["cyclegan", "cut", "patch_cgan", "regression"] = "cyclegan"
+    method: Literal["cyclegan", "cut", "patch_cgan", "regression", "srgan"] = "cyclegan"
     """cyclegan and cut need no pairs; patch_cgan draws the picture of a mask; regression has no
-    adversary."""
+    adversary; srgan enlarges, and learns it on pictures at half their size."""
     generator: GENERATORS = "resnet_9"
-    """Network. cut takes the anti-aliased ones, patch_cgan its own."""
+    """Network. cut takes the anti-aliased ones, patch_cgan and srgan their own."""
     norm: Literal["instance", "batch"] = "instance"
-    """Norm layers of all networks; patch_cgan has batch norms whatever is said here."""
+    """Norm layers of all networks; patch_cgan and srgan have batch norms whatever
+    is said here."""
     width: int = 64
     """Channels after the first layer of every network (count)."""
     channels: Literal[1, 3] = 1
@@ -85,7 +87,7 @@ class TrainGanConfig:
     temperature: float = 0.07
     """Of PatchNCE (above 0)."""
     reconstruction_weight: float = 100.0
-    """Weight of the absolute error of patch_cgan (0 or more)."""
+    """Weight of the error to the target: absolute of patch_cgan, squared of srgan (0 or more)."""
 
     epochs: int = 100
     """Epochs at the full rate (count); one shows the larger domain once."""
@@ -154,10 +156,11 @@ class TrainGanConfig:
     def _check_folders(self) -> None:
         if self.source is None:
             raise ValueError("--source is missing: a frames folder to translate from")
-        if self.method == "patch_cgan":
+        if self.method in {"patch_cgan", "srgan"}:
             if self.target is not None:
                 raise ValueError(
-                    "--target: --method patch_cgan takes --source alone, frames and their masks"
+                    f"--target: --method {self.method} takes --source alone: its frames have "
+                    "their masks, or their smaller selves, beside them"
                 )
         elif self.target is None:
             raise ValueError("--target is missing: a frames folder of its own, not mixed with "
@@ -178,10 +181,16 @@ class TrainGanConfig:
                 f"--generator {self.generator} with --norm {self.norm}: cut takes resnet_9_"
                 "antialiased or resnet_6_antialiased with instance norm, whose layers it compares"
             )
-        if (self.method == "patch_cgan") != (self.generator == "patch_cgan"):
-            raise ValueError(
-                f"--generator {self.generator}: --method patch_cgan and this generator go together"
-            )
+        for method, own in (("patch_cgan", "patch_cgan"), ("srgan", "srgan_x2")):
+            if (self.method == method) != (self.generator == own):
+                raise ValueError(
+                    f"--generator {self.generator}: --method {method} and --generator {own} go "
+                    "together"
+                )
+        if self.method == "srgan" and (self.resolution % 2 or (self.load_size or 0) % 2):
+            raise ValueError("--resolution and --load-size of srgan are even: half is its source")
+        if self.method == "srgan" and self.source_kind == "mask":
+            raise ValueError("--source-kind mask: srgan enlarges pictures")
         if self.method == "patch_cgan" and self.source_kind != "mask":
             raise ValueError(f"--source-kind {self.source_kind}: patch_cgan translates masks")
         if self.method == "patch_cgan" and self.batch_size == 1 and self.resolution == 128:
@@ -189,8 +198,6 @@ class TrainGanConfig:
                 "--batch-size 1: at --resolution 128 the batch norm in the middle of patch_cgan "
                 "would see one value a channel; take 2 or more"
             )
-        if self.method == "cyclegan" and self.generator == "patch_cgan":
-            raise ValueError("--generator patch_cgan: cyclegan translates pictures, not labels")
         if self.resolution < 32:
             raise ValueError(f"--resolution {self.resolution}: the discriminator needs 32 pixels")
 

@@ -26,7 +26,7 @@ class SampleGrids:
         self.samples_dir = samples_dir
         source, target = dataset.watched_source, dataset.watched_target
         count = min(len(source.frames), len(target.frames))
-        self.source_images = _centre(source, count, resolution)
+        self.source_images = _centre(source, count, resolution // dataset.scale)
         self.values = target.values
         is_held_out = bool(dataset.held_out_source), bool(dataset.held_out_target)
         self.titles = ["source" + " (held out)" * is_held_out[0],

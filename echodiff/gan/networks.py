@@ -23,6 +23,7 @@ from echodiff.gan.layers import (
     initialise,
 )
 from echodiff.gan.patch_cgan_networks import MaskToEcho
+from echodiff.gan.srgan_networks import SrResNet
 
 GeneratorName = Literal[
     "unet_256",
@@ -33,6 +34,7 @@ GeneratorName = Literal[
     "resnet_9_antialiased",
     "patch_cgan",
     "cnn",
+    "srgan_x2",
 ]
 DiscriminatorName = Literal["patch", "patch_antialiased"]
 ANTIALIASED = "_antialiased"
@@ -44,12 +46,15 @@ def build_generator(
     """A generator from pictures (N, channels, H, W) to the same, initialised as published.
 
     `width` is the number of channels after the first layer. `patch_cgan` takes label numbers
-    (N, 1, H, W) and has batch norm whatever `norm` says. ValueError for an unknown name.
+    (N, 1, H, W), `srgan_x2` gives twice the sides; both have batch norm whatever `norm` says.
+    ValueError for an unknown name.
     """
     if name not in get_args(GeneratorName):
         raise ValueError(f"{name}: no generator; one of {', '.join(get_args(GeneratorName))}")
     if name == "patch_cgan":
         return MaskToEcho(channels, width=width, seed=seed)
+    if name == "srgan_x2":
+        return SrResNet(channels, width=width, seed=seed)
     if name == "cnn":
         return Cnn(channels, norm=norm, width=width, seed=seed)
     is_antialiased = name.endswith(ANTIALIASED)
@@ -297,7 +302,7 @@ class PatchProjection(nn.Module):
         return found
 
 
-Generator = UNet | ResNet | MaskToEcho | Cnn
+Generator = UNet | ResNet | MaskToEcho | Cnn | SrResNet
 
 
 def check_sides(net: "Generator", *sides: int) -> None:

@@ -25,6 +25,8 @@ from echodiff.gan.patch_cgan import PatchCgan
 from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator
 from echodiff.gan.pool import ImagePool
 from echodiff.gan.regression import Regression
+from echodiff.gan.srgan import Srgan
+from echodiff.gan.srgan_networks import WholeDiscriminator
 from echodiff.gan.updates import Autocast
 
 
@@ -51,7 +53,7 @@ def build_networks(config: TrainGanConfig) -> dict[str, nn.Module]:
 
     def generator(number: int) -> Generator:
         net = build_generator(config.generator, channels, norm=norm, width=width,
-                              seed=2**20 * config.seed + number)  # fmt: skip
+                              seed=_seed(config, number))  # fmt: skip
         try:
             check_sides(net, config.resolution, config.resolution)
         except ValueError as error:
@@ -61,7 +63,7 @@ def build_networks(config: TrainGanConfig) -> dict[str, nn.Module]:
     def discriminator(number: int) -> nn.Module:
         name = "patch_antialiased" if config.method == "cut" else "patch"
         return build_discriminator(name, channels, norm=norm, width=width,
-                                   seed=2**20 * config.seed + number)  # fmt: skip
+                                   seed=_seed(config, number))  # fmt: skip
 
     match config.method:
         case "cyclegan":
@@ -72,12 +74,15 @@ def build_networks(config: TrainGanConfig) -> dict[str, nn.Module]:
             assert isinstance(net, ResNet)
             sizes = measure_features(net, channels, config.resolution)
             return {"G": net, "D": discriminator(2),
-                    "F": build_projection(sizes, seed=2**20 * config.seed + 4)}  # fmt: skip
+                    "F": build_projection(sizes, seed=_seed(config, 4))}  # fmt: skip
         case "patch_cgan":
-            judge = MaskedPatchDiscriminator(channels, width=width, seed=2**20 * config.seed + 2)
+            judge = MaskedPatchDiscriminator(channels, width=width, seed=_seed(config, 2))
             return {"G": generator(0), "D": judge}
         case "regression":
             return {"G": generator(0)}
+        case "srgan":
+            whole = WholeDiscriminator(channels, width=width, seed=_seed(config, 2))
+            return {"G": generator(0), "D": whole}
 
 
 def build_method(
@@ -140,6 +145,14 @@ def build_method(
             )
         case "regression":
             return Regression(nets, {"G": adam("G")}, autocast=autocast)
+        case "srgan":
+            return Srgan(
+                nets,
+                {name: adam(name) for name in ("G", "D")},
+                reconstruction_weight=config.reconstruction_weight,
+                adversarial=config.adversarial,
+                autocast=autocast,
+            )
 
 
 def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict[str, Any]:
@@ -167,3 +180,8 @@ def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict
         "labels": [],
     }
     return {"G": forward, "G_A": forward, "G_B": back}
+
+
+def _seed(config: TrainGanConfig, number: int) -> int:
+    """Of network `number` of a method: no two runs with neighbouring seeds share a network."""
+    return 2**20 * config.seed + number

@@ -53,7 +53,7 @@ class TranslateConfig:
     """Translate the rows of this split alone: train, val or test; none: all."""
     resolution: int | None = None
     """Side to which frames are padded and resized (pixels); none: that of the training, 256 for
-    a published generator."""
+    a published generator; srgan doubles the frames' own."""
     batch_size: int = 1
     """Frames in one pass (count)."""
     threads: int | None = None
@@ -85,6 +85,8 @@ def main(argv: list[str]) -> None:
     if not frames:
         raise InputError(f"--split {config.split}: no row of {config.folder} has it")
     side = config.resolution or loaded.facts.get("resolution", 256)
+    if config.resolution is None and loaded.facts.get("method") == "srgan":
+        side = max(max(read_size(config.folder / frame.file_name)) for frame in frames)
     try:
         check_sides(loaded.net, side, side)  # type: ignore[arg-type]
     except ValueError as error:
@@ -147,6 +149,7 @@ class FrameReader:
         self, folder: Path, frames: list[Frame], loaded: "LoadedGenerator", side: int
     ) -> None:
         self.folder, self.facts, self.side = folder, loaded.facts, side
+        self.output_side = side * int(getattr(loaded.net, "scale", 1))
         paths = [folder / frame.file_name for frame in frames]
         self.white = find_max_value([path for path in paths if has_deep_pixels(path)])
 
@@ -168,13 +171,15 @@ class FrameReader:
 
         if frame.mask_file_name is None:
             return None
-        return prepare_mask(read_mask_u8(self.folder / frame.mask_file_name), (), self.side)[0]
+        return prepare_mask(read_mask_u8(self.folder / frame.mask_file_name), (), self.output_side)[
+            0
+        ]
 
     def spacing_mm(self, frame: Frame) -> float | None:
         """Side of a pixel of the translation, in mm."""
         if frame.spacing_mm is None:
             return None
-        return frame.spacing_mm * max(read_size(self.folder / frame.file_name)) / self.side
+        return frame.spacing_mm * max(read_size(self.folder / frame.file_name)) / self.output_side
 
 
 def translate(

@@ -20,6 +20,8 @@ from echodiff.gan.patch_cgan import PatchCgan
 from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator, MaskToEcho
 from echodiff.gan.pool import ImagePool
 from echodiff.gan.regression import Regression
+from echodiff.gan.srgan import Srgan
+from echodiff.gan.srgan_networks import SrResNet, WholeDiscriminator
 
 SIDE, BATCH, STEPS = 32, 2, 3
 
@@ -487,6 +489,41 @@ def test_regression_descends_on_the_absolute_error():
     losses = method.step(source, target, None)
     assert_same_gradients({"G": net}, {"G": plain})
     assert float(losses["reconstruction"]) == pytest.approx(float(error.detach()))
+
+
+# --- SRGAN
+
+
+def reference_srgan_step(nets, optimizers, source, target):
+    def log_loss(logits, is_real):
+        return -torch.log(torch.sigmoid(logits if is_real else -logits)).mean()
+
+    fake = nets["G"](source)
+    optimizers["D"].zero_grad()
+    (log_loss(nets["D"](target), True) + log_loss(nets["D"](fake.detach()), False)).backward()
+    optimizers["D"].step()
+    kept = [p.grad.clone() for p in nets["D"].parameters()]
+    optimizers["G"].zero_grad()
+    adversarial = log_loss(nets["D"](fake), True)
+    (adversarial + 1000 * ((fake - target) ** 2).mean()).backward()
+    for parameter, gradient in zip(nets["D"].parameters(), kept, strict=True):
+        parameter.grad = gradient
+    optimizers["G"].step()
+
+
+def test_srgan_steps_as_the_reference_does():
+    nets = {
+        "G": SrResNet(width=3, num_blocks=2).double(),
+        "D": WholeDiscriminator(width=2).double(),
+    }
+    plain = copy.deepcopy(nets)
+    method = Srgan(nets, adams(groups_of(nets)))
+    optimizers = adams(groups_of(plain))
+    for step in range(STEPS):
+        source, target = pictures(step, BATCH, 1, 16, 16), pictures(step + 9)
+        method.step(source, target, None)
+        reference_srgan_step(plain, optimizers, source, target)
+        assert_same_gradients(nets, plain)
 
 
 # --- bf16

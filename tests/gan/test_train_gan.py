@@ -13,24 +13,27 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from echodiff.config import parse, preset_names
+from echodiff.frames import load_frames
 from echodiff.gan import loop
 from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order, build_stream
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_factor
+from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--pool-size", "3"]
 SMALL = {"cyclegan": [*TOY, "--generator", "resnet_6"], "regression": [*TOY, "--generator", "cnn"],
          "cut": [*TOY, "--generator", "resnet_6_antialiased"]}  # fmt: skip
 NETWORKS = {"cyclegan": ["D_A", "D_B", "G_A", "G_B"], "cut": ["D", "F", "G"],
-            "patch_cgan": ["D", "G"], "regression": ["G"]}  # fmt: skip
+            "patch_cgan": ["D", "G"], "regression": ["G"], "srgan": ["D", "G"]}  # fmt: skip
 LOSSES = {
     "cyclegan": {"G_A", "G_B", "cycle_A", "cycle_B", "identity_A", "identity_B", "D_A", "D_B"},
     "cut": {"D", "G", "NCE", "NCE_identity"},
     "patch_cgan": {"G", "D_real", "D_fake", "reconstruction"},
     "regression": {"reconstruction"},
+    "srgan": {"G", "D_real", "D_fake", "reconstruction"},
 }
 
 
@@ -277,6 +280,27 @@ def test_pictures_that_are_not_square_are_padded_not_stretched(tmp_path, domains
     assert source.images_u8[0, 0, :, 20].tolist() == [0] * 10 + [200] * 20 + [0] * 10
 
 
+def test_srgan_sees_the_same_place_at_half_the_size(tmp_path, write_domain):
+    folder = write_domain(tmp_path / "echo", count=8, size=64)
+    config = config_of("--config", "srgan_x2", "--source", folder, "--resolution", 32,
+                       "--load-size", 64)  # fmt: skip
+    dataset = load_set(config)
+    order = loop.build_order(config, dataset)
+    for step in range(5):
+        small, large = dataset.take(order.take(step, 4, build_stream(0, 2, step)), 32)
+        assert small.shape == (4, 1, 16, 16)
+        assert large.shape == (4, 1, 32, 32)
+        means = torch.nn.functional.avg_pool2d(large, 2)
+        # A picture shifted by one pixel would differ more than two ways to halve it.
+        shifted = means.roll(1, dims=3)
+        assert float((small - means).abs().mean()) < 0.5 * float((small - shifted).abs().mean())
+
+
+def test_frames_that_share_a_pair_id_are_their_own_partners(tmp_path, write_domain):
+    folder = write_domain(tmp_path / "echo", with_masks=True, pair_id="all-the-same")
+    assert len(load_set(config_of(*mask_flags(folder))).source.frames) == 6
+
+
 # --- who is kept apart
 
 
@@ -436,6 +460,8 @@ def preset_flags(name, domains):
              "--checkpoint-every", 0, "--num-samples", 2]  # fmt: skip
     if name.startswith("patch_cgan"):
         return [*words[:4], *words[6:], "--resolution", 128, "--load-size", 128]
+    if name == "srgan_x2":
+        return [*words[:4], *words[6:], "--resolution", 32, "--load-size", 36]
     if name == "cyclegan_cmc2024":
         return [*words, "--batch-size", 1]
     return [*words, "--resolution", 32, "--load-size", 36]
@@ -445,7 +471,7 @@ def test_these_are_the_presets():
     assert PRESETS == [
         "cnn_paired", "cnn_random_pairs", "cut_cmc2024", "cyclegan_cmc2024", "cyclegan_ct_to_mr",
         "cyclegan_echo_to_mr", "fastcut", "patch_cgan_la", "patch_cgan_lv", "patch_cgan_lv_la",
-        "patch_cgan_lv_myo", "patch_cgan_lv_myo_la",
+        "patch_cgan_lv_myo", "patch_cgan_lv_myo_la", "srgan_x2",
     ]  # fmt: skip
 
 
@@ -461,7 +487,7 @@ def test_every_line_of_a_preset_says_whose_it_is(name):
 
 def test_presets_hold_the_figures_of_the_papers():
     def preset(name):
-        target = [] if name.startswith("patch_cgan") else ["--target", "b"]
+        target = [] if name.startswith(("patch_cgan", "srgan")) else ["--target", "b"]
         return config_of("--config", name, "--source", "a", *target)
 
     config = preset("cyclegan_cmc2024")
@@ -504,5 +530,9 @@ def test_every_preset_trains_and_translates(echodiff, domains, tmp_path, name):
     assert set(row) - {"step", "learning_rate"} == expected
     assert echodiff("translate", run, domains[1], "--out", out) == 0
     assert len(list((out / "images").iterdir())) == 6
+    if method == "srgan":
+        assert read_size(out / "images" / "0000.png") == (80, 80)
+        assert load_frames(out)[0].spacing_mm == 1.0  # 2 mm at half the side
+        assert read_size(out / "masks" / "0000.png") == (80, 80)
     sheet = np.asarray(Image.open(run / "samples" / "step-000002.png"))
     assert sheet.ndim == (3 if name.startswith("patch_cgan") else 2)  # masks are in colour
