@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from echodiff.gan.layers import LastConv, Norm, build_norm, initialise
+from echodiff.gan.layers import LastConv, build_norm, initialise
+from echodiff.gan.names import Norm
 
 
 class Cnn(nn.Module):

@@ -13,7 +13,6 @@ FORWARD = ("G_A", "G")
 
 def main(argv: list[str]) -> None:
     config = parse(TrainGanConfig, argv, prog=PROG)
-    assert config.source is not None
 
     # Torch takes seconds to import: only once the settings are sound.
     import torch

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from echodiff.gan.losses import Adversarial, compute_adversarial, compute_patch_nce
+from echodiff.gan.losses import compute_adversarial, compute_patch_nce
+from echodiff.gan.names import Adversarial
 from echodiff.gan.networks import PatchProjection, ResNet
 from echodiff.gan.pool import ImagePool
 from echodiff.gan.updates import Autocast, detached, frozen, run_together, update

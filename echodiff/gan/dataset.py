@@ -119,7 +119,6 @@ class ChosenFrames(NamedTuple):
 
 def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> TranslationSet:
     """Read both domains; everything that does not fit is an InputError that names the folder."""
-    assert config.source is not None
     folders = config.source, config.target or config.source
     chosen = choose_frames(config)
     is_conditional = config.method == "patch_cgan"
@@ -158,7 +157,6 @@ def choose_frames(config: TrainGanConfig) -> ChosenFrames:
 
     A `split` column is obeyed; else patients are drawn by seed from those of both folders.
     """
-    assert config.source is not None
     folders = config.source, config.target or config.source
     source = load_frames(folders[0], require_mask=config.source_kind == "mask")
     target = source if config.target is None else load_frames(folders[1])

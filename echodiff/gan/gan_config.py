@@ -6,18 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from echodiff.anatomy import Label
-
-GENERATORS = Literal[
-    "unet_256",
-    "unet_128",
-    "resnet_6",
-    "resnet_9",
-    "resnet_6_antialiased",
-    "resnet_9_antialiased",
-    "patch_cgan",
-    "cnn",
-    "srgan_x2",
-]
+from echodiff.gan.names import ANTIALIASED, Adversarial, GeneratorName, Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +17,8 @@ class TrainGanConfig:
     --source alone is given. Pictures are never mirrored: a mirrored heart is another diagnosis.
     """
 
-    source: Path | None = None
-    """Frames folder to translate from (required)."""
+    source: Path
+    """Frames folder to translate from."""
     target: Path | None = None
     """Frames folder whose look is learnt (required but by patch_cgan and srgan)."""
     out: Path | None = None
@@ -42,9 +31,9 @@ class TrainGanConfig:
     method: Literal["cyclegan", "cut", "patch_cgan", "regression", "srgan"] = "cyclegan"
     """cyclegan and cut need no pairs; patch_cgan draws the picture of a mask; regression has no
     adversary; srgan enlarges, and learns it on pictures at half their size."""
-    generator: GENERATORS = "resnet_9"
+    generator: GeneratorName = "resnet_9"
     """Network. cut takes the anti-aliased ones, patch_cgan and srgan their own."""
-    norm: Literal["instance", "batch"] = "instance"
+    norm: Norm = "instance"
     """Norm layers of all networks; patch_cgan and srgan have batch norms whatever
     is said here."""
     width: int = 64
@@ -67,7 +56,7 @@ class TrainGanConfig:
     resolution: int = 256
     """Side of the random crop of it that is trained on (pixels)."""
 
-    adversarial: Literal["squares", "log"] = "squares"
+    adversarial: Adversarial = "squares"
     """Adversarial loss: least squares, or the log form of 2014."""
     cycle_weight: float = 10.0
     """Weight of the cycle terms (0 or more)."""
@@ -154,8 +143,6 @@ class TrainGanConfig:
         self._check_networks()
 
     def _check_folders(self) -> None:
-        if self.source is None:
-            raise ValueError("--source is missing: a frames folder to translate from")
         if self.method in {"patch_cgan", "srgan"}:
             if self.target is not None:
                 raise ValueError(
@@ -175,7 +162,7 @@ class TrainGanConfig:
                 raise ValueError(f"--{name} {folder}: lies inside --out, which --overwrite clears")
 
     def _check_networks(self) -> None:
-        is_antialiased = self.generator.endswith("_antialiased")
+        is_antialiased = self.generator.endswith(ANTIALIASED)
         if self.method == "cut" and not (is_antialiased and self.norm == "instance"):
             raise ValueError(
                 f"--generator {self.generator} with --norm {self.norm}: cut takes resnet_9_"

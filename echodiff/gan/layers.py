@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-Norm = Literal["instance", "batch"]
+from echodiff.gan.names import Norm
 
 
 class InstanceNorm(nn.Module):

@@ -3,12 +3,11 @@ sizes and counts.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-Adversarial = Literal["squares", "log"]
+from echodiff.gan.names import Adversarial
 
 
 def compute_adversarial(

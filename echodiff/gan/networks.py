@@ -7,7 +7,7 @@ anti-aliased; the discriminator is the 70 x 70 PatchGAN. Pictures are (N, C, H, 
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -18,26 +18,12 @@ from echodiff.gan.layers import (
     BlurUp,
     LastConv,
     LastConvTranspose,
-    Norm,
     build_norm,
     initialise,
 )
+from echodiff.gan.names import ANTIALIASED, DiscriminatorName, GeneratorName, Norm
 from echodiff.gan.patch_cgan_networks import MaskToEcho
 from echodiff.gan.srgan_networks import SrResNet
-
-GeneratorName = Literal[
-    "unet_256",
-    "unet_128",
-    "resnet_6",
-    "resnet_9",
-    "resnet_6_antialiased",
-    "resnet_9_antialiased",
-    "patch_cgan",
-    "cnn",
-    "srgan_x2",
-]
-DiscriminatorName = Literal["patch", "patch_antialiased"]
-ANTIALIASED = "_antialiased"
 
 
 def build_generator(

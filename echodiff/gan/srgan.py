@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from echodiff.gan.losses import Adversarial, compute_adversarial
+from echodiff.gan.losses import compute_adversarial
+from echodiff.gan.names import Adversarial
 from echodiff.gan.pool import ImagePool
 from echodiff.gan.updates import Autocast, detached, frozen, update
 

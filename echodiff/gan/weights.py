@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from echodiff.config import InputError
-from echodiff.gan.layers import Norm
-from echodiff.gan.networks import GeneratorName, build_generator
+from echodiff.gan.names import GeneratorName, Norm
+from echodiff.gan.networks import build_generator
 from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import write_safetensors
 

@@ -20,6 +20,7 @@ from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order, build_stream
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_factor
+from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
 
@@ -369,7 +370,7 @@ def test_bad_flags_are_one_line_and_leave_nothing(refusal, domains, tmp_path, fl
 def test_one_folder_is_no_two_domains(refusal, domains, tmp_path):
     out = ["--out", tmp_path / "run"]
     assert "--target is missing" in refusal("train-gan", *domains[:2], *out)
-    assert "--source is missing" in refusal("train-gan", *domains[2:], *out)
+    assert "missing: --source" in refusal("train-gan", *domains[2:], *out)
     same = ["--source", domains[1], "--target", domains[1]]
     assert "each domain needs a folder of its own" in refusal("train-gan", *same, *out)
     path = Path(domains[1]) / "metadata.jsonl"
@@ -536,3 +537,19 @@ def test_every_preset_trains_and_translates(echodiff, domains, tmp_path, name):
         assert read_size(out / "masks" / "0000.png") == (80, 80)
     sheet = np.asarray(Image.open(run / "samples" / "step-000002.png"))
     assert sheet.ndim == (3 if name.startswith("patch_cgan") else 2)  # masks are in colour
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "docs" / "gan.md", *(ROOT / "echodiff" / "presets").glob("*.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "at_least"),
+    [("train-gan", TrainGanConfig, 14), ("translate", TranslateConfig, 2)],
+)
+def test_commands_on_the_page_and_in_the_presets_are_real(command, config, at_least):
+    lines = [line.lstrip("# ") for page in PAGES for line in page.read_text("utf-8").splitlines()]
+    found = [line.split()[2:] for line in lines if line.startswith(f"echodiff {command} ")]
+    for words in found:
+        assert parse(config, words, prog="docs")
+    assert len(found) >= at_least
