@@ -545,5 +545,20 @@ def test_bf16_steps_are_near_those_in_float32():
     assert not torch.equal(*found)
 
 
+def test_every_network_of_cut_learns_under_bf16():
+    """Keys are projected without gradients first: what autocast keeps of that must not stay so."""
+    found = []
+    for options in ({}, {"autocast": functools.partial(torch.autocast, "cpu", torch.bfloat16)}):
+        nets, sizes = cut_parts()
+        nets = {name: net.float() for name, net in nets.items()}
+        method = Cut(nets, adams(groups_of(nets)), feature_sizes=sizes, **options)
+        draw = method.sample(torch.Generator().manual_seed(0), 0, BATCH)
+        method.step(pictures(0).float(), pictures(1).float(), draw)
+        assert all(p.grad is not None for net in nets.values() for p in net.parameters())
+        weights = [p.grad.flatten() for p in nets["F"].parameters() if p.ndim == 2]
+        found.append(torch.cat(weights))
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.1
+
+
 def test_cut_draw_is_plain_values():
     assert CutDraw._fields == ("source_places", "target_places", "is_flipped")
