@@ -15,6 +15,8 @@ COMMANDS = {
         "echodiff.data.check.command",
         "is a frames folder sound, and without identifiers?",
     ),
+    "train-gan": ("echodiff.gan.command", "learn a translation: CycleGAN, CUT, patch-cGAN, CNN"),
+    "translate": ("echodiff.gan.translate", "run a trained generator over a frames folder"),
     "evaluate": ("echodiff.evaluate", "score a generated frames folder against a real one"),
     "pretrain": ("echodiff.pretrain.command", "make the embedded base model and feature network"),
 }

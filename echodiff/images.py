@@ -84,6 +84,15 @@ def has_deep_pixels(path: Path) -> bool:
         return False
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture (pixels), by its header; InputError for what is none."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: damaged, cut short, or not a picture") from error
+
+
 def read_max_value(path: Path) -> int | None:
     """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
     image = _open(Path(path))

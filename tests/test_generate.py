@@ -381,7 +381,8 @@ def test_pictures_are_written_while_the_next_are_drawn(
 def test_two_processes_draw_the_same_set(script: ModuleType, place: Path, flags: list[str]) -> None:
     script.main([*flags, "--out", "alone"])
     # Not `accelerate launch --cpu`: whatever --num_processes says, that starts one.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc-per-node", "2"]
     done = subprocess.run(
         [*launch, str(shipped("generate.py")), *flags, "--batch-size", "2", "--out", "shared"],
         capture_output=True,

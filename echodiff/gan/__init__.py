@@ -1,0 +1,1 @@
+"""Image translation with generative adversarial networks: networks, training steps, loop."""

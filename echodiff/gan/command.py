@@ -1,0 +1,75 @@
+"""`echodiff train-gan`: learn a translation from one frames folder to another."""
+
+import functools
+
+from echodiff.config import InputError, as_dict, parse
+from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.runs import compute_fingerprint, sha256_tree
+
+PROG = "echodiff train-gan"
+FORWARD = ("G_A", "G")
+"""Names of the generator from source to target."""
+
+
+def main(argv: list[str]) -> None:
+    config = parse(TrainGanConfig, argv, prog=PROG)
+
+    # Torch takes seconds to import: only once the settings are sound.
+    import torch
+
+    from echodiff.gan.dataset import load_set
+    from echodiff.gan.loop import train
+    from echodiff.gan.recipes import build_method, build_networks, describe_generators
+    from echodiff.gan.weights import save_network
+    from echodiff.training.folder import open_run
+    from echodiff.training.precision import start_accelerator
+
+    # --- Everything that was given, before anything is written
+    nets = build_networks(config)
+    num_parameters = sum(p.numel() for net in nets.values() for p in net.parameters())
+    accelerator, precision = start_accelerator(
+        config.mixed_precision,
+        num_parameters=num_parameters,
+        tracker=config.tracker,
+        threads=config.threads,
+    )
+    if accelerator.num_processes > 1:
+        raise InputError(f"{accelerator.num_processes} processes: train-gan runs in one")
+    if precision.mixed_precision == "fp16":
+        raise InputError("--mixed-precision: train-gan runs in float32 or bf16, not in fp16")
+    dataset = load_set(config, show_progress=True)
+
+    # --- The run folder
+    folders = [folder for folder in (config.source, config.target) if folder is not None]
+    run = open_run(
+        command="train-gan",
+        config=as_dict(config),
+        out=config.out,
+        stem="gan",
+        data_sha256=compute_fingerprint({"folders": [sha256_tree(folder) for folder in folders]}),
+        base_sha256="",
+        mixed_precision=precision.mixed_precision,
+        overwrite=config.overwrite,
+    )
+    run.update(**precision.to_record(), **dataset.to_record(), num_parameters=num_parameters)
+    print(f"{dataset.summary}, at {config.resolution} pixels; {precision.summary}")
+
+    # --- Train, save every network
+    device = accelerator.device
+    method = build_method(
+        config,
+        nets,
+        device,
+        functools.partial(
+            torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
+        ),
+    )
+    train(config, run, accelerator, method=method, dataset=dataset)
+    facts = describe_generators(config, dataset)
+    hashes = {
+        name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))
+        for name, net in method.nets.items()
+    }
+    forward = next(name for name in FORWARD if name in hashes)
+    run.finish(weights_sha256=hashes[forward], networks_sha256=hashes)
+    print(f"{config.method} in {run.run_dir}: {forward}.safetensors goes from source to target")

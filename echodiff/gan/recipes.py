@@ -1,0 +1,187 @@
+"""From settings to a method with its networks, optimizers and pools: the only place that knows
+both.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from echodiff.config import InputError
+from echodiff.gan.cut import Cut, build_projection, measure_features
+from echodiff.gan.cyclegan import CycleGan
+from echodiff.gan.dataset import TranslationSet
+from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.networks import (
+    Generator,
+    ResNet,
+    build_discriminator,
+    build_generator,
+    check_sides,
+)
+from echodiff.gan.patch_cgan import PatchCgan
+from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator
+from echodiff.gan.pool import ImagePool
+from echodiff.gan.regression import Regression
+from echodiff.gan.srgan import Srgan
+from echodiff.gan.srgan_networks import WholeDiscriminator
+from echodiff.gan.updates import Autocast
+
+
+class Method(Protocol):
+    """One way to learn a translation: everything that a step changes, and the step."""
+
+    nets: Mapping[str, nn.Module]
+    """G_A (or G) goes from source to target."""
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    pools: Mapping[str, ImagePool]
+
+    def sample(self, generator: torch.Generator, step: int, count: int) -> Any:
+        """Draw what a step takes at random beside its images."""
+
+    def step(
+        self, source: torch.Tensor, target: torch.Tensor, draw: Any
+    ) -> dict[str, torch.Tensor]:
+        """One step on (N, C, H, W) each; every loss, on the device."""
+
+
+def build_networks(config: TrainGanConfig) -> dict[str, nn.Module]:
+    """The networks of a method under their published names, initialised from the seed."""
+    channels, width, norm = config.channels, config.width, config.norm
+
+    def generator(number: int) -> Generator:
+        net = build_generator(config.generator, channels, norm=norm, width=width,
+                              seed=_seed(config, number))  # fmt: skip
+        try:
+            check_sides(net, config.resolution, config.resolution)
+        except ValueError as error:
+            raise InputError(f"--generator {config.generator}: {error}") from error
+        return net
+
+    def discriminator(number: int) -> nn.Module:
+        name = "patch_antialiased" if config.method == "cut" else "patch"
+        return build_discriminator(name, channels, norm=norm, width=width,
+                                   seed=_seed(config, number))  # fmt: skip
+
+    match config.method:
+        case "cyclegan":
+            return {"G_A": generator(0), "G_B": generator(1),
+                    "D_A": discriminator(2), "D_B": discriminator(3)}  # fmt: skip
+        case "cut":
+            net = generator(0)
+            assert isinstance(net, ResNet)
+            sizes = measure_features(net, channels, config.resolution)
+            return {"G": net, "D": discriminator(2),
+                    "F": build_projection(sizes, seed=_seed(config, 4))}  # fmt: skip
+        case "patch_cgan":
+            judge = MaskedPatchDiscriminator(channels, width=width, seed=_seed(config, 2))
+            return {"G": generator(0), "D": judge}
+        case "regression":
+            return {"G": generator(0)}
+        case "srgan":
+            whole = WholeDiscriminator(channels, width=width, seed=_seed(config, 2))
+            return {"G": generator(0), "D": whole}
+
+
+def build_method(
+    config: TrainGanConfig,
+    nets: dict[str, nn.Module],
+    device: torch.device,
+    autocast: Autocast = nullcontext,
+) -> Method:
+    """The method of `config` around `nets`, all on `device`, ready for step 0."""
+    for net in nets.values():
+        net.to(device).train()
+    shape = (config.channels, config.resolution, config.resolution)
+
+    def adam(*names: str) -> torch.optim.Adam:
+        is_judge = names[0].startswith("D")
+        rate = config.learning_rate_d if is_judge else None
+        return torch.optim.Adam(
+            [p for name in names for p in nets[name].parameters()],
+            lr=rate or config.learning_rate,
+            betas=(config.beta1, 0.999),
+            eps=config.epsilon,
+        )
+
+    match config.method:
+        case "cyclegan":
+            return CycleGan(
+                nets,
+                {"G": adam("G_A", "G_B"), "D": adam("D_A", "D_B")},
+                {name: ImagePool(config.pool_size, shape).to(device) for name in ("A", "B")},
+                cycle_weight=config.cycle_weight,
+                identity_weight=config.identity_weight,
+                adversarial=config.adversarial,
+                together=config.norm == "instance",
+                autocast=autocast,
+            )
+        case "cut":
+            generator = nets["G"]
+            assert isinstance(generator, ResNet)
+            return Cut(
+                nets,
+                {name: adam(name) for name in ("G", "D", "F")},
+                feature_sizes=measure_features(generator, config.channels, config.resolution),
+                nce_weight=config.nce_weight,
+                identity_nce=config.identity_nce,
+                flip_equivariance=config.flip_equivariance,
+                num_patches=config.num_patches,
+                temperature=config.temperature,
+                adversarial=config.adversarial,
+                autocast=autocast,
+            )
+        case "patch_cgan":
+            pool = ImagePool(config.pool_size, (config.channels + 1, *shape[1:]))
+            return PatchCgan(
+                nets,
+                {name: adam(name) for name in ("G", "D")},
+                {"pairs": pool.to(device)},
+                reconstruction_weight=config.reconstruction_weight,
+                adversarial=config.adversarial,
+                autocast=autocast,
+            )
+        case "regression":
+            return Regression(nets, {"G": adam("G")}, autocast=autocast)
+        case "srgan":
+            return Srgan(
+                nets,
+                {name: adam(name) for name in ("G", "D")},
+                reconstruction_weight=config.reconstruction_weight,
+                adversarial=config.adversarial,
+                autocast=autocast,
+            )
+
+
+def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict[str, Any]:
+    """Facts for each generator's file: what it takes, what it gives, how it is built."""
+    modalities = [
+        next((frame.modality for frame in domain.frames if frame.modality), None)
+        for domain in (dataset.source, dataset.target)
+    ]
+    shared: dict[str, Any] = {
+        "generator": config.generator,
+        "channels": config.channels,
+        "norm": config.norm,
+        "width": config.width,
+        "resolution": config.resolution,
+        "method": config.method,
+    }
+    forward = shared | {
+        "modality": modalities[1],
+        "source_kind": config.source_kind,
+        "labels": list(config.labels),
+    }
+    back: dict[str, Any] = shared | {
+        "modality": modalities[0],
+        "source_kind": "image",
+        "labels": [],
+    }
+    return {"G": forward, "G_A": forward, "G_B": back}
+
+
+def _seed(config: TrainGanConfig, number: int) -> int:
+    """Of network `number` of a method: no two runs with neighbouring seeds share a network."""
+    return 2**20 * config.seed + number

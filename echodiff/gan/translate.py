@@ -1,0 +1,220 @@
+"""`echodiff translate RUN DIR`: run a trained generator over a frames folder."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from echodiff.config import InputError, parse, positional
+from echodiff.frames import Frame, FramesWriter, load_frames
+from echodiff.images import (
+    find_max_value,
+    has_deep_pixels,
+    read_image_u8,
+    read_mask_u8,
+    read_size,
+)
+from echodiff.runs import RECORD, Run, compute_fingerprint, sha256_tree
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from echodiff.gan.pictures import Values
+    from echodiff.gan.weights import LoadedGenerator
+
+PROG = "echodiff translate"
+FILES = {False: ("G_A.safetensors", "G.safetensors"), True: ("G_B.safetensors",)}
+"""Where a run keeps its generators, by whether the way back is wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateConfig:
+    """Translate every frame of a folder; masks, captions and patients are carried over.
+
+    A label slice or pseudo image and the echo made of it are then a labelled pair. The result is
+    simulated, and not for diagnosis.
+    """
+
+    run: Path = positional()
+    """Run folder of `echodiff train-gan`, or a generator: .safetensors, or a published .pth."""
+    folder: Path = positional()
+    """Frames folder to translate."""
+    out: Path
+    """Frames folder to write."""
+    overwrite: bool = False
+    """Clear a frames folder that is there first."""
+    back: bool = False
+    """Take the generator from target to source (CycleGAN)."""
+    split: str | None = None
+    """Translate the rows of this split alone: train, val or test; none: all."""
+    resolution: int | None = None
+    """Side to which frames are padded and resized (pixels); none: that of the training, 256 for
+    a published generator; srgan doubles the frames' own."""
+    batch_size: int = 1
+    """Frames in one pass (count)."""
+    threads: int | None = None
+    """CPU threads (count); none: torch's choice."""
+
+    def __post_init__(self) -> None:
+        """Check ranges; every message names its flag."""
+        for name in ("resolution", "batch_size", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+
+
+def main(argv: list[str]) -> None:
+    config = parse(TranslateConfig, argv, prog=PROG)
+    weights = find_weights(config)
+
+    import torch
+    from tqdm import tqdm
+
+    from echodiff.gan.networks import check_sides
+    from echodiff.gan.weights import load_generator
+
+    # --- Everything that was given, before anything is written
+    loaded = load_generator(weights)
+    needs_mask = loaded.facts.get("source_kind") == "mask"
+    frames = load_frames(config.folder, require_mask=needs_mask)
+    frames = [frame for frame in frames if config.split in (None, frame.split)]
+    if not frames:
+        raise InputError(f"--split {config.split}: no row of {config.folder} has it")
+    side = config.resolution or loaded.facts.get("resolution", 256)
+    if config.resolution is None and loaded.facts.get("method") == "srgan":
+        side = max(max(read_size(config.folder / frame.file_name)) for frame in frames)
+    try:
+        check_sides(loaded.net, side, side)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise InputError(f"--resolution {side}: {error}") from error
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    settings = {
+        "run": config.run.resolve().name,
+        "generator": loaded.facts["generator"],
+        "direction": "back" if config.back else "forward",
+        "resolution": side,
+    }
+    reader = FrameReader(config.folder, frames, loaded, side)
+    fingerprint = compute_fingerprint(
+        {
+            **settings,
+            "weights": loaded.sha256,
+            "frames": sha256_tree(config.folder),
+            "split": config.split,
+        }
+    )
+
+    # --- Translate what is not there yet
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = loaded.net.to(device).eval()
+    with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+        missing = [frame for frame in frames if as_png(frame.file_name) not in writer]
+        with tqdm(total=len(missing), desc="translating", unit="frame") as bar:
+            for start in range(0, len(missing), config.batch_size):
+                batch = missing[start : start + config.batch_size]
+                for frame, image_u8 in zip(batch, translate(net, reader, batch), strict=True):
+                    row = describe(frame, reader, loaded, json.dumps(settings))
+                    writer.add(row, image_u8, reader.read_mask(frame))
+                    bar.update()
+    print(f"{len(frames)} frames in {config.out}")
+
+
+def find_weights(config: TranslateConfig) -> Path:
+    """The generator's file: given itself, or in a finished run."""
+    if config.run.is_file() or config.run.suffix in {".pth", ".safetensors"}:
+        if config.back:
+            raise InputError("--back: a single file holds one direction; give that of the other")
+        return config.run
+    run = Run.load(config.run)
+    if run.record.get("command") != "train-gan":
+        raise InputError(f"{config.run}: is no run of train-gan ({RECORD})")
+    if not run.is_finished:
+        raise InputError(f"{config.run}: is unfinished; run its command again")
+    for name in FILES[config.back]:
+        if (config.run / name).is_file():
+            return config.run / name
+    raise InputError(f"--back: {config.run} has no generator from target to source"
+                     if config.back else f"{config.run}: holds no generator")  # fmt: skip
+
+
+class FrameReader:
+    """Reads frames and masks of one folder as a generator takes them."""
+
+    def __init__(
+        self, folder: Path, frames: list[Frame], loaded: "LoadedGenerator", side: int
+    ) -> None:
+        self.folder, self.facts, self.side = folder, loaded.facts, side
+        self.output_side = side * int(getattr(loaded.net, "scale", 1))
+        paths = [folder / frame.file_name for frame in frames]
+        self.white = find_max_value([path for path in paths if has_deep_pixels(path)])
+
+    def read(self, frame: Frame) -> "NDArray[np.uint8]":
+        """One frame (C, side, side) as the generator's training read it."""
+        from echodiff.gan.pictures import paint_mask, prepare_image, prepare_mask
+
+        channels = self.facts["channels"]
+        if self.facts.get("source_kind") != "mask":
+            image = read_image_u8(self.folder / frame.file_name, max_value=self.white)
+            return prepare_image(image, channels, self.side)
+        mask = read_mask_u8(self.folder / str(frame.mask_file_name))
+        mask = prepare_mask(mask, self.facts["labels"], self.side)
+        return mask if self.facts["generator"] == "patch_cgan" else paint_mask(mask, channels)
+
+    def read_mask(self, frame: Frame) -> "NDArray[np.uint8] | None":
+        """All labels of a frame's mask, in the place and size that its translation has."""
+        from echodiff.gan.pictures import prepare_mask
+
+        if frame.mask_file_name is None:
+            return None
+        return prepare_mask(read_mask_u8(self.folder / frame.mask_file_name), (), self.output_side)[
+            0
+        ]
+
+    def spacing_mm(self, frame: Frame) -> float | None:
+        """Side of a pixel of the translation, in mm."""
+        if frame.spacing_mm is None:
+            return None
+        return frame.spacing_mm * max(read_size(self.folder / frame.file_name)) / self.output_side
+
+
+def translate(
+    net: "torch.nn.Module", reader: FrameReader, frames: list[Frame]
+) -> "Iterator[NDArray[np.uint8]]":
+    """Translations (H, W) or (H, W, 3) of `frames`, in one pass."""
+    import numpy as np
+    import torch
+
+    from echodiff.gan.pictures import from_values, to_values
+
+    is_conditional = reader.facts["generator"] == "patch_cgan"
+    taken: Values = "labels" if is_conditional else "pm1"
+    given: Values = "01" if is_conditional else "pm1"
+    images = torch.from_numpy(np.stack([reader.read(frame) for frame in frames]))
+    with torch.inference_mode():
+        outputs = net(to_values(images, taken).to(next(net.parameters()).device))
+    for output in outputs:
+        yield from_values(output, given)
+
+
+def describe(frame: Frame, reader: FrameReader, loaded: "LoadedGenerator", settings: str) -> Frame:
+    """The row of a translation: what is still true of the frame, and what made it."""
+    return dataclasses.replace(
+        frame,
+        file_name=as_png(frame.file_name),
+        mask_file_name=None,
+        modality=loaded.facts.get("modality") or frame.modality,
+        vendor=None,  # the look is the target's now
+        spacing_mm=reader.spacing_mm(frame),
+        weights=loaded.sha256,
+        settings=settings,
+    )
+
+
+def as_png(file_name: str) -> str:
+    """The name of the PNG that a picture becomes."""
+    return Path(file_name).with_suffix(".png").as_posix()

@@ -1,0 +1,167 @@
+"""The real `echodiff translate`: what is carried over, what is written of it, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from echodiff.frames import load_frames
+from echodiff.gan.networks import build_generator
+from echodiff.gan.weights import load_generator
+from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8
+from echodiff.runs import Run, sha256_file
+
+TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--generator", "resnet_6"]
+
+
+@pytest.fixture
+def run(echodiff, domains, tmp_path):
+    """A CycleGAN of one step."""
+    assert echodiff("train-gan", *domains, *TOY, "--steps", 1, "--out", tmp_path / "toy-run") == 0
+    return tmp_path / "toy-run"
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A colour generator as published code saves it."""
+    net = build_generator("resnet_9", 3, width=2, seed=3)
+    torch.save(net.state_dict(), tmp_path / "latest_net_G_A.pth")
+    return tmp_path / "latest_net_G_A.pth"
+
+
+def test_rows_say_what_is_still_true_and_what_made_them(echodiff, run, domains, tmp_path):
+    out, source = tmp_path / "out", Path(domains[1])
+    assert echodiff("translate", run, source, "--out", out) == 0
+    frames, originals = load_frames(out, require_mask=True), load_frames(source)
+    assert [frame.file_name for frame in frames] == [frame.file_name for frame in originals]
+    for frame, original in zip(frames, originals, strict=True):
+        for name in ("text", "patient_id", "pair_id", "mask_file_name"):
+            assert getattr(frame, name) == getattr(original, name)
+        assert frame.modality == "echo"
+        assert frame.weights == sha256_file(run / "G_A.safetensors")
+        assert frame.weights == Run.load(run).record["weights_sha256"]
+        assert json.loads(frame.settings) == {
+            "run": "toy-run", "generator": "resnet_6", "direction": "forward", "resolution": 32,
+        }  # fmt: skip
+        # 40 pixels of 2 mm became 32.
+        assert frame.spacing_mm == pytest.approx(2.5)
+        assert read_image_u8(out / frame.file_name).shape == (32, 32)
+        mask = read_mask_u8(out / frame.mask_file_name)
+        expected = np.asarray(Image.open(source / original.mask_file_name).resize((32, 32), 0))
+        assert np.array_equal(mask, expected)
+
+
+def test_pictures_are_those_of_the_generator(echodiff, run, domains, tmp_path):
+    out, source = tmp_path / "out", Path(domains[1])
+    assert echodiff("translate", run, source, "--out", out, "--batch-size", 4) == 0
+    net = load_generator(run / "G_A.safetensors").net.eval()
+    picture = Image.open(source / "images" / "0003.png").resize((32, 32), Image.Resampling.BICUBIC)
+    image = torch.from_numpy(np.asarray(picture) / 127.5 - 1).float()[None, None]
+    with torch.no_grad():
+        expected = ((net(image)[0, 0] + 1) * 127.5).round().clamp(0, 255).numpy()
+    found = read_gray_u8(out / "images" / "0003.png").astype(float)
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_the_way_back_is_the_other_generator(echodiff, run, domains, tmp_path):
+    assert echodiff("translate", run, domains[3], "--out", tmp_path / "out", "--back") == 0
+    frames = load_frames(tmp_path / "out")
+    assert {frame.weights for frame in frames} == {sha256_file(run / "G_B.safetensors")}
+    assert {frame.modality for frame in frames} == {"pseudo"}
+    assert json.loads(frames[0].settings)["direction"] == "back"
+
+
+def test_one_split_can_be_translated(echodiff, refusal, run, domains, tmp_path):
+    path = Path(domains[1]) / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row | {"split": "test" if index > 3 else "train"} for index, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["translate", run, domains[1], "--split", "test"]
+    assert echodiff(*flags, "--out", tmp_path / "out") == 0
+    assert [frame.patient_id for frame in load_frames(tmp_path / "out")] == ["p4", "p5"]
+    line = refusal("translate", run, domains[1], "--split", "val", "--out", tmp_path / "none")
+    assert "--split val: no row" in line
+
+
+def test_stopped_and_gone_on_is_the_same_folder(echodiff, run, domains, tmp_path, monkeypatch):
+    from echodiff.frames import FramesWriter
+
+    class KilledError(Exception):
+        pass
+
+    real_add = FramesWriter.add
+
+    def add_and_die(self, *given):
+        if len(self.done) == 4:
+            raise KilledError
+        return real_add(self, *given)
+
+    flags = ["translate", run, domains[1], "--out"]
+    assert echodiff(*flags, tmp_path / "straight") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(FramesWriter, "add", add_and_die)
+        with pytest.raises(KilledError):
+            echodiff(*flags, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "metadata.jsonl").exists()
+    assert echodiff(*flags, tmp_path / "stopped") == 0
+    for path in (tmp_path / "straight").rglob("*.*"):
+        other = tmp_path / "stopped" / path.relative_to(tmp_path / "straight")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_a_published_generator_translates_in_colour(echodiff, published, domains, tmp_path):
+    out = tmp_path / "out"
+    flags = ["translate", published, domains[1], "--out", out, "--resolution", 40]
+    assert echodiff(*flags) == 0
+    frame = load_frames(out)[0]
+    assert read_image_u8(out / frame.file_name).shape == (40, 40, 3)
+    assert frame.weights == sha256_file(published)
+    assert json.loads(frame.settings)["generator"] == "resnet_9"
+    assert frame.modality == "pseudo"  # a published file does not say what it draws
+
+
+class Code:
+    def __reduce__(self):
+        return Path.mkdir, (Path("was-run"),)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(
+    echodiff, refusal, run, published, domains, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model.1.weight": Code()}, "evil.pth")
+    out = ["--out", tmp_path / "out"]
+    line = refusal("translate", "evil.pth", domains[1], *out)
+    assert "evil.pth: damaged, or carries code, which is never run: refused" in line
+    assert not Path("was-run").exists()
+    assert "is no run folder" in refusal("translate", domains[1], domains[1], *out)
+    assert "nowhere.pth: no such file" in refusal("translate", "nowhere.pth", domains[1], *out)
+    assert "nowhere: no such folder" in refusal("translate", run, "nowhere", *out)
+    line = refusal("translate", published, domains[1], *out, "--resolution", 42)
+    assert "--resolution 42: 42 x 42 pixels: this generator takes sides" in line
+    assert "--back: a single file" in refusal("translate", published, domains[1], *out, "--back")
+    assert "--batch-size 0" in refusal("translate", run, domains[1], *out, "--batch-size", 0)
+    Run.load(run).update(status="running")
+    assert "is unfinished" in refusal("translate", run, domains[1], *out)
+    Run.load(run).update(status="finished", command="train_lora")
+    assert "is no run of train-gan" in refusal("translate", run, domains[1], *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_folder_is_left_alone(echodiff, refusal, run, domains, tmp_path):
+    flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
+    assert echodiff(*flags) == 0
+    assert "is a finished frames folder" in refusal(*flags)
+    assert "is not empty and is no frames folder" in refusal(*flags[:4], run)
+    assert echodiff(*flags, "--overwrite") == 0
+
+
+def test_masks_are_needed_where_the_generator_translates_them(echodiff, refusal, domains, tmp_path):
+    flags = ["--source-kind", "mask", *TOY, "--steps", 1, "--out", tmp_path / "run"]
+    assert echodiff("train-gan", *domains, *flags) == 0
+    assert echodiff("translate", tmp_path / "run", domains[1], "--out", tmp_path / "out") == 0
+    line = refusal("translate", tmp_path / "run", domains[3], "--out", tmp_path / "none")
+    assert "images/0000.png: has no mask" in line
