@@ -133,13 +133,13 @@ def start_accelerator(
     requested: MixedPrecision,
     *,
     num_parameters: int,
-    batch_size: int,
+    batch_size: int | None = None,
     tracker: str,
     threads: int | None,
 ) -> tuple["Accelerator", Precision]:
     """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none".
 
-    `batch_size` is shared between all processes.
+    `batch_size` is shared between all processes; None: that is up to the caller.
     """
     from accelerate import Accelerator
     from accelerate.tracking import get_available_trackers
@@ -150,7 +150,7 @@ def start_accelerator(
             f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
         )
     state = start_processes(threads)
-    if batch_size < state.num_processes:
+    if batch_size is not None and batch_size < state.num_processes:
         raise InputError(
             f"--batch-size {batch_size}: too small to share between {state.num_processes} processes"
         )
