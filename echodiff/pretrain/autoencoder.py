@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
+from echodiff.pretrain.stage import Stage, autocast_bf16, cosine, set_rate, step_generators, to_pm1
 
 LATENT_CHANNELS = 4
 LATENT_SIZE = 32
@@ -114,11 +114,11 @@ def train_autoencoder(
             images_u8[rng.integers(len(images_u8), size=batch_size)], torch.device(device)
         )
         set_rate(optimizer, 1.5e-3 * cosine(step, steps, 100))
-        with torch.autocast(device, torch.bfloat16):
+        with autocast_bf16(device):
             posterior = vae.encode(real.expand(-1, 3, -1, -1)).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()
         drawn = torch.randn(mean.shape, generator=noise).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast_bf16(device):
             decoded = vae.decode(mean + std * drawn).sample
         decoded = decoded.float()
         fake = decoded.mean(1, keepdim=True)

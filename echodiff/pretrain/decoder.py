@@ -20,6 +20,7 @@ from echodiff.pretrain.autoencoder import WINDOW, GrainCritic, window_power, win
 from echodiff.pretrain.stage import (
     Stage,
     Stateful,
+    autocast_bf16,
     cosine,
     set_rate,
     step_generators,
@@ -105,10 +106,10 @@ def train_decoder(
         chosen = rng.integers(len(images_u8), size=batch_size)
         real = to_pm1(images_u8[chosen], torch.device(device))
         set_rate(optimizer, 1e-3 * cosine(step, steps, 50))
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        with torch.no_grad(), autocast_bf16(device):
             posterior = vae.encode(real.expand(-1, 3, -1, -1)).latent_dist
         drawn = torch.randn(posterior.mean.shape, generator=noise).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast_bf16(device):
             decoded = vae.decode((posterior.mean + posterior.std * drawn).float()).sample
         # Below black is shown as black: where the frame is black, that is as good.
         is_black = real < -0.99

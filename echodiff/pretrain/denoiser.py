@@ -20,7 +20,7 @@ from transformers import CLIPTextModel
 
 from echodiff.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE
 from echodiff.pretrain.language import TEXT_WIDTH
-from echodiff.pretrain.stage import Stage, cosine, follow, set_rate, step_generators
+from echodiff.pretrain.stage import Stage, autocast_bf16, cosine, follow, set_rate, step_generators
 
 NULL_SHARE = 0.12
 """Share of captions replaced by the empty text, for classifier-free guidance."""
@@ -133,7 +133,7 @@ def _train(
         noisy, t, words, noise, weight = (part.to(device) for part in batch)
         with torch.no_grad():
             embedded = text_encoder(words)[0]
-        with torch.autocast(device, torch.bfloat16):
+        with autocast_bf16(device):
             predicted = unet(noisy, t, embedded).sample.float()
         loss = (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
         optimizer.zero_grad(set_to_none=True)

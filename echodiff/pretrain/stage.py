@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.files import written_beside
+from echodiff.training.precision import has_fast_bf16
 
 SAVE_EVERY_S = 90.0
 Stateful = torch.nn.Module | torch.optim.Optimizer
+
+
+def autocast_bf16(device: str) -> torch.autocast:
+    """bf16 where the hardware multiplies it: elsewhere one step in it can take minutes."""
+    return torch.autocast(device, torch.bfloat16, enabled=has_fast_bf16(torch.device(device)))
 
 
 class Stage:
