@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
+from echodiff.training.streams import build_stream
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -81,12 +82,6 @@ class Samples(NamedTuple):
     """(B, tokens, dim) of the caption, or of the null text."""
 
 
-def build_generator(seed: int, stream: int, counter: int) -> torch.Generator:
-    """A CPU generator for (seed, stream, counter): the same on any device and process."""
-    state = np.random.SeedSequence([seed, stream, counter]).generate_state(1, np.uint64)
-    return torch.Generator("cpu").manual_seed(int(state[0] & np.uint64(2**63 - 1)))
-
-
 class SampleOrder:
     """The endless order of samples: epoch e is a permutation drawn from (seed, e).
 
@@ -109,7 +104,7 @@ class SampleOrder:
     def _row(self, position: int) -> torch.Tensor:
         epoch, offset = divmod(position, len(self.rows))
         if self._epoch[0] != epoch:
-            generator = build_generator(self.seed, ORDER_STREAM, epoch)
+            generator = build_stream(self.seed, ORDER_STREAM, epoch)
             shuffled = self.rows[torch.randperm(len(self.rows), generator=generator)]
             self._epoch = (epoch, shuffled)
         return self._epoch[1][offset]
@@ -129,7 +124,7 @@ def sample_step(
 
     timestep_weights: (T,) how often each time step is drawn, relative to the others.
     """
-    generator = build_generator(order.seed, NOISE_STREAM, step)
+    generator = build_stream(order.seed, NOISE_STREAM, step)
     shape = (count, *latent_shape)
     posterior = torch.randn(shape, generator=generator)
     noise = torch.randn(shape, generator=generator)

@@ -9,8 +9,8 @@ from echodiff.diffusion.batch import (
     Draw,
     EncodedFrames,
     Samples,
-    build_generator,
 )
+from echodiff.training.streams import build_stream
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -75,7 +75,7 @@ def draw_held_out(
 ) -> Draw:
     """The fixed draw of the held-out loss: evenly spaced time steps, one noise for every frame."""
     count = min(num_frames, len(encoded))
-    generator = build_generator(seed, HELD_OUT_STREAM, 0)
+    generator = build_stream(seed, HELD_OUT_STREAM, 0)
     order = torch.randperm(len(encoded), generator=generator)[:count]
     noise = torch.randn((count, *encoded.latent_mean.shape[1:]), generator=generator)
     centres = (torch.arange(count) + 0.5) * (num_timesteps / count)

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
+
+from echodiff.training.streams import build_stream
 
 ORDER_STREAM, STEP_STREAM = 1, 2
 """The random streams: a draw is a function of (seed, stream, counter), never of history."""
@@ -20,12 +21,6 @@ class StepRows(NamedTuple):
     """(B, 2) top and left of the crop (pixels)."""
     target_corners: torch.Tensor
     """(B, 2); the same as the source's where rows are pairs."""
-
-
-def build_stream(seed: int, stream: int, counter: int) -> torch.Generator:
-    """A CPU generator for (seed, stream, counter): the same on any device."""
-    state = np.random.SeedSequence([seed, stream, counter]).generate_state(1, np.uint64)
-    return torch.Generator("cpu").manual_seed(int(state[0] & np.uint64(2**63 - 1)))
 
 
 class Order:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from echodiff.config import InputError
 from echodiff.gan.curves import draw_losses
 from echodiff.gan.dataset import TranslationSet
-from echodiff.gan.draws import STEP_STREAM, Order, build_stream
+from echodiff.gan.draws import STEP_STREAM, Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.grids import SampleGrids
 from echodiff.gan.recipes import Method
@@ -24,6 +24,7 @@ from echodiff.training.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
+from echodiff.training.streams import build_stream
 from echodiff.training.trackers import Curves
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from echodiff.frames import load_frames
 from echodiff.gan import loop
 from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.dataset import load_set
-from echodiff.gan.draws import Order, build_stream
+from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_factor
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
+from echodiff.training.streams import build_stream
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--pool-size", "3"]
 SMALL = {"cyclegan": [*TOY, "--generator", "resnet_6"], "regression": [*TOY, "--generator", "cnn"],
