@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
+
+from echodiff.training.graphs import CudaGraph
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +104,10 @@ class CapturedCall:
 
     def __init__(self, call: Callable[..., Tensor], examples: tuple[Tensor, ...]) -> None:
         self.inputs = [example.clone() for example in examples]
-        self.graph = torch.cuda.CUDAGraph()
-        current, apart = torch.cuda.current_stream(), torch.cuda.Stream()
-        apart.wait_stream(current)
-        with torch.cuda.stream(apart):
-            for _ in range(WARM_UP_CALLS):
-                call(*self.inputs)
-        current.wait_stream(apart)
-        # The outer context puts the stream back where a broken capture leaves its own. Other
-        # threads of this process may use the device meanwhile.
-        with (
-            torch.cuda.stream(current),
-            torch.cuda.graph(self.graph, stream=apart, capture_error_mode="thread_local"),
-        ):
-            self.output = call(*self.inputs)
+        self.graph = CudaGraph(examples[0].device)
+        for _ in range(WARM_UP_CALLS):
+            self.graph.warm_up(lambda: call(*self.inputs))
+        self.output = self.graph.record(lambda: call(*self.inputs))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         for kept, given in zip(self.inputs, inputs, strict=True):

@@ -65,7 +65,7 @@ def train(
     samples = StepSamples(config, encoded, schedule, accelerator)
     num_steps = samples.num_steps
     training = TrainingStep(config, accelerator, unet, schedule, samples)
-    curves = Curves(run, accelerator, project="echodiff", hyperparameters=recipe(config))
+    curves = Curves(run, accelerator, project="echodiff", config=config)
 
     def look_held_out(step: int) -> None:
         if held_out is not None:
@@ -192,13 +192,3 @@ def compute_held_out_loss(
         there = Samples(*(tensor.to(unet.device) for tensor in samples))
         losses.append(compute_losses(unet, schedule, there))
     return float(torch.cat(losses).mean())
-
-
-def recipe(config: TrainLoraConfig) -> dict[str, float | int | str | bool]:
-    """The numbers of the recipe, without paths: what a tracker may publish."""
-    hidden = {"base", "data", "out", "tracker"}
-    return {
-        name: value
-        for name, value in vars(config).items()
-        if name not in hidden and isinstance(value, bool | int | float | str)
-    }

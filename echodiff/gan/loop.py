@@ -63,7 +63,7 @@ def train(
     num_steps = count_steps(config, len(order))
     epoch_steps = max(1, round(len(order) / config.batch_size))
     grids = SampleGrids(dataset, run.samples, config.resolution)
-    curves = Curves(run, accelerator, project="echodiff-gan", hyperparameters=recipe(config))
+    curves = Curves(run, accelerator, project="echodiff-gan", config=config)
     first_rates = {
         name: optimizer.param_groups[0]["lr"] for name, optimizer in method.optimizers.items()
     }
@@ -218,13 +218,3 @@ def parameter_names(name: str, optimizer: torch.optim.Optimizer) -> list[str]:
     """A name for every parameter of an optimizer: its own name and the parameter's place."""
     count = sum(len(group["params"]) for group in optimizer.param_groups)
     return [f"{name}.{place}" for place in range(count)]
-
-
-def recipe(config: TrainGanConfig) -> dict[str, float | int | str | bool]:
-    """The numbers of the recipe, without paths: what a tracker may publish."""
-    hidden = {"source", "target", "out", "tracker"}
-    return {
-        name: value
-        for name, value in vars(config).items()
-        if name not in hidden and isinstance(value, bool | int | float | str)
-    }

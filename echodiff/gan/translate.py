@@ -84,6 +84,7 @@ def main(argv: list[str]) -> None:
     frames = [frame for frame in frames if config.split in (None, frame.split)]
     if not frames:
         raise InputError(f"--split {config.split}: no row of {config.folder} has it")
+    check_names(config.folder, frames)
     side = config.resolution or loaded.facts.get("resolution", 256)
     if config.resolution is None and loaded.facts.get("method") == "srgan":
         side = max(max(read_size(config.folder / frame.file_name)) for frame in frames)
@@ -213,6 +214,17 @@ def describe(frame: Frame, reader: FrameReader, loaded: "LoadedGenerator", setti
         weights=loaded.sha256,
         settings=settings,
     )
+
+
+def check_names(folder: Path, frames: list[Frame]) -> None:
+    """InputError where two frames would become one file."""
+    seen: dict[str, str] = {}
+    for frame in frames:
+        first = seen.setdefault(as_png(frame.file_name), frame.file_name)
+        if first != frame.file_name:
+            raise InputError(
+                f"{folder}: {first} and {frame.file_name} would both become {as_png(first)}"
+            )
 
 
 def as_png(file_name: str) -> str:

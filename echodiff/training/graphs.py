@@ -128,10 +128,11 @@ class CudaGraph:
 
     def record(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Record `function()` without running it; where its result lies after a replay."""
-        # The outer context puts the stream back where a broken capture leaves its own.
+        # The outer context puts the stream back where a broken capture leaves its own. Other
+        # threads of this process may use the device meanwhile.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(self._graph, stream=self._stream),
+            torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
         ):
             return function()
 

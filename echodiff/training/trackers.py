@@ -1,12 +1,15 @@
 """Where curves go: `metrics.jsonl` of the run folder always, an accelerate tracker if asked for."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from echodiff.runs import Run
+
+
+PLACES = ("base", "data", "source", "target", "out", "tracker")
+"""Settings that may hold a path."""
 
 
 class Curves:
@@ -18,16 +21,14 @@ class Curves:
         accelerator: "Accelerator",
         *,
         project: str,
-        hyperparameters: Mapping[str, float | int | str | bool],
+        config: object,
     ) -> None:
         self._run = run
         self._accelerator = accelerator
         self._has_tracker = bool(accelerator.log_with)
         if self._has_tracker:
             accelerator.project_configuration.logging_dir = str(run.run_dir / "logs")
-            # Only the numbers of the recipe: trackers publish what they are given, and paths and
-            # tokens are nobody's business.
-            accelerator.init_trackers(project, config=dict(hyperparameters))
+            accelerator.init_trackers(project, config=list_recipe(config))
 
     def log(self, step: int, **values: float) -> None:
         """Write `values` for `step` (optimizer steps done)."""
@@ -40,3 +41,12 @@ class Curves:
         """Flush and end the tracker."""
         if self._has_tracker:
             self._accelerator.end_training()
+
+
+def list_recipe(config: object) -> dict[str, float | int | str | bool]:
+    """The settings without paths: trackers publish what they are given."""
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if name not in PLACES and isinstance(value, bool | int | float | str)
+    }

@@ -177,6 +177,8 @@ def test_a_replay_reads_its_inputs_anew_and_its_output_stays(
         yield
 
     class Stream:
+        def __init__(self, *_: object) -> None: ...
+
         def wait_stream(self, _: object) -> None: ...
 
     def add(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from echodiff.frames import load_frames
+from echodiff.frames import Frame, FramesWriter, load_frames
 from echodiff.gan.networks import build_generator
 from echodiff.gan.weights import load_generator
 from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8
@@ -157,6 +157,15 @@ def test_a_finished_folder_is_left_alone(echodiff, refusal, run, domains, tmp_pa
     assert "is a finished frames folder" in refusal(*flags)
     assert "is not empty and is no frames folder" in refusal(*flags[:4], run)
     assert echodiff(*flags, "--overwrite") == 0
+
+
+def test_two_frames_that_would_become_one_file_are_refused(echodiff, refusal, run, tmp_path):
+    with FramesWriter(tmp_path / "twins") as writer:
+        for name in ("a.png", "a.jpg"):
+            writer.add(Frame(file_name=name, text=""), np.zeros((32, 32), dtype=np.uint8))
+    line = refusal("translate", run, tmp_path / "twins", "--out", tmp_path / "out")
+    assert "images/a.jpg and images/a.png would both become images/a.png" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_masks_are_needed_where_the_generator_translates_them(echodiff, refusal, domains, tmp_path):
