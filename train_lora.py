@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
         record = {"base": config.base, "resolution": resolution, **precision.to_record()}
         run.update(**record, **dataset.to_record(run.run_dir))
         print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
-    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, is_main)
+    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
 
     # --- Train, look now and then, save
     watches: list[Watch] = []

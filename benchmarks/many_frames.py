@@ -2,22 +2,29 @@
 
     python benchmarks/many_frames.py [--frames 40 1000 10000] [--resolution 512] [--batch-size 2]
 
-Fabricated latents and embeddings in the sizes of Stable Diffusion 1.5, every frame with a caption
-of its own up to --captions. Drawing and gathering a step, by CPU time, the fastest of ten rounds
-over the numbers in turn; what a step sends to the network; what the main memory holds. Markdown.
+Fabricated latents and embeddings in the sizes of Stable Diffusion 1.5, in files as a run has them,
+every frame with a caption of its own. Drawing and gathering a step, by CPU time, the fastest of ten
+rounds over the numbers in turn; what a step sends to the network; by how much the process's own
+memory (Linux: RssAnon, without the pages of mapped files, which may go any time) grew from before
+the files were opened to after the rounds; and the files. One process for each number. Markdown.
 """
 
 import argparse
+import multiprocessing
+import tempfile
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from echodiff.diffusion.batch import EncodedFrames
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import build_noise_schedule
 from echodiff.diffusion.step import StepSamples
+from echodiff.training.row_file import RowFile
 
 ROUNDS, STEPS = 10, 40
 
@@ -25,40 +32,77 @@ ROUNDS, STEPS = 10, 40
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[40, 1000, 10_000])
-    parser.add_argument("--captions", type=int, default=1000, help="different ones at most")
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=2)
     args = parser.parse_args()
-    encoded = {num: fabricate(num, args) for num in args.frames}
-    config = TrainLoraConfig(batch_size=args.batch_size, epochs=1000)
+    print(
+        "| captioned frames | a step drawn, ms | sent to the network, MB | memory, MB | files, MB |"
+    )
+    print("|---|---|---|---|---|")
+    with ExitStack() as stack:
+        processes = []
+        for num in args.frames:
+            ours, theirs = multiprocessing.get_context("spawn").Pipe()
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            given = (theirs, num, Path(folder), args.resolution, args.batch_size)
+            multiprocessing.get_context("spawn").Process(target=measure, args=given).start()
+            processes.append(ours)
+        for _ in range(ROUNDS):
+            for process in processes:
+                process.send(True)
+                process.recv()
+        for num, process in zip(args.frames, processes, strict=True):
+            process.send(False)
+            milliseconds, sent, grown, on_disk = process.recv()
+            print(f"| {num:,} | {milliseconds:.2f} | {sent:.2f} | {grown:.1f} | {on_disk:,.0f} |")
+
+
+def measure(pipe: Any, num: int, folder: Path, resolution: int, batch_size: int) -> None:
+    """Draw STEPS steps at every True that `pipe` brings; at False say what they took."""
+    latents, captions = fabricate(num, folder, resolution)
+    config = TrainLoraConfig(batch_size=batch_size, epochs=1000)
     schedule = build_noise_schedule({"num_train_timesteps": 1000})
     process: Any = SimpleNamespace(process_index=0, num_processes=1)
-    samples = {num: StepSamples(config, one, schedule, process) for num, one in encoded.items()}
-    best = dict.fromkeys(args.frames, float("inf"))
-    for turn in range(ROUNDS):
-        for num, one in samples.items():
-            start = time.process_time()
-            for step in range(turn * STEPS, (turn + 1) * STEPS):
-                one.draw(step)
-            best[num] = min(best[num], (time.process_time() - start) / STEPS)
-    print("| captioned frames | a step drawn, ms | sent to the network, MB | held in memory, MB |")
-    print("|---|---|---|---|")
-    for num, one in encoded.items():
-        sent = sum(tensor.nbytes for tensor in samples[num].draw(0)[0])
-        held = sum(t.nbytes for t in (one.latent_mean, one.latent_std, one.embeddings))
-        print(f"| {num:,} | {best[num] * 1e3:.2f} | {sent / 1e6:.2f} | {held / 1e6:,.0f} |")
-
-
-def fabricate(num: int, args: argparse.Namespace) -> EncodedFrames:
-    """`num` frames; written to, so that the memory is really there."""
-    side, captions = args.resolution // 8, min(num, args.captions)
-    return EncodedFrames(
+    before = own_memory_mb()
+    mean, std = latents.read().unbind(dim=1)
+    encoded = EncodedFrames(
         file_names=tuple(f"{index}.png" for index in range(num)),
-        latent_mean=torch.full((num, 4, side, side), 0.1),
-        latent_std=torch.full((num, 4, side, side), 0.2),
-        caption_index=1 + torch.arange(num) % captions,
-        embeddings=torch.full((captions + 1, 77, 768), 0.3),
+        latent_mean=mean,
+        latent_std=std,
+        caption_index=1 + torch.arange(num),
+        embeddings=captions.read(),
     )
+    samples = StepSamples(config, encoded, schedule, process)
+    best, turn = float("inf"), 0
+    while pipe.recv():
+        start = time.process_time()
+        for step in range(turn * STEPS, (turn + 1) * STEPS):
+            samples.draw(step)
+        best, turn = min(best, (time.process_time() - start) / STEPS), turn + 1
+        pipe.send(None)
+    sent = sum(tensor.nbytes for tensor in samples.draw(0)[0])
+    on_disk = sum(file.path.stat().st_size for file in (latents, captions))
+    pipe.send((best * 1e3, sent / 1e6, own_memory_mb() - before, on_disk / 1e6))
+
+
+def fabricate(num: int, folder: Path, resolution: int) -> tuple[RowFile, RowFile]:
+    """Latents and captions of `num` frames; written, so that the files are really there."""
+    side = resolution // 8
+    files = (
+        RowFile(folder / "latents.npy", num, (2, 4, side, side)),
+        RowFile(folder / "captions.npy", num + 1, (77, 768)),
+    )
+    for file in files:
+        file.create()
+        for row in range(file.shape[0]):
+            file.write(row, torch.full(file.shape[1:], 0.1))
+    return files
+
+
+def own_memory_mb() -> float:
+    """The process's anonymous memory that is resident."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("RssAnon:")[1].split()[0]) / 1000
 
 
 if __name__ == "__main__":

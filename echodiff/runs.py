@@ -123,6 +123,11 @@ class Run:
         return self.run_dir / "samples"
 
     @property
+    def scratch(self) -> Path:
+        """What saves a stopped run from doing again; gone when the run is finished."""
+        return self.run_dir / "scratch"
+
+    @property
     def metrics(self) -> Path:
         return self.run_dir / "metrics.jsonl"
 
@@ -134,6 +139,7 @@ class Run:
 
     def finish(self, **fields: Any) -> None:
         """Set the last fields and mark the run as finished."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.update(status="finished", finished=now, **fields)
 
@@ -223,7 +229,7 @@ def newest_finished_run(root: Path = Path("runs"), command: str | None = None) -
 
 def _clear(run_dir: Path) -> None:
     """Remove what a run writes, and nothing else that may lie there; the record last."""
-    for name in ("checkpoints", "samples", "logs", "frames"):
+    for name in ("checkpoints", "samples", "scratch", "logs", "frames"):
         if (run_dir / name).exists():
             shutil.rmtree(run_dir / name)
     for path in run_dir.glob("*.safetensors"):

@@ -60,7 +60,7 @@ def test_the_text_encoder_tells_the_words_of_every_finding_apart():
     import torch
 
     from echodiff.diffusion.base import load_base
-    from echodiff.diffusion.batch import encode_captions
+    from echodiff.diffusion.encoding import encode_captions
 
     drawn = [sample_acquisition(UNSEEN, i, Population(finding_rate=0.7)) for i in range(900)]
     hidden = encode_captions(load_base("tiny", torch.float32), [one.text for one in drawn])

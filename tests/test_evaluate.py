@@ -10,7 +10,7 @@ from PIL import Image
 
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
-from echodiff.diffusion.batch import read_image_pm1
+from echodiff.diffusion.encoding import read_image_pm1
 from echodiff.evaluate import compare_frames, main, score_frames
 from echodiff.frames import Frame, FramesWriter
 from echodiff.images import from_pm1, read_gray_u8

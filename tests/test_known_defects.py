@@ -41,7 +41,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from echodiff.diffusion.base import load_base
-from echodiff.diffusion.batch import EncodedFrames
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora import LORA_TARGETS, kohya_state, load_lora
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import build_noise_schedule

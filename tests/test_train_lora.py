@@ -158,14 +158,18 @@ def test_killed_and_resumed_is_not_killed(
         resumed = tmp_path / f"killed-at-{killed_at}"
         flags = ["--data", toy_frames, "--out", resumed, *EVERYTHING]
         train_until_killed(train_lora, monkeypatch, killed_at, *flags)
+        assert (resumed / "scratch" / "latents.npy").is_file()
         assert Run.load(resumed).record["status"] == "running"
         assert metrics(resumed)[-1]["step"] == killed_at
         capsys.readouterr()
         torch.manual_seed(99)  # the process's own generator must not matter
         train_lora(*flags)
-        out = capsys.readouterr().out
+        captured = capsys.readouterr()
+        out = captured.out
         assert said in out
         assert ("going on" in out) == bool(said)
+        assert "encoding" not in captured.err  # what was encoded was kept
+        assert not (resumed / "scratch").exists()
         for name in (WEIGHTS, "metrics.jsonl"):
             assert (straight / name).read_bytes() == (resumed / name).read_bytes()
 

@@ -14,7 +14,7 @@ from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.data.splits import draw_training_frames
 from echodiff.diffusion.base import load_base
-from echodiff.diffusion.batch import EncodedFrames, encode_frames
+from echodiff.diffusion.encoding import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import METADATA, Frame, load_frames
 from echodiff.images import find_max_value
@@ -106,11 +106,12 @@ def encode_set(
     dataset: TrainingSet,
     resolution: int,
     device: torch.device,
-    show_progress: bool = False,
+    store: Path,
 ) -> tuple[EncodedFrames, EncodedFrames | None]:
     """Encode the training frames and some held-out ones; VAE and text encoder are gone after.
 
-    They are loaded in float32, for their rounding would be in every step.
+    They are loaded in float32, for their rounding would be in every step. What comes out lies in
+    the folder `store`, and is mapped.
     """
     pipeline = load_base(config.base, torch.float32, unet=None).to(device)
     watched = dataset.watched[: config.held_out_frames]
@@ -119,8 +120,8 @@ def encode_set(
         dataset.folder,
         [*dataset.train, *watched],
         resolution=resolution,
+        store=store,
         max_value=dataset.max_value,
-        show_progress=show_progress,
     )
     num_train = len(dataset.train)
     return encoded[:num_train], encoded[num_train:] if watched else None

@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from echodiff.config import InputError
-from echodiff.diffusion.batch import EncodedFrames, Samples, gather_samples
+from echodiff.diffusion.batch import Samples, gather_samples
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import compute_losses, draw_held_out
 from echodiff.diffusion.step import StepSamples, TrainingStep, learning_rate_at

@@ -7,9 +7,9 @@ import torch
 from echodiff.diffusion.batch import (
     HELD_OUT_STREAM,
     Draw,
-    EncodedFrames,
     Samples,
 )
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.training.streams import build_stream
 
 if TYPE_CHECKING:

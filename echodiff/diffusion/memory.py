@@ -39,7 +39,7 @@ def state_memory(
         write_image(Path(folder) / "blank.png", np.zeros((resolution, resolution), np.uint8))
         frame = Frame(file_name="blank.png", text="echocardiogram", patient_id="")
         dataset = TrainingSet(Path(folder), [frame], held_out=[], watched=[], max_value=None)
-        encoded, _ = encode_set(config, dataset, resolution, device)
+        encoded, _ = encode_set(config, dataset, resolution, device, Path(folder))
     peaks["encoding a frame"] = take_peak_gib(device)
     samples = StepSamples(config, encoded, schedule, accelerator)
     training = TrainingStep(config, accelerator, unet, schedule, samples)

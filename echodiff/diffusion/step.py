@@ -11,13 +11,13 @@ import torch
 from torch.utils.checkpoint import checkpoint as recompute
 
 from echodiff.diffusion.batch import (
-    EncodedFrames,
     SampleOrder,
     Samples,
     count_steps,
     gather_samples,
     sample_step,
 )
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora import lora_parameters
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import compute_losses, compute_snr_weights

@@ -72,7 +72,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_vae_and_text_encoder_leave_memory(
-    toy_frames: Path, tiny_random_base: Path, monkeypatch: pytest.MonkeyPatch
+    toy_frames: Path, tiny_random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = []
 
@@ -84,7 +84,7 @@ def test_vae_and_text_encoder_leave_memory(
     monkeypatch.setattr(dataset, "load_base", watched_load)
     config = TrainLoraConfig(base=str(tiny_random_base), held_out_frames=1)
     chosen = load_set(config, toy_frames)
-    train, held_out = encode_set(config, chosen, 32, torch.device("cpu"))
+    train, held_out = encode_set(config, chosen, 32, torch.device("cpu"), tmp_path)
     gc.collect()
     assert len(alive) == 2
     assert not any(reference() for reference in alive)

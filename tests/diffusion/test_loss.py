@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from echodiff.diffusion.batch import EncodedFrames
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.loss import (
     build_noise_schedule,
     compute_snr_weights,

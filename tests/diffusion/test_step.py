@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from echodiff.diffusion.batch import EncodedFrames
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import build_noise_schedule
 from echodiff.diffusion.step import StepSamples, build_optimizer
