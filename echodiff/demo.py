@@ -1,22 +1,28 @@
 """`echodiff demo`: fine-tune, generate, score and report on embedded parts, by the real commands.
 
 A hospital whose scanner and findings the embedded base has not seen, played by phantom frames: the
-same two scripts a user runs, as processes of their own, then one page that shows what was gained.
+same two scripts a user runs, with the same flags, then one page that shows what was gained. The
+training is launched as a process of its own; `generate.py` is run three times in this one, which
+imports what it needs, seconds on one core, while the launcher does the same on another.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError, parse, save
-from echodiff.diffusion.generate_config import GenerateConfig
+from echodiff.diffusion.generate_config import FAST, GenerateConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
 from echodiff.runs import RECORD, Run
@@ -29,6 +35,9 @@ FEATURES = ("tiny", "texture")
 # Quiet: the script has said what is wrong, the launcher would add a traceback of its own.
 LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
           "--dynamo_backend", "no", "--quiet")  # fmt: skip
+
+IMPORTED_MEANWHILE = ("echodiff.diffusion.generation", "echodiff.evaluate", "echodiff.report")
+"""What drawing and comparing need, loaded while the training starts."""
 
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
 """Folder of each stage, and what its command writes down there."""
@@ -51,7 +60,7 @@ class DemoConfig:
     """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
     num_asd: int = 16
     """Images for prompts/asd.txt (4 or more)."""
-    steps: int = 16
+    steps: int = FAST.steps
     """Steps of the sampler (1 to 1000)."""
     guidance: float = 5.0
     """Classifier-free guidance of all sets (1: off)."""
@@ -86,7 +95,9 @@ class Stage:
     """One command of the demo: how it is run, how a person types it, what it leaves."""
 
     title: str
-    arguments: list[str]
+    run: Callable[[Sequence[str]], None]
+    """Runs it with these flags; bad input raises InputError."""
+    flags: list[str]
     typed: str
     record: Path
     """JSON file its command leaves: `finished` in it means done."""
@@ -126,7 +137,8 @@ def training_stage(config: DemoConfig, run_dir: Path) -> Stage:
     script = shipped("train_lora.py")
     return Stage(
         "fine-tune the base on a new hospital",
-        [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, str(script), *flags],
+        partial(launch, script),
+        flags,
         " ".join(["accelerate launch", _short(script), *flags]),
         run_dir / RECORDS["run"],
     )
@@ -149,14 +161,15 @@ def _generation_stage(
 ) -> Stage:
     flags = ["--prompt-file", _short(prompt_file), "--weights", weights]
     flags += ["--base", config.base] if config.base != "tiny" else []
-    flags += ["--num-images", str(num_images), "--steps", str(config.steps)]
-    flags += ["--guidance", str(config.guidance)]
+    flags += ["--num-images", str(num_images), "--scheduler", FAST.scheduler]
+    flags += ["--steps", str(config.steps), "--guidance", str(config.guidance)]
     flags += ["--reference", str(config.out / "run"), "--features", ",".join(FEATURES)]
     flags += ["--seed", str(config.seed), "--out", str(config.out / name)]
     script = shipped("generate.py")
     return Stage(
         f"draw {num_images} images: {what}",
-        [sys.executable, str(script), *flags],
+        partial(call, script),
+        flags,
         " ".join(["python", _short(script), *flags]),
         config.out / name / RECORDS[name],
     )
@@ -169,10 +182,24 @@ def run_stage(stage: Stage, number: int) -> None:
     if "finished" in record:
         print("done before", flush=True)
         return
-    overwrite = ["--overwrite"] if record == STALE else []
-    status = subprocess.run([*stage.arguments, *overwrite], check=False).returncode
-    if status:
-        raise InputError(f"stopped with status {status} in: {stage.typed}")
+    stage.run([*stage.flags, *(["--overwrite"] if record == STALE else [])])
+
+
+def launch(script: Path, flags: Sequence[str]) -> None:
+    """`accelerate launch script flags`; meanwhile, what comes after it is imported here."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH]
+    with subprocess.Popen([*launcher, str(script), *flags]) as process:
+        for module in IMPORTED_MEANWHILE:
+            importlib.import_module(module)
+    if process.returncode:
+        status = f"stopped with status {process.returncode}"
+        raise InputError(f"accelerate launch {script.name}: {status}")
+
+
+def call(script: Path, flags: Sequence[str]) -> None:
+    """`python script flags`, in this process."""
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # as the script does
+        runpy.run_path(str(script))["main"](flags)
 
 
 def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:

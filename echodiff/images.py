@@ -7,6 +7,7 @@ never interpolated. Row 0 is the top: in an echocardiogram the transducer's side
 import struct
 import warnings
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -298,8 +299,9 @@ def _write_png(path: Path, image: Image.Image) -> None:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, or as much of its head as leaves room for three dots."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    cuts = [text[:end] + "..." for end in range(len(text))]
+    num_fitting = bisect_right(cuts, float(width), key=lambda cut: float(font.getlength(cut)))
+    return cuts[max(0, num_fitting - 1)]
