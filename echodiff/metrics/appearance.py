@@ -116,17 +116,19 @@ def compute_speckle_snr(gray_u8: NDArray[np.uint8]) -> float:
 
 
 @lru_cache(maxsize=8)
-def _rings(shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ring 1 ... NUM_RINGS of each bin of `rfft2`, and the bins in each; 0 is the mean."""
+def _rings(
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Hann window; ring 1 ... NUM_RINGS of each bin of `rfft2` (0: the mean); bins in each ring."""
+    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in shape))
     cycles = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
     ring = np.ceil(cycles / (0.5 / NUM_RINGS)).astype(np.int64).ravel()
-    return ring, np.bincount(ring, minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
+    return window, ring, np.bincount(ring, minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
 
 
 def _spectrum(gray: NDArray[np.float64]) -> NDArray[np.float64]:
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in gray.shape))
+    window, ring, sizes = _rings(gray.shape)
     power = np.abs(np.fft.rfft2((gray - gray.mean()) * window)) ** 2 / gray.size
-    ring, sizes = _rings(gray.shape)
     total = np.bincount(ring, power.ravel(), minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
     return np.asarray(np.log10(total / np.maximum(sizes, 1) + POWER_FLOOR))
 
