@@ -68,11 +68,11 @@ def main():
         score_fully(sets[0], sets[1], Networks((network,), ()), seed=0)
         total = time.perf_counter() - start
         cpu = count_cpu_seconds() - cpu_start
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    peak, of_reader = (one.ru_maxrss / 2**20 for one in used)
+    # Of this process: those that read have ended long before the peak.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{args.num} against {args.num_reference} images, {args.num_features} features: read "
           f"{read:.1f} s, scores {total - read:.1f} s, {cpu:.1f} s of CPU time, peak memory "
-          f"{peak:.2f} GiB, of a reading process {of_reader:.2f} GiB")  # fmt: skip
+          f"{peak:.2f} GiB")  # fmt: skip
 
 
 if __name__ == "__main__":

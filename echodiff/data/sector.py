@@ -98,9 +98,11 @@ def find_sector(
         lively = np.abs(high_u8.astype(np.int16) - find_screen(high_u8)).astype(np.uint8)
     # With a rim outside the picture: what touches the border would lose as many pixels there.
     rim = CLOSED_PX + 1
-    active = np.pad(lively > ACTIVE_RANGE, rim)
-    opened = _grow(_shrink(active, 1), 1)
-    closed = _shrink(_grow(opened, CLOSED_PX), CLOSED_PX)[rim:-rim, rim:-rim]
+    canvas = np.zeros([side + 2 * rim for side in lively.shape], dtype=bool)
+    inner = (slice(rim, -rim), slice(rim, -rim))
+    canvas[inner] = lively > ACTIVE_RANGE
+    opened = _grow(_shrink(canvas, 1), 1)
+    closed = _shrink(_grow(opened, CLOSED_PX), CLOSED_PX)[inner]
     parts, num_parts = ndimage.label(np.ascontiguousarray(closed))
     if num_parts == 0:
         return np.ones(high_u8.shape, dtype=bool)

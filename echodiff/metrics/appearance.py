@@ -141,13 +141,13 @@ def _sector(gray_u8: NDArray[np.uint8]) -> list[float]:
     scan = find_sector(gray_u8, gray_u8, is_clip=False)
     rows, columns = crop_to(scan)
     box = scan[rows, columns]
-    symmetry = (box & box[:, ::-1]).sum() / (box | box[:, ::-1]).sum()
+    symmetry = np.count_nonzero(box & box[:, ::-1]) / np.count_nonzero(box | box[:, ::-1])
     top = scan[rows.start : rows.start + max(1, round(APEX_ROWS * len(box)))]
     apex = float((np.nonzero(top)[1] + 0.5).mean())
-    lit = np.where(scan, gray_u8, 0.0).sum(axis=0)
+    lit = (scan * gray_u8).sum(axis=0, dtype=np.float64)
     left, right = lit[: round(apex)].sum(), lit[round(apex) :].sum()
     return [
-        float(scan.mean()), apex / width, float(symmetry),
+        float(scan.mean()), apex / width, symmetry,
         columns.start / width, rows.start / height, columns.stop / width, rows.stop / height,
         float((right - left) / max(1, right + left)),
     ]  # fmt: skip
