@@ -7,6 +7,7 @@ and described; features are random numbers of Inception's size, in one network.
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from echodiff.frames import Frame, FramesWriter
 from echodiff.metrics.assessment import score_fully
 from echodiff.metrics.features import FeatureNetwork
-from echodiff.metrics.measured import Networks, measure_frames
+from echodiff.metrics.measured import NUM_READERS, Networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 
 SIDE = 112
@@ -38,6 +39,11 @@ def write_sets(place, counts):
                 writer.add(row, image)
 
 
+def count_cpu_seconds():
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num", type=int, default=800, help="generated images")
@@ -53,14 +59,20 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write_sets(place, {"generated": args.num, "real": args.num_reference})
-        start = time.perf_counter()
-        sets = [measure_frames(place / name, [network]) for name in ("generated", "real")]
+        start, cpu_start = time.perf_counter(), count_cpu_seconds()
+        sets = [
+            measure_frames(place / name, [network], num_readers=NUM_READERS)
+            for name in ("generated", "real")
+        ]
         read = time.perf_counter() - start
         score_fully(sets[0], sets[1], Networks((network,), ()), seed=0)
         total = time.perf_counter() - start
+        cpu = count_cpu_seconds() - cpu_start
+    # Of this process: those that read have ended long before the peak.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{args.num} against {args.num_reference} images, {args.num_features} features: read "
-          f"{read:.1f} s, scores {total - read:.1f} s, peak memory {peak:.2f} GiB")  # fmt: skip
+          f"{read:.1f} s, scores {total - read:.1f} s, {cpu:.1f} s of CPU time, peak memory "
+          f"{peak:.2f} GiB")  # fmt: skip
 
 
 if __name__ == "__main__":

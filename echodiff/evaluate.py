@@ -7,6 +7,7 @@ docs/evaluation.md.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from echodiff.images import find_max_value, write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
 from echodiff.metrics.faithfulness import compare_faithfulness
-from echodiff.metrics.measured import Measured, Networks, load_networks, measure_frames
+from echodiff.metrics.measured import (
+    NUM_READERS,
+    Measured,
+    Networks,
+    load_networks,
+    measure_frames,
+)
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
 from echodiff.tables import format_difference, format_score
@@ -145,12 +152,10 @@ def _evaluate(config: EvaluateConfig) -> int:
         raise InputError(f"{target}: is there already; --overwrite replaces it")
     names = _name_sets(config.generated)
     networks = load_networks(config.features)
-    reference = measure_frames(config.reference, networks.opened)
-    train = measure_frames(config.train, networks.opened) if config.train else None
-    sets = {
-        name: measure_frames(folder, networks.opened)
-        for name, folder in zip(names, config.generated, strict=True)
-    }
+    read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
+    reference = read(config.reference)
+    train = read(config.train) if config.train else None
+    sets = {name: read(folder) for name, folder in zip(names, config.generated, strict=True)}
     if config.compare:
         _check_counts(sets)
     pairings = {

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import multiprocessing
+import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -240,3 +243,59 @@ def load_script(name: str) -> ModuleType:
 def toy_frames(tmp_path: Path) -> Path:
     """Six captioned and six null-text 32x32 frames of six patients."""
     return write_toy_frames(tmp_path / "frames")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Any:
+    """Processes begin as copies of one that has everything imported, and no threads yet: a start
+    takes a second and not eight."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+            "diffusers.schedulers.scheduling_ddpm",
+            "diffusers.loaders.peft",
+            "diffusers.guiders",
+            "jsonargparse",
+            "peft",
+            "typeshed_client",
+            "echodiff.diffusion.generation",
+            "echodiff.diffusion.loop",
+            "echodiff.diffusion.memory",
+            "echodiff.evaluate",
+            "echodiff.metrics.held_out",
+            "echodiff.report",
+            "echodiff.training.folder",
+            "echodiff.training.precision",
+        ]
+    )
+    return context
+
+
+@pytest.fixture
+def fork_script(
+    forks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[Any]]:
+    """`fork_script(script, flags, num_processes=1)`: its processes, started in `tmp_path` and
+    joined as torchrun joins them."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from forked_run import run_script
+
+    def start(script: str, flags: list[str], *, num_processes: int = 1) -> list[Any]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        joined = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes = []
+        for rank in map(str, range(num_processes)):
+            environment = {"OMP_NUM_THREADS": "1"}
+            if num_processes > 1:
+                environment |= {"RANK": rank, "LOCAL_RANK": rank, **joined}
+            arguments = (script, flags, environment, tmp_path)
+            processes.append(forks.Process(target=run_script, args=arguments))
+            processes[-1].start()
+        return processes
+
+    return start

@@ -1,4 +1,4 @@
-"""A run of `train_lora.py` in a forked process, which has to import what it is to do by name."""
+"""A run of a script in a forked process, which has to import what it is to do by name."""
 
 import os
 import runpy
@@ -8,10 +8,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def run_script(flags: list[str], environment: dict[str, str]) -> None:
-    """Run the script in this process, silent, as a launcher would with `environment`."""
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def run_script(script: str, flags: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Run `script` in `folder` as a launcher would with `environment`; what it says goes to a file
+    `script-RANK.log` there."""
     os.environ.update(environment)
-    sys.argv = ["train_lora.py", *flags]
-    runpy.run_path(str(ROOT / "train_lora.py"), run_name="__main__")
+    os.chdir(folder)
+    log = os.open(
+        f"{script}-{os.environ.get('RANK', '0')}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    )
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    sys.argv = [script, *flags]
+    runpy.run_path(str(ROOT / script), run_name="__main__")

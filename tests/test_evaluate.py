@@ -14,7 +14,7 @@ from echodiff.diffusion.encoding import read_image_pm1
 from echodiff.evaluate import compare_frames, main, score_frames
 from echodiff.frames import Frame, FramesWriter
 from echodiff.images import from_pm1, read_gray_u8
-from echodiff.metrics import features, tiny_features
+from echodiff.metrics import features, measured, tiny_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.measured import load_networks, measure_frames
 
@@ -208,6 +208,18 @@ def test_frames_of_12_bits_share_the_white_level_of_training(tmp_path):
     in_8_bits = [np.rint(image * (255 / 4095)).astype(np.uint8) for image in deep]
     of_deep = measure_texture(write_as(tmp_path / "deep", deep))
     np.testing.assert_array_equal(of_deep, measure_texture(write_as(tmp_path / "8", in_8_bits)))
+
+
+def test_a_set_is_the_same_read_in_processes(reference, tmp_path, monkeypatch):
+    networks = load_networks(["texture"]).opened
+    alone = measure_frames(reference, networks)
+    monkeypatch.setattr(measured, "READ_AT_ONCE", 1)  # two processes from sixteen parts on
+    together = measure_frames(reference, networks, num_readers=2)
+    assert together.digests == alone.digests
+    np.testing.assert_array_equal(together.appearance, alone.appearance)
+    np.testing.assert_allclose(
+        together.in_features("texture").features, alone.in_features("texture").features, rtol=1e-9
+    )
 
 
 def test_scores_say_that_frames_are_padded(generated, reference):

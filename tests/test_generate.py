@@ -5,13 +5,12 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,23 +305,18 @@ def test_reference_may_be_a_run(
 
 
 def test_killed_and_started_again_ends_with_the_same_set(
-    script: ModuleType, place: Path, flags: list[str]
+    script: ModuleType, place: Path, flags: list[str], fork_script: Callable[..., list[Any]]
 ) -> None:
     flags = [*flags, "--num-images", "120", "--batch-size", "4", "--out", "set"]
-    process = subprocess.Popen(
-        [sys.executable, str(shipped("generate.py")), *flags],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    (process,) = fork_script("generate.py", flags)
     partial = place / "set" / "metadata.partial.jsonl"
     deadline = time.monotonic() + 120
     while not partial.is_file() or partial.read_bytes().count(b"\n") < 12:
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert process.is_alive(), (place / "generate.py-0.log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     num_before = partial.read_bytes().count(b"\n")
     assert 12 <= num_before < 120
     kept = {path: path.stat().st_mtime_ns for path in (place / "set" / "images").iterdir()}
@@ -378,22 +372,19 @@ def test_pictures_are_written_while_the_next_are_drawn(
     assert len(load_frames(place / "set")) == 12
 
 
-def test_two_processes_draw_the_same_set(script: ModuleType, place: Path, flags: list[str]) -> None:
+def test_two_processes_draw_the_same_set(
+    script: ModuleType, place: Path, flags: list[str], fork_script: Callable[..., list[Any]]
+) -> None:
     script.main([*flags, "--out", "alone"])
-    # Not `accelerate launch --cpu`: whatever --num_processes says, that starts one.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(shipped("generate.py")), *flags, "--batch-size", "2", "--out", "shared"],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    flags = [*flags, "--batch-size", "2", "--out", "shared"]
+    processes = fork_script("generate.py", flags, num_processes=2)
+    for process in processes:
+        process.join(200)
+    said = [(place / f"generate.py-{rank}.log").read_text() for rank in range(2)]
+    assert [process.exitcode for process in processes] == [0, 0], said
     assert_same_set(place / "alone", place / "shared")
     assert len(load_frames(place / "shared")) == 7
-    assert done.stdout.count("scoring against") == 1
+    assert "".join(said).count("scoring against") == 1
 
 
 # --- Bad input ----------------------------------------------------------------------------------

@@ -1,14 +1,8 @@
-"""Killed by the system at random steps, again and again, and gone on with: the same bytes.
+"""Killed by the system at random steps, again and again, and gone on with: the same bytes."""
 
-Processes are forked from one that has imported everything, so that a start takes a
-second and not eight.
-"""
-
-import multiprocessing
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,64 +10,24 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-
 WEIGHTS = "pytorch_lora_weights.safetensors"
-NUM_STEPS = 70
 
 Start = Callable[..., list[Any]]
 
 
-@pytest.fixture(scope="module")
-def forks() -> Any:
-    """Processes begin as copies of one that has everything imported, and no threads yet."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-            "diffusers.schedulers.scheduling_ddpm",
-            "diffusers.loaders.peft",
-            "diffusers.guiders",
-            "jsonargparse",
-            "peft",
-            "typeshed_client",
-            "echodiff.diffusion.loop",
-            "echodiff.diffusion.memory",
-            "echodiff.metrics.held_out",
-            "echodiff.training.folder",
-            "echodiff.training.precision",
-        ]
-    )
-    return context
-
-
 @pytest.fixture
-def start(
-    forks: Any, tiny_random_base: Path, toy_frames: Path, monkeypatch: pytest.MonkeyPatch
-) -> Start:
-    """`start(out, num_processes, *flags)`: one run, its processes joined as torchrun joins them."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    from forked_run import run_script
+def start(fork_script: Start, tiny_random_base: Path, toy_frames: Path) -> Start:
+    """`start(out, num_processes, *flags)`: one run in so many processes."""
 
     def run(out: Path, num_processes: int, *more: str) -> list[Any]:
         flags = [
             *("--base", str(tiny_random_base), "--data", str(toy_frames), "--out", str(out)),
-            *("--threads", "1", "--max-steps", str(NUM_STEPS), "--epochs", "20"),
+            *("--threads", "1", "--epochs", "20"),
             *("--checkpoint-every", "2", "--log-every", "1", "--held-out-every", "3"),
             *("--ema-decay", "0.9", "--caption-dropout", "0.2", "--lr-scheduler", "cosine"),
             *more,
         ]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        joined = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes = []
-        for rank in map(str, range(num_processes)):
-            environment = {"OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank, **joined}
-            arguments = (flags, environment if num_processes > 1 else {})
-            processes.append(forks.Process(target=run_script, args=arguments))
-            processes[-1].start()
-        return processes
+        return fork_script("train_lora.py", flags, num_processes=num_processes)
 
     return run
 
@@ -108,21 +62,28 @@ def finish(processes: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("num_processes", "num_kills"),
-    [(1, 20), (2, 5), pytest.param(2, 20, marks=pytest.mark.slow)],
+    [
+        (1, 8),
+        (2, 3),
+        pytest.param(1, 20, marks=pytest.mark.slow),
+        pytest.param(2, 20, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     start: Start, tmp_path: Path, num_processes: int, num_kills: int
 ) -> None:
     rng = random.Random(num_kills + num_processes)
+    num_steps = 3 * num_kills + 10  # a run gets three steps on at most before it is killed
+    steps = ("--max-steps", str(num_steps))
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finish(start(straight, num_processes))
+    finish(start(straight, num_processes, *steps))
     for _ in range(num_kills):
-        at_step = min(last_step(killed) + rng.randint(1, 3), NUM_STEPS - 4)
-        processes = start(killed, num_processes)
+        at_step = min(last_step(killed) + rng.randint(1, 3), num_steps - 4)
+        processes = start(killed, num_processes, *steps)
         rng.shuffle(processes)
         kill_at(processes, killed, at_step, rng.uniform(0, 0.02))
     assert not (killed / WEIGHTS).exists()
-    finish(start(killed, num_processes))
+    finish(start(killed, num_processes, *steps))
     for name in (WEIGHTS, "metrics.jsonl"):
         assert (straight / name).read_bytes() == (killed / name).read_bytes()
 

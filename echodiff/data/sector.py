@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from echodiff.config import InputError
 
@@ -97,11 +96,14 @@ def find_sector(
         lively = high_u8 - low_u8
     else:
         lively = np.abs(high_u8.astype(np.int16) - find_screen(high_u8)).astype(np.uint8)
-    active = ndimage.binary_opening(lively > ACTIVE_RANGE, iterations=1)
-    # Closed on a larger canvas: what touches the border would lose as many pixels there.
-    canvas = ndimage.binary_closing(np.pad(active, CLOSED_PX), iterations=CLOSED_PX)
-    active = canvas[CLOSED_PX:-CLOSED_PX, CLOSED_PX:-CLOSED_PX]
-    parts, num_parts = ndimage.label(active)
+    # With a rim outside the picture: what touches the border would lose as many pixels there.
+    rim = CLOSED_PX + 1
+    canvas = np.zeros([side + 2 * rim for side in lively.shape], dtype=bool)
+    inner = (slice(rim, -rim), slice(rim, -rim))
+    canvas[inner] = lively > ACTIVE_RANGE
+    opened = _grow(_shrink(canvas, 1), 1)
+    closed = _shrink(_grow(opened, CLOSED_PX), CLOSED_PX)[inner]
+    parts, num_parts = ndimage.label(np.ascontiguousarray(closed))
     if num_parts == 0:
         return np.ones(high_u8.shape, dtype=bool)
     sizes = np.bincount(parts.ravel())
@@ -114,20 +116,53 @@ def fill_convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     rows = np.flatnonzero(mask.any(axis=1))
     first = mask[rows].argmax(axis=1)
     last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
-    ends = np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1).astype(np.float64)
-    # A pixel reaches half a pixel to each side.
-    corners = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5], [0.0, 0.5]])
-    hull = ConvexHull((ends[:, None] + corners).reshape(-1, 2))
-    down, across, offsets = hull.equations.T
-    # Of each row what lies between the edges on its left and those on its right.
-    slack = ROUNDING - offsets - np.arange(mask.shape[0])[:, None] * down
-    is_left, is_right = across < 0.0, across > 0.0
-    left = (slack[:, is_left] / across[is_left]).max(axis=1)
-    right = (slack[:, is_right] / across[is_right]).min(axis=1)
-    is_within = (slack[:, across == 0.0] >= 0.0).all(axis=1)
+    left, right = _find_hull(rows, first), -_find_hull(rows, -last)
     columns = np.arange(mask.shape[1])
-    between = (columns >= left[:, None]) & (columns <= right[:, None])
-    return np.asarray(between & is_within[:, None])
+    filled = np.zeros_like(mask)
+    filled[rows[0] : rows[-1] + 1] = (columns >= left[:, None]) & (columns <= right[:, None])
+    return filled
+
+
+def _find_hull(rows: NDArray[np.intp], first: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Left edge of the hull of pixels, at the centre of each row from the first to the last.
+
+    rows, first: where the pixels are, and the leftmost of each row.
+    """
+    # A pixel reaches half a pixel to each side; in half pixels all corners are whole numbers.
+    down = np.concatenate([2 * rows, 2 * rows - 1, 2 * rows + 1])
+    across = np.concatenate([2 * first - 1, 2 * first, 2 * first])
+    order = np.lexsort((across, down))
+    down, across = down[order], across[order]
+    is_corner = np.zeros(1, dtype=bool)
+    while not is_corner.all():
+        # Monotone chain (Andrew 1979), all turns at once: out goes what is not left of its chord.
+        downs, acrosses = down[1:] - down[:-1], across[1:] - across[:-1]
+        is_corner = np.ones(len(down), dtype=bool)
+        is_corner[1:-1] = acrosses[:-1] * downs[1:] < acrosses[1:] * downs[:-1]
+        down, across = down[is_corner], across[is_corner]
+    centres = np.arange(rows[0], rows[-1] + 1)
+    return np.asarray(np.interp(2.0 * centres, down, across) / 2 - ROUNDING)
+
+
+def _grow(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """What is true in (H, W) and its four neighbours, so many times over.
+
+    One step in memory is one along the row, or from its end to the start of the next: the mask has
+    a rim of one value, wider than the steps. A tenth of the time of scipy's.
+    """
+    height, width = mask.shape
+    flat = mask.ravel()
+    for _ in range(steps):
+        grown = flat.copy()
+        for step in (1, width):
+            grown[step:] |= flat[:-step]
+            grown[:-step] |= flat[step:]
+        flat = grown
+    return flat.reshape(height, width)
+
+
+def _shrink(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    return ~_grow(~mask, steps)
 
 
 def find_screen(image_u8: NDArray[np.uint8]) -> int:

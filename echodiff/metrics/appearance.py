@@ -116,17 +116,19 @@ def compute_speckle_snr(gray_u8: NDArray[np.uint8]) -> float:
 
 
 @lru_cache(maxsize=8)
-def _rings(shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ring 1 ... NUM_RINGS of each bin of `rfft2`, and the bins in each; 0 is the mean."""
+def _rings(
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Hann window; ring 1 ... NUM_RINGS of each bin of `rfft2` (0: the mean); bins in each ring."""
+    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in shape))
     cycles = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
     ring = np.ceil(cycles / (0.5 / NUM_RINGS)).astype(np.int64).ravel()
-    return ring, np.bincount(ring, minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
+    return window, ring, np.bincount(ring, minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
 
 
 def _spectrum(gray: NDArray[np.float64]) -> NDArray[np.float64]:
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in gray.shape))
+    window, ring, sizes = _rings(gray.shape)
     power = np.abs(np.fft.rfft2((gray - gray.mean()) * window)) ** 2 / gray.size
-    ring, sizes = _rings(gray.shape)
     total = np.bincount(ring, power.ravel(), minlength=NUM_RINGS + 1)[1 : NUM_RINGS + 1]
     return np.asarray(np.log10(total / np.maximum(sizes, 1) + POWER_FLOOR))
 
@@ -139,13 +141,13 @@ def _sector(gray_u8: NDArray[np.uint8]) -> list[float]:
     scan = find_sector(gray_u8, gray_u8, is_clip=False)
     rows, columns = crop_to(scan)
     box = scan[rows, columns]
-    symmetry = (box & box[:, ::-1]).sum() / (box | box[:, ::-1]).sum()
+    symmetry = np.count_nonzero(box & box[:, ::-1]) / np.count_nonzero(box | box[:, ::-1])
     top = scan[rows.start : rows.start + max(1, round(APEX_ROWS * len(box)))]
     apex = float((np.nonzero(top)[1] + 0.5).mean())
-    lit = np.where(scan, gray_u8, 0.0).sum(axis=0)
+    lit = (scan * gray_u8).sum(axis=0, dtype=np.float64)
     left, right = lit[: round(apex)].sum(), lit[round(apex) :].sum()
     return [
-        float(scan.mean()), apex / width, float(symmetry),
+        float(scan.mean()), apex / width, symmetry,
         columns.start / width, rows.start / height, columns.stop / width, rows.stop / height,
         float((right - left) / max(1, right + left)),
     ]  # fmt: skip

@@ -40,16 +40,19 @@ class FeatureSet:
         """Squared distance of each frame to its k-th nearest of another group, (N,)."""
         features, groups = self.features, self.pair_groups
         squares = np.einsum("nd,nd->n", features, features)
-        radii = []
+        nearest = np.full((len(features), NUM_NEIGHBOURS), np.inf)
         for start in range(0, len(features), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            # The frame's own square is the same along its row: added once the k-th is found.
-            distances = features[rows] @ features.T
+            rows, rest = slice(start, start + BLOCK_ROWS), slice(start, None)
+            distances = features[rows] @ features[rest].T
             distances *= -2.0
-            distances += squares
-            distances[groups[rows, None] == groups] = np.inf
-            radii.append(find_kth_smallest(distances) + squares[rows])
-        return np.maximum(np.concatenate(radii), 0.0)
+            distances += squares[rest]
+            distances += squares[rows, None]
+            distances[groups[rows, None] == groups[rest]] = np.inf
+            # Every pair is met once, and both of its frames learn of it.
+            nearest[rows] = _keep_nearest(nearest[rows], distances)
+            after = slice(start + BLOCK_ROWS, None)
+            nearest[after] = _keep_nearest(nearest[after], distances[:, BLOCK_ROWS:].T)
+        return np.maximum(nearest.max(axis=1), 0.0)
 
     def thinned(self, max_count: int) -> "FeatureSet":
         """Whole patients of about `max_count` frames."""
@@ -60,6 +63,12 @@ class FeatureSet:
 def pool_groups(first: FeatureSet, second: FeatureSet) -> Groups:
     """Groups of the frames of both sets, (N1 + N2,); none is in both."""
     return np.concatenate([first.pair_groups, second.pair_groups + count_groups(first.pair_groups)])
+
+
+def _keep_nearest(nearest: Array, distances: Array) -> Array:
+    """The NUM_NEIGHBOURS smallest of each row of (A, NUM_NEIGHBOURS) and (A, B) together."""
+    joined = np.concatenate([nearest, distances], axis=1)
+    return np.partition(joined, NUM_NEIGHBOURS - 1, axis=1)[:, :NUM_NEIGHBOURS]
 
 
 def find_kth_smallest(distances: Array) -> Array:

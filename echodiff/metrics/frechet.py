@@ -58,7 +58,8 @@ def compute_frechet_draws(
     """Frechet distances (R,) between R pairs of choices of rows: (R, N1) and (R, N2) of 0 and 1.
 
     Where the n1 x n2 form is the cheaper one, the features are centred once for all repeats, and
-    multiplied once where that matrix is not too large.
+    multiplied once where that matrix is not too large. Where it is, and a choice leaves out few
+    rows of the second set, what those add to the square of the matrix is taken off the whole.
     """
     fewest = int(min(of_first.sum(axis=1).max(initial=0), of_second.sum(axis=1).max(initial=0)))
     if fewest > min(GRAM_MAX_COUNT, 2 * first.shape[1]):
@@ -72,12 +73,19 @@ def compute_frechet_draws(
     products = x @ y.T if len(x) * len(y) <= SHARED_MAX_SIZE else None
     means, traces = zip(_describe(x, of_first), _describe(y, of_second), strict=True)
     shifts = np.sum((means[0] - means[1]) ** 2, axis=1)
+    counts = of_second.sum(axis=1)
+    is_most = counts >= LOPSIDED * np.maximum(of_first.sum(axis=1), len(y) - counts)
+    scatter = y.T @ y if products is None and is_most.any() else None
     crosses = []
-    for a, b in zip(of_first > 0, of_second > 0, strict=True):
-        block = x[a] @ y[b].T if products is None else products[np.ix_(a, b)]
-        block -= block.mean(axis=1, keepdims=True)
-        block -= block.mean(axis=0)
-        crosses.append(_sum_singular(block) / np.sqrt((a.sum() - 1.0) * (b.sum() - 1.0)))
+    for a, b, takes_most in zip(of_first > 0, of_second > 0, is_most, strict=True):
+        if takes_most and scatter is not None:
+            cross = _cross_scatter(x[a], scatter, y[b], y[~b])
+        else:
+            block = x[a] @ y[b].T if products is None else products[np.ix_(a, b)]
+            block -= block.mean(axis=1, keepdims=True)
+            block -= block.mean(axis=0)
+            cross = _sum_singular(block)
+        crosses.append(cross / np.sqrt((a.sum() - 1.0) * (b.sum() - 1.0)))
     return np.maximum(shifts + traces[0] + traces[1] - 2.0 * np.array(crosses), 0.0)
 
 
@@ -121,8 +129,27 @@ def _sum_singular(matrix: NDArray[np.float64]) -> float:
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     if wide.shape[1] < LOPSIDED * wide.shape[0]:
         return float(np.linalg.svd(wide, compute_uv=False).sum())
-    # Squaring costs the digits of the smallest singular values, a millionth of the sum at most.
-    eigenvalues = np.linalg.eigvalsh(wide @ wide.T)
+    return _sum_roots(wide @ wide.T)
+
+
+def _cross_scatter(
+    first: NDArray[np.float64], scatter: NDArray[np.float64], second: NDArray[np.float64],
+    left_out: NDArray[np.float64],
+) -> float:  # fmt: skip
+    """Nuclear norm of the centred products of `first` and `second`, whose square is made of
+    `scatter`, X^T X of the rows of `second` and of those `left_out` together."""
+    centred = first - first.mean(axis=0)
+    others, mean = centred @ left_out.T, centred @ second.mean(axis=0)
+    square = centred @ scatter @ centred.T - others @ others.T
+    return _sum_roots(square - len(second) * np.outer(mean, mean))
+
+
+def _sum_roots(square: NDArray[np.float64]) -> float:
+    """Nuclear norm of a matrix M by the eigenvalues of M M^T.
+
+    Squaring costs the digits of the smallest singular values, a millionth of the sum at most.
+    """
+    eigenvalues = np.linalg.eigvalsh(square)
     return float(np.sqrt(np.clip(eigenvalues, 0.0, None)).sum())
 
 
@@ -131,5 +158,4 @@ def _cross_eigh(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
     values, vectors = np.linalg.eigh(first.T @ first)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))  # S1 = root root^T
     inner = second @ root
-    eigenvalues = np.linalg.eigvalsh(inner.T @ inner)
-    return float(np.sqrt(np.clip(eigenvalues, 0.0, None)).sum())
+    return _sum_roots(inner.T @ inner)

@@ -172,11 +172,11 @@ def _sum_block(
 ) -> NDArray[np.float64]:
     """Sums of the kernel within the first sets, within the second, and across: (3, R)."""
     in_first, in_second = choices.first[:, rows], choices.second_at(rows)
-    to_first = matrix @ choices.first[:, rest].T
+    to_first = _sum_chosen(matrix, choices.first[:, rest])
     if choices.second is None:
         to_second = matrix.sum(axis=1, keepdims=True) - to_first
     else:
-        to_second = matrix @ choices.second[:, rest].T
+        to_second = _sum_chosen(matrix, choices.second[:, rest])
 
     def dot(sums: NDArray[np.float64], chosen: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.einsum("br,rb->r", sums, chosen))
@@ -186,6 +186,15 @@ def _sum_block(
         2.0 * dot(to_second, in_second),
         dot(to_second, in_first) + dot(to_first, in_second),
     ])  # fmt: skip
+
+
+def _sum_chosen(matrix: NDArray[np.float64], chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of (B, N) over the columns of each of R choices (R, N): (B, R)."""
+    # Most choices take generated frames in one set and real ones in the other: half are empty.
+    is_empty = ~chosen.any(axis=1)
+    sums = np.zeros((len(matrix), len(chosen)))
+    sums[:, ~is_empty] = matrix @ chosen[~is_empty].T
+    return sums
 
 
 def _combine(choices: Choices, sums: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:

@@ -1,10 +1,11 @@
 """A set of frames read once: its features, what its captions name, what repeats."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,13 @@ from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.phantom.captions import findings_in
+from echodiff.processes import map_in_order
 
 READ_AT_ONCE = 64
-"""Pictures in memory at a time."""
-NUM_READERS = 2
+"""Pictures that go through a network together, and that one process reads at a time."""
+NUM_READERS = min(4, os.cpu_count() or 1)
+"""Processes that read a large set: describing the look of a frame is many small steps, which
+threads of one process only take in turn."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,15 @@ def load_networks(names: Sequence[str]) -> Networks:
     return Networks(tuple(networks.values()), tuple(notes))
 
 
-def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetwork]) -> Measured:
+def measure_frames(
+    source: Path | Sequence[Path], networks: Sequence[FeatureNetwork], *, num_readers: int = 1
+) -> Measured:
     """Read the pictures, a few at a time, and keep what the scores need of them.
 
     They are read as training reads them: one white level for the set, and padded to a square with
-    black, since a network's own resize would stretch the heart.
+    black, since a network's own resize would stretch the heart. num_readers: processes that read a
+    thousand pictures or more; a script that asks for several is started again in each of them, so
+    its work stands under `if __name__ == "__main__"`.
     """
     name, paths, rows = _find_frames(source)
     # By their headers: every picture is decoded once, below.
@@ -95,16 +103,11 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
     probabilities, digests = [], []
     appearance: list[NDArray[np.float64]] = []
-    # Decoding, transforms and sorting let go of Python's lock.
-    with (
-        ThreadPoolExecutor(NUM_READERS) as readers,
-        tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress,
-    ):
-        for start in range(0, len(paths), READ_AT_ONCE):
-            chosen = paths[start : start + READ_AT_ONCE]
-            pictures = list(readers.map(lambda p: read_image_u8(p, max_value=max_value), chosen))
-            appearance += readers.map(describe_appearance, pictures)
-            images = [pad_square(to_gray_u8(picture)) for picture in pictures]
+    parts = [paths[start : start + READ_AT_ONCE] for start in range(0, len(paths), READ_AT_ONCE)]
+    read = map_in_order(partial(_read, max_value=max_value), parts, workers=num_readers)
+    with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
+        for images, looks in read:
+            appearance += looks
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
@@ -129,6 +132,15 @@ def measure_frames(source: Path | Sequence[Path], networks: Sequence[FeatureNetw
         paths=tuple(paths),
         appearance=np.array(appearance),
     )
+
+
+def _read(
+    paths: Sequence[Path], max_value: int | None
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]]]:
+    """Pictures as the networks see them, and their rows of `describe_appearance`."""
+    pictures = [read_image_u8(path, max_value=max_value) for path in paths]
+    images = [pad_square(to_gray_u8(picture)) for picture in pictures]
+    return images, [describe_appearance(picture) for picture in pictures]
 
 
 def _find_frames(

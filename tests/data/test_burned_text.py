@@ -19,7 +19,7 @@ UNSEEN = 990_001  # a seed that no training used
 @pytest.fixture(scope="module")
 def phantoms():
     population = Population(styles=("random",), finding_rate=0.3)
-    drawn = [sample_acquisition(UNSEEN, 2 * i, population) for i in range(8)]
+    drawn = [sample_acquisition(UNSEEN, 2 * i, population) for i in range(4)]
     return [render(one, "echo", 384) for one in drawn]
 
 
@@ -34,7 +34,7 @@ def test_texts_drawn_over_phantoms_are_found_and_covered(phantoms):
     rng = np.random.default_rng(7)
     fonts = list_fonts(bundled_only=True)
     shares = []
-    for number in range(48):
+    for number in range(32):
         text = make_text(rng)
         drawn = draw_text(
             phantoms[number % len(phantoms)],
@@ -46,7 +46,7 @@ def test_texts_drawn_over_phantoms_are_found_and_covered(phantoms):
         )
         if drawn is not None and drawn.contrast > 40:
             shares.append(covered(find_text(drawn.image_u8), drawn.ink.shape)[drawn.ink].mean())
-    assert len(shares) > 40
+    assert len(shares) > 26
     assert np.mean(np.array(shares) >= 0.5) >= 0.95
     assert np.mean(np.array(shares) >= 0.95) >= 0.9
 
@@ -99,7 +99,7 @@ def test_the_convolution_is_that_of_torch(stride, dilation):
 
 @needs_shared
 def test_real_frames_without_text_have_none():
-    paths = sorted((SHARED / "camus/frames").glob("*.png"))[::8]
+    paths = sorted((SHARED / "camus/frames").glob("*.png"))[::16]
     assert [path.name for path in paths if find_text(read_gray_u8(path))] == []
 
 

@@ -49,7 +49,8 @@ def change(folder, edit):
 def check(folder, *flags, text="--no-text"):
     """Exit status and findings, by the file that --json writes."""
     out = folder.parent / "check.json"
-    status = main(["check", str(folder), "--json", str(out), "--overwrite", text, *flags])
+    fixed = ("--json", str(out), "--overwrite", "--workers", "1")
+    status = main(["check", str(folder), *fixed, text, *flags])
     return status, json.loads(out.read_text("utf-8"))
 
 
@@ -413,7 +414,7 @@ def noises(tmp_path):
 
 
 def test_one_far_brighter_picture_is_an_outlier(noises):
-    assert check(noises)[1]["findings"] == []
+    assert check(noises, "--workers", "2")[1]["findings"] == []
     repaint(noises, 3, lambda pixels: pixels // 2 + 120)
     _, report = check(noises)
     assert {(f["kind"], f["file"]) for f in report["findings"]} == {("range-outlier", image(3))}

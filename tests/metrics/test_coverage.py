@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from echodiff.metrics import feature_set
 from echodiff.metrics.coverage import (
     MIN_FRAMES,
     NAMES,
@@ -44,7 +45,9 @@ def by_definition(fake, real, k):
     ]
 
 
-def test_is_what_the_papers_define():
+@pytest.mark.parametrize("block_rows", [4, 256])
+def test_is_what_the_papers_define(block_rows, monkeypatch):
+    monkeypatch.setattr(feature_set, "BLOCK_ROWS", block_rows)
     rng = np.random.default_rng(0)
     fake, real = 0.5 + 0.8 * rng.standard_normal((23, 3)), rng.standard_normal((31, 3))
     expected = by_definition(fake, real, NUM_NEIGHBOURS)

@@ -31,14 +31,17 @@ def test_is_the_closed_form_of_two_gaussians(form):
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-@pytest.mark.parametrize(("num_second", "dim"), [(60, 200), (300, 200), (300, 8)])
-def test_draws_are_the_distances_of_the_rows_chosen(num_second, dim, is_shared, monkeypatch):
+@pytest.mark.parametrize(
+    ("num_second", "dim", "share"),
+    [(60, 200, 0.4), (300, 200, 0.4), (300, 200, 0.9), (300, 8, 0.4)],
+)
+def test_draws_are_the_distances_of_the_rows_chosen(num_second, dim, share, is_shared, monkeypatch):
     monkeypatch.setattr(frechet, "SHARED_MAX_SIZE", 10**6 if is_shared else 0)
     rng = np.random.default_rng(7)
     first = gaussian(rng, 50, dim, mean=30.0)
     second = gaussian(rng, num_second, dim, mean=30.5, scale=1.2)
     of_first = (rng.random((4, 50)) < 0.6).astype(float)
-    of_second = (rng.random((4, num_second)) < 0.4).astype(float)
+    of_second = (rng.random((4, num_second)) < share).astype(float)
     expected = [
         compute_frechet_distance(first[a > 0], second[b > 0])
         for a, b in zip(of_first, of_second, strict=True)
