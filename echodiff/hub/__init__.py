@@ -1,0 +1,1 @@
+"""Push weights and generated sets to a model hub, and fetch them: `echodiff push`, `echodiff pull`."""
