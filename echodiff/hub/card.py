@@ -18,6 +18,7 @@ from echodiff.frames import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
+from echodiff.published import PICTURES
 from echodiff.tables import build_look_rows, build_score_rows, list_networks, score_name
 
 _TAGS = ("lora", "stable-diffusion", "medical", "echocardiography", "synthetic", "echodiff")
@@ -96,7 +97,12 @@ def build_dataset_card(contents: Contents) -> str:
         task_categories=["text-to-image", "unconditional-image-generation"],
         size_categories=next((size for most, size in _SIZES if count < most), "n>1M"),
         tags=_list_tags(contents),
-    )
+        # Without this, the sample sheet would be taken for one of the images.
+        configs=[{
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": ["metadata.jsonl", PICTURES]}],
+        }],
+    )  # fmt: skip
     return _checked(DatasetCard, _render("dataset_card.md.jinja", data.to_yaml(), contents))
 
 
@@ -234,7 +240,7 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
     found: dict[str, Any] = {
         "samples": [_sample(frame) for frame in choose_samples(generated.frames)],
         "scores": rows,
-        "networks": list_networks(scores),
+        "networks": list_networks([{row["key"]: scores[0][row["key"]] for row in rows}]),
         "alarms": generated.metrics.get("alarms", []),
         "num_images": len(generated.frames),
         "num_prompts": len({frame.text for frame in generated.frames}),

@@ -36,7 +36,8 @@ def find_token() -> str | None:
 
 
 def push_folder(folder: Path, target: Target, message: str) -> str:
-    """Make the repository if it is not there, commit the folder's files, return the commit's URL.
+    """Make the repository if it is not there, commit the folder's files, return in words what
+    happened, with the commit's URL.
 
     InputError in one line where the hub refuses or the connection breaks; a repository of that
     name which holds something else, or which is public unasked, is left alone.
@@ -61,7 +62,8 @@ def push_folder(folder: Path, target: Target, message: str) -> str:
             repo_type=target.kind,
             parent_commit=head,
         )
-    return str(commit.commit_url)
+    done = "there already, unchanged" if commit.oid == head else "pushed"
+    return f"{done}: {commit.commit_url}"
 
 
 def _open_repository(api: Any, target: Target) -> tuple[set[str], str | None]:

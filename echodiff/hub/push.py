@@ -120,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     assert token is not None
     target = Target(repo=config.repo, kind=config.kind, is_public=config.public, token=token)
-    url = push_folder(config.folder, target, f"echodiff {__version__}: {config.kind}")
-    print(f"pushed: {url}")
+    print(push_folder(config.folder, target, f"echodiff {__version__}: {config.kind}"))
     return 0
 
 
