@@ -152,6 +152,6 @@ def _explain(error: BaseException) -> str:
     for one in chain:
         if isinstance(one, httpx2.HTTPError | ConnectionError):
             return f"the connection broke ({type(one).__name__}): run again, it goes on"
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error  # a disk, not the hub
+    if isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is not None):
+        raise error  # our own mistake, or a disk's
     return " ".join(str(error).split())

@@ -143,7 +143,7 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
     for word in sorted(words & known.private_words):
         yield f"names a patient or a file of the training, {word!r}{where}"
     for number in known.harmless:
-        text = re.sub(rf"(?<!\d){re.escape(number)}(?!\d)", " ", text)
+        text = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", " ", text)
     for kind, found_text in find_identifiers(text):
         yield f"holds {found_text!r}, {kind.removeprefix('identifier-')} of a person?{where}"
 

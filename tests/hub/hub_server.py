@@ -244,6 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
                         found["kind"], found["kind"]
                     )
                 return answer(**found)  # type: ignore[no-any-return]
+        if self.where == "/api/agent-harnesses":  # asked in passing, on no command's behalf
+            raise Refused(404, "no such list here")
         raise self._violation("not part of the API", 501)
 
     def _read_json(self, keys: set[str], kind: str = "application/json") -> dict[str, Any]:
