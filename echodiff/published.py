@@ -43,7 +43,7 @@ class HubName(NamedTuple):
 def parse_name(text: str, flag: str) -> HubName:
     """`USER/NAME`, with `hub:` before and `@REV` behind it where wanted; else an InputError."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     repo, at, revision = text.removeprefix(PREFIX).partition("@")
     if at and not revision:
@@ -98,7 +98,9 @@ def check_hashes(folder: Path, name: str, *, kind: str) -> None:
         if not (folder / file).is_file():
             raise InputError(f"{name}: {file} is missing")
         if sha256_file(folder / file) != digest:
-            raise InputError(f"{name}: {file} is not the file that was pushed (its SHA-256 differs)")
+            raise InputError(
+                f"{name}: {file} is not the file that was pushed (its SHA-256 differs)"
+            )
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def told_in_one_line(name: str) -> Iterator[None]:
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its retries: only what comes of them is told
+    logging.set_verbosity(logging.ERROR)  # its retries: only what comes of them is told
     try:
         yield
     except InputError:

@@ -1,1 +1,1 @@
-"""Push weights and generated sets to a model hub, and fetch them: `echodiff push`, `echodiff pull`."""
+"""Weights and generated sets to a model hub and back: `echodiff push`, `echodiff pull`."""

@@ -195,8 +195,9 @@ def _of_training(contents: Contents) -> dict[str, Any]:
     record = trained.run.record
     config = public_config(trained, base)
     merged = config | {key: record[key] for key in ("resolution", "mixed_precision")}
-    facts = [("base", base_name(base) or f"SHA-256 {record['base_sha256'][:12]}")]
-    facts += [("frames held out", len(record.get("held_out", [])))]
+    shown = base_name(base) or f"SHA-256 {record['base_sha256'][:12]}"
+    num_held_out = len(record.get("held_out", []))
+    facts: list[tuple[str, Any]] = [("base", shown), ("frames held out", num_held_out)]
     facts += [(key.replace("_", " "), merged[key]) for key in _FACTS if merged.get(key) is not None]
     if sources := trained.sources:
         facts.append(("frames by source", ", ".join(f"{k}: {n}" for k, n in sources.items())))

@@ -1,8 +1,8 @@
 """One folder to one repository in one commit, by huggingface_hub's client.
 
 HF_ENDPOINT says which hub. Large files go up first, by LFS or Xet as client and hub agree; they
-belong to nothing until the commit names them, so that a broken push leaves an empty repository or the
-old one, and the next one finds what is there already.
+belong to nothing until the commit names them: a broken push leaves an empty repository or the old
+one, and the next one finds what is there already.
 """
 
 from __future__ import annotations

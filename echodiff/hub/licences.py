@@ -116,6 +116,7 @@ class Base:
 
 
 _OPENRAIL_LINK = "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
+_LICENCES_LINK = "https://huggingface.co/docs/hub/repositories-licenses"
 _OPENRAIL_MODELS = frozenset({
     "stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5",
     "benjamin-paine/stable-diffusion-v1-5", "compvis/stable-diffusion-v1-4",
@@ -135,7 +136,16 @@ def find_base(base: str, given: str | None) -> Base:
     head = _read_model_head(folder, model)
     licence = str(head.get("license") or "").lower()
     link = str(head.get("license_link") or "")
-    return Base(model, False, "" if licence in NO_LICENCE else licence, link)
+    return Base(model, False, "" if licence in NO_LICENCE else licence, link or _link(licence))
+
+
+def _link(licence: str) -> str:
+    """Where the text of a licence stands; empty where only its owner knows."""
+    if licence == "creativeml-openrail-m":
+        return _OPENRAIL_LINK
+    if match := re.fullmatch(r"cc-(by[a-z-]*)-(\d\.\d)", licence):
+        return f"https://creativecommons.org/licenses/{match[1]}/{match[2]}/"
+    return ""
 
 
 def _read_model_head(folder: Path, model: str) -> Mapping[str, Any]:
@@ -195,9 +205,9 @@ def join_licences(cards: Sequence[DataCard], base: Base) -> Licence:
         return Licence(base.licence)
     names = [base.licence] if base.licence and base.licence not in _FREE else []
     names += [card.licence_text.lower() for card in bound]
-    links = [base.licence_link, *(card.licence_link for card in bound)]
+    links = [base.licence_link, *(card.licence_link or _link(card.licence) for card in bound)]
     name = "-and-".join(dict.fromkeys(names))
     if name == bound[0].licence:
         return Licence(name)
-    link = next((link for link in links if link.startswith("https://")), None)
+    link = next((link for link in links if link.startswith("https://")), _LICENCES_LINK)
     return Licence("other", re.sub(r"[^a-z0-9.-]+", "-", name), link)

@@ -1,4 +1,4 @@
-"""`echodiff pull USER/NAME@REV`: a pushed model as a run folder, a pushed set as a frames folder."""
+"""`echodiff pull REPO`: a pushed model as a run folder, a pushed set as a frames folder."""
 
 from __future__ import annotations
 

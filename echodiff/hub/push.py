@@ -78,7 +78,7 @@ class PushConfig:
         return self.out or Path("push") / self.repo.split("/")[1]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The scan found something: nothing is left behind."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
@@ -105,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with folder_written_beside(config.folder) as folder:
             write_folder(folder, config, contents)
             if findings := find_everything(folder, config, contents, token):
-                raise Stopped(findings)
-    except Stopped as stop:
+                raise StoppedError(findings)
+    except StoppedError as stop:
         for finding in stop.findings:
             print(f"stopped: {finding.file}: {finding.message}")
         print("nothing written, nothing pushed")
@@ -205,7 +205,9 @@ def list_known(config: PushConfig, contents: Contents, token: str | None) -> Kno
         folders |= {trained.run.run_dir.resolve(): "the place of the run",
                     trained.data.resolve(): "the place of the training frames"}  # fmt: skip
         rows = trained.frames.values() if not trained.is_phantom else []
-        words = {word for row in rows for word in (row.patient_id, Path(row.file_name).stem) if word}
+        words = {
+            word for row in rows for word in (row.patient_id, Path(row.file_name).stem) if word
+        }
         seeds.add(str(trained.config.get("seed")))
     if (generated := contents.generated) is not None:
         folders[generated.folder.resolve()] = "the place of the generated set"

@@ -108,7 +108,7 @@ def scan_file(path: Path, known: Known) -> Iterator[str]:
                 texts = _read_picture(path, data)
             case _:
                 texts = _read_markdown(data.decode("utf-8"))
-        seen = {}
+        seen: dict[str, None] = {}
         for key, text in texts:
             for message in _scan_text(key, text, known):
                 seen[message] = None

@@ -106,7 +106,7 @@ def push(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
         argv = ["push", *([run_dir] if run_dir else []), "--repo", repo, *flags]
         status = main(argv)
         out, err = capsys.readouterr()
-        print(out, err)  # told where a test fails
+        sys.stdout.write(out + err)  # told where a test fails
         return status, out, err
 
     return run
@@ -147,3 +147,9 @@ def with_card(place: Path) -> Callable[[str | None], Path]:
         return data
 
     return make
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """`load_script("generate.py")`: a script of the clone as a module."""
+    return lambda name: load_module(shipped(name))

@@ -29,7 +29,7 @@ LFS_JSON = "application/vnd.git-lfs+json"
 SLUG = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer other than 200."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
@@ -37,7 +37,7 @@ class Refused(Exception):
         self.status, self.message, self.code = status, message, code
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The connection is cut."""
 
 
@@ -131,14 +131,14 @@ class _Handler(BaseHTTPRequestHandler):
             fault = self._find_fault()
             if fault is not None and fault.status is None:
                 self._cut()
-                raise Broken
+                raise BrokenError
             self.body = self._read_body()
             if fault is not None:
-                raise Refused(int(fault.status or 0), "as the test asked")
+                raise RefusedError(int(fault.status or 0), "as the test asked")
             self._answer(*self._route())
-        except Broken:
+        except BrokenError:
             self.close_connection = True
-        except Refused as refusal:
+        except RefusedError as refusal:
             headers = {"X-Error-Message": refusal.message}
             if refusal.code:
                 headers["X-Error-Code"] = refusal.code
@@ -183,9 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.dumps(value).encode()
         return status, body, {"Content-Type": "application/json", **headers}
 
-    def _violation(self, message: str, status: int = 400) -> Refused:
+    def _violation(self, message: str, status: int = 400) -> RefusedError:
         self.hub.violations.append(f"{self.command} {self.where}: {message}")
-        return Refused(status, message)
+        return RefusedError(status, message)
 
     # --- Who may ----------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             return ""
         rights = {f"Bearer {WRITE_TOKEN}": "write", f"Bearer {READ_TOKEN}": "read"}
         if given not in rights:
-            raise Refused(401, "Invalid credentials in Authorization header")
+            raise RefusedError(401, "Invalid credentials in Authorization header")
         return rights[given]
 
     def _find(self, kind: str, name: str, *, to_write: bool = False) -> Repo:
@@ -205,15 +205,15 @@ class _Handler(BaseHTTPRequestHandler):
         is_mine = name.startswith(f"{USER}/") and right != ""
         if repo is None or (repo.is_private and not is_mine):
             status = 404 if right else 401
-            raise Refused(status, "Repository not found", "RepoNotFound")
+            raise RefusedError(status, "Repository not found", "RepoNotFound")
         if to_write and not (is_mine and right == "write"):
-            raise Refused(403, "You don't have the rights to write here")
+            raise RefusedError(403, "You don't have the rights to write here")
         return repo
 
     def _at(self, repo: Repo, revision: str) -> str:
         oid = repo.head if revision == "main" else revision
         if oid not in repo.commits:
-            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+            raise RefusedError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return oid
 
     # --- What is asked ----------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
                     )
                 return answer(**found)  # type: ignore[no-any-return]
         if self.where == "/api/agent-harnesses":  # asked in passing, on no command's behalf
-            raise Refused(404, "no such list here")
+            raise RefusedError(404, "no such list here")
         raise self._violation("not part of the API", 501)
 
     def _read_json(self, keys: set[str], kind: str = "application/json") -> dict[str, Any]:
@@ -271,20 +271,19 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self._read_json({"name", "organization", "visibility", "type"})
         right = self._right()
         if right == "":
-            raise Refused(401, "Invalid username or password.")
+            raise RefusedError(401, "Invalid username or password.")
         if right != "write" or asked["organization"] != USER:
-            raise Refused(403, f"You don't have the rights to create a {asked['type']} under the "
-                               f'namespace "{asked["organization"]}"')  # fmt: skip
+            raise RefusedError(
+                403, f"You don't have the rights to create in {asked['organization']}"
+            )
         if asked["type"] not in {"model", "dataset"} or asked["visibility"] not in {
             "private", "public",
         }:  # fmt: skip
             raise self._violation("visibility or type")
         name = f"{asked['organization']}/{asked['name']}"
         if (asked["type"], name) in self.hub.repos:
-            raise Refused(409, "You already created this repo")
-        self.hub.add_repo(
-            name, {}, kind=asked["type"], is_private=asked["visibility"] == "private"
-        )
+            raise RefusedError(409, "You already created this repo")
+        self.hub.add_repo(name, {}, kind=asked["type"], is_private=asked["visibility"] == "private")
         return self._json({"url": f"{self.hub.url}/{name}"})
 
     def _info(self, kind: str, name: str, revision: str | None) -> tuple[Any, ...]:
@@ -401,7 +400,7 @@ class _Handler(BaseHTTPRequestHandler):
         if head["key"] != "header" or not head["value"].get("summary"):
             raise self._violation("the first line is the header")
         if head["value"].get("parentCommit") not in (None, repo.head):
-            raise Refused(412, "A commit has happened since. Please refresh and try again.")
+            raise RefusedError(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repo.commits[self._at(repo, revision)])
         for line in lines[1:]:
             value, path = line["value"], line["value"]["path"]
@@ -426,7 +425,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._find(kind, name)
         oid = self._at(repo, revision)
         if path not in repo.commits[oid]:
-            raise Refused(404, "Entry not found", "EntryNotFound")
+            raise RefusedError(404, "Entry not found", "EntryNotFound")
         content, is_lfs = repo.commits[oid][path]
         etag = hashlib.sha256(content).hexdigest() if is_lfs else git_oid(content)
         headers = {"X-Repo-Commit": oid, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}

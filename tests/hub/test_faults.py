@@ -1,4 +1,4 @@
-"""A hub that refuses, fails or hangs up: one line, nothing half-pushed, and the next run goes on."""
+"""A hub that refuses, fails or hangs up: one line, nothing half-pushed, and the next goes on."""
 
 import pytest
 

@@ -76,9 +76,10 @@ def test_no_card_of_a_folder_takes_away_what_one_of_its_sources_forbids(push, wi
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     # Which of the rows were trained on decides.
     status, out, _ = push()
-    in_training = rows[0]["file_name"] in json.loads(
-        (data.parent / "runs/ours/run.json").read_text()
-    )["train"]
+    in_training = (
+        rows[0]["file_name"]
+        in json.loads((data.parent / "runs/ours/run.json").read_text())["train"]
+    )
     assert status == int(in_training)
     for row in rows:
         row["source"] = "camus"

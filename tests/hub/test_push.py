@@ -62,7 +62,7 @@ def test_the_folder_holds_what_is_on_the_list_and_no_word_of_this_machine(push, 
     assert out.count("missing:") == 1
     texts = "".join(p.read_text() for p in (place / "up").iterdir() if p.suffix != ".png"
                     and p.suffix != ".safetensors")  # fmt: skip
-    for word in (str(place), "phantom-0000", "/tmp", "\"held_out\"", "checkpoint_every"):
+    for word in (str(place), "phantom-0000", "/tmp", '"held_out"', "checkpoint_every"):
         assert word not in texts
     config = yaml.safe_load((place / "up/config.yaml").read_text())
     assert config["base"] == "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -205,14 +205,14 @@ def test_large_files_go_up_in_parts_where_the_hub_asks(push, hub, scored):
     hub.chunk_size = 5000
     assert push(*scored, "--yes")[0] == 0
     assert len(hub.puts()) > 6
-    assert SCORED < set(hub.repos["model", "jane/hearts"].files)
+    assert set(hub.repos["model", "jane/hearts"].files) > SCORED
 
 
 def test_a_set_goes_up_as_a_data_set_that_datasets_opens(push, place, hub, monkeypatch):
     from datasets import load_dataset
 
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    status, out, _ = push("--dataset", "generated/asd-1", "--yes", repo="jane/drawn")
+    status, _, _ = push("--dataset", "generated/asd-1", "--yes", repo="jane/drawn")
     assert status == 0
     frames = load_frames(place / "generated/asd-1")
     repo = hub.repos["dataset", "jane/drawn"]

@@ -74,10 +74,10 @@ def training_image_changed(place, edit):
 
 
 PLANTED = {
-    "token in the config": (config_says(f"cedar {TOKEN}"), "config.yaml: holds a Hugging Face token"),
+    "token in the config": (config_says(TOKEN), "config.yaml: holds a Hugging Face token"),
     "token in the record": (record_says(TOKEN), "run.json: holds a Hugging Face token"),
     "key in an alarm": (alarms_say("AKIAABCDEFGHIJKLMNOP"), "metrics.json: holds an AWS key"),
-    "path in the record": (record_says("/opt/conda/lib"), "holds an absolute path, '/opt/conda/lib'"),
+    "path in the record": (record_says("/opt/conda/lib"), "an absolute path, '/opt/conda/lib'"),
     "path in an alarm": (alarms_say("see C:\\Users\\jane\\x"), "holds an absolute path"),
     "path in the home": (alarms_say("see ~/.cache/x"), "holds an absolute path"),
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
@@ -141,7 +141,9 @@ def test_a_data_set_is_searched_picture_by_picture(push, place, edit):
     Image.fromarray(pixels).save(place / "generated/asd-1/images/000003.png", pnginfo=info)
     status, out, _ = push("--dataset", "generated/asd-1")
     assert status == 1
-    assert "images/000003.png: cannot be read as what its name says (carries more than pixels" in out
+    assert (
+        "images/000003.png: cannot be read as what its name says (carries more than pixels" in out
+    )
 
 
 # --- Files that no command of ours would write ----------------------------------------------------
