@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +111,7 @@ def told_in_one_line(name: str) -> Iterator[None]:
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # its retries: only what comes of them is told
+    logging.set_verbosity(ERROR)  # its retries: only what comes of them is told
     try:
         yield
     except InputError:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -43,12 +43,12 @@ _COLUMNS = frozenset({
 def folder_written_beside(out: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `out` to fill, which takes its place when all went well.
 
-    An earlier push folder is replaced; anything else that lies there is an InputError.
+    An earlier push or pull is replaced; where anything else lies there, it is an InputError.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"--out {out}: is there already and is no folder")
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise InputError(f"--out {out}: is not empty, and no earlier push or pull wrote it")
+    if strange := _find_strange(out):
+        raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=PARTIAL_PREFIX) as scratch:
         partial, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -57,6 +57,16 @@ def folder_written_beside(out: Path) -> Iterator[Path]:
         if out.exists():
             os.replace(out, old)
         os.replace(partial, out)
+
+
+def _find_strange(out: Path) -> str | None:
+    """A file in `out` that is not of an earlier push or pull; None: all may be replaced."""
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*") if not p.is_dir()}
+    written = {MANIFEST}
+    if MANIFEST in names:
+        with suppress(ValueError, KeyError, TypeError):
+            written.update(json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"])
+    return min(names - written, default=None)
 
 
 def write_model(

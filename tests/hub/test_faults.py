@@ -31,10 +31,10 @@ def no_waiting(monkeypatch):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_one_line_and_the_next_push_goes_on(push, hub, scored, name):
+def test_a_fault_is_one_line_and_the_next_push_goes_on(push, hub, name):
     method, path, status, said = FAULTS[name]
     hub.fail(method, path, status, times=ALWAYS)
-    code, out, err = push(*scored, "--yes")
+    code, out, err = push("--yes")
     assert code == 2
     errors = [line for line in err.splitlines() if "error:" in line]
     assert len(errors) == 1
@@ -49,7 +49,7 @@ def test_a_fault_is_one_line_and_the_next_push_goes_on(push, hub, scored, name):
     uploaded = set(hub.blobs)
     hub.faults.clear()
     hub.requests.clear()
-    assert push(*scored, "--yes")[0] == 0
+    assert push("--yes")[0] == 0
     repo = hub.repos["model", "jane/hearts"]
     assert len(repo.messages) == 2
     assert "README.md" in repo.files
@@ -58,9 +58,9 @@ def test_a_fault_is_one_line_and_the_next_push_goes_on(push, hub, scored, name):
 
 
 @pytest.mark.parametrize("status", [500, 429, None])
-def test_a_passing_fault_is_waited_for(push, hub, scored, status):
+def test_a_passing_fault_is_waited_for(push, hub, status):
     hub.fail("PUT", "/lfs/", status)
-    assert push(*scored, "--yes")[0] == 0
+    assert push("--yes")[0] == 0
 
 
 def test_a_commit_that_was_cut_changes_nothing_of_what_was_there(push, hub, scored):

@@ -82,12 +82,12 @@ def test_what_lies_at_out_is_replaced_only_if_a_push_wrote_it(push, place, score
     assert push("--out", "up")[0] == 0
     assert files_of(place / "up") == UNSCORED
     (place / "mine").mkdir()
-    (place / "mine/thesis.tex").write_text("x")
-    status, _, err = push("--out", "mine")
-    assert status == 2
-    assert err == "echodiff push: error: --out mine: is not empty, and no earlier push or pull " \
-                  "wrote it\n"  # fmt: skip
-    assert files_of(place / "mine") == {"thesis.tex"}
+    for out in ("up", "mine"):
+        (place / out / "thesis.tex").write_text("x")
+        status, _, err = push("--out", out)
+        assert status == 2
+        assert err.endswith(f"--out {out}: holds thesis.tex, which no push or pull wrote\n")
+        assert (place / out / "thesis.tex").is_file()
 
 
 # --- The card -----------------------------------------------------------------------------------
@@ -230,6 +230,18 @@ def test_a_set_goes_up_as_a_data_set_that_datasets_opens(push, place, hub, monke
     assert opened["text"][:2] == [frame.text for frame in frames[:2]]
     # Without RUN it is the run that the set says it was drawn with.
     assert push("--dataset", "generated/asd-1", run_dir="", repo="jane/drawn")[0] == 0
+
+
+def test_images_of_the_bare_base_answer_for_the_base_alone(push, place, edit):
+    edit(place / "generated/asd-1/generate.json", weights="none")
+    status, out, _ = push(*("--dataset", "generated/asd-1"), run_dir="", repo="jane/bare")
+    assert status == 0
+    assert "audit" not in out
+    card = (place / "push/bare/README.md").read_text()
+    assert "the bare base" in card
+    assert "no frame of a patient was trained on here" in card
+    edit(place / "generated/asd-1/generate.json", base="someone/something")
+    assert push(*("--dataset", "generated/asd-1"), run_dir="", repo="jane/bare")[0] == 1
 
 
 def test_the_demo_s_base_needs_no_name(push, place, edit):

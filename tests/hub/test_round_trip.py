@@ -94,7 +94,8 @@ def test_the_readme_s_section_on_the_hub_works_word_for_word(
         else:
             fresh_accelerate()
             small = ["--num-images", "2", "--steps", "1", "--features", "texture",
-                     "--base", str(finished / "base"), "--out", "drawn"]  # fmt: skip
+                     "--base", str(finished / "base"), "--reference", "runs/ours",
+                     "--out", "drawn"]  # fmt: skip
             script = load_script("generate.py")
             assert run_main(lambda: script.main([*words[2:], *small]), "generate.py") == 0  # noqa: B023
     assert {kind for kind, _ in hub.repos} == {"model", "dataset"}
