@@ -67,6 +67,8 @@ _PATH = re.compile(
 _TAG = re.compile(r"\(\s*[\dA-Fa-f]{4}\s*,\s*[\dA-Fa-f]{4}\s*\)")
 _TAG_KEY = re.compile(r"[\dA-Fa-f]{8}")
 _CAMEL = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][A-Za-z]*)+\b")
+_SHORT_HASH = re.compile(r"SHA-256 `?[\da-f]{12}\b")
+"""As the cards give them: some are digits alone."""
 _OF_THE_FORMAT = frozenset({
     "model-index.name", "model-index.results.task.name", "model-index.results.dataset.name",
     "model-index.results.metrics.name",
@@ -142,6 +144,7 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
     words = {word.strip("._-") for word in _WORD.findall(text)}
     for word in sorted(words & known.private_words):
         yield f"names a patient or a file of the training, {word!r}{where}"
+    text = _SHORT_HASH.sub(" ", text)
     for number in known.harmless:
         text = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", " ", text)
     for kind, found_text in find_identifiers(text):

@@ -76,21 +76,15 @@ def training_image_changed(place, edit):
 PLANTED = {
     "token in the config": (config_says(TOKEN), "config.yaml: holds a Hugging Face token"),
     "token in the record": (record_says(TOKEN), "run.json: holds a Hugging Face token"),
-    "key in an alarm": (alarms_say("AKIAABCDEFGHIJKLMNOP"), "metrics.json: holds an AWS key"),
     "path in the record": (record_says("/opt/conda/lib"), "an absolute path, '/opt/conda/lib'"),
     "path in an alarm": (alarms_say("see C:\\Users\\jane\\x"), "holds an absolute path"),
-    "path in the home": (alarms_say("see ~/.cache/x"), "holds an absolute path"),
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
     "tag as a key": (metrics_say(PatientBirthDate=""), "holds the DICOM tag PatientBirthDate"),
-    "tag by its number": (alarms_say("(0010,0020) was 7"), "holds the DICOM tag (0010,0020)"),
-    "tag of DICOM JSON": (metrics_say(**{"00100010": "x"}), "holds the DICOM tag"),
     "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', name of a person?"),
-    "date": (alarms_say("seen 1961-03-04"), "date of a person?"),
-    "column of a person": (metrics_say(patient_name="x"), "a field that identifies people"),
     "training image": (training_image, "images/000003.png: is a training picture, pixel by pixel"),
     "in colour": (training_image_in_colour, "is a training picture, pixel by pixel"),
     "nearly": (training_image_changed, "images/000003.png: is nearly a training picture"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -165,6 +159,27 @@ def test_files_that_are_not_on_the_list_are_found(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": "AKIAABCDEFGHIJKLMNOP"}, "holds an AWS key"),
+        ({"a": "ghp_" + "a1B2c3D4e5" * 4}, "holds a GitHub token"),
+        ({"a": "https://jane:secret@hub.example/x"}, "holds a password in an address"),
+        ({"a": "-----BEGIN RSA PRIVATE KEY-----"}, "holds a private key"),
+        ({"a": "from ~/.cache/x"}, "holds an absolute path, '~/.cache' (at a)"),
+        ({"a": "file:///srv/x"}, "holds an absolute path, 'file:///srv/x' (at a)"),
+        ({"a": "(0010,0020) was 7"}, "holds the DICOM tag (0010,0020) (at a)"),
+        ({"00100010": {"vr": "PN"}}, "holds the DICOM tag 00100010 (at 00100010)"),
+        ({"a": "1.2.276.0.7230010.3.1.4.8323329"}, "uid of a person? (at a)"),
+        ({"a": "seen 1961-03-04"}, "holds '1961-03-04', date of a person? (at a)"),
+        ({"patient_name": "x"}, "has a field that identifies people or devices (at patient_name)"),
+    ],
+)
+def test_forms_are_known_wherever_they_stand(tmp_path, value, said):
+    (tmp_path / "metrics.json").write_text(json.dumps(value))
+    assert any(message.endswith(said) for _, message in found_in(tmp_path))
+
+
 def test_bytes_behind_a_picture_or_a_tensor_are_found(tmp_path, finished):
     weights = "pytorch_lora_weights.safetensors"
     data = (finished / "runs/ours" / weights).read_bytes()
@@ -209,6 +224,7 @@ def test_no_shipped_data_card_stops_a_push(tmp_path, card):
     [
         "and/or, 4/5, https://huggingface.co/a/b/c and doi:10.1038/s41586-020-2145-8",
         "SHA-256 51dc40fab677fab8b14e45f40928a31034403effbc04689c54bfebf7e742f70c",
+        "SHA-256 `123456789012`, the base SHA-256 739436794712",
         "Stable Diffusion, AutoencoderKL, StableDiffusionPipeline, CLIPTextModel",
         "learning rate 0.0022, 15,385,379 of 1.000.000; versions 2.14.1, seed 0",
         "`pipeline.load_lora_weights(\"jane/hearts\")`, docs/phantom.md, runs/hearts",
