@@ -155,6 +155,8 @@ def _explain(error: BaseException) -> str:
     for one in chain:
         if isinstance(one, httpx2.HTTPError | ConnectionError):
             return f"the connection broke ({type(one).__name__}): run again, it goes on"
-    if isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is not None):
-        raise error  # our own mistake, or a disk's
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error  # a disk, not the hub
+    if isinstance(error, RuntimeError) and len(chain) > 1:
+        return f"{error} ({type(chain[-1]).__name__}: {' '.join(str(chain[-1]).split())})"
     return " ".join(str(error).split())
