@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from echodiff.__main__ import main
-from echodiff.config import run_main
+from echodiff.config import parse, run_main
 from echodiff.files import shipped
+from echodiff.hub.pull import PullConfig
+from echodiff.hub.push import PushConfig
 from echodiff.runs import Run, sha256_file
 
 pytestmark = [
@@ -101,3 +103,14 @@ def test_the_readme_s_section_on_the_hub_works_word_for_word(
     assert {kind for kind, _ in hub.repos} == {"model", "dataset"}
     assert (place / "runs/hearts/pytorch_lora_weights.safetensors").is_file()
     assert all(repo.is_private for repo in hub.repos.values())
+
+
+def test_the_commands_of_the_page_are_real():
+    page = (README.parent / "docs/hub.md").read_text("utf-8")
+    lines = re.findall(r"^(?:`)?(echodiff (?:push|pull) [^`\n]+)", page, re.MULTILINE)
+    kinds = {"push": PushConfig, "pull": PullConfig}
+    parsed = [shlex.split(line, comments=True) for line in lines]
+    assert len(parsed) >= 4
+    for words in parsed:
+        if "--help" not in words:
+            assert parse(kinds[words[1]], words[2:], prog="docs")
