@@ -18,6 +18,8 @@ COMMANDS = {
     "train-gan": ("echodiff.gan.command", "learn a translation: CycleGAN, CUT, patch-cGAN, CNN"),
     "translate": ("echodiff.gan.translate", "run a trained generator over a frames folder"),
     "evaluate": ("echodiff.evaluate", "score a generated frames folder against a real one"),
+    "push": ("echodiff.hub.push", "put weights or a generated set on a model hub; dry run first"),
+    "pull": ("echodiff.hub.pull", "fetch them again, every file held against its hash"),
     "pretrain": ("echodiff.pretrain.command", "make the embedded base model and feature network"),
 }
 PREPARE = {

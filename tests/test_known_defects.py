@@ -8,10 +8,11 @@ Of diffusers' train_text_to_image_lora.py (commit 58eb52c, read 2026-08):
 | b | fp16 asked for at the launcher dies | here: fp16_of_the_launcher; _launch; _gpu |
 | c | bf16 adapter, small steps round away | test_train_lora: adams_state; test_lora: small_steps |
 | d | a resumed epoch begins anew | test_train_lora_kills |
-| e, f | upload crashes, uploads private files | with the upload, which is not built yet |
+| e | upload crashes where nothing was drawn | hub/test_push: an_unscored_run |
+| f | uploads optimizer, logs, token | hub/test_push: the_folder_holds; hub/test_scan |
 | g | old checkpoint goes before the new is there | test_checkpoints: the_old_one_goes_only_after |
 | h | the host waits at every step | test_train_lora: loss_is_read; test_graphs: recorded; _gpu |
-| i | alpha is not saved | test_lora: plain_diffusers, peft, our_loader |
+| i | alpha is not saved | test_lora: plain_diffusers, peft, our_loader; hub: the_code_on_the_card |
 | j | 16-bit frames become white | test_batch, test_images: 16_bit |
 | k | hearts are mirrored | test_batch: nothing_is_ever_mirrored; test_train_lora: no_flip |
 
@@ -25,6 +26,7 @@ Of the threads of several trainers:
 | kohya #201 #653, ai-toolkit #503 | NaN swallowed | test_train_lora: loss_that_is_no_number |
 | #6087 #7669 | alpha lost | as i |
 | #14409 | ranks that differ from layer to layer | here: ranks_that_differ |
+| #4092 #6093 #6916 | upload crashes, is empty, or gives a token away | as e, f; hub/test_faults |
 | kohya #526, #6785 | grey frames become tinted ones | here: a_tint |
 """
 

@@ -52,7 +52,8 @@ class GenerateConfig:
     base: str | None = None
     """`tiny`, a hub id, a local folder, or one .safetensors file; none: the run's, else `tiny`."""
     weights: str | None = None
-    """Run folder or LoRA file, or `none` for the bare base; none given: the newest finished run."""
+    """Run folder, LoRA file, hub:USER/NAME@REV (what `echodiff push` pushed), or `none` for the
+    bare base; none given: the newest finished run."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Format of the networks. auto: 16 bit for a full-size base where hardware has it."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"

@@ -13,6 +13,7 @@ from echodiff.config import InputError
 from echodiff.diffusion.base import base_sha256, load_base, num_unet_parameters
 from echodiff.diffusion.generate_config import NO_WEIGHTS, GenerateConfig
 from echodiff.diffusion.lora import find_lora, load_lora
+from echodiff.published import PREFIX, fetch_published, parse_name
 from echodiff.runs import RECORD, Run, newest_finished_run
 from echodiff.training.precision import choose_precision
 
@@ -76,7 +77,7 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
         base=base,
         base_sha256=digest,
         run=run,
-        weights=NO_WEIGHTS if path is None else str(path),
+        weights=NO_WEIGHTS if path is None else name_weights(config.weights, path),
         weights_sha256=weights_sha256,
         resolution=None if resolution is None else int(resolution),
         is_reproducible=device.type == "cpu" and precision.weight_dtype == torch.float32,
@@ -84,14 +85,25 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
 
 
 def find_weights(weights: str | None) -> Path | None:
-    """The run folder or file of --weights; None is the bare base."""
+    """The run folder or file of --weights, fetched from the hub first where it is there; None is
+    the bare base."""
     if weights == NO_WEIGHTS:
         return None
     if weights is None:
         return newest_finished_run(command="train_lora")
+    if weights.startswith(PREFIX):
+        return fetch_published(parse_name(weights, "--weights"))
     path = Path(weights)
     try:
         find_lora(path)
     except InputError as error:
         raise InputError(f"--weights {error}") from None
     return path
+
+
+def name_weights(weights: str | None, path: Path) -> str:
+    """What the records call the weights: of the hub, repository and commit; else their place."""
+    if weights is None or not weights.startswith(PREFIX):
+        return str(path)
+    # The cache names the folder of a revision by its commit.
+    return str(parse_name(weights, "--weights")._replace(revision=path.name))

@@ -1,0 +1,1 @@
+"""Weights and generated sets to a model hub and back: `echodiff push`, `echodiff pull`."""

@@ -1,0 +1,280 @@
+"""The card of a pushed repository: rendered from the run, checked by huggingface_hub's own classes.
+
+Metadata: https://huggingface.co/docs/hub/model-cards and .../datasets-cards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from echodiff.config import InputError
+from echodiff.files import shipped
+from echodiff.frames import Frame
+from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
+from echodiff.hub.licences import Base, DataCard, join_licences
+from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
+from echodiff.published import PICTURES
+from echodiff.tables import build_look_rows, build_score_rows, list_networks, score_name
+
+_TAGS = ("lora", "stable-diffusion", "medical", "echocardiography", "synthetic", "echodiff")
+_METRIC_ARGS = (
+    "low", "high", "n", "n_reference", "features", "features_sha256", "scale", "p", "floor",
+    "floor_low", "floor_high", "floor_n", "value_at_floor_n", "real", "real_low", "real_high",
+)  # fmt: skip
+_FACTS = (
+    "resolution", "rank", "alpha", "max_steps", "epochs", "batch_size", "gradient_accumulation",
+    "learning_rate", "lr_scheduler", "lr_warmup", "optimizer", "caption_dropout", "min_snr_gamma",
+    "noise_offset", "ema_decay", "regularization_weight", "mixed_precision", "seed",
+)  # fmt: skip
+_SHARES = ("precision_", "recall_", "density_", "coverage_", "copies_")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a card is rendered from."""
+
+    repo: str
+    base: Base
+    trained: Trained | None
+    """None: images of the bare base."""
+    generated: Generated | None
+    cards: Sequence[DataCard]
+    privacy: Mapping[str, Any] | None
+    objections: Sequence[str]
+    """Of the gate."""
+    accepted: str | None
+    """Why it is pushed over them."""
+
+    @property
+    def name(self) -> str:
+        return self.repo.split("/")[1]
+
+
+def build_model_card(contents: Contents) -> str:
+    """The README.md of a model; InputError where the Hub's own classes refuse a field."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    assert contents.trained is not None
+    licence = join_licences(contents.cards, contents.base)
+    results = _list_results(contents)
+    data = ModelCardData(
+        base_model=contents.base.model or None,
+        base_model_relation="adapter" if contents.base.model else None,
+        datasets=[card.slug for card in contents.cards] or None,
+        eval_results=results or None,
+        model_name=contents.name if results else None,
+        language="en",
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        license=licence.licence,
+        license_name=licence.name,
+        license_link=licence.link,
+        tags=_list_tags(contents),
+    )
+    return _checked(ModelCard, _render("model_card.md.jinja", data.to_yaml(), contents))
+
+
+def build_dataset_card(contents: Contents) -> str:
+    """The README.md of a generated set; InputError where the Hub's own classes refuse a field."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    assert contents.generated is not None
+    count = len(contents.generated.frames)
+    licence = join_licences(contents.cards, contents.base)
+    data = DatasetCardData(
+        pretty_name=contents.name,
+        language="en",
+        license=licence.licence,
+        license_name=licence.name,
+        license_link=licence.link,
+        annotations_creators="machine-generated",
+        task_categories=["text-to-image", "unconditional-image-generation"],
+        size_categories=next((size for most, size in _SIZES if count < most), "n>1M"),
+        tags=_list_tags(contents),
+        # Without this, the sample sheet would be taken for one of the images.
+        configs=[{
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": ["metadata.jsonl", PICTURES]}],
+        }],
+    )  # fmt: skip
+    return _checked(DatasetCard, _render("dataset_card.md.jinja", data.to_yaml(), contents))
+
+
+def list_missing(contents: Contents) -> list[str]:
+    """What a reader of the card would ask for and not find, and how to come by it."""
+    missing = []
+    if contents.generated is None:
+        missing.append("scores and pictures: give a set of generate.py with --generated")
+    if contents.trained is not None and contents.privacy is None:
+        missing.append("a privacy audit: the card says `not audited`")
+    if not contents.base.model and not contents.base.is_embedded:
+        missing.append("the base model's name on the Hub: give it with --base-model")
+    if contents.trained is not None and not contents.cards:
+        missing.append("a data card of the training frames")
+    return missing
+
+
+def _checked(cls: Any, text: str) -> str:
+    try:
+        card = cls(text)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the card's metadata do not hold: {error}") from error
+    for key in ("license", "pretty_name", "base_model"):
+        value = card.data.get(key)
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"the card's {key}: expected text, got {value!r}")
+    return text
+
+
+def _list_tags(contents: Contents) -> list[str]:
+    of_data = [tag for card in contents.cards for tag in card.tags]
+    return list(dict.fromkeys([*_TAGS, *of_data]))
+
+
+def _list_results(contents: Contents) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    if contents.generated is None:
+        return []
+    first = contents.cards[0] if contents.cards else None
+    return [
+        EvalResult(
+            task_type="text-to-image",
+            task_name="Text-to-image of echocardiograms",
+            dataset_type=first.slug if first else "frames",
+            dataset_name=f"{first.title if first else 'frames'}: "
+            f"{reference_text(contents.generated)}",
+            metric_type=name,
+            metric_name=score_name(name),
+            metric_value=score["value"],
+            metric_args={k: score[k] for k in _METRIC_ARGS if score.get(k) is not None},
+        )
+        for name, score in contents.generated.metrics["scores"].items()
+    ]
+
+
+def _render(template: str, head: str, contents: Contents) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(shipped("templates")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # Markdown: cells and prose are cleaned one by one
+    )
+    values = {
+        "repo": contents.repo,
+        "name": contents.name,
+        "base": contents.base,
+        "base_text": _base_text(contents.base),
+        "cards": [_shown(card) for card in contents.cards],
+        "data_names": ", ".join(card.title for card in contents.cards) or "unnamed frames",
+        "privacy": contents.privacy,
+        "accepted": contents.accepted
+        and {"reasons": contents.objections, "reason": _cell(contents.accepted)},
+        "num_frames": len(contents.trained.frames) if contents.trained else 0,
+        **_of_training(contents),
+        **_of_generated(contents),
+    }
+    body = environment.get_template(template).render(values)
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return f"---\n{head.strip()}\n---\n\n{body}\n"
+
+
+def _of_training(contents: Contents) -> dict[str, Any]:
+    trained, base = contents.trained, contents.base
+    if trained is None:
+        return {}
+    record = trained.run.record
+    config = public_config(trained, base)
+    merged = config | {key: record[key] for key in ("resolution", "mixed_precision")}
+    shown = base_name(base) or f"SHA-256 {record['base_sha256'][:12]}"
+    num_held_out = len(record.get("held_out", []))
+    facts: list[tuple[str, Any]] = [("base", shown), ("frames held out", num_held_out)]
+    facts += [(key.replace("_", " "), merged[key]) for key in _FACTS if merged.get(key) is not None]
+    if sources := trained.sources:
+        facts.append(("frames by source", ", ".join(f"{k}: {n}" for k, n in sources.items())))
+    code = 'str(shipped("assets/tiny"))' if base.is_embedded else f'"{base.model or "BASE"}"'
+    prompts = [frame.text for frame in contents.generated.frames] if contents.generated else []
+    if trained.is_phantom:  # a caption of a patient's frame is no example
+        prompts += [trained.frames[name].text for name in record["train"]]
+    example = min((prompt for prompt in prompts if prompt), key=len, default="")
+    return {
+        "config": config,
+        "record": record,
+        "num_patients": trained.num_patients,
+        "facts": [(key, _cell(str(value))) for key, value in facts],
+        "is_embedded": base.is_embedded,
+        "base_code": code,
+        "base_code_is_known": bool(base.model),
+        "weights_name": WEIGHTS,
+        "kohya_name": KOHYA,
+        "example": (example or "apical four-chamber view").replace('"', "'").replace("\\", ""),
+        "versions": list(record["versions"].items()),
+    }
+
+
+def _of_generated(contents: Contents) -> dict[str, Any]:
+    generated = contents.generated
+    if generated is None:
+        return {"samples": [], "scores": [], "steps": 25, "guidance": 5.0}
+    scores = [generated.metrics["scores"]]
+    rows = build_score_rows(["this"], scores)
+    rows += [
+        {**row, "n_reference": scores[0][row["key"]]["n_reference"]}
+        for row in build_look_rows(["this"], scores)
+        if row["key"].startswith(_SHARES)
+    ]
+    settings = generated.job["settings"]
+    drawn = (
+        f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
+        f"{settings['resolution']} pixels, {settings['dtype']}, "
+        f"seed {generated.job['config'].get('seed')}"
+    )
+    found: dict[str, Any] = {
+        "samples": [_sample(frame) for frame in choose_samples(generated.frames)],
+        "scores": rows,
+        "networks": list_networks([{row["key"]: scores[0][row["key"]] for row in rows}]),
+        "alarms": generated.metrics.get("alarms", []),
+        "num_images": len(generated.frames),
+        "num_prompts": len({frame.text for frame in generated.frames}),
+        "drawn": drawn,
+        "reference": reference_text(generated),
+        "is_held_out": "held-out" in reference_text(generated),
+        "weights_sha256": generated.job["weights_sha256"],
+        "steps": settings["steps"],
+        "guidance": settings["guidance"],
+    }
+    if contents.trained is None:
+        found["versions"] = list(generated.job["versions"].items())
+    return found
+
+
+def _sample(frame: Frame) -> dict[str, Any]:
+    index = json.loads(frame.settings or "{}").get("index", "–")
+    return {"text": _cell(frame.text) or "(none)", "seed": frame.seed, "index": index}
+
+
+def _base_text(base: Base) -> str:
+    if base.is_embedded:
+        return "echodiff's embedded `tiny` (Stable Diffusion's classes, 128 pixels)"
+    return f"[{base.model}](https://huggingface.co/{base.model})" if base.model else "a local base"
+
+
+def _shown(card: DataCard) -> DataCard:
+    """A card whose headings stand below those of the page that it is put into."""
+    lower = re.compile(r"^(#+) ", re.MULTILINE)
+    body = lower.sub(lambda match: "#" * min(6, len(match[1]) + 3) + " ", card.body)
+    return dataclasses.replace(card, body=body)
+
+
+def _cell(text: str) -> str:
+    """One line that breaks no table."""
+    return " ".join(text.replace("|", "\\|").split())

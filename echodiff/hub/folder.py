@@ -1,0 +1,190 @@
+"""The folder that would go up: written from the run, file by file, from a list and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import Any
+
+from echodiff import __version__
+from echodiff.config import InputError
+from echodiff.fields import yaml_line
+from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
+from echodiff.frames import Frame
+from echodiff.hub.licences import Base
+from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
+from echodiff.images import contact_sheet, read_image_u8, write_image
+from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
+from echodiff.runs import RECORD, sha256_file
+
+SHEET_PICTURES = 12
+SHEET_COLUMNS = 4
+_STAYS = frozenset({
+    "out", "data", "overwrite", "tracker", "threads", "memory", "checkpoint_every", "keep",
+})  # fmt: skip
+"""Settings that say where and how a machine worked, and decide no weight."""
+_RECORD_KEYS = (
+    "command", "base_sha256", "resolution", "mixed_precision", "num_captioned", "num_null_text",
+    "weights_sha256", "versions",
+)  # fmt: skip
+_COLUMNS = frozenset({
+    "file_name", "text", "view", "phase", "modality", "source", "findings", "prompt", "seed",
+    "weights", "settings",
+})  # fmt: skip
+"""Of a generated frame; what else a row may hold is not for the public."""
+
+
+@contextmanager
+def folder_written_beside(out: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of `out` to fill, which takes its place when all went well.
+
+    An earlier push or pull is replaced; where anything else lies there, it is an InputError.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise InputError(f"--out {out}: is there already and is no folder")
+    if strange := _find_strange(out):
+        raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=PARTIAL_PREFIX) as scratch:
+        partial, old = Path(scratch) / "new", Path(scratch) / "old"
+        partial.mkdir()
+        yield partial
+        if out.exists():
+            os.replace(out, old)
+        os.replace(partial, out)
+
+
+def _find_strange(out: Path) -> str | None:
+    """A file in `out` that is not of an earlier push or pull; None: all may be replaced."""
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*") if not p.is_dir()}
+    written = {MANIFEST}
+    if MANIFEST in names:
+        with suppress(ValueError, KeyError, TypeError):
+            written.update(json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"])
+    return min(names - written, default=None)
+
+
+def write_model(
+    folder: Path,
+    trained: Trained,
+    base: Base,
+    generated: Generated | None,
+    privacy: dict[str, Any] | None,
+) -> None:
+    """Everything of a model but its card and its manifest."""
+    for name in (WEIGHTS, KOHYA):
+        shutil.copyfile(trained.run.run_dir / name, folder / name)
+    lines = [yaml_line(key, value) for key, value in public_config(trained, base).items()]
+    write_text_atomic(folder / CONFIG, "".join(lines))
+    record = {key: trained.run.record[key] for key in _RECORD_KEYS if key in trained.run.record}
+    if name := base_name(base):
+        record["base"] = name
+    num_held_out = len(trained.run.record.get("held_out", []))
+    write_json_atomic(
+        folder / RECORD, record | {"status": "finished", "num_held_out": num_held_out}
+    )
+    if generated is not None:
+        write_json_atomic(folder / SCORES, public_metrics(generated))
+        write_sheet(folder / SHEET, generated)
+    if privacy is not None:
+        write_json_atomic(folder / PRIVACY, privacy)
+
+
+def write_dataset(folder: Path, generated: Generated) -> None:
+    """Everything of a set of generated frames but its card and its manifest."""
+    lines = []
+    for frame in generated.frames:
+        row = {key: value for key, value in frame.to_row().items() if key in _COLUMNS}
+        lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        (folder / frame.file_name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(generated.folder / frame.file_name, folder / frame.file_name)
+    write_text_atomic(folder / "metadata.jsonl", "".join(lines))
+    write_json_atomic(folder / SCORES, public_metrics(generated))
+    write_sheet(folder / SHEET, generated)
+
+
+def write_manifest(folder: Path, kind: str) -> None:
+    """The hash of every other file; written last."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+    manifest = {"kind": kind, "echodiff": __version__, "files": hashes}
+    write_json_atomic(folder / MANIFEST, manifest)
+
+
+def write_sheet(path: Path, generated: Generated) -> None:
+    """The sample sheet, drawn anew from the pictures themselves."""
+    frames = choose_samples(generated.frames)
+    sheet = contact_sheet(
+        [read_image_u8(generated.folder / frame.file_name) for frame in frames],
+        columns=SHEET_COLUMNS,
+        labels=[f"{number}" for number in range(1, len(frames) + 1)],
+        cell=256,
+    )
+    write_image(path, sheet)
+
+
+def choose_samples(frames: list[Frame]) -> list[Frame]:
+    """The frames of the sheet: the first of every prompt, then the others in their order."""
+    first = {frame.text: frame for frame in reversed(frames)}
+    rest = [frame for frame in frames if frame is not first[frame.text]]
+    of_prompts = [frame for frame in frames if frame is first[frame.text]]
+    return [*of_prompts, *rest][:SHEET_PICTURES]
+
+
+def base_name(base: Base) -> str:
+    """The base as `--base` takes it anywhere; empty where only this machine knows it."""
+    return "tiny" if base.is_embedded else base.model
+
+
+def public_config(trained: Trained, base: Base) -> dict[str, Any]:
+    """The recipe without what it says of this machine."""
+    config = {
+        key: _without_folder(value)
+        for key, value in trained.config.items()
+        if key not in _STAYS and key != "base"
+    }
+    return ({"base": name} if (name := base_name(base)) else {}) | config
+
+
+def public_metrics(generated: Generated) -> dict[str, Any]:
+    """Scores, alarms and how the set was drawn, without the folders it was read from."""
+    metrics, job = generated.metrics, generated.job
+    return {
+        "weights_sha256": job["weights_sha256"],
+        "scores": metrics["scores"],
+        "alarms": metrics.get("alarms", []),
+        "reference": reference_text(generated),
+        "seed": metrics.get("seed"),
+        "drawn": {**job["settings"], **_draw_facts(generated)},
+        "versions": metrics.get("versions", {}),
+    }
+
+
+def reference_text(generated: Generated) -> str:
+    """What the set was scored against, in words and without a path."""
+    text = str(generated.job.get("reference", ""))
+    count, _, rest = text.partition(" ")
+    for kind in ("held-out frames", "phantom frames"):
+        if rest.startswith(kind):
+            return f"{count} {kind}"
+    return f"{count} frames" if count.isdigit() else "frames of an unnamed set"
+
+
+def _draw_facts(generated: Generated) -> dict[str, Any]:
+    config = generated.job["config"]
+    return {
+        "num_images": len(generated.frames),
+        "seed": config.get("seed"),
+        "num_prompts": len({frame.text for frame in generated.frames}),
+    }
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and "/" in value else value

@@ -1,0 +1,53 @@
+"""`echodiff pull REPO`: a pushed model as a run folder, a pushed set as a frames folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from echodiff.config import InputError, parse, positional
+from echodiff.hub.folder import folder_written_beside
+from echodiff.published import fetch_published, parse_name
+
+PROG = "echodiff pull"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullConfig:
+    """Fetch what `echodiff push` put on a model hub; every file is held against its hash.
+
+    HF_ENDPOINT names another hub than huggingface.co.
+    """
+
+    repo: str = positional()
+    """USER/NAME, or USER/NAME@REV for a branch, tag or commit."""
+    out: Path | None = None
+    """Folder to write; none: runs/NAME, for a data set frames/NAME. Must not be there yet."""
+    dataset: bool = False
+    """It is a set of generated frames, not weights."""
+    overwrite: bool = False
+    """Replace an earlier pull in --out."""
+
+    def __post_init__(self) -> None:
+        parse_name(self.repo, "REPO")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fetch, check, copy out of the hub's cache."""
+    config = parse(PullConfig, argv, prog=PROG)
+    name = parse_name(config.repo, "REPO")
+    root = Path("frames" if config.dataset else "runs")
+    out = config.out or root / name.repo.split("/")[1]
+    if out.exists() and not config.overwrite:
+        raise InputError(f"--out {out}: is there already; --overwrite replaces an earlier pull")
+    folder = fetch_published(name, is_dataset=config.dataset)
+    with folder_written_beside(out) as partial:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():  # the cache links to them
+                copy = partial / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+    print(f"{name} at {folder.name[:12]}, hashes as pushed: {out}")
+    return 0

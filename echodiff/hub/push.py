@@ -1,0 +1,237 @@
+"""`echodiff push RUN --repo USER/NAME`: the folder that would go up; with --yes, up it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from echodiff import __version__
+from echodiff.config import InputError, parse, positional
+from echodiff.files import write_text_atomic
+from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
+from echodiff.hub.client import Target, find_token, push_folder
+from echodiff.hub.folder import (
+    choose_samples,
+    folder_written_beside,
+    write_dataset,
+    write_manifest,
+    write_model,
+)
+from echodiff.hub.licences import find_base, find_cards, find_objections
+from echodiff.hub.likeness import find_training_pictures
+from echodiff.hub.scan import Finding, Known, scan_folder
+from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
+from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
+from echodiff.runs import RECORD
+
+PROG = "echodiff push"
+_SHORT_WORD = 4
+"""Names of patients and files up to this length could be any word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """Write the folder that would go to a model hub, scan it, and say what it lacks.
+
+    Nothing leaves this machine without --yes. HF_ENDPOINT names another hub than huggingface.co.
+    """
+
+    run: Path | None = positional(default=None)
+    """Run folder of train_lora.py; with --dataset, none is the one that drew the set."""
+    repo: str
+    """USER/NAME of the repository."""
+    out: Path | None = None
+    """Folder to write what goes up into; none: push/NAME. An earlier push folder is replaced."""
+    generated: Path | None = None
+    """Set of generate.py, drawn with this run: its scores and first pictures go into the card."""
+    dataset: Path | None = None
+    """Push this set of generate.py as a data set, instead of the weights."""
+    data: Path | None = None
+    """Frames folder of the training, where it moved since."""
+    base_model: str | None = None
+    """Name of the base on the Hub, where the run knows it as a local folder only (USER/NAME)."""
+    accept: str | None = None
+    """Why it may go up although a licence is missing or in the way; stands in the card."""
+    public: bool = False
+    """For everybody to see; otherwise the repository is private."""
+    yes: bool = False
+    """Push, in one commit."""
+
+    def __post_init__(self) -> None:
+        parse_name(self.repo, "--repo")
+        if "@" in self.repo or self.repo.startswith("hub:"):
+            raise ValueError(f"--repo {self.repo}: is written USER/NAME")
+        if self.run is None and self.dataset is None:
+            raise ValueError("missing: RUN, the run folder to push")
+        if self.dataset is not None and self.generated is not None:
+            raise ValueError("--generated: --dataset has its own scores, leave one of the two out")
+        if self.accept is not None and not self.accept.strip():
+            raise ValueError("--accept: needs a reason")
+
+    @property
+    def kind(self) -> str:
+        return "model" if self.dataset is None else "dataset"
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("push") / self.repo.split("/")[1]
+
+
+class StoppedError(Exception):
+    """The scan found something: nothing is left behind."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = findings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build, scan, tell, perhaps push; 1 where the gate or the scan stops it."""
+    config = parse(PushConfig, argv, prog=PROG)
+    token = find_token()
+    if config.yes and token is None:
+        raise InputError("--yes: there is no token: `hf auth login`, or set HF_TOKEN")
+
+    # --- What is there, and may it go up?
+    contents = gather(config)
+    if contents.objections and not config.accept:
+        for objection in contents.objections:
+            print(f"refused: {objection}")
+        print("nothing written; --accept REASON goes on, and puts the reason into the card")
+        return 1
+
+    # --- Write it beside, and look at every byte of it
+    try:
+        with folder_written_beside(config.folder) as folder:
+            write_folder(folder, config, contents)
+            if findings := find_everything(folder, config, contents, token):
+                raise StoppedError(findings)
+    except StoppedError as stop:
+        for finding in stop.findings:
+            print(f"stopped: {finding.file}: {finding.message}")
+        print("nothing written, nothing pushed")
+        return 1
+
+    # --- Say what it is, and push
+    for line in list_lines(config, contents):
+        print(line)
+    if not config.yes:
+        print(f"dry run, nothing pushed: {config.folder}; --yes pushes it")
+        return 0
+    assert token is not None
+    target = Target(repo=config.repo, kind=config.kind, is_public=config.public, token=token)
+    print(push_folder(config.folder, target, f"echodiff {__version__}: {config.kind}"))
+    return 0
+
+
+def gather(config: PushConfig) -> Contents:
+    """Open and check all that the command line names."""
+    generated = None
+    if config.dataset is not None:
+        generated = load_generated(config.dataset, "--dataset", None)
+    run_dir = config.run or _run_behind(generated)
+    trained = load_trained(run_dir, config.data) if run_dir is not None else None
+    if trained is not None:
+        if config.dataset is not None:
+            generated = load_generated(config.dataset, "--dataset", trained.weights_sha256)
+        elif config.generated is not None:
+            generated = load_generated(config.generated, "--generated", trained.weights_sha256)
+    known_base = trained.run.record if trained is not None else generated.job if generated else {}
+    base = find_base(str(known_base["base"]), config.base_model)
+    cards = []
+    if trained is not None:
+        cards = find_cards(trained.data, trained.sources, is_phantom=trained.is_phantom)
+    return Contents(
+        repo=config.repo,
+        base=base,
+        trained=trained,
+        generated=generated,
+        cards=cards,
+        privacy=load_privacy(trained.run.run_dir, trained.weights_sha256) if trained else None,
+        objections=find_objections(cards, base, has_data=trained is not None),
+        accepted=config.accept,
+    )
+
+
+def _run_behind(generated: Generated | None) -> Path | None:
+    """The run folder whose weights drew a set; None: the bare base drew it."""
+    assert generated is not None
+    weights = str(generated.job["weights"])
+    if weights == "none":
+        return None
+    if not (Path(weights) / RECORD).is_file():
+        raise InputError(
+            f"--dataset {generated.folder}: was drawn with {weights}, which is no run folder here: "
+            "give the run whose frames these weights learnt from"
+        )
+    return Path(weights)
+
+
+def write_folder(folder: Path, config: PushConfig, contents: Contents) -> None:
+    """Fill `folder` with everything that goes up."""
+    if config.dataset is None:
+        assert contents.trained is not None
+        privacy = dict(contents.privacy) if contents.privacy else None
+        write_model(folder, contents.trained, contents.base, contents.generated, privacy)
+        card = build_model_card(contents)
+    else:
+        assert contents.generated is not None
+        write_dataset(folder, contents.generated)
+        card = build_dataset_card(contents)
+    write_text_atomic(folder / CARD, card)
+    write_manifest(folder, config.kind)
+
+
+def find_everything(
+    folder: Path, config: PushConfig, contents: Contents, token: str | None
+) -> list[Finding]:
+    """What stops the push: in the files, and in the pictures."""
+    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, PICTURES]
+    findings = scan_folder(folder, allowed, list_known(config, contents, token))
+    generated, trained = contents.generated, contents.trained
+    if generated is not None and trained is not None:
+        shown = generated.frames if config.dataset else choose_samples(generated.frames)
+        pictures = [generated.folder / frame.file_name for frame in shown]
+        findings += find_training_pictures(pictures, trained.pictures, generated.folder)
+    return findings
+
+
+def list_known(config: PushConfig, contents: Contents, token: str | None) -> Known:
+    """What the scan looks for beside forms: this token, these folders, these patients."""
+    folders = {Path.home(): "the home folder of this machine"}
+    words: set[str] = set()
+    seeds: set[str] = set()
+    if (trained := contents.trained) is not None:
+        folders |= {trained.run.run_dir.resolve(): "the place of the run",
+                    trained.data.resolve(): "the place of the training frames"}  # fmt: skip
+        rows = trained.frames.values() if not trained.is_phantom else []
+        words = {
+            word for row in rows for word in (row.patient_id, Path(row.file_name).stem) if word
+        }
+        seeds.add(str(trained.config.get("seed")))
+    if (generated := contents.generated) is not None:
+        folders[generated.folder.resolve()] = "the place of the generated set"
+        seeds.add(str(generated.job["config"].get("seed")))
+    secrets = {str(folder): what for folder, what in folders.items() if len(folder.parts) > 2}
+    if token:
+        secrets[token] = "the token of this machine"
+    # Generated frames are numbered too: a name of digits alone tells nothing.
+    telling = {word for word in words if len(word) > _SHORT_WORD and not word.isdecimal()}
+    return Known(secrets, frozenset(telling), frozenset(seeds))
+
+
+def list_lines(config: PushConfig, contents: Contents) -> Iterator[str]:
+    """What goes up, what it lacks, and what was accepted, for a person."""
+    visibility = "public" if config.public else "private"
+    yield f"{config.repo} ({config.kind}, {visibility}):"
+    paths = sorted(path for path in config.folder.rglob("*") if path.is_file())
+    shown = [path for path in paths if path.parent == config.folder]
+    for path in shown:
+        yield f"  {path.name:42} {path.stat().st_size / 1000:10,.1f} kB"
+    if len(paths) > len(shown):
+        size = sum(path.stat().st_size for path in paths if path not in shown)
+        yield f"  {len(paths) - len(shown)} {'pictures':38} {size / 1000:10,.1f} kB"
+    for missing in list_missing(contents):
+        yield f"missing: {missing}"
+    for objection in contents.objections:
+        yield f"accepted: {objection}"

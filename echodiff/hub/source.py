@@ -1,0 +1,192 @@
+"""What a push starts from: a finished run whose weights are those that were trained and scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from echodiff.config import InputError
+from echodiff.frames import Frame, load_frames
+from echodiff.published import CONFIG, PRIVACY, SCORES
+from echodiff.runs import Run, sha256_file
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+KOHYA = "pytorch_lora_weights_kohya.safetensors"
+JOB = "generate.json"
+LARGEST_BYTES = 5_000_000_000
+"""Of one file: what one LFS upload takes. An adapter has a few million."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, its weights known to be the ones that it wrote."""
+
+    run: Run
+    config: dict[str, Any]
+    weights_sha256: str
+    data: Path
+    """Frames folder of the training."""
+    frames: dict[str, Frame]
+    """Rows of that folder by file name."""
+    is_phantom: bool
+
+    @property
+    def sources(self) -> Counter[str]:
+        """Data set -> frames of the training from it."""
+        named = (self.frames[name].source for name in self.run.record["train"])
+        return Counter(source for source in named if source)
+
+    @property
+    def num_patients(self) -> int:
+        return len({self.frames[name].patient_id or name for name in self.run.record["train"]})
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Every picture of the training's folder, held-out ones too: all of them stay at home."""
+        return [self.data / name for name in self.frames]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A set of frames that `generate.py` drew, and its scores."""
+
+    folder: Path
+    frames: list[Frame]
+    job: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def load_trained(run_dir: Path, data: Path | None) -> Trained:
+    """Open a run and check all that can be wrong with it; InputError in one line."""
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}: {'is no folder' if run_dir.exists() else 'no such folder'}")
+    refuse_links(run_dir)
+    run = Run.load(run_dir)
+    if run.record.get("command") != "train_lora":
+        raise InputError(f"{run_dir}: a run of {run.record.get('command')}: push takes LoRA runs")
+    if not run.is_finished:
+        raise InputError(f"{run_dir}: the run is {run.record['status']}, not finished")
+    for name in (WEIGHTS, KOHYA):
+        if not (run_dir / name).is_file():
+            raise InputError(f"{run_dir}: holds no {name}")
+        check_size(run_dir / name)
+    sha256 = sha256_file(run_dir / WEIGHTS)
+    if sha256 != run.record.get("weights_sha256"):
+        raise InputError(f"{run_dir / WEIGHTS}: not what the training wrote (its SHA-256 differs)")
+    check_same_weights(run_dir / WEIGHTS, run_dir / KOHYA)
+    is_phantom = data is None and run.record.get("data_dir") == "frames"
+    folder = data or run_dir / str(run.record.get("data_dir", ""))
+    try:
+        frames = {frame.file_name: frame for frame in load_frames(folder)}
+    except InputError as error:
+        raise InputError(f"{run_dir}: its training frames: {error}; --data says where") from None
+    for name in [*run.record.get("train", []), *run.record.get("held_out", [])]:
+        if name not in frames:
+            raise InputError(f"{folder}: has no {name}: not the frames of {run_dir}")
+    if "train" not in run.record:
+        raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
+    config = _read_yaml(run_dir / CONFIG)
+    return Trained(run, config, sha256, folder, frames, is_phantom)
+
+
+def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Generated:
+    """Open a generated set; InputError where these weights did not draw it."""
+    try:
+        refuse_links(folder)
+        frames = load_frames(folder)
+        job = _read_json(folder / JOB)
+        metrics = _read_json(folder / SCORES)
+    except InputError as error:
+        raise InputError(f"{flag} {error}") from None
+    if not job.get("finished") or not isinstance(metrics.get("scores"), dict):
+        raise InputError(f"{flag} {folder}: its command did not end: run it again")
+    found = {str(job.get("weights_sha256")), *(str(frame.weights) for frame in frames)}
+    if weights_sha256 is not None and found != {weights_sha256}:
+        other = sorted(found - {weights_sha256})[0]
+        raise InputError(
+            f"{flag} {folder}: drawn and scored with other weights ({other[:12]}) than these "
+            f"({weights_sha256[:12]}): generate anew"
+        )
+    return Generated(folder, frames, job, metrics)
+
+
+def load_privacy(run_dir: Path, weights_sha256: str) -> dict[str, Any] | None:
+    """The privacy report of a run, of these very weights; None where nobody audited it."""
+    path = run_dir / PRIVACY
+    if not path.is_file():
+        return None
+    report = _read_json(path)
+    if report.get("weights_sha256") != weights_sha256:
+        raise InputError(f"{path}: of other weights than these: audit anew")
+    if not isinstance(report.get("verdict"), str):
+        raise InputError(f"{path}: says no verdict")
+    return report
+
+
+def refuse_links(folder: Path) -> None:
+    """InputError where anything in `folder` is a link that leads out of it."""
+    home = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for name in sorted([*folders, *files]):
+            path = Path(parent) / name
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise InputError(f"{path}: a link that leads out of {folder}")
+
+
+def check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise InputError(
+            f"{path}: {size / 1e9:.1f} GB, above the limit of {LARGEST_BYTES / 1e9:.0f} GB a file"
+        )
+
+
+def check_same_weights(diffusers: Path, kohya: Path) -> None:
+    """InputError where the two forms of an adapter do not hold the same matrices."""
+    first, second = sorted(_digests(diffusers)), sorted(_digests(kohya))
+    if first != second:
+        raise InputError(f"{kohya}: does not hold the weights of {diffusers.name}")
+
+
+def _digests(path: Path) -> Iterator[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                tensor = opened.get_tensor(name)
+                if tensor.ndim >= 2:  # kohya's alphas are scalars
+                    kind = f"{tensor.shape}{tensor.dtype}".encode()
+                    yield hashlib.sha256(kind + tensor.tobytes()).hexdigest()
+    except (SafetensorError, OSError, TypeError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent}: holds no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object")
+    return value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path}: expected `key: value` lines")
+    return dict(value)
