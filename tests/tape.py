@@ -29,7 +29,9 @@ class Tape(TorchDispatchMode):
             raise RuntimeError("operation not permitted when stream is capturing")
         kwargs = kwargs or {}
         for place, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            # A batch norm does not say that it writes its running statistics.
+            is_written = argument.alias_info is not None and argument.alias_info.is_write
+            if is_written or argument.name.startswith("running_"):
                 given = args[place] if place < len(args) else kwargs.get(argument.name)
                 for tensor in filter(torch.is_tensor, tree_flatten(given)[0]):
                     self.before.setdefault(tensor.data_ptr(), (tensor, tensor.clone()))
