@@ -49,7 +49,7 @@ def _block(before: int, after: int) -> nn.Sequential:
 
 
 def train_segmentation(
-    frames: Path, file: Path, *, side: int, steps: int = 300, batch_size: int = 8
+    frames: Path, file: Path, *, side: int, steps: int = 200, batch_size: int = 8
 ) -> SmallUNet:
     """Train on the train split of `frames`, or read what was trained."""
     torch.manual_seed(0)
@@ -92,9 +92,9 @@ def read_images(frames: Path, split: str | None, side: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).float()[:, None] / 255
 
 
-def read_masks(frames: Path, split: str, side: int) -> np.ndarray:
+def read_masks(frames: Path, split: str | None, side: int) -> np.ndarray:
     """(N, S, S) label numbers."""
-    chosen = [frame for frame in load_frames(frames) if frame.split == split]
+    chosen = [frame for frame in load_frames(frames) if split in (None, frame.split)]
     return np.stack([resize_mask(read_mask_u8(frames / str(f.mask_file_name)), (side, side))
                      for f in chosen])  # fmt: skip
 
