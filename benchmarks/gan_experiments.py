@@ -275,6 +275,25 @@ def ct_to_mr(place: Place) -> None:
                              "; ".join(losses_of(run_dir, "cycle_A", "cycle_B"))])  # fmt: skip
 
 
+def bf16(place: Place, num_seeds: int = 3) -> None:
+    """Is bf16 harmless? KID of paired seeds: same pictures, order and weights, other arithmetic."""
+    reference = place.take(place.domain("echo"), "echo-truth", split="test")
+    rows = ["| seed | KID tiny, float32 | bf16 | bf16 within the interval | n |",
+            "|---|---|---|---|---|"]  # fmt: skip
+    for seed in range(num_seeds):
+        kid = {}
+        for precision in ("no", "bf16"):
+            name = f"seed-{seed}-{precision}"
+            flags = "--config cyclegan_cmc2024 --generator resnet_6 "
+            TRAININGS[name] = ("pseudo", "echo", f"{flags} {CROPS} --steps 400 --seed {seed} "
+                               f"--mixed-precision {precision}")  # fmt: skip
+            kid[precision] = place.score(place.translate(name), reference)["scores"]["kid_tiny"]
+        is_within = kid["no"]["low"] <= kid["bf16"]["value"] <= kid["no"]["high"]
+        rows.append(f"| {seed} | {cell(kid['no'], 1, 1e-6)} | {cell(kid['bf16'], 1, 1e-6)} | "
+                    f"{'yes' if is_within else 'no'} | {kid['no']['n']} |")  # fmt: skip
+    place.write("bf16", rows)
+
+
 def heart(place: Place, mesh: Path, camus: Path) -> None:
     """Slices of a real heart's 3D model, the same that were trained on, to frames of patients."""
     frames = place.out / "frames"
@@ -318,6 +337,7 @@ def main() -> None:
         "pseudo_to_echo": lambda: pseudo_to_echo(place, args.lora),
         "ct_to_mr": lambda: ct_to_mr(place),
         "mask_to_echo": lambda: mask_to_echo(place),
+        "bf16": lambda: bf16(place),
     }
     if args.heart and args.camus:
         experiments["heart"] = lambda: heart(place, args.heart, args.camus)
