@@ -40,12 +40,12 @@ TRAININGS = {
     "cyclegan": ("pseudo", "echo", "--config cyclegan_cmc2024 --generator resnet_6 "
                  f"{CROPS} --steps 700"),
     "cut": ("pseudo", "echo", "--config cut_cmc2024 --generator resnet_6_antialiased "
-            f"--batch-size 1 {CROPS} --steps 500"),
+            f"--batch-size 1 {CROPS} --steps 320"),
     "ct_to_mr": ("ct", "mr", f"--config cyclegan_ct_to_mr {HALF} --steps 600"),
-    "ct_to_mr_cnn": ("ct", "mr", f"--config cnn_random_pairs {HALF} --steps 600"),
-    "ct_to_mr_unet": ("ct", "mr", f"--config cnn_paired {U_NET} --steps 300"),
+    "ct_to_mr_cnn": ("ct", "mr", f"--config cnn_random_pairs {HALF} --steps 400"),
+    "ct_to_mr_unet": ("ct", "mr", f"--config cnn_paired {U_NET} --steps 200"),
     "srgan": ("mr", None, "--config srgan_x2 --width 8 --threads 1 --resolution 64 "
-              f"--load-size {SIDE} --batch-size 4 --steps 200"),
+              f"--load-size {SIDE} --batch-size 4 --steps 120"),
     "heart": ("heart", "camus", "--config cyclegan_cmc2024 --generator resnet_6 "
               f"{CROPS} --steps 500"),
 }  # fmt: skip
