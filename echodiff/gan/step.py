@@ -94,10 +94,10 @@ class TranslationStep:
 def choose_compile(
     requested: Literal["auto", "none", "regional", "full"], device: torch.device, num_steps: int
 ) -> Compile:
-    """What `auto` means: all of it in a long run on CUDA, else nothing."""
+    """What `auto` means: the blocks that repeat in a long run on CUDA, else nothing."""
     if requested != "auto":
         return requested
-    return "full" if device.type == "cuda" and num_steps >= COMPILE_FROM_STEPS else "none"
+    return "regional" if device.type == "cuda" and num_steps >= COMPILE_FROM_STEPS else "none"
 
 
 def compile_network(net: "nn.Module", how: Compile) -> None:
