@@ -4,6 +4,7 @@ The pictures lie on the device; what a step is told is a few rows, corners and p
 whole step, from crops to the last Adam, is recorded as one CUDA graph.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,23 @@ class TranslationStep:
         return self._run(*rows, *tensors_of(self._draw))
 
     def _step(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """One step; where a compiler fails in the first, after it all is as it was before."""
+        if self._compiled == "none" or self.names:
+            return self._take(*inputs)
+        parts = [*self._method.nets.values(), *self._method.optimizers.values()]
+        states = [copy.deepcopy(part.state_dict()) for part in parts]
+        pools = {name: pool.images.clone() for name, pool in self._method.pools.items()}
+        try:
+            return self._take(*inputs)
+        except Exception:
+            # The discriminator may have had its update already: the step is begun again.
+            for part, state in zip(parts, states, strict=True):
+                part.load_state_dict(state)
+            for name, images in pools.items():
+                self._method.pools[name].images.copy_(images)
+            raise
+
+    def _take(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Crops, passes, updates: what a CUDA graph holds."""
         count = len(StepRows._fields)
         source, target = self._dataset.take(StepRows(*inputs[:count]), self._config.resolution)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from echodiff.gan import recipes, step
+from echodiff.gan.networks import PatchProjection
 from echodiff.gan.step import COMPILE_FROM_STEPS, choose_compile
 from echodiff.runs import Run
 from echodiff.training import graphs
@@ -118,6 +119,30 @@ def test_only_a_long_run_on_cuda_is_compiled():
     assert choose_compile("auto", cuda, COMPILE_FROM_STEPS - 1) == "none"
     assert choose_compile("auto", cpu, COMPILE_FROM_STEPS) == "none"
     assert choose_compile("regional", cpu, 1) == "regional"
+
+
+def test_a_compiler_that_fails_within_a_step_leaves_no_trace(
+    echodiff, domains, tmp_path, monkeypatch, caplog
+):
+    """The discriminator has had its update by then; the step is begun anew without it."""
+    flags = [*domains, *METHODS["cut"], "--method", "cut", "--steps", 2]
+    assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
+    monkeypatch.setattr(step, "compile_network", lambda net, how: None)
+    forward, calls = PatchProjection.forward, []
+
+    def fail_once(self, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("no compiler here")
+        return forward(self, *args)
+
+    monkeypatch.setattr(PatchProjection, "forward", fail_once)
+    with caplog.at_level(logging.WARNING):
+        assert echodiff("train-gan", *flags, "--out", tmp_path / "b", "--compile", "regional") == 0
+    assert "--compile regional failed, going on without: no compiler here" in caplog.text
+    for name in "GDF":
+        weights = [(tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("plain", "b")]
+        assert weights[0] == weights[1]
 
 
 @pytest.mark.slow
