@@ -77,7 +77,7 @@ class TranslationStep:
         """One step; where a compiler fails in the first, after it all is as it was before."""
         if self._compiled == "none" or self.names:
             return self._take(*inputs)
-        parts = [*self._method.nets.values(), *self._method.optimizers.values()]
+        parts: list[Any] = [*self._method.nets.values(), *self._method.optimizers.values()]
         states = [copy.deepcopy(part.state_dict()) for part in parts]
         pools = {name: pool.images.clone() for name, pool in self._method.pools.items()}
         try:
