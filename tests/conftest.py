@@ -228,6 +228,12 @@ def assert_accepted(
     return run
 
 
+@pytest.fixture
+def tape() -> Any:
+    """The class `Tape`, in place of `CudaGraph`; `tape.made` are those of this test."""
+    return load_script("tests/tape").Tape
+
+
 def load_script(name: str) -> ModuleType:
     """Import a script from the top of the clone."""
     path = Path(__file__).parent.parent / f"{name}.py"

@@ -29,6 +29,7 @@ from echodiff.training.graphs import (
     can_capture,
     choose_compile,
     compile_network,
+    put,
     uncompiled,
 )
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
 logger = logging.getLogger(__name__)
+
+COUNTS_ON_CPU = "this optimizer counts its steps on the CPU"
 
 
 class StepSamples:
@@ -135,7 +138,8 @@ class TrainingStep:
             for name, parameter in self.parameters.items()
             if config.ema_decay is not None
         }
-        captures = can_capture(accelerator, is_capturable=config.optimizer == "adam")
+        obstacle = None if config.optimizer == "adam" else COUNTS_ON_CPU
+        captures = can_capture(accelerator, obstacle=obstacle)
         optimizer = build_optimizer(
             config, list(self.parameters.values()), device, capturable=captures
         )
@@ -228,11 +232,6 @@ def build_optimizer(
     return torch.optim.Adam(
         parameters, lr=rate, weight_decay=config.weight_decay, fused=True, capturable=capturable
     )
-
-
-def put(value: float, place: Any) -> Any:
-    """`value`, written into `place` where that is a tensor, which a graph goes on reading."""
-    return place.fill_(value) if isinstance(place, torch.Tensor) else value
 
 
 def rows_of_process(config: TrainLoraConfig, accelerator: "Accelerator") -> torch.Tensor:

@@ -9,6 +9,7 @@ from echodiff.runs import compute_fingerprint, sha256_tree
 PROG = "echodiff train-gan"
 FORWARD = ("G_A", "G")
 """Names of the generator from source to target."""
+MIRRORS = "mirrored steps of --flip-equivariance do other work than the others"
 
 
 def main(argv: list[str]) -> None:
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> None:
     from echodiff.gan.recipes import build_method, build_networks, describe_generators
     from echodiff.gan.weights import save_network
     from echodiff.training.folder import open_run
+    from echodiff.training.graphs import can_capture
     from echodiff.training.precision import start_accelerator
 
     # --- Everything that was given, before anything is written
@@ -56,6 +58,7 @@ def main(argv: list[str]) -> None:
 
     # --- Train, save every network
     device = accelerator.device
+    captures = can_capture(accelerator, obstacle=MIRRORS if config.flip_equivariance else None)
     method = build_method(
         config,
         nets,
@@ -63,8 +66,9 @@ def main(argv: list[str]) -> None:
         functools.partial(
             torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
         ),
+        is_captured=captures,
     )
-    train(config, run, accelerator, method=method, dataset=dataset)
+    train(config, run, accelerator, method=method, dataset=dataset, has_graph=captures)
     facts = describe_generators(config, dataset)
     hashes = {
         name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))

@@ -22,7 +22,11 @@ class InstanceNorm(nn.Module):
         # In 16 bit the mean would be taken off after rounding: what is left may be all rounding.
         wide = image if image.dtype == torch.float64 else image.float()
         if image.is_contiguous():
-            return F.instance_norm(wide).to(image.dtype)
+            normed = F.instance_norm(wide)
+            if normed.requires_grad and not torch.compiler.is_compiling():
+                # Given a channels-last gradient, torch 2.14 on a CPU returns another one's.
+                normed.register_hook(torch.Tensor.contiguous)
+            return normed.to(image.dtype)
         variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         return ((wide - mean) * torch.rsqrt(variance + 1e-5)).to(image.dtype)
 

@@ -5,7 +5,7 @@ last bit.
 import math
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -13,10 +13,11 @@ from tqdm import tqdm
 from echodiff.config import InputError
 from echodiff.gan.curves import draw_losses
 from echodiff.gan.dataset import TranslationSet
-from echodiff.gan.draws import STEP_STREAM, Order
+from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.grids import SampleGrids
 from echodiff.gan.recipes import Method
+from echodiff.gan.step import TranslationStep, choose_compile
 from echodiff.training.checkpoints import (
     Checkpoint,
     load_newest_checkpoint,
@@ -24,7 +25,6 @@ from echodiff.training.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from echodiff.training.streams import build_stream
 from echodiff.training.trackers import Curves
 
 if TYPE_CHECKING:
@@ -54,19 +54,25 @@ def train(
     *,
     method: Method,
     dataset: TranslationSet,
+    has_graph: bool = False,
 ) -> None:
-    """Train the networks of `method` in place."""
+    """Train the networks of `method` in place; has_graph: each step as one CUDA graph."""
     # --- Order of the pictures, how often what happens
     device = accelerator.device
-    dataset = dataset.to_device(device)
     order = build_order(config, dataset)
     num_steps = count_steps(config, len(order))
     epoch_steps = max(1, round(len(order) / config.batch_size))
     grids = SampleGrids(dataset, run.samples, config.resolution)
     curves = Curves(run, accelerator, project="echodiff-gan", config=config)
-    first_rates = {
-        name: optimizer.param_groups[0]["lr"] for name, optimizer in method.optimizers.items()
-    }
+    taken = TranslationStep(
+        config,
+        method,
+        dataset,
+        order,
+        device,
+        compiled=choose_compile(config.compile, device, num_steps),
+        has_graph=has_graph,
+    )
 
     # --- Go on from the newest checkpoint
     progress = Progress()
@@ -78,19 +84,11 @@ def train(
 
     with tqdm(total=num_steps, initial=progress.step, desc="training", unit="step") as bar:
         while progress.step < num_steps:
-            # --- One step: everything random first
-            stream = build_stream(config.seed, STEP_STREAM, progress.step)
-            rows = order.take(progress.step, config.batch_size, stream)
-            draw = method.sample(stream, progress.step, config.batch_size)
-            source, target = dataset.take(rows, config.resolution)
+            # --- One step
             factor = rate_factor(progress.step * config.batch_size // len(order), config)
-            for name, optimizer in method.optimizers.items():
-                for group in optimizer.param_groups:
-                    group["lr"] = first_rates[name] * factor
-            losses = method.step(source, target, move(draw, device))
+            progress.unread.append(taken.run(progress.step, factor))
             progress.step += 1
-            progress.names = list(losses)
-            progress.unread.append(torch.stack(list(losses.values())))
+            progress.names = taken.names
             bar.update()
 
             # --- Once in a while: read the losses, look, save
@@ -100,7 +98,7 @@ def train(
                 step, epoch_steps * config.checkpoint_epochs
             )
             if is_log or is_save or is_due(step, config.sample_every):
-                read_losses(progress, order, dataset, config)
+                read_losses(progress, taken)
             if is_log:
                 means = [sum(values) / len(values) for values in zip(*progress.read, strict=True)]
                 named = dict(zip(progress.names, means, strict=True))
@@ -108,7 +106,8 @@ def train(
                 bar.set_postfix({name: f"{value:.3f}" for name, value in named.items()})
                 progress.read = []
             if is_end or is_due(step, config.sample_every):
-                grids.write(method.nets, step)
+                with taken.as_written():
+                    grids.write(method.nets, step)
                 draw_losses(run)
             if is_save:
                 save(run, config, progress, method)
@@ -150,19 +149,7 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def move(draw: Any, device: torch.device) -> Any:
-    """The tensors of a draw, however they are nested, on `device`."""
-    if torch.is_tensor(draw):
-        return draw.to(device)
-    if isinstance(draw, tuple):
-        moved = [move(part, device) for part in draw]
-        return type(draw)(*moved) if hasattr(draw, "_fields") else tuple(moved)
-    return draw
-
-
-def read_losses(
-    progress: Progress, order: Order, dataset: TranslationSet, config: TrainGanConfig
-) -> None:
+def read_losses(progress: Progress, taken: TranslationStep) -> None:
     """Bring the unread losses to the CPU; stop at the first that is not a number."""
     if not progress.unread:
         return
@@ -172,11 +159,8 @@ def read_losses(
     for step, losses in enumerate(values, start=first):
         for name, loss in zip(progress.names, losses, strict=True):
             if not math.isfinite(loss):
-                # What a step showed can be drawn again.
-                stream = build_stream(config.seed, STEP_STREAM, step - 1)
-                rows = order.take(step - 1, config.batch_size, stream)
                 raise InputError(
-                    f"step {step}: the loss {name} is {loss} on {dataset.name_rows(rows)}: "
+                    f"step {step}: the loss {name} is {loss} on {taken.name_pictures(step - 1)}: "
                     "look at these, or lower --learning-rate"
                 )
         progress.read.append(losses)

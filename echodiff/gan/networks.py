@@ -7,7 +7,7 @@ anti-aliased; the discriminator is the 70 x 70 PatchGAN. Pictures are (N, C, H, 
 
 import itertools
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -162,7 +162,7 @@ class ResNet(nn.Module):
                 *norm_relu(2 * count),
                 *([BlurDown(2 * count)] if is_antialiased else []),
             ]
-        layers += [_ResNetBlock(4 * width, norm) for _ in range(num_blocks)]
+        layers += [ResNetBlock(4 * width, norm) for _ in range(num_blocks)]
         for count in (4 * width, 2 * width):
             if is_antialiased:
                 conv = nn.Conv2d(count, count // 2, 3, padding=1, bias=has_bias)
@@ -192,6 +192,11 @@ class ResNet(nn.Module):
         """The outputs of `layers` (rising indices); what comes after the last is not computed."""
         return self._run(image, layers, layers[-1] + 1)[1]
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As of any module, and the way that CUT takes through this one."""
+        super().compile(*args, **kwargs)
+        self._run = torch.compile(self._run, *args, **kwargs)  # type: ignore[method-assign]
+
     def _run(
         self, image: torch.Tensor, layers: Sequence[int], stop: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -203,7 +208,9 @@ class ResNet(nn.Module):
         return image, features
 
 
-class _ResNetBlock(nn.Module):
+class ResNetBlock(nn.Module):
+    """Two convolutions beside the picture as it came."""
+
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         has_bias = norm == "instance"

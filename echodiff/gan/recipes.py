@@ -2,7 +2,7 @@
 both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -90,21 +90,24 @@ def build_method(
     nets: dict[str, nn.Module],
     device: torch.device,
     autocast: Autocast = nullcontext,
+    *,
+    is_captured: bool = False,
 ) -> Method:
-    """The method of `config` around `nets`, all on `device`, ready for step 0."""
+    """The method of `config` around `nets`, all on `device`, ready for step 0.
+
+    is_captured: its steps become a CUDA graph, for which Adam counts on the device.
+    """
     for net in nets.values():
         net.to(device).train()
+        if device.type == "cuda":
+            net.to(memory_format=torch.channels_last)  # what convolutions on tensor cores read
     shape = (config.channels, config.resolution, config.resolution)
 
     def adam(*names: str) -> torch.optim.Adam:
         is_judge = names[0].startswith("D")
-        rate = config.learning_rate_d if is_judge else None
-        return torch.optim.Adam(
-            [p for name in names for p in nets[name].parameters()],
-            lr=rate or config.learning_rate,
-            betas=(config.beta1, 0.999),
-            eps=config.epsilon,
-        )
+        rate = (config.learning_rate_d if is_judge else None) or config.learning_rate
+        parameters = [p for name in names for p in nets[name].parameters()]
+        return build_adam(config, parameters, rate, device, is_captured=is_captured)
 
     match config.method:
         case "cyclegan":
@@ -153,6 +156,24 @@ def build_method(
                 adversarial=config.adversarial,
                 autocast=autocast,
             )
+
+
+def build_adam(
+    config: TrainGanConfig,
+    parameters: Sequence[nn.Parameter],
+    rate: float,
+    device: torch.device,
+    *,
+    is_captured: bool,
+) -> torch.optim.Adam:
+    """Adam at `rate`; on CUDA one launch a step, which a graph can hold."""
+    betas, eps = (config.beta1, 0.999), config.epsilon
+    if device.type != "cuda":
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=eps)
+    place = torch.tensor(rate, device=device)  # a graph reads it where it lies
+    return torch.optim.Adam(
+        parameters, lr=place, betas=betas, eps=eps, fused=True, capturable=is_captured
+    )
 
 
 def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class SrResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
-        self.blocks = nn.Sequential(*(_Block(width) for _ in range(num_blocks)))
+        self.blocks = nn.Sequential(*(SrBlock(width) for _ in range(num_blocks)))
         self.join = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         )
@@ -38,7 +38,9 @@ class SrResNet(nn.Module):
         return output
 
 
-class _Block(nn.Module):
+class SrBlock(nn.Module):
+    """Two convolutions with batch norms beside the picture as it came."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(

@@ -89,10 +89,10 @@ def uncompiled(how: Compile) -> AbstractContextManager[Any]:
     return nullcontext() if how == "none" else torch.compiler.set_stance("force_eager")
 
 
-def can_capture(accelerator: "Accelerator", *, is_capturable: bool) -> bool:
+def can_capture(accelerator: "Accelerator", *, obstacle: str | None = None) -> bool:
     """Whether a step can be one CUDA graph; where a GPU cannot, one warning says why.
 
-    is_capturable: whether the optimizer's step is.
+    obstacle: what in the step itself stands against it.
     """
     if accelerator.device.type != "cuda":
         return False
@@ -100,12 +100,17 @@ def can_capture(accelerator: "Accelerator", *, is_capturable: bool) -> bool:
         reason = "fp16's gradient scaler decides on the CPU whether a step counts"
     elif accelerator.num_processes > 1:
         reason = "gradients are averaged over several processes"
-    elif not is_capturable:
-        reason = "this optimizer counts its steps on the CPU"
+    elif obstacle is not None:
+        reason = obstacle
     else:
         return True
     logger.warning("%s: %s", NO_GRAPH, reason)
     return False
+
+
+def put(value: float, place: Any) -> Any:
+    """`value`, written into `place` where that is a tensor, which a graph goes on reading."""
+    return place.fill_(value) if isinstance(place, torch.Tensor) else value
 
 
 class CudaGraph:

@@ -200,3 +200,14 @@ def test_last_layers_stay_in_float32_under_bf16():
                 build_discriminator("patch", width=2)):  # fmt: skip
         with torch.autocast("cpu", torch.bfloat16):
             assert net(image).dtype == torch.float32
+
+
+def test_instance_norm_takes_a_gradient_of_any_layout():
+    """torch 2.14's own, on a CPU, mixes up channels where the gradient is channels-last."""
+    image = torch.randn(2, 8, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = image.clone().requires_grad_()
+        InstanceNorm()(leaf).backward((image**2).contiguous(memory_format=layout))
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from echodiff.diffusion import step
 from echodiff.runs import Run
@@ -56,61 +54,9 @@ def test_the_longer_the_run_the_more_is_compiled(
 # --- a recorded step
 
 
-class Tape(TorchDispatchMode):
-    """Does to tensors on the CPU what a CUDA graph does on a GPU.
-
-    Recording leaves every tensor as it was; a replay repeats the operators on the very tensors of
-    the recording. What was decided in Python, or read from a tensor that has been replaced since,
-    stays as it was recorded; looking at a value breaks the recording.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, list[Any]]] = []
-        self.num_replays = 0
-        TAPES.append(self)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        kwargs = kwargs or {}
-        for place, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                given = args[place] if place < len(args) else kwargs.get(argument.name)
-                for tensor in filter(torch.is_tensor, tree_flatten(given)[0]):
-                    self.before.setdefault(tensor.data_ptr(), (tensor, tensor.clone()))
-        result = func(*args, **kwargs)
-        self.calls.append((func, args, kwargs, tree_flatten(result)[0]))
-        return result
-
-    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return function()
-
-    def record(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        self.before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        try:
-            with self:
-                return function()
-        finally:
-            for tensor, value in self.before.values():
-                tensor.data.copy_(value)
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        self.num_replays += 1
-        for func, args, kwargs, recorded in self.calls:
-            for old, new in zip(recorded, tree_flatten(func(*args, **kwargs))[0], strict=True):
-                if torch.is_tensor(old) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
-TAPES: list[Tape] = []
-
-
 @pytest.fixture
-def on_tape(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+def on_tape(monkeypatch: pytest.MonkeyPatch, tape: Any) -> list[Any]:
     """Training records its steps, with Adam as it is on CUDA but for the device."""
-    TAPES.clear()
 
     def build_fused(config: Any, parameters: Any, device: Any, *, capturable: bool) -> Any:
         rate = torch.tensor(config.learning_rate)
@@ -118,15 +64,16 @@ def on_tape(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
 
     monkeypatch.setattr(step, "build_optimizer", build_fused)
     monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", Tape)
-    return TAPES
+    monkeypatch.setattr(step, "CudaGraph", tape)
+    tapes: list[Any] = tape.made
+    return tapes
 
 
 def test_a_recorded_step_is_the_step(
     train_lora: Callable[..., None],
     toy_frames: Path,
     tmp_path: Path,
-    on_tape: list[Tape],
+    on_tape: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     flags = ["--data", toy_frames, *EVERYTHING]
@@ -144,7 +91,7 @@ def test_a_recorded_step_is_the_step(
 
 
 def test_a_recorded_run_resumes_from_its_checkpoint(
-    train_lora: Callable[..., None], toy_frames: Path, tmp_path: Path, on_tape: list[Tape]
+    train_lora: Callable[..., None], toy_frames: Path, tmp_path: Path, on_tape: list[Any]
 ) -> None:
     out = tmp_path / "run"
     flags = ["--data", toy_frames, "--out", out, *EVERYTHING]
@@ -161,7 +108,8 @@ def test_what_cannot_be_captured_goes_on_with_one_warning(
     train_lora: Callable[..., None],
     toy_frames: Path,
     tmp_path: Path,
-    on_tape: list[Tape],
+    on_tape: list[Any],
+    tape: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -169,7 +117,7 @@ def test_what_cannot_be_captured_goes_on_with_one_warning(
     monkeypatch.undo()
     train_lora("--data", toy_frames, "--out", tmp_path / "plain", "--max-steps", 6)
     monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", Tape)
+    monkeypatch.setattr(step, "CudaGraph", tape)
     with caplog.at_level(logging.WARNING):
         train_lora("--data", toy_frames, "--out", tmp_path / "broken", "--max-steps", 6)
     assert [record.message for record in caplog.records] == [

@@ -1,0 +1,147 @@
+"""One training step of a translation: what it draws, the pictures it takes, how it is launched.
+
+The pictures lie on the device; what a step is told is a few rows, corners and places. On a GPU the
+whole step, from crops to the last Adam, is recorded as one CUDA graph.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from echodiff.gan.dataset import TranslationSet
+from echodiff.gan.draws import STEP_STREAM, Order, StepRows
+from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.networks import ResNetBlock
+from echodiff.gan.recipes import Method
+from echodiff.gan.srgan_networks import SrBlock
+from echodiff.training.graphs import Compile, CudaGraph, StepRunner, put, uncompiled
+from echodiff.training.streams import build_stream
+
+if TYPE_CHECKING:
+    from torch import nn
+
+REPEATED = (ResNetBlock, SrBlock)
+"""Blocks that a network has many of: compiled once, used by all."""
+COMPILE_FROM_STEPS = 100_000
+"""Steps from which `auto` compiles on CUDA: an estimate, some 100 s against a millisecond each."""
+
+
+class TranslationStep:
+    """Takes the steps of `method`, on pictures of `dataset` in the order of `order`.
+
+    has_graph: whether the step is recorded, for which `method` has optimizers that allow it.
+    """
+
+    def __init__(
+        self,
+        config: TrainGanConfig,
+        method: Method,
+        dataset: TranslationSet,
+        order: Order,
+        device: torch.device,
+        *,
+        compiled: Compile = "none",
+        has_graph: bool = False,
+    ) -> None:
+        self._config, self._method, self._order = config, method, order
+        self._dataset = dataset.to_device(device)
+        self._rates = {
+            name: float(optimizer.param_groups[0]["lr"])
+            for name, optimizer in method.optimizers.items()
+        }
+        self._compiled = compiled
+        for net in method.nets.values():
+            compile_network(net, compiled)
+        self.names: list[str] = []
+        """What the losses are called, in their order; known after a step, or from a checkpoint."""
+        self._draw: Any = None
+        graph = CudaGraph(device) if has_graph else None
+        self._run = StepRunner(self._step, device, compiled=compiled, graph=graph)
+
+    def run(self, step: int, factor: float) -> torch.Tensor:
+        """Take step number `step` (0 is the first) at `factor` of the rates; losses, on the device.
+
+        Everything random is drawn before: the step is a function of (seed, step).
+        """
+        stream = build_stream(self._config.seed, STEP_STREAM, step)
+        rows = self._order.take(step, self._config.batch_size, stream)
+        self._draw = self._method.sample(stream, step, self._config.batch_size)
+        for name, optimizer in self._method.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = put(self._rates[name] * factor, group["lr"])
+        return self._run(*rows, *tensors_of(self._draw))
+
+    def _step(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """One step; where a compiler fails in the first, after it all is as it was before."""
+        if self._compiled == "none" or self.names:
+            return self._take(*inputs)
+        parts: list[Any] = [*self._method.nets.values(), *self._method.optimizers.values()]
+        states = [copy.deepcopy(part.state_dict()) for part in parts]
+        pools = {name: pool.images.clone() for name, pool in self._method.pools.items()}
+        try:
+            return self._take(*inputs)
+        except Exception:
+            # The discriminator may have had its update already: the step is begun again.
+            for part, state in zip(parts, states, strict=True):
+                part.load_state_dict(state)
+            for name, images in pools.items():
+                self._method.pools[name].images.copy_(images)
+            raise
+
+    def _take(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Crops, passes, updates: what a CUDA graph holds."""
+        count = len(StepRows._fields)
+        source, target = self._dataset.take(StepRows(*inputs[:count]), self._config.resolution)
+        draw = with_tensors(self._draw, iter(inputs[count:]))
+        losses = self._method.step(source, target, draw)
+        self.names = list(losses)
+        return torch.stack(list(losses.values()))
+
+    def name_pictures(self, step: int) -> str:
+        """Files that step number `step` showed: what was drawn can be drawn again."""
+        stream = build_stream(self._config.seed, STEP_STREAM, step)
+        return self._dataset.name_rows(self._order.take(step, self._config.batch_size, stream))
+
+    def as_written(self) -> Any:
+        """Within it, compiled networks run as they were written: other sizes, no wait."""
+        return uncompiled(self._compiled)
+
+
+def choose_compile(
+    requested: Literal["auto", "none", "regional", "full"], device: torch.device, num_steps: int
+) -> Compile:
+    """What `auto` means: the blocks that repeat in a long run on CUDA, else nothing."""
+    if requested != "auto":
+        return requested
+    return "regional" if device.type == "cuda" and num_steps >= COMPILE_FROM_STEPS else "none"
+
+
+def compile_network(net: "nn.Module", how: Compile) -> None:
+    """Have `net` compiled at its first call: its repeated blocks (all where it has none), or all.
+
+    Sizes are taken as they are, for a training has only a few.
+    """
+    if how == "none":
+        return
+    blocks = [module for module in net.modules() if isinstance(module, REPEATED)]
+    for module in blocks if how == "regional" and blocks else [net]:
+        module.compile(dynamic=False)
+
+
+def tensors_of(draw: Any) -> list[torch.Tensor]:
+    """The tensors of a draw, however they are nested, in order."""
+    if torch.is_tensor(draw):
+        return [draw]
+    return [one for part in draw for one in tensors_of(part)] if isinstance(draw, tuple) else []
+
+
+def with_tensors(draw: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """`draw` with `tensors` in place of its own."""
+    if torch.is_tensor(draw):
+        return next(tensors)
+    if isinstance(draw, tuple):
+        parts = [with_tensors(part, tensors) for part in draw]
+        return type(draw)(*parts) if hasattr(draw, "_fields") else tuple(parts)
+    return draw
