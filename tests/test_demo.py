@@ -13,12 +13,12 @@ from echodiff.demo import (
     DemoConfig,
     Stage,
     generation_stages,
-    headlines,
     main,
     run_stage,
     training_stage,
     write_prompts,
 )
+from echodiff.demo_report import headlines
 from echodiff.diffusion.prompts import load_prompts
 from echodiff.files import write_json_atomic
 from echodiff.frames import load_frames
