@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from echodiff.frames import Frame, FramesWriter
-from echodiff.metrics.assessment import score_fully
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.measured import NUM_READERS, Networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
@@ -50,6 +49,9 @@ def main():
     parser.add_argument("--num-reference", type=int, default=10_000, help="real images")
     parser.add_argument("--num-features", type=int, default=2048, help="as many as Inception has")
     args = parser.parse_args()
+    # Not above: each process that reads starts this file again, as it does the light `echodiff`.
+    from echodiff.metrics.assessment import score_fully
+
     rng = np.random.default_rng(1)
     scales = np.arange(1, args.num_features + 1) ** -0.5
     network = FeatureNetwork(
