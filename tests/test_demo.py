@@ -79,8 +79,9 @@ def test_finished_stage_is_not_run_again(
 
 
 def test_what_stops_a_stage_is_said_without_a_traceback(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(demo, "IMPORTED_MEANWHILE", ())
     config = DemoConfig(out=tmp_path / "demo", base=str(tmp_path))
     with pytest.raises(InputError, match=r"accelerate launch train_lora.py: stopped with status 1"):
         run_stage(training_stage(config, tmp_path / "demo" / "run"), 1)
