@@ -50,7 +50,7 @@ STALE = {"status": "stale"}
 class DemoConfig:
     """Fine-tune the embedded base to simulated frames of a new hospital, and report what it gains.
 
-    Five to six minutes on two cores. Run again on the same folder, it goes on where it was.
+    Five to nine minutes on two cores. Run again on the same folder, it goes on where it was.
     """
 
     out: Path = Path("echodiff-demo")

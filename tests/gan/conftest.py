@@ -90,3 +90,18 @@ def refusal(echodiff: Callable[..., int], capsys: pytest.CaptureFixture[str]) ->
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def toy_flags() -> dict[str, list[object]]:
+    """Flags that make each method small; `cyclegan_batch` has batch norms."""
+    toy = ["--width", 2, "--resolution", 32, "--load-size", 36, "--pool-size", 3]
+    return {
+        "cyclegan": [*toy, "--generator", "resnet_6"],
+        "cyclegan_batch": [*toy, "--generator", "resnet_6", "--norm", "batch", "--batch-size", 2],
+        "cut": [*toy, "--generator", "resnet_6_antialiased"],
+        "patch_cgan": [*toy, "--generator", "patch_cgan", "--source-kind", "mask",
+                       "--batch-size", 2, "--resolution", 128, "--load-size", 132],
+        "regression": [*toy, "--generator", "cnn", "--pairing", "paired"],
+        "srgan": [*toy, "--generator", "srgan_x2", "--batch-size", 2],
+    }  # fmt: skip

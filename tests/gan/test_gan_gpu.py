@@ -13,15 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-TOY = ["--width", 4, "--resolution", 32, "--load-size", 36, "--pool-size", 3]
-METHODS = {
-    "cyclegan": [*TOY, "--generator", "resnet_6"],
-    "cut": [*TOY, "--generator", "resnet_6_antialiased"],
-    "patch_cgan": [*TOY, "--generator", "patch_cgan", "--source-kind", "mask", "--batch-size", 2,
-                   "--resolution", 128, "--load-size", 132],
-    "regression": [*TOY, "--generator", "cnn", "--pairing", "paired"],
-    "srgan": [*TOY, "--generator", "srgan_x2", "--batch-size", 2],
-}  # fmt: skip
+METHODS = ("cyclegan", "cut", "patch_cgan", "regression", "srgan")
 NUM_STEPS = 10
 
 
@@ -42,10 +34,10 @@ def replays(monkeypatch):
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_whole_step_is_one_graph_and_does_what_plain_steps_do(
-    echodiff, domains, tmp_path, replays, monkeypatch, name, precision
+    echodiff, toy_flags, domains, tmp_path, replays, monkeypatch, name, precision
 ):
     folders = domains[:2] if name in {"patch_cgan", "srgan"} else domains
-    flags = [*folders, *METHODS[name], "--method", name, "--steps", NUM_STEPS, "--log-every", 1,
+    flags = [*folders, *toy_flags[name], "--method", name, "--steps", NUM_STEPS, "--log-every", 1,
              "--mixed-precision", precision]  # fmt: skip
     assert echodiff("train-gan", *flags, "--out", tmp_path / "recorded") == 0
     assert len(replays) == NUM_STEPS - NUM_WARM_UP
@@ -57,9 +49,9 @@ def test_the_whole_step_is_one_graph_and_does_what_plain_steps_do(
         assert ours == pytest.approx(theirs, rel=5e-2 if precision == "bf16" else 5e-3, abs=1e-3)
 
 
-def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, domains, tmp_path):
+def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, toy_flags, domains, tmp_path):
     out = tmp_path / "run"
-    flags = [*domains, *METHODS["cyclegan"], "--out", out, "--steps", NUM_STEPS,
+    flags = [*domains, *toy_flags["cyclegan"], "--out", out, "--steps", NUM_STEPS,
              "--checkpoint-every", 5]  # fmt: skip
     assert echodiff("train-gan", *flags) == 0
     before = load_file(out / "G_A.safetensors")
@@ -70,10 +62,10 @@ def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, domains, tmp_path)
             torch.testing.assert_close(tensor, before[name], rtol=1e-2, atol=1e-3)
 
 
-def test_a_replayed_step_waits_for_nothing(echodiff, domains, tmp_path, monkeypatch):
+def test_a_replayed_step_waits_for_nothing(echodiff, toy_flags, domains, tmp_path, monkeypatch):
     """Reading a value inside a step would break the recording: none of the methods does."""
     warnings = []
     monkeypatch.setattr(graphs.logger, "warning", lambda *args: warnings.append(args))
-    flags = [*domains, *METHODS["cut"], "--method", "cut", "--steps", NUM_STEPS]
+    flags = [*domains, *toy_flags["cut"], "--method", "cut", "--steps", NUM_STEPS]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "run") == 0
     assert not warnings

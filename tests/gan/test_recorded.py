@@ -14,16 +14,7 @@ from echodiff.runs import Run
 from echodiff.training import graphs
 from echodiff.training.graphs import NO_GRAPH, NUM_WARM_UP
 
-TOY = ["--width", 2, "--resolution", 32, "--load-size", 36, "--pool-size", 3]
-METHODS = {
-    "cyclegan": [*TOY, "--generator", "resnet_6"],
-    "cyclegan_batch": [*TOY, "--generator", "resnet_6", "--norm", "batch", "--batch-size", 2],
-    "cut": [*TOY, "--generator", "resnet_6_antialiased"],
-    "patch_cgan": [*TOY, "--generator", "patch_cgan", "--source-kind", "mask", "--batch-size", 2,
-                   "--resolution", 128, "--load-size", 132],
-    "regression": [*TOY, "--generator", "cnn", "--pairing", "paired"],
-    "srgan": [*TOY, "--generator", "srgan_x2", "--batch-size", 2],
-}  # fmt: skip
+METHODS = ("cyclegan", "cyclegan_batch", "cut", "patch_cgan", "regression", "srgan")
 NUM_STEPS = 7
 
 
@@ -47,10 +38,10 @@ def folders_of(name, domains):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recorded_step_is_the_step(
-    echodiff, domains, tmp_path, on_tape, monkeypatch, name
+    echodiff, toy_flags, domains, tmp_path, on_tape, monkeypatch, name
 ):  # fmt: skip
     method = name.removesuffix("_batch")
-    flags = [*folders_of(name, domains), *METHODS[name], "--method", method, "--epochs", 1,
+    flags = [*folders_of(name, domains), *toy_flags[name], "--method", method, "--epochs", 1,
              "--decay-epochs", 1, "--steps", NUM_STEPS, "--log-every", 1]  # fmt: skip
     assert echodiff("train-gan", *flags, "--out", tmp_path / "recorded") == 0
     assert [one.num_replays for one in on_tape] == [NUM_STEPS - NUM_WARM_UP]
@@ -68,9 +59,11 @@ def test_a_recorded_step_is_the_step(
                 torch.testing.assert_close(recorded[key], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, domains, tmp_path, on_tape):
+def test_a_recorded_run_resumes_from_its_checkpoint(
+    echodiff, toy_flags, domains, tmp_path, on_tape
+):
     out = tmp_path / "run"
-    flags = [*domains, *METHODS["cyclegan"], "--out", out, "--steps", NUM_STEPS,
+    flags = [*domains, *toy_flags["cyclegan"], "--out", out, "--steps", NUM_STEPS,
              "--checkpoint-every", 4]  # fmt: skip
     assert echodiff("train-gan", *flags) == 0
     before = (out / "G_A.safetensors").read_bytes()
@@ -80,7 +73,9 @@ def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, domains, tmp_path,
     assert (out / "G_A.safetensors").read_bytes() == before
 
 
-def test_mirrored_steps_are_not_recorded(echodiff, domains, tmp_path, monkeypatch, caplog):
+def test_mirrored_steps_are_not_recorded(
+    echodiff, toy_flags, domains, tmp_path, monkeypatch, caplog
+):
     """The warning of a GPU; on a CPU there is nothing to record, and nothing to say."""
     said = {}
 
@@ -89,7 +84,7 @@ def test_mirrored_steps_are_not_recorded(echodiff, domains, tmp_path, monkeypatc
         return False
 
     monkeypatch.setattr(graphs, "can_capture", can_capture)
-    flags = [*METHODS["cut"], "--method", "cut", "--steps", 1]
+    flags = [*toy_flags["cut"], "--method", "cut", "--steps", 1]
     echodiff("train-gan", *domains, *flags, "--out", tmp_path / "a", "--flip-equivariance")
     assert "--flip-equivariance" in said["obstacle"]
     echodiff("train-gan", *domains, *flags, "--out", tmp_path / "b")
@@ -97,10 +92,10 @@ def test_mirrored_steps_are_not_recorded(echodiff, domains, tmp_path, monkeypatc
 
 
 def test_what_cannot_be_captured_goes_on_with_one_warning(
-    echodiff, domains, tmp_path, tape, monkeypatch, caplog
+    echodiff, toy_flags, domains, tmp_path, tape, monkeypatch, caplog
 ):
     """Adam as it is on a CPU looks at its step's number: the recording breaks in the middle."""
-    flags = [*domains, *METHODS["cyclegan"], "--steps", 5]
+    flags = [*domains, *toy_flags["cyclegan"], "--steps", 5]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
     monkeypatch.setattr(graphs, "can_capture", lambda *args, **kwargs: True)
     monkeypatch.setattr(step, "CudaGraph", tape)
@@ -122,10 +117,10 @@ def test_only_a_long_run_on_cuda_is_compiled():
 
 
 def test_a_compiler_that_fails_within_a_step_leaves_no_trace(
-    echodiff, domains, tmp_path, monkeypatch, caplog
+    echodiff, toy_flags, domains, tmp_path, monkeypatch, caplog
 ):
     """The discriminator has had its update by then; the step is begun anew without it."""
-    flags = [*domains, *METHODS["cut"], "--method", "cut", "--steps", 2]
+    flags = [*domains, *toy_flags["cut"], "--method", "cut", "--steps", 2]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
     monkeypatch.setattr(step, "compile_network", lambda net, how: None)
     forward, calls = PatchProjection.forward, []
@@ -147,8 +142,10 @@ def test_a_compiler_that_fails_within_a_step_leaves_no_trace(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cyclegan", "cut"])
-def test_compiled_training_ends_where_plain_training_does(echodiff, domains, tmp_path, name):
-    flags = [*domains, *METHODS[name], "--method", name, "--steps", 2, "--log-every", 1]
+def test_compiled_training_ends_where_plain_training_does(
+    echodiff, toy_flags, domains, tmp_path, name
+):
+    flags = [*domains, *toy_flags[name], "--method", name, "--steps", 2, "--log-every", 1]
     for compiled in ("none", "regional"):
         out = tmp_path / compiled
         assert echodiff("train-gan", *flags, "--out", out, "--compile", compiled) == 0
