@@ -67,7 +67,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
         ("specificity_gain", "Findings absent when not asked for, LoRA minus base"),
     ):
         if (gain := gains.get(key)) is not None:
-            is_aim = key == "faithfulness_gain"
+            is_aim = key != "specificity_gain"
             cards.append(Headline(
                 label=what,
                 value=f"{100 * gain['value']:+.0f} points".replace("-", "−"),

@@ -160,7 +160,7 @@ def test_headlines_say_what_was_aimed_at_and_whether_it_was_reached() -> None:
         "faithfulness_gain_asd": gain(-0.04, -0.1, 0.02),
     })  # fmt: skip
     assert [card.value for card in cards] == ["0.23 ×", "0.70 ×", "+45 points", "−4 points"]
-    assert [card.is_good for card in cards] == [True, False, True, None]
+    assert [card.is_good for card in cards] == [True, False, True, False]
     assert cards[0].interval == "95 % interval 0.20 to 0.30, n 128"
     assert cards[1].interval == "no interval at n 128"
     assert cards[3].interval == "95 % interval −10 to +2, n 128"

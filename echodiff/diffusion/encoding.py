@@ -142,9 +142,8 @@ def encode_captions(pipeline: "StableDiffusionPipeline", captions: Sequence[str]
         return_tensors="pt",
     )
     # Without a mask, as the pipeline itself calls it: SD 1.x was trained that way.
-    hidden: torch.Tensor = pipeline.text_encoder(tokens.input_ids.to(pipeline.text_encoder.device))[
-        0
-    ]
+    ids = tokens.input_ids.to(pipeline.text_encoder.device)
+    hidden: torch.Tensor = pipeline.text_encoder(ids)[0]
     return hidden.float().cpu()
 
 
