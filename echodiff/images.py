@@ -4,35 +4,33 @@
 never interpolated. Row 0 is the top: in an echocardiogram the transducer's side.
 """
 
-import struct
-import warnings
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.anatomy import PALETTE
 from echodiff.config import InputError
+from echodiff.decoding import (
+    decode,
+    decode_colours,
+    decode_indices,
+    opened,
+    read_header,
+    read_shown_size,
+)
+from echodiff.embedded import read_embedded as read_embedded
 from echodiff.files import write_json_atomic as write_json_atomic
 from echodiff.files import write_text_atomic as write_text_atomic
 from echodiff.files import written_beside
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
-
-_FORMAT_FACTS = frozenset({
-    "adobe", "adobe_transform", "aspect", "background", "bits", "chromaticity", "compression",
-    "default_image", "dpi", "duration", "exif", "gamma", "icc_profile", "interlace", "jfif",
-    "jfif_density", "jfif_unit", "jfif_version", "loop", "mp", "mpoffset", "progression",
-    "progressive", "resolution", "sizes", "srgb", "timestamp", "transparency",
+IMAGE_SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-"""Keys of Pillow's `info` that say how the pixels are meant; EXIF is opened by itself."""
-_TIFF_FORMAT_TAGS = frozenset({347, 700, 34675})
-"""JPEG tables, XMP (which `info` holds too), and the colour profile."""
+NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
 
 # Bits that scanners and converters use inside a 16-bit file.
 _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
@@ -41,18 +39,15 @@ _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
 def read_image_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
     """Read a picture as (H, W) uint8 when it is grey, in whatever form, else as (H, W, 3).
 
-    Integers of more than 8 bits are scaled by `max_value`, or else by the smallest usual bit
-    depth that holds the picture's largest value (Pillow's own conversion clips them to white).
-    Floating-point pictures must lie in 0..1. Transparency is dropped.
+    It comes as a viewer shows it: turned as its EXIF orientation says, black where black is, and
+    transparent pixels over black. Integers of more than 8 bits are scaled by `max_value`, or else
+    by the smallest usual bit depth that holds the picture's largest value. Floating-point pictures
+    must lie in 0..1. A file of several pages or frames is an InputError.
     """
-    image = _open(Path(path))
-    if image.mode in {"1", "L", "LA", "La"}:
-        return np.asarray(image.convert("L"), dtype=np.uint8)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _to_u8(np.asarray(image), path, max_value)
-    colour = np.asarray(image.convert("RGB"), dtype=np.uint8)
-    is_grey = (colour == colour[..., :1]).all()
-    return np.ascontiguousarray(colour[..., 0]) if is_grey else colour
+    values = decode(Path(path))
+    image = values if values.dtype == np.uint8 else _to_u8(values, path, max_value)
+    is_grey = image.ndim == 3 and (image == image[..., :1]).all()
+    return np.ascontiguousarray(image[..., 0] if is_grey else image)
 
 
 def read_gray_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
@@ -61,61 +56,42 @@ def read_gray_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint
 
 
 def read_mask_u8(path: Path) -> NDArray[np.uint8]:
-    """Read an index mask as (H, W) uint8: the stored values, not their palette's colours."""
-    image = _open(Path(path))
-    values = np.asarray(image)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"{path}: a mask is one channel of label numbers, this is {image.mode}")
+    """Read an index mask as (H, W) uint8: the stored values, not their palette's colours.
+
+    Grey of 1 to 32 bits, a palette, or three equal channels (`decoding.decode_indices`).
+    """
+    values = decode_indices(Path(path))
     if values.size and (values.min() < 0 or values.max() > 255):
-        raise InputError(f"{path}: label numbers must lie in 0..255, found {values.max()}")
+        worst = values.min() if values.min() < 0 else values.max()
+        raise InputError(f"{path}: label numbers must lie in 0..255, found {worst}")
     return values.astype(np.uint8)
 
 
 def read_rgb_u8(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as (H, W, 3) uint8, whatever it is stored as."""
-    return np.asarray(_open(Path(path)).convert("RGB"), dtype=np.uint8)
+    """Read a mask of colours as (H, W, 3) uint8; what is fully transparent is black."""
+    return decode_colours(Path(path))
 
 
 def has_deep_pixels(path: Path) -> bool:
-    """Whether the header says more than 8 bits a pixel; False for what is no picture."""
+    """Whether the header says more than 8 bits a channel; False for what is no picture."""
     try:
-        with Image.open(path) as image:
-            return image.mode.startswith("I")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        with opened(path) as image:
+            return read_header(image).is_deep
+    except InputError:
         return False
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture (pixels), by its header; InputError for what is none."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged, cut short, or not a picture") from error
+    """Height and width of a picture (pixels) as it is shown; InputError for what is none."""
+    with opened(path) as image:
+        return read_shown_size(image)
 
 
 def read_max_value(path: Path) -> int | None:
     """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
-    image = _open(Path(path))
-    return int(np.asarray(image).max()) if image.mode.startswith("I") else None
-
-
-def read_embedded(path: Path) -> dict[str, str]:
-    """What a picture's file carries besides pixels and their format: {place: text}.
-
-    Text chunks of PNG, EXIF with its GPS part, XMP, comments, and texts among the tags of TIFF;
-    what is not text is given as its number of bytes.
-    """
-    image = _open(Path(path))
-    found = {str(key): value for key, value in image.info.items() if key not in _FORMAT_FACTS}
-    for cid, data, *_ in getattr(image, "private_chunks", ()):
-        found[f"chunk {cid.decode('latin-1')}"] = data
-    try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            found |= _read_exif(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
-        found["EXIF"] = "(damaged)"  # Pillow raises all of these on it
-    return {place: text for place, value in found.items() if (text := _as_text(value))}
+    values = decode(Path(path))
+    is_deep = values.dtype != np.uint8 and np.issubdtype(values.dtype, np.integer)
+    return int(values.max()) if is_deep else None
 
 
 def find_max_value(paths: Iterable[Path]) -> int | None:
@@ -123,7 +99,8 @@ def find_max_value(paths: Iterable[Path]) -> int | None:
 
     One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
     """
-    deep = [value for value in map(read_max_value, paths) if value is not None]
+    # By their headers: a set of 8-bit pictures is not decoded.
+    deep = [value for value in map(read_max_value, filter(has_deep_pixels, paths)) if value]
     return bit_range(max(deep)) if deep else None
 
 
@@ -224,53 +201,6 @@ def contact_sheet(
             draw.text((left, top), _fitting(labels[index], font, cell), fill=ink, font=font)
     draw.text((gap, size[1] - line), NOT_FOR_DIAGNOSIS, fill=ink, font=font)
     return np.asarray(sheet, dtype=np.uint8)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        # Pillow warns of damaged metadata; whether the pixels are whole decides.
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            with Image.open(path) as image:
-                image.load()
-            return image
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder, not a picture") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: damaged, cut short, or not a picture") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        # Pillow's decoders raise all of these on files cut short or damaged.
-        raise InputError(f"{path}: damaged or cut short ({error})") from error
-
-
-def _read_exif(image: Image.Image) -> dict[str, str | bytes]:
-    exif = image.getexif()
-    kinds = (
-        (exif, ExifTags.TAGS),
-        (exif.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS),
-        (exif.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS),
-    )
-    return {
-        f"EXIF {names.get(tag, tag)}": value
-        for tags, names in kinds
-        for tag, value in tags.items()
-        if isinstance(value, str | bytes) and tag not in _TIFF_FORMAT_TAGS
-    }
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        try:
-            text = value.decode("utf-8").strip("\0 ")
-        except UnicodeDecodeError:
-            return f"({len(value)} bytes)"
-        return text if text.isprintable() or "\n" in text else f"({len(value)} bytes)"
-    return str(value).strip("\0 ")
 
 
 def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> NDArray[np.uint8]:

@@ -134,7 +134,7 @@ def test_a_mask_shows_its_labels_in_colour(tmp_path):
 
 
 def test_a_colour_picture_is_no_mask(tmp_path):
-    write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    write_image(tmp_path / "a.png", np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
     with pytest.raises(InputError, match="one channel of label numbers"):
         read_mask_u8(tmp_path / "a.png")
 

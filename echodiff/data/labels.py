@@ -41,12 +41,15 @@ def relabel(
     values: NDArray[np.integer], table: Mapping[int, Label], place: str
 ) -> NDArray[np.uint8]:
     """Translate (H, W) or (H, W, ...) label numbers; a number that the table lacks is an error."""
-    lookup = np.full(256, 255, dtype=np.uint8)
+    lookup = np.zeros(256, dtype=np.uint8)
     for number, label in table.items():
         lookup[number] = label
     unknown = sorted(set(np.unique(values).tolist()) - set(table))
     if unknown:
-        raise InputError(f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}")
+        raise InputError(
+            f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}, and "
+            f"--mask-labels {unknown[0]}=... says what it means"
+        )
     return lookup[values.astype(np.uint8)]
 
 
@@ -85,7 +88,7 @@ def parse_table(text: str | None) -> Table | None:
         if _COLOUR.fullmatch(key):
             red, green, blue = bytes.fromhex(key[1:])
             colours[red, green, blue] = Label[name.upper()]
-        elif key.isascii() and key.isdigit() and int(key) < 255:
+        elif key.isascii() and key.isdigit() and int(key) < 256:
             numbers[int(key)] = Label[name.upper()]
         else:
             raise InputError(

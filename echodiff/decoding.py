@@ -1,0 +1,301 @@
+"""Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency
+
+Pillow reads the files. It cuts colour of 16 bits to 8, and leaves the polarity of 16-bit TIFF
+alone; FFmpeg (PyAV) decodes the first, and the second is done here.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from echodiff.config import InputError
+
+Values = NDArray[Any]
+"""Pixels as they are stored: uint8, or wider integers or floats."""
+
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""What Pillow raises on files that are cut short or damaged."""
+_TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
+_COLOUR = {"P", "RGB", "RGBX", "CMYK", "YCbCr"}
+_SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 258, 262, 339
+_NO_PICTURE = "damaged, cut short, or not a picture"
+
+
+class Header(NamedTuple):
+    """What decides how pixels are meant, known before they are decoded."""
+
+    mode: str
+    """Pillow's."""
+    bits: int
+    """Stored bits of a channel."""
+    orientation: int
+    """EXIF orientation, 1..8; 1 where the file is upright or Pillow turns it itself."""
+    is_white_zero: bool
+    """TIFF whose 0 is white."""
+    is_lossy: bool
+    """JPEG."""
+
+    @property
+    def is_deep(self) -> bool:
+        """More than 8 bits a channel, as integers."""
+        return self.bits > 8 and self.mode != "F"
+
+    @property
+    def is_deep_colour(self) -> bool:
+        return self.is_deep and not self.mode.startswith("I")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of one page; what cannot be read is an InputError of one line."""
+    path = Path(path)
+    try:
+        # Pillow warns of damaged metadata; whether the pixels are whole decides.
+        # By a file: Pillow maps a named TIFF, and garbles it where its tag turns it.
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            path.open("rb") as file,
+            Image.open(file) as image,
+        ):
+            _check_pages(image, path)
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder, not a picture") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: {_say_what_it_is(path)}") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}") from error
+    except DECODER_ERRORS as error:
+        raise InputError(f"{path}: damaged or cut short ({error})") from error
+
+
+def read_header(image: Image.Image) -> Header:
+    """Facts of an opened picture that is not decoded yet."""
+    bits, is_white_zero = 1 if image.mode == "1" else 8, False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        bits = max(tags.get(_BITS, (1,)))
+        is_white_zero = tags.get(_PHOTOMETRIC) == 0
+    elif isinstance(image, ImageFile.ImageFile) and image.tile:
+        arguments: object = image.tile[0].args
+        raw_mode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
+        _, _, depth = raw_mode.partition(";")
+        digits = "".join(filter(str.isdigit, depth))
+        bits = int(digits) if digits else bits
+    if image.mode.startswith("I"):
+        bits = max(bits, 16)
+    is_lossy = image.format in {"JPEG", "MPO"}
+    return Header(image.mode, bits, _read_orientation(image), is_white_zero, is_lossy)
+
+
+def read_shown_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width (pixels) of an opened picture once it is upright."""
+    width, height = image.size
+    orientation = read_header(image).orientation
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Whether Pillow's own size is that of the turned picture depends on its version.
+        width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
+        orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    return (width, height) if orientation in {5, 6, 7, 8} else (height, width)
+
+
+def decode(path: Path) -> Values:
+    """Read a picture as (H, W) or (H, W, 3), upright, transparent pixels laid over black.
+
+    uint8, or unsigned or signed integers of more bits, or floats; never scaled.
+    """
+    with opened(path) as image:
+        header = read_header(image)
+        _check_samples(image, header, path)
+        if header.is_deep_colour:
+            values = _flatten(_decode_by_ffmpeg(path))
+        else:
+            image.load()
+            values = _to_values(image, header, path)
+    return turn_upright(values, header.orientation)
+
+
+def decode_indices(path: Path) -> Values:
+    """Read a mask as (H, W) of the numbers that are stored in it, upright.
+
+    The indices of a palette, grey levels of any depth as they are stored (2 bits: 0 to 3), and one
+    of three equal channels; what is fully transparent is 0. InputError for colour, for JPEG, and
+    where 0 is white, since it is not clear then which end is the background.
+    """
+    with opened(path) as image:
+        header = read_header(image)
+        _check_mask(header, path)
+        if header.is_white_zero and header.bits > 1:
+            raise InputError(f"{path}: a mask whose 0 is white; save it with 0 as black")
+        if header.is_deep_colour:
+            values = _decode_by_ffmpeg(path)
+        else:
+            image.load()
+            if header.mode in _TRANSPARENT | _COLOUR - {"P"}:
+                values = np.asarray(image.convert("RGBA"))
+            else:
+                values = np.asarray(image)
+    if values.ndim == 3:
+        values = _take_equal_channel(values, path)
+    elif header.mode == "L" and header.bits < 8:
+        values = values // (255 // (2**header.bits - 1))  # Pillow spreads them over 0..255
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
+        raise InputError(f"{path}: a mask holds whole numbers, this one fractions")
+    return turn_upright(values.astype(np.int64), header.orientation)
+
+
+def decode_colours(path: Path) -> NDArray[np.uint8]:
+    """Read a mask as (H, W, 3) of its colours, upright; what is fully transparent is black."""
+    with opened(path) as image:
+        header = read_header(image)
+        _check_mask(header, path)
+        if header.is_deep:
+            raise InputError(f"{path}: a mask in colours has 8 bits a channel, not {header.bits}")
+        image.load()
+        rgba = np.asarray(image.convert("RGBA"))
+    return turn_upright(rgba[..., :3] * (rgba[..., 3:] > 0), header.orientation).astype(np.uint8)
+
+
+def turn_upright(values: Values, orientation: int) -> Values:
+    """Undo an EXIF orientation (1..8) of (H, W, ...) pixels."""
+    if orientation in {5, 6, 7, 8}:
+        values = values.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        values = values[::-1]
+    if orientation in {2, 3, 6, 7}:
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)
+
+
+def _check_pages(image: Image.Image, path: Path) -> None:
+    number = getattr(image, "n_frames", 1)
+    if number > 1 and image.format != "MPO":  # a camera's JPEG with a preview behind the picture
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            number = sum(_is_full_page(image, page) for page in range(number))
+            image.seek(0)
+        if number > 1:
+            raise InputError(f"{path}: holds {number} pages or frames; save each as a file")
+
+
+def _is_full_page(image: TiffImagePlugin.TiffImageFile, page: int) -> bool:
+    """Whether a page of a TIFF is no thumbnail and no transparency mask."""
+    image.seek(page)
+    tags = image.tag_v2
+    return not int(tags.get(_SUBFILE, 0)) & 0b101 and tags.get(_OLD_SUBFILE) != 2
+
+
+def _check_samples(image: Image.Image, header: Header, path: Path) -> None:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sample_format = image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+        if 2 in tuple(np.atleast_1d(sample_format)) and header.bits == 8:
+            raise InputError(f"{path}: signed pixels of 8 bits; shift them before")
+        if header.is_white_zero and header.mode == "F":
+            raise InputError(f"{path}: floating-point pixels whose 0 is white")
+        if header.is_deep_colour and image.tag_v2.get(_PHOTOMETRIC) not in {1, 2}:
+            raise InputError(f"{path}: 16 bits a channel, neither grey nor RGB; save it as RGB")
+
+
+def _check_mask(header: Header, path: Path) -> None:
+    if header.is_lossy:
+        raise InputError(f"{path}: is a JPEG, which changes the numbers of a mask; save it as PNG")
+
+
+def _read_orientation(image: Image.Image) -> int:
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and not _is_cut_by_pillow(image):
+        return 1  # Pillow turns TIFF when it decodes it
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*DECODER_ERRORS, KeyError, TypeError):
+        return 1  # damaged: viewers show the picture as it is stored
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _is_cut_by_pillow(image: TiffImagePlugin.TiffImageFile) -> bool:
+    is_grey = image.mode.startswith("I") or image.mode in {"F", "L", "1", "P"}
+    return not is_grey and max(image.tag_v2.get(_BITS, (1,))) > 8
+
+
+def _to_values(image: Image.Image, header: Header, path: Path) -> Values:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if header.is_white_zero:
+            values = 2**header.bits - 1 - values.astype(np.int64)
+        transparent = image.info.get("transparency")
+        return np.where(values == transparent, 0, values) if transparent is not None else values
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return _flatten(np.asarray(image.convert("RGBA")))
+    if image.mode in {"1", "L"}:
+        return np.asarray(image.convert("L"))
+    if image.mode in _COLOUR:
+        return np.asarray(image.convert("RGB"))
+    raise InputError(f"{path}: colours of the kind {image.mode}; save the picture as RGB")
+
+
+def _decode_by_ffmpeg(path: Path) -> Values:
+    """Colour or grey with transparency, of 16 bits a channel: (H, W, C) uint16."""
+    import av
+
+    try:
+        # Opened here: FFmpeg takes a `%` in a name for a pattern.
+        with path.open("rb") as file, av.open(file) as container:
+            frame = next(container.decode(video=0))
+        if frame.format.name.startswith("ya16"):
+            plane = frame.planes[0]
+            kind = ">u2" if frame.format.is_big_endian else "<u2"
+            rows = np.frombuffer(plane, dtype=kind).reshape(frame.height, -1)
+            pairs = rows[:, : 2 * frame.width].reshape(frame.height, frame.width, 2)
+            values = pairs[..., [0, 0, 0, 1]].astype(np.uint16)
+        else:
+            values = frame.to_ndarray()
+    except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
+        reason = "16 bits a channel, of a kind that cannot be decoded; save it as PNG"
+        raise InputError(f"{path}: {reason}") from error
+    if values.ndim != 3 or values.dtype != np.uint16:
+        raise InputError(f"{path}: 16 bits a channel, of a kind that cannot be decoded")
+    return values
+
+
+def _flatten(values: Values) -> Values:
+    """(H, W, 4) unsigned -> (H, W, 3) over black; three channels stay as they are."""
+    if values.shape[-1] == 3:
+        return values
+    full = np.iinfo(values.dtype).max
+    if (values[..., 3] == full).all():
+        return np.ascontiguousarray(values[..., :3])
+    over_black = values[..., :3].astype(np.float64) * (values[..., 3:] / full)
+    return np.rint(over_black).astype(values.dtype)
+
+
+def _take_equal_channel(values: Values, path: Path) -> Values:
+    """(H, W, 3 or 4) -> the (H, W) that its colour channels share."""
+    colours = values[..., :3]
+    if values.shape[-1] == 4:
+        colours = colours * (values[..., 3:] > 0)
+    if (colours != colours[..., :1]).any():
+        raise InputError(
+            f"{path}: a mask is one channel of label numbers, and this one is in colour; "
+            "--mask-labels says what its colours mean, such as #ff0000=LV,#0000ff=LA"
+        )
+    return np.asarray(colours[..., 0])
+
+
+def _say_what_it_is(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return "a damaged TIFF, or one of a kind that cannot be read; save it as PNG"
+    return _NO_PICTURE
