@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from echodiff.config import InputError
 from echodiff.files import PARTIAL_PREFIX, append_line, write_text_atomic, written_beside
-from echodiff.images import IMAGE_SUFFIXES, write_image, write_mask
+from echodiff.images import IMAGE_SUFFIXES, is_data_folder, write_image, write_mask
 from echodiff.rows import Frame as Frame
 from echodiff.rows import check_inside, cut_torn_line, parse_row, read_rows, to_line
 
@@ -77,7 +77,7 @@ def find_mismatches(
     has_top = any(path.parent == folder for path in pictures)
     for parent, folders, names in os.walk(folder):
         place = Path(parent)
-        folders[:] = [f for f in sorted(folders) if not f.startswith(".") and f != MASKS]
+        folders[:] = [f for f in sorted(folders) if is_data_folder(f) and f != MASKS]
         if place == folder and not has_top:
             continue
         for path in (place / name for name in sorted(names) if not name.startswith(".")):

@@ -4,9 +4,12 @@
 never interpolated. Row 0 is the top: in an echocardiogram the transducer's side.
 """
 
+import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +33,54 @@ from echodiff.files import written_beside
 IMAGE_SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp",
 })  # fmt: skip
+_UNREAD_SUFFIXES = frozenset({
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".pbm", ".pgm", ".pnm", ".ppm", ".psd",
+    ".tga",
+})  # fmt: skip
+NOT_DATA = frozenset({
+    "__macosx", "$recycle.bin", "#recycle", "system volume information", "lost+found",
+    "thumb", "thumbs", "thumbnails",
+})  # fmt: skip
+"""Folders (in lower case) that systems and viewers leave among pictures, besides those whose name
+begins with a dot (`.ipynb_checkpoints`) or an @ (`@eaDir`)."""
 NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
 
 # Bits that scanners and converters use inside a 16-bit file.
 _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
+
+
+class Listing(NamedTuple):
+    """Pictures found in a folder."""
+
+    pictures: list[Path]
+    """Sorted."""
+    aside: Counter[str]
+    """How many were left aside, by their folder or by their suffix."""
+
+
+def list_pictures(folder: Path, *, without: Path | None = None) -> Listing:
+    """Every picture in a folder, searched in depth; links to folders are not followed.
+
+    Hidden files, folders that hold no data (`NOT_DATA`), and the folder `without` are left aside.
+    """
+    found, aside = list[Path](), Counter[str]()
+    for parent, folders, names in os.walk(folder):
+        place = Path(parent)
+        strange = next((f for f in place.relative_to(folder).parts if not is_data_folder(f)), None)
+        if without is not None:
+            folders[:] = [name for name in folders if not _is_same(place / name, without)]
+        for path in (place / name for name in names if not name.startswith(".")):
+            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+            if is_picture and strange is None and path.is_file():
+                found.append(path)
+            elif is_picture or path.suffix.lower() in _UNREAD_SUFFIXES:
+                aside[strange or path.suffix.lower()] += 1
+    return Listing(sorted(found), aside)
+
+
+def is_data_folder(name: str) -> bool:
+    """Whether a folder of this name can hold data."""
+    return not name.startswith((".", "@")) and name.lower() not in NOT_DATA
 
 
 def read_image_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
@@ -214,6 +261,10 @@ def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> ND
     if values.max() > full:
         raise InputError(f"{path}: holds {values.max()}, above the given largest value {full}")
     return np.rint(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.name == other.resolve().name and path.resolve() == other.resolve()
 
 
 def _checked(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:

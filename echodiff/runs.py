@@ -159,7 +159,7 @@ class Run:
         if not self.metrics.exists():
             return []
         whole, _, _ = self.metrics.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines() if line]
+        return [json.loads(line) for line in whole.split("\n") if line]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         # Without --overwrite: whoever repeats this run by its file does not ask to clear another.

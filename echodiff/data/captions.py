@@ -4,18 +4,19 @@ A template is clauses between commas. A clause with a word in braces is left out
 not known, so one template serves data sets that know much and such that know little.
 """
 
-import csv
 import string
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label, View
 from echodiff.config import InputError
-from echodiff.data.cases import Facts
+from echodiff.data.cases import Case, Facts
+from echodiff.data.csv_tables import is_table, read_captions_table
 
 PLAIN = (
     "{pathology}, {ef}, {view}, {slice} slice, {phase}, {chambers} visible, "
@@ -63,18 +64,48 @@ class Captions:
     template: str = ""
     """Empty for null text."""
     texts: Mapping[str, str] = field(default_factory=dict)
-    """Caption by frame, case or source name."""
+    """Caption by the name of a source file, a case or a frame (`normalize`)."""
 
-    def write(self, names: tuple[str, ...], words: Mapping[str, str]) -> str:
+    def write(self, names: Iterable[str], words: Mapping[str, str]) -> str:
         """The caption of a frame that goes by any of `names`."""
         for name in names:
             if name in self.texts:
                 return self.texts[name]
         return fill(self.template, words)
 
+    def find_unused(self, names: Container[str]) -> list[str]:
+        """Names in the table that are none of `names`."""
+        return [name for name in self.texts if name not in names]
+
+
+def names_of(case: Case, frame_name: str, sources: Container[str]) -> list[str]:
+    """Names by which a table may give the caption of a frame, in the order they are tried.
+
+    `sources` are the names of all source files: such a name in the table means that file, and
+    never a frame or case that happens to be called so.
+    """
+    own = [*list_names(frame_name), case.name]
+    return list_names(case.alias) + [name for name in own if name not in sources]
+
+
+def list_names(name: str) -> list[str]:
+    """A file's name as a table may write it: with its suffix, and without."""
+    stem = str(PurePosixPath(name).with_suffix("")) if name else ""
+    return list(dict.fromkeys(normalize(one) for one in (name, stem) if one))
+
+
+def list_source_names(cases: Iterable[Case]) -> set[str]:
+    """Names of the source files of all cases."""
+    return {name for case in cases for name in list_names(case.alias)}
+
+
+def normalize(name: str) -> str:
+    """A name in Unicode's composed form: a Mac stores file names decomposed."""
+    return unicodedata.normalize("NFC", name)
+
 
 def load_captions(option: str, template: str | None) -> Captions:
-    """What `--captions` means: `none`, `plain`, a .csv, a .txt with a template, or a template.
+    """What `--captions` means: `none`, `plain`, a table, a .txt with a template, or a template.
 
     `template` is the data set's own; frames that a .csv does not name get it.
     """
@@ -83,8 +114,9 @@ def load_captions(option: str, template: str | None) -> Captions:
         return Captions()
     if option == "plain":
         return Captions(own)
-    if option.endswith(".csv"):
-        return Captions(own, read_texts(Path(option)))
+    if is_table(option):
+        rows = read_captions_table(Path(option))
+        return Captions(own, {normalize(name): row["text"] for name, row in rows.items()})
     if option.endswith(".txt"):
         try:
             text = Path(option).read_text(encoding="utf-8-sig")
@@ -93,8 +125,8 @@ def load_captions(option: str, template: str | None) -> Captions:
         return Captions(check_template(" ".join(text.split()), option))
     if "{" not in option:
         raise InputError(
-            f"--captions: {option!r} is neither none, plain, a .csv, a .txt nor a template with "
-            "words in braces"
+            f"--captions: {option!r} is neither none, plain, a .csv, a .tsv, a .txt nor a "
+            "template with words in braces"
         )
     return Captions(check_template(option, "--captions"))
 
@@ -154,47 +186,6 @@ def name_words(
     if mask_u8 is not None:
         words |= _describe_mask(mask_u8)
     return {key: word for key, word in words.items() if word}
-
-
-def read_texts(path: Path) -> dict[str, str]:
-    """CSV with the columns file_name and text -> {name: text}, by the name with and without its
-    suffix."""
-    texts: dict[str, str] = {}
-    for number, row in read_csv(path, needed=("file_name", "text"), flag="--captions"):
-        name = row["file_name"].strip()
-        if name in texts:
-            raise InputError(f"{path}, line {number}: {name} comes twice")
-        texts[name] = row["text"].strip()
-    return texts
-
-
-def read_csv(
-    path: Path, *, needed: tuple[str, ...], flag: str = ""
-) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with their line numbers; InputError where a column is missing."""
-    return list(iterate_csv(path, needed=needed, flag=flag))
-
-
-def iterate_csv(
-    path: Path, *, needed: tuple[str, ...], flag: str = ""
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """`read_csv`, one row at a time."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in needed:
-                if column not in (reader.fieldnames or ()):
-                    raise InputError(f"{path}: has no column {column}")
-            for row in reader:
-                if None in row or any(row[column] is None for column in needed):
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: has another number of columns"
-                    )
-                yield reader.line_num, row
-    except OSError as error:
-        raise InputError(f"{flag + ': ' if flag else ''}{path}: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _name_person(facts: Facts) -> str:

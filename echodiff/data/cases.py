@@ -46,7 +46,7 @@ class Case:
     extra_paths: tuple[Path, ...] = ()
     """Files besides `path` that its pixels come from."""
     alias: str = ""
-    """Another name that a table of captions may know it by."""
+    """Its file's name as a table of captions knows it; it then means this case and no other."""
     split: str | None = None
     """train, val or test, where the data set itself says so."""
     view: str | None = None

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from echodiff.anatomy import View
 from echodiff.config import InputError, parse
-from echodiff.data.captions import iterate_csv
 from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.tracings import (
     CHORDS,

@@ -9,11 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.config import InputError, parse
-from echodiff.data.captions import read_csv
+from echodiff.data.captions import list_names, normalize
 from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import IMAGE_SUFFIXES, bit_range, has_deep_pixels, read_gray_u8, read_max_value
+from echodiff.images import (
+    bit_range,
+    has_deep_pixels,
+    list_pictures,
+    read_gray_u8,
+    read_max_value,
+)
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""
@@ -26,6 +33,10 @@ _SPLIT_WORD = re.compile(
     r"(?:ing|uation)?(?:[-._ 0-9]|$)",
     re.IGNORECASE,
 )
+
+
+_LONGEST_NAME = 255
+"""Bytes of a file name on nearly every file system."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +90,13 @@ def find_pictures(config: FolderConfig) -> DataSet:
         raise InputError(f"{config.src}: no such folder")
     if config.masks is not None and not config.masks.is_dir():
         raise InputError(f"--masks: {config.masks}: no such folder")
-    everything = list_pictures(config.src)
+    everything, aside = list_pictures(config.src, without=config.masks)
+    if aside:
+        kinds = ", ".join(f"{name} {number}" for name, number in sorted(aside.items()))
+        warnings.warn(
+            f"{config.src}: left out as no data, or of kinds that are not read: {kinds}",
+            stacklevel=2,
+        )
     paths = [path for path in everything if path.match(config.match)]
     if not paths:
         raise InputError(f"{config.src}: no pictures that fit --match {config.match}")
@@ -91,7 +108,7 @@ def find_pictures(config: FolderConfig) -> DataSet:
         place = path.relative_to(config.src)
         mask = masks.get(place.with_suffix("").as_posix())
         missing = config.masks is not None and mask is None
-        words = words_of_name(path, pattern) | rows.get(place.as_posix(), {})
+        words = words_of_name(path, pattern) | rows.get(normalize(place.as_posix()), {})
         case = Case(
             name=name,
             path=path,
@@ -120,7 +137,7 @@ def find_pictures(config: FolderConfig) -> DataSet:
         modality=config.modality,
         cases=cases,
         read=read,
-        captions="" if config.captions.endswith(".csv") else None,
+        captions="" if is_table(config.captions) else None,
     )
 
 
@@ -155,15 +172,21 @@ def read_picture(
 
 def read_rows(config: FolderConfig, known: Sequence[str]) -> dict[str, dict[str, str]]:
     """Columns of the captions' table beside the text, by file name; what is empty is left out."""
-    if not config.captions.endswith(".csv"):
+    if not is_table(config.captions):
         return {}
     path = Path(config.captions)
+    table = {normalize(name): row for name, row in read_captions_table(path).items()}
+    names = {name for one in known for name in list_names(one)}
+    if not table:
+        raise InputError(f"{path}: holds no rows")
+    if names.isdisjoint(table):
+        first = next(iter(table))
+        more = ", and so does every other row" if len(table) > 1 else ""
+        raise InputError(f"{path}: {first} names no picture in {config.src}{more}")
     rows = {}
-    for number, row in read_csv(path, needed=("file_name", "text"), flag="--captions"):
-        name = row["file_name"].strip()
-        if name not in known:
-            raise InputError(f"{path}, line {number}: {name} names no picture in {config.src}")
-        rows[name] = {key: row[key].strip() for key in CAPTION_COLUMNS if row.get(key)}
+    for name in known:
+        row = next((table[one] for one in list_names(name) if one in table), {})
+        rows[normalize(name)] = {key: row[key] for key in CAPTION_COLUMNS if row.get(key)}
     return rows
 
 
@@ -194,30 +217,35 @@ def words_of_name(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]
     return {key: value for key, value in named.items() if value}
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """Every picture in a folder, searched in depth; links to folders are not followed."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.name[0] != "."
-    ]
-
-
 def by_stem(folder: Path) -> dict[str, Path]:
     """Pictures of a folder by their place in it without the suffix."""
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in list_pictures(folder)
-    }
+    found: dict[str, Path] = {}
+    for path in list_pictures(folder).pictures:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise InputError(f"{path}: {found[stem].name} has the same name but for its suffix")
+        found[stem] = path
+    return found
 
 
 def name_frames(src: Path, paths: Sequence[Path]) -> list[str]:
-    """Names as they were, with the folders in them; numbers where a name says `test`."""
+    """Names as they were, with the folders in them; numbers where one cannot stay as it is."""
     stems = ["__".join(path.relative_to(src).with_suffix("").parts) for path in paths]
-    if any(_SPLIT_WORD.search(stem) for stem in stems):
-        stems = [f"frame-{number:06d}" for number in range(len(stems))]
+    if not all(map(_can_stay, stems)):
+        return [f"frame-{number:06d}" for number in range(len(stems))]
     names: dict[str, Path] = {}
     for stem, path in zip(stems, paths, strict=True):
         if stem in names:
             raise InputError(f"{path}: {names[stem].name} has the same name but for its suffix")
         names[stem] = path
     return list(names)
+
+
+def _can_stay(stem: str) -> bool:
+    """Whether a frame can be called so: no word of a split, nothing that a file or row cannot
+    hold."""
+    try:
+        is_short = len(f"{stem}.png".encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+    return is_short and "\\" not in stem and stem.isprintable() and not _SPLIT_WORD.search(stem)

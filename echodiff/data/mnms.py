@@ -8,8 +8,8 @@ from pathlib import Path
 from echodiff.anatomy import View
 from echodiff.config import InputError, parse
 from echodiff.data import labels
-from echodiff.data.captions import read_csv
 from echodiff.data.cases import Case, DataSet
+from echodiff.data.csv_tables import read_csv
 from echodiff.data.patient_facts import frame_number, known_facts
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.sax import CAPTION, Stack, read_sax

@@ -25,7 +25,7 @@ def read_info(path: Path, *, needed: tuple[str, ...]) -> dict[str, str]:
         raise InputError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
-    pairs = (line.partition(":") for line in text.splitlines())
+    pairs = (line.partition(":") for line in text.split("\n"))
     info = {key.strip(): value.strip() for key, _, value in pairs}
     for key in needed:
         if not info.get(key):

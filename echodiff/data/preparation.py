@@ -2,8 +2,9 @@
 
 import hashlib
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError, as_dict
-from echodiff.data.captions import Captions, load_captions, name_words
+from echodiff.data.captions import (
+    Captions,
+    list_names,
+    list_source_names,
+    load_captions,
+    name_words,
+    names_of,
+)
 from echodiff.data.cards import write_card
 from echodiff.data.cases import Case, DataSet, Facts, Shot
 from echodiff.data.prepare_config import OFFICIAL, split_words
@@ -26,7 +34,7 @@ from echodiff.data.splits import (
     patient_of,
     split_patients,
 )
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames import IMAGES, Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8
 from echodiff.processes import map_in_order
 from echodiff.runs import compute_fingerprint, sha256_file
@@ -79,6 +87,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
     captions = load_captions(config.captions, data.captions)
+    sources = list_source_names(cases) if captions.texts else set[str]()
     fingerprint = fingerprint_job(config, data, cases)
     bad: dict[str, str] = {}
     with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
@@ -86,13 +95,15 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         if config.annotated is not None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
             opened = open_cases(config, data, cases, len(cases), bad)
-            rows = [build_frame(ready, case, data, homes, captions) for case, ready in opened]
+            rows = [
+                build_frame(ready, case, data, homes, captions, sources) for case, ready in opened
+            ]
             texts = draw_texts(config, rows)
         left = find_left(cases, writer)
         if bad:
             left = [case for case in left if case.name not in bad]
         for case, ready in open_cases(config, data, left, len(cases), bad, len(writer.done)):
-            frame = build_frame(ready, case, data, homes, captions)
+            frame = build_frame(ready, case, data, homes, captions, sources)
             if ready.name in writer or (texts is not None and ready.name not in texts):
                 continue
             frame = frame if texts is None else replace(frame, text=texts[ready.name])
@@ -100,9 +111,18 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         if not writer.done:
             raise InputError(f"{config.src}: gives no frames")
         tally = Tally()
+        written = set[str]()
         for frame in writer.rows():
             tally.add(frame)
+            if captions.texts:
+                written.update(list_names(frame.file_name.removeprefix(f"{IMAGES}/")))
         write_card(config.card, data.card, config.out, tally, skipped=len(bad))
+    if unused := captions.find_unused(sources | written | {case.name for case in cases}):
+        warnings.warn(
+            f"{config.captions}: {len(unused)} of {len(captions.texts)} rows name nothing that was "
+            f"read, such as {unused[0]}",
+            stacklevel=2,
+        )
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
     skipped = f"; {len(bad)} of {len(cases)} files were bad and skipped" if bad else ""
     print(
@@ -250,16 +270,20 @@ def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
 
 
 def build_frame(
-    ready: Ready, case: Case, data: DataSet, homes: Mapping[str, str], captions: Captions
+    ready: Ready,
+    case: Case,
+    data: DataSet,
+    homes: Mapping[str, str],
+    captions: Captions,
+    sources: Container[str],
 ) -> Frame:
     """The row of a frame."""
-    names = (ready.name, Path(ready.name).stem, case.name, case.alias)
     facts = dict(ready.facts)
     if "age_years" in facts:
         facts["age_years"] = min(float(facts["age_years"]), 90.0)
     return Frame(
         file_name=ready.name,
-        text=captions.write(names, ready.words),
+        text=captions.write(names_of(case, ready.name, sources), ready.words),
         patient_id=case.patient_id,
         view=ready.view,
         phase=ready.phase,

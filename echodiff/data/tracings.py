@@ -5,6 +5,7 @@ code that made the sets.
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class TracingTable:
                     start, _, size = span.partition("+")
                     file.seek(int(start))
                     text += file.read(int(size)).decode("utf-8")
-            table = list(csv.reader(text.splitlines()))
+            table = list(csv.reader(io.StringIO(text, newline="")))
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: {error}") from error
         rows: dict[int, list[list[float]]] = {}

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
-from echodiff.data.folder import list_pictures
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import read_gray_u8
+from echodiff.images import list_pictures, read_gray_u8
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
@@ -57,7 +56,7 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
             if word == "train":
                 raise InputError(f"{folder}: no such folder")
             continue
-        for number, path in enumerate(list_pictures(folder)):
+        for number, path in enumerate(list_pictures(folder).pictures):
             case = Case(
                 name=f"{split[:2]}{number:05d}",
                 alias=f"{folder.name}/{path.relative_to(folder).as_posix()}",

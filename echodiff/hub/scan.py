@@ -103,7 +103,7 @@ def scan_file(path: Path, known: Known) -> Iterator[str]:
             case ".json":
                 texts = _walk(json.loads(data))
             case ".jsonl":
-                texts = _walk([json.loads(line) for line in data.splitlines() if line.strip()])
+                texts = _walk([json.loads(line) for line in data.split(b"\n") if line.strip()])
             case ".yaml":
                 texts = _walk(yaml.safe_load(data))
             case ".png":
@@ -195,13 +195,13 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
     if text.startswith("---\n"):
         _, head, text = text.split("---\n", 2)
         yield from _walk(yaml.safe_load(head))
-    yield "", "\n".join(line for line in text.splitlines() if line not in _shipped_lines())
+    yield "", "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
 
 
 @functools.cache
 def _shipped_lines() -> frozenset[str]:
     cards = shipped("data_cards").glob("*.md")
-    return frozenset(line for card in cards for line in card.read_text("utf-8").splitlines())
+    return frozenset(line for card in cards for line in card.read_text("utf-8").split("\n"))
 
 
 @functools.cache

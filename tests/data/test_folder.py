@@ -319,3 +319,134 @@ def test_an_empty_and_a_missing_folder_are_one_line(tmp_path, capsys):
 def test_two_pictures_of_one_name_are_refused(src, capsys):
     write_image(src / "patient0000_4CH_ED.bmp", np.zeros((12, 16), np.uint8))
     assert "has the same name but for its suffix" in failure(src, capsys, "--patient-regex", REGEX)
+
+
+# --- What lies beside pictures, and how tables are written -------------------------------------
+
+
+def grey(folder, names):
+    """Pictures of one grey level each, 10, 20, ..., by which they are known again."""
+    for number, name in enumerate(names, start=1):
+        write_image(folder / name, np.full((8, 8), 10 * number, np.uint8))
+    return folder
+
+
+def texts_by_grey(out):
+    return {
+        int(read_image_u8(out / f.file_name)[0, 0]): (f.text, f.patient_id)
+        for f in load_frames(out)
+    }
+
+
+def test_folders_that_hold_no_data_are_left_out_and_counted(tmp_path):
+    src = grey(tmp_path / "src", ["p0_a.png", "p1_a.png", "sub/p2_a.png"])
+    for strange in (
+        ".ipynb_checkpoints/p0_a-checkpoint.png", "@eaDir/p0_a.png/SYNOPHOTO_THUMB_S.jpg",
+        "__MACOSX/sub/p2_a.png", "sub/.thumbnails/p2_a.png", "Thumbnails/p1_a.png",
+    ):  # fmt: skip
+        (src / strange).parent.mkdir(parents=True)
+        (src / strange).write_bytes((src / "p0_a.png").read_bytes())
+    for name in ("._p0_a.png", "Thumbs.db", "desktop.ini"):
+        (src / name).write_bytes(b"\0\5\26\7")
+    (src / "p3_a.heic").write_bytes(b"ftypheic")
+    with pytest.warns(UserWarning, match=r"left out as no data, .*\.heic 1, .*@eaDir 1"):
+        status, out = prepare(src, "--patient-regex", r"(p\d)")
+    assert status == 0
+    assert [f.file_name for f in load_frames(out)] == [
+        "images/p0_a.png", "images/p1_a.png", "images/sub__p2_a.png",
+    ]  # fmt: skip
+    # Nor do they make a finished folder a faulty one.
+    (out / "images" / "@eaDir").mkdir()
+    (out / "images" / "@eaDir" / "a.png").write_bytes((src / "p0_a.png").read_bytes())
+    assert len(load_frames(out)) == 3
+
+
+def test_masks_inside_the_source_are_no_pictures(tmp_path):
+    src = grey(tmp_path / "src", ["p0_a.png", "p1_a.png"])
+    for name in ("p0_a.png", "p1_a.png"):
+        write_image(src / "labels" / name, np.ones((8, 8), np.uint8))
+    status, out = prepare(src, "--masks", str(src / "labels"), "--patient-regex", r"(p\d)")
+    assert status == 0
+    assert len(load_frames(out, require_mask=True)) == 2
+
+
+def test_two_masks_of_one_name_are_refused(tmp_path, capsys):
+    src = grey(tmp_path / "src", ["p0_a.png"])
+    write_image(tmp_path / "m" / "p0_a.png", np.ones((8, 8), np.uint8))
+    write_image(tmp_path / "m" / "p0_a.tif", np.ones((8, 8), np.uint8))
+    flags = ["--masks", str(tmp_path / "m"), "--patient-regex", r"(p\d)"]
+    assert "has the same name but for its suffix" in failure(src, capsys, *flags)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a-test.png", "frame-000000.png", "frame-000001.png", "frame-000002.png"],
+        ["b_val/a.png", "frame-000000.png", "frame-000003.png"],
+        ["x" * 200 + "/" + "y" * 100 + ".png", "frame-000001.png", "frame-000000.png"],
+        ["a\\b.png", "frame-000000.png"],
+        ["a\nb.png", "frame-000000.png"],
+        [os.fsdecode(b"caf\xe9.png"), "frame-000000.png"],
+    ],
+)
+def test_a_caption_belongs_to_the_file_its_table_names_whatever_the_frame_is_called(
+    tmp_path, names
+):
+    src = grey(tmp_path / "src", names)
+    captions = tmp_path / "captions.csv"
+    # The first picture is left out: no other's words may fall to it.
+    named = {10 * n: name for n, name in enumerate(names, start=1) if n > 1}
+    lines = [f"{name},grey {value},pat{value}" for value, name in named.items()]
+    captions.write_text("\n".join(["file_name,text,patient_id", *lines]))
+    status, out = prepare(src, "--captions", str(captions))
+    assert status == 0
+    assert texts_by_grey(out) == {10: ("", None)} | {
+        value: (f"grey {value}", f"pat{value}") for value in named
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_are_read_as_spreadsheets_save_them(tmp_path, separator, encoding):
+    src = grey(tmp_path / "src", ["a.png", "b.png"])
+    rows = [
+        ["patient_id", "file_name", " text "],
+        ["Müller", "a.png", '"ДМПП, secundum; wide\u2028left\x85\x0bto right"'],
+        ["", "", ""],
+        ["P2", "b.png", "nan"],
+    ]
+    text = "\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n"
+    (tmp_path / "c.csv").write_bytes(text.encode(encoding))
+    with pytest.warns(UserWarning, match="1 cells such as nan or none are read as empty"):
+        status, out = prepare(src, "--captions", str(tmp_path / "c.csv"))
+    assert status == 0
+    assert texts_by_grey(out) == {
+        10: ("ДМПП, secundum; wide\u2028left\x85\x0bto right", "Müller"),
+        20: ("", "P2"),
+    }
+
+
+def test_rows_that_name_nothing_are_counted(tmp_path):
+    src = grey(tmp_path / "src", ["a.png", "b.png"])
+    (tmp_path / "c.csv").write_text("file_name,text,patient_id\na,one,p\nx.png,two,p\ny.png,,\n")
+    with pytest.warns(UserWarning, match=r"c\.csv: 2 of 3 rows name nothing .* such as x\.png"):
+        status, out = prepare(src, "--captions", str(tmp_path / "c.csv"))
+    assert status == 0
+    assert texts_by_grey(out) == {10: ("one", "p"), 20: ("", None)}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("file_name;text\na.png;ДМПП\n".encode("cp1251"), "is not UTF-8 text"),
+        (b"file_name|text\na.png|one\n", "has no column file_name; columns are separated by"),
+        (b"file_name,text\na.png,one\n,two\n", "line 3: has no file_name"),
+        (b"file_name,text\na.png,one\na.png,two\n", "a.png comes twice"),
+        (b"file_name,text,text\na.png,one,two\n", "two columns text"),
+        (b"file_name,text\n", "holds no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_trusted_is_refused(tmp_path, capsys, data, words):
+    src = grey(tmp_path / "src", ["a.png"])
+    (tmp_path / "c.csv").write_bytes(data)
+    assert words in failure(src, capsys, "--captions", str(tmp_path / "c.csv"))
