@@ -21,6 +21,9 @@ from echodiff.fields import (
     field_default,
     is_bool,
     is_list,
+    is_optional,
+    is_text,
+    item_type,
     plain,
     print_help,
     yaml_line,
@@ -110,8 +113,9 @@ def exit_with(error: InputError) -> NoReturn:
 # --- from the command line to values ---------------------------------------------------------
 
 
-Flags = dict[str, str | list[str]]
-"""Field -> what was written for it; a list where it was written without a flag, one by one."""
+Flags = dict[str, str | list[str] | None]
+"""Field -> what was written for it; a list where it was written without a flag, one by one; None
+where `--no-NAME` takes back what a file says."""
 
 
 def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
@@ -126,15 +130,17 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
             if not waiting or (argument.startswith("-") and len(argument) > 1):
                 raise InputError(f"unexpected argument {argument!r}; lists are written a,b,c")
             if is_list(hints[waiting[0]]):
-                flags[waiting[0]] = [*flags.get(waiting[0], []), argument]
+                flags[waiting[0]] = [*(flags.get(waiting[0]) or []), argument]
             else:
                 flags[waiting.pop(0)] = argument
             continue
         flag, equals, value = argument.partition("=")
         name = flag[2:].replace("-", "_")
-        if is_bool(hints.get(name.removeprefix("no_"))) and name not in fields and not equals:
-            flags[name.removeprefix("no_")] = "false"
-            continue
+        if name.startswith("no_") and name not in fields and not equals:
+            hint = hints.get(name.removeprefix("no_"))
+            if is_bool(hint) or is_optional(hint):
+                flags[name.removeprefix("no_")] = "false" if is_bool(hint) else None
+                continue
         if name != "config" and name not in fields:
             raise InputError(f"{flag} is not known{did_you_mean(name, fields, '--')}")
         if name != "config" and is_bool(hints[name]) and not equals:
@@ -181,26 +187,28 @@ def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: st
     from jsonargparse import ArgumentError, ArgumentParser
 
     hints = typing.get_type_hints(cls)
-    parser = ArgumentParser(exit_on_error=False)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        default = field_default(field)
-        needed = {"required": True} if default is dataclasses.MISSING else {"default": default}
-        parser.add_argument(f"--{field.name}", type=hints[field.name], **needed)
     given = dict(values)
     for name, text in flags.items():
-        given[name] = text
-        if is_list(hints[name]) and isinstance(text, str):
-            given[name] = [part for part in text.strip("[] ").split(",") if part]
+        given[name] = split_list(hints[name], text) if isinstance(text, str) else text
+        if item_type(hints[name]) in {int, float} and ":" in str(text):  # 1:30 is 90 in YAML
+            raise InputError(f"{where(name, flags, source)}: expected a number, got {text!r}")
+    # Text stays as it was written: the parser reads it as YAML, to which #x is a comment, null is
+    # nothing and 1e3 a number.
+    texts = {name: value for name, value in given.items() if is_text(hints[name], value)}
+    parser = ArgumentParser(exit_on_error=False)
+    filled = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        default = field_default(field)
+        if field.name in texts:
+            filled[field.name] = take_text(field, hints[field.name], texts, flags, source)
+            continue
+        needed = {"required": True} if default is dataclasses.MISSING else {"default": default}
+        parser.add_argument(f"--{field.name}", type=hints[field.name], **needed)
     try:
-        parsed = parser.parse_object(given)
-        filled = {name: parsed[name] for name in hints if name in parsed}
+        parsed = parser.parse_object({k: value for k, value in given.items() if k not in texts})
+        filled |= {name: parsed[name] for name in hints if name in parsed}
     except ArgumentError as error:
         raise InputError(explain(str(error), given, flags, source)) from error
-    for name, value in values.items():
-        # A quoted "null" or "1e3" in a file is that string, not what YAML would make of it.
-        accepted = typing.get_args(hints[name]) or (hints[name],)
-        if isinstance(value, str) and name not in flags and (str in accepted or Path in accepted):
-            filled[name] = value if str in accepted else Path(value)
     for name, value in filled.items():
         for number in value if isinstance(value, tuple | list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
@@ -211,6 +219,34 @@ def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: st
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def split_list(hint: Any, text: str) -> str | list[str]:
+    """What a flag gives a field: for a list its parts between commas."""
+    if not is_list(hint):
+        return text
+    parts = (text if item_type(hint) in {str, Path} else text.strip("[] ")).split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def take_text(
+    field: "dataclasses.Field[Any]",
+    hint: Any,
+    texts: dict[str, Any],
+    flags: Flags,
+    source: str | None,
+) -> Any:
+    """Value of a field of text; empty is refused where it would mean something else."""
+    kind, value = item_type(hint), texts[field.name]
+    make = Path if kind is Path else str
+    if is_list(hint) and isinstance(value, list):
+        if kind is Path and "" in value:
+            raise InputError(f"{where(field.name, flags, source)}: a path is empty")
+        return tuple(make(text) for text in value)
+    # A shell's variable that is not set: the default would come, or the working folder.
+    if value == "" and (kind is Path or (field.name in flags and field_default(field) != "")):
+        raise InputError(f"{where(field.name, flags, source)}: is empty")
+    return make(value)
 
 
 def explain(message: str, given: dict[str, Any], flags: Flags, source: str | None) -> str:

@@ -42,6 +42,26 @@ def is_list(hint: Any) -> bool:
     return typing.get_origin(strip_none(hint)) in {tuple, list}
 
 
+def item_type(hint: Any) -> Any:
+    """`X | None`, `tuple[X, ...]`, `X` -> `X`."""
+    return typing.get_args(strip_none(hint))[0] if is_list(hint) else strip_none(hint)
+
+
+def is_optional(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def is_text(hint: Any, value: Any) -> bool:
+    """Whether `value` is text for a field that takes text, paths or one of some words."""
+    kind = item_type(hint)
+    texts = value if is_list(hint) and isinstance(value, list) else [value]
+    words = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
+    return all(
+        isinstance(text, str) and (kind in {str, Path} if words is None else text in words)
+        for text in texts
+    )
+
+
 def field_default(field: "dataclasses.Field[Any]") -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()

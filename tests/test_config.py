@@ -1,14 +1,19 @@
 import errno
+import importlib
+import re
 import string
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import echodiff
 from echodiff.config import InputError, as_dict, parse, positional, run_main, save
+from echodiff.fields import is_list, item_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,79 @@ def test_positional_field_comes_with_or_without_its_flag():
 
 def test_words_stay_words():
     assert read(["--name", "12"]).name == "12"
-    assert read(["--name", "null"]).name is None
+    assert read(["--name", "null"]).name == "null"
+
+
+def test_an_optional_field_takes_back_what_the_file_says(tmp_path, capsys):
+    file = tmp_path / "toy.yaml"
+    file.write_text("name: from the file\nout: runs/a\n")
+    config = read(["--config", str(file), "--no-name", "--no-out"])
+    assert (config.name, config.out) == (None, None)
+    assert "--no-rank is not known" in failure(["--no-rank"], capsys)
+
+
+def find_configs():
+    """Every settings class of every command."""
+    for path in sorted(Path(echodiff.__file__).parent.rglob("*.py")):
+        if found := re.findall(r"^class (\w+Config)\b", path.read_text("utf-8"), re.MULTILINE):
+            name = ".".join(path.relative_to(Path(echodiff.__file__).parents[1]).parts)
+            module = importlib.import_module(name.removesuffix(".py"))
+            yield from (getattr(module, one) for one in found)
+
+
+CONFIGS = [cls for cls in find_configs() if is_dataclass(cls)]
+EATEN = r"""
+null|~|#x|#ff0000=RV,#0000ff=LV|1e3|0x10|yes|no|on|{a}|[a]|[a,b]|2024-01-01|1:30|*x|&x|!x|!!str|'q'
+"q"|.nan|.inf|?|@x|`x`|%x|<<|>|-|---x|a: b|- x|a #b| x |? x|key: [1|\|д
+""".strip().replace("\n", "|").split("|")
+printable = st.text(string.printable + "éд#~\u2028", min_size=1, max_size=12)
+
+
+def test_all_commands_have_settings():
+    assert len(CONFIGS) > 20
+
+
+@pytest.mark.parametrize("cls", CONFIGS, ids=lambda cls: cls.__name__)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_text_given_to_a_flag_is_that_text(cls, data, tmp_path_factory):
+    hints = typing.get_type_hints(cls)
+    texts = [f for f in fields(cls) if item_type(hints[f.name]) in {str, Path}]
+    if not texts:
+        return
+    field = data.draw(st.sampled_from(texts))
+    text = data.draw((st.sampled_from([*EATEN, "|", "a\tb", "a\nb"]) | printable).filter(lambda t: t[:2] != "--"))
+    argv = [
+        f"--{f.name}={1 if hints[f.name] is int else 'x'}"
+        for f in fields(cls)
+        if f.default is f.default_factory and f is not field
+    ]
+    wanted = Path(text) if item_type(hints[field.name]) is Path else text
+    if is_list(hints[field.name]):
+        wanted = tuple(type(wanted)(t.strip()) for t in text.split(",") if t.strip())
+    seen = {}
+    with pytest.MonkeyPatch.context() as patch:
+        # What a command makes of the text is its own affair: here it is what reaches the command.
+        patch.setattr(cls, "__init__", lambda _self, **values: seen.update(values))
+        parse(cls, [*argv, f"--{field.name.replace('_', '-')}", text], prog="toy")
+    assert seen[field.name] == wanted
+
+
+@pytest.mark.parametrize("flag", ["--out", "--name", "--src", "--scheduler"])
+def test_an_empty_value_is_refused(flag, capsys):
+    assert flag in failure([flag, ""], capsys)
+
+
+def test_a_number_with_a_colon_is_no_number(capsys):
+    assert "--rank: expected a number, got '1:30'" in failure(["--rank", "1:30"], capsys)
+
+
+def test_quoted_words_of_a_file_stay_words(tmp_path):
+    file = tmp_path / "toy.yaml"
+    file.write_text('name: "#x"\nout: "null"\nfeatures: ["1e3", "no", "[a]"]\n')
+    config = read(["--config", str(file)])
+    assert (config.name, config.out) == ("#x", Path("null"))
+    assert config.features == ("1e3", "no", "[a]")
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -168,8 +245,7 @@ def test_help_tells_units_defaults_and_choices(capsys):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-# jsonargparse takes a lone question mark for no value at all.
-paths = st.text(string.printable, min_size=1, max_size=20).filter(lambda t: t != "?").map(Path)
+paths = st.text(string.printable, min_size=1, max_size=20).map(Path)
 
 
 @given(
