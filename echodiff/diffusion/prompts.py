@@ -5,18 +5,24 @@
     LVH, thick septum, 4-chamber position | guidance=4 weight=2 negative="dilated cavities"
 
 ``weight`` is the whole number of turns a prompt gets in the cycle, so a prompt of weight 2 is
-drawn twice as often; ``guidance`` and ``negative`` replace the command's own for this line.
+drawn twice as often; ``guidance`` and ``negative`` replace the command's own for this line. What
+web UIs write is understood or left out with one warning: `web_ui`.
 """
 
 from __future__ import annotations
 
+import codecs
+import logging
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from echodiff.config import InputError
+from echodiff.diffusion import web_ui
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +42,63 @@ def load_prompts(path: Path) -> list[Prompt]:
     """Read a prompt file; a malformed line raises InputError that names file and line."""
     if not path.is_file():
         raise InputError(f"--prompt-file {path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"--prompt-file {path}: not UTF-8 text ({error.reason})") from None
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            try:
-                prompts.append(parse_prompt(line))
-            except ValueError as error:
-                raise InputError(f"--prompt-file {path}, line {number}: {error}") from None
+    prompts: list[Prompt] = []
+    said = dict[str, int]()
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            left_out = _take_line(line, prompts)
+        except ValueError as error:
+            raise InputError(f"--prompt-file {path}, line {number}: {error}") from None
+        for sentence in sorted(left_out):
+            said.setdefault(sentence, number)
+    for sentence, number in said.items():
+        logger.warning("--prompt-file %s, line %d: %s", path, number, sentence)
     if not prompts:
         raise InputError(f"--prompt-file {path}: holds no prompt")
     return prompts
+
+
+def _read_text(path: Path) -> str:
+    """UTF-8, or UTF-16 with its mark. Lines end at a line feed, with a carriage return or none."""
+    data = path.read_bytes()
+    is_wide = data[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+    try:
+        text = data.decode("utf-16" if is_wide else "utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"--prompt-file {path}: not UTF-8 text ({error.reason})") from None
+    if "\0" in text:
+        raise InputError(f"--prompt-file {path}: not UTF-8 text (a zero byte)")
+    if "\r" in text:
+        raise InputError(
+            f"--prompt-file {path}: lines end at carriage returns; save with line feeds"
+        )
+    return text
+
+
+def _take_line(line: str, prompts: list[Prompt]) -> frozenset[str]:
+    """Add the prompt of a line, or its negative to the last one; what was left out of it."""
+    line, left_out = web_ui.cut_settings(line)
+    written, negative = web_ui.split_negative(line)
+    if written:
+        text, bar, options = written.partition("|")
+        if text.rfind("[") > text.rfind("]"):
+            raise ValueError("[a|b] changes while it is drawn, which is not supported")
+        text, more = web_ui.clean(text)
+        prompts.append(parse_prompt(text + bar + options))
+        left_out |= more
+    if negative is not None:
+        if not prompts:
+            raise ValueError("a negative prompt before any prompt")
+        if prompts[-1].negative:
+            raise ValueError("the prompt has two negative prompts")
+        prompts[-1] = replace(prompts[-1], negative=negative)
+    if prompts and prompts[-1].negative:
+        negative, more = web_ui.clean(prompts[-1].negative)
+        prompts[-1] = replace(prompts[-1], negative=negative)
+        left_out |= more
+    return left_out
 
 
 def parse_prompt(line: str) -> Prompt:
