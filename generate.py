@@ -39,6 +39,7 @@ def main(argv: list[str]) -> None:
     from echodiff.report import ImageSet, write_report
     from echodiff.tables import format_score
     from echodiff.training.precision import start_processes
+    from echodiff.white_level import find_white_level
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)
@@ -46,6 +47,9 @@ def main(argv: list[str]) -> None:
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(config, model.run, sampler.resolution)
     networks = load_networks(config.features) if state.is_main_process else None
+    white_level = model.run.record.get("white_level") if model.run else None
+    if reference.source is not None:
+        find_white_level(reference.source, known=white_level)
     job = plan_job(config, sampler, model, state)
 
     # --- Draw; each process takes every n-th batch of what is missing
@@ -60,7 +64,8 @@ def main(argv: list[str]) -> None:
         print(drift)
     print(f"scoring against {reference.text}")
     with reference.opened() as real:
-        result = score_frames(job.out, real, features=networks, seed=config.seed, out=job.out)
+        result = score_frames(job.out, real, features=networks, seed=config.seed,
+                              out=job.out, white_level=white_level)  # fmt: skip
         write_report(
             job.out / "report.html",
             title=f"Images for {config.prompt_file.stem}",
@@ -69,8 +74,9 @@ def main(argv: list[str]) -> None:
             reference=real,
             reference_text=reference.text,
             run=model.run,
+            white_level=white_level,
         )
-    record_job(job, reference=reference.text, finished=True)
+    record_job(job, white_level=white_level, reference=reference.text, finished=True)
 
     # --- Say what came out
     for name, score in result["scores"].items():

@@ -5,6 +5,7 @@ Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of
 docs/evaluation.md.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
 from echodiff.files import write_json_atomic
-from echodiff.images import find_max_value, write_image
+from echodiff.images import write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
 from echodiff.metrics.faithfulness import compare_faithfulness
@@ -27,8 +28,10 @@ from echodiff.metrics.measured import (
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
 from echodiff.tables import format_difference, format_score
+from echodiff.white_level import find_white_level
 
 METRICS_FILE = "metrics.json"
+JOB_FILE = "generate.json"
 REPORT_FILE = "report.html"
 SAMPLES_FILE = "samples.png"
 DEFAULT_FEATURES = ("tiny", "texture")
@@ -93,16 +96,21 @@ def score_frames(
     features: Sequence[str] | Networks = DEFAULT_FEATURES,
     seed: int = 0,
     out: Path | None = None,
+    white_level: int | None = None,
 ) -> dict[str, Any]:
     """Score a frames folder against a reference; write `out/metrics.json` where `out` is given.
 
     reference: a frames folder, or the paths of pictures in one (the held-out frames of a run).
     features: names, or networks that are open already.
     Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
+    white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored where `tiny` is among the features.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
-    sets = [measure_frames(source, networks.opened) for source in (generated, reference)]
+    sets = [
+        measure_frames(generated, networks.opened),
+        measure_frames(reference, networks.opened, white_level=white_level),
+    ]
     result = score_measured(sets[0], sets[1], networks, seed=seed)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
@@ -153,8 +161,9 @@ def _evaluate(config: EvaluateConfig) -> int:
     names = _name_sets(config.generated)
     networks = load_networks(config.features)
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
-    reference = read(config.reference)
-    train = read(config.train) if config.train else None
+    white_level = find_known_level(config)
+    reference = read(config.reference, white_level=white_level)
+    train = read(config.train, white_level=white_level) if config.train else None
     sets = {name: read(folder) for name, folder in zip(names, config.generated, strict=True)}
     if config.compare:
         _check_counts(sets)
@@ -172,7 +181,7 @@ def _evaluate(config: EvaluateConfig) -> int:
     if config.compare:
         result = {"sets": results, "differences": _rank(sets, reference, networks, config.seed)}
     config.out.mkdir(parents=True, exist_ok=True)
-    _write_report(config, results, result.get("differences", []))
+    _write_report(config, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
         _print_result(one, f"{name}: " if config.compare else "")
@@ -180,6 +189,18 @@ def _evaluate(config: EvaluateConfig) -> int:
         print(format_difference(row))
     print(f"written: {target}, {config.out / REPORT_FILE}")
     return 0
+
+
+def find_known_level(config: EvaluateConfig) -> int | None:
+    """White level of the training: as the generated folders record it, else that of --train."""
+    records = [folder / JOB_FILE for folder in config.generated]
+    jobs = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.is_file()]
+    levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
+    if len(levels) > 1:
+        raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")
+    if not levels and config.train is not None:
+        return find_white_level(config.train)
+    return next(iter(levels), None)
 
 
 def _check_counts(sets: Mapping[str, Measured]) -> None:
@@ -219,7 +240,10 @@ def _name_sets(folders: Sequence[Path]) -> list[str]:
 
 
 def _write_report(
-    config: EvaluateConfig, results: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]
+    config: EvaluateConfig,
+    results: Mapping[str, Any],
+    differences: Sequence[Mapping[str, Any]],
+    white_level: int | None,
 ) -> None:
     from echodiff.report import ImageSet, draw_samples, find_pictures, write_report
 
@@ -230,8 +254,7 @@ def _write_report(
         pictures = {
             title: [path for path, _ in find_pictures(folder)] for title, folder in folders.items()
         }
-        white = find_max_value(pictures["reference"])
-        samples = draw_samples(pictures, seed=config.seed, white=white)
+        samples = draw_samples(pictures, seed=config.seed, white=white_level)
         write_image(config.out / SAMPLES_FILE, samples)
     write_report(
         config.out / REPORT_FILE,
@@ -245,6 +268,7 @@ def _write_report(
         reference_text=f"the frames of {config.reference.resolve().name}",
         differences=differences,
         samples=samples,
+        white_level=white_level,
     )
 
 

@@ -8,6 +8,7 @@ import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,14 +142,25 @@ def read_max_value(path: Path) -> int | None:
     return int(values.max()) if is_deep else None
 
 
+def find_largest(paths: Iterable[Path]) -> int | None:
+    """Largest value among pictures of more than 8 bits; None where all have 8.
+
+    Damaged ones are left out: reading them says so.
+    """
+    largest = None
+    for path in filter(has_deep_pixels, paths):  # by headers: pictures of 8 bits are not decoded
+        with suppress(InputError):
+            largest = max(largest or 0, read_max_value(path) or 0)
+    return largest
+
+
 def find_max_value(paths: Iterable[Path]) -> int | None:
     """White level that all pictures of a set share; None where all have 8 bits.
 
     One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
     """
-    # By their headers: a set of 8-bit pictures is not decoded.
-    deep = [value for value in map(read_max_value, filter(has_deep_pixels, paths)) if value]
-    return bit_range(max(deep)) if deep else None
+    largest = find_largest(paths)
+    return None if largest is None else bit_range(largest)
 
 
 def bit_range(max_value: int) -> int:

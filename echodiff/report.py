@@ -19,7 +19,7 @@ from echodiff.charts import build_curves, build_score_charts, build_shares
 from echodiff.count_charts import build_counts
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import contact_sheet, find_max_value, pad_square, read_gray_u8, resize_u8
+from echodiff.images import contact_sheet, pad_square, read_gray_u8, read_size, resize_u8
 from echodiff.phantom.captions import findings_in
 from echodiff.runs import Run, versions
 from echodiff.tables import (
@@ -31,6 +31,7 @@ from echodiff.tables import (
     list_sampling_facts,
     list_training_facts,
 )
+from echodiff.white_level import find_white_level
 
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
@@ -77,9 +78,11 @@ def write_report(
     commands: Sequence[str] = (),
     differences: Sequence[Mapping[str, Any]] = (),
     samples: NDArray[np.uint8] | None = None,
+    white_level: int | None = None,
 ) -> None:
     """Write the report of `sets`, scored against `reference` (a frames folder, or pictures).
 
+    `white_level` is that of the training, for pictures of more than 8 bits whose rows state none.
     Sets whose prompts are captions of the reference are shown frame by frame beside the real one.
     """
     import jinja2
@@ -89,9 +92,9 @@ def write_report(
     metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
     jobs = [_read_json(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
-    side = min(SHOWN_SIDE, min(read_gray_u8(path).shape[0] for path, _ in _firsts(drawn, real)))
+    side = min(SHOWN_SIDE, min(read_size(path)[0] for path, _ in _firsts(drawn, real)))
     # Generated frames have 8 bits: the white level is that of the reference.
-    white = find_max_value(path for path, _ in real)
+    white = find_white_level(reference, known=white_level)
     pairs = list(zip(sets, drawn, strict=True))
     matching = [i for i, pictures in enumerate(drawn) if _is_matched(pictures, real)]
     environment = jinja2.Environment(

@@ -33,6 +33,8 @@ class Frame:
     """Maker or style of the scanner."""
     spacing_mm: float | None = None
     """Side of a (square) pixel, in mm."""
+    white_level: int | None = None
+    """Grey value shown white: of the picture where it has more than 8 bits, else of its source."""
     split: str | None = None
     """train, val or test."""
     source: str | None = None
@@ -60,10 +62,9 @@ class Frame:
         return {k: v for k, v in known.items() if v is not None} | self.extra
 
 
+_OTHER_KINDS = {"spacing_mm": float, "white_level": int, "seed": int, "findings": list}
 _KINDS: dict[str, type] = {
-    f.name: {"spacing_mm": float, "seed": int, "findings": list}.get(f.name, str)
-    for f in dataclasses.fields(Frame)
-    if f.name != "extra"
+    f.name: _OTHER_KINDS.get(f.name, str) for f in dataclasses.fields(Frame) if f.name != "extra"
 }
 
 

@@ -96,5 +96,7 @@ class DataSet:
     """Opens one case in a worker process; InputError where it is bad."""
     listings: Sequence[Path] = ()
     """Tables that the cases were listed from, besides their own files."""
+    white_level: int | None = None
+    """Grey value of its files of more than 8 bits that becomes white; None where it has none."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,9 @@ from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.images import (
-    bit_range,
-    has_deep_pixels,
+    find_max_value,
     list_pictures,
     read_gray_u8,
-    read_max_value,
 )
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
@@ -125,10 +122,13 @@ def find_pictures(config: FolderConfig) -> DataSet:
         warnings.warn(
             "no --patient-regex: every picture is taken for a patient of its own", stacklevel=2
         )
+    white_level = find_max_value(paths)
+    if white_level is not None and config.max_value is not None:
+        white_level = config.max_value
     read = partial(
         read_picture,
         table=parse_table(config.mask_labels),
-        max_value=config.max_value or find_white_level(paths),
+        max_value=white_level,
         spacing_mm=config.spacing_mm,
     )
     return DataSet(
@@ -137,20 +137,9 @@ def find_pictures(config: FolderConfig) -> DataSet:
         modality=config.modality,
         cases=cases,
         read=read,
+        white_level=white_level,
         captions="" if is_table(config.captions) else None,
     )
-
-
-def find_white_level(paths: Sequence[Path]) -> int | None:
-    """White level of all pictures of more than 8 bits; damaged ones are found when they are read.
-
-    One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
-    """
-    largest = 0
-    for path in filter(has_deep_pixels, paths):
-        with suppress(InputError):
-            largest = max(largest, read_max_value(path) or 0)
-    return bit_range(largest) if largest else None
 
 
 def read_picture(

@@ -123,6 +123,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             f"read, such as {unused[0]}",
             stacklevel=2,
         )
+    if data.white_level is not None:
+        print(f"white of files of more than 8 bits: {data.white_level}")
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
     skipped = f"; {len(bad)} of {len(cases)} files were bad and skipped" if bad else ""
     print(
@@ -290,6 +292,7 @@ def build_frame(
         modality=data.modality,
         vendor=case.vendor,
         spacing_mm=ready.spacing_mm,
+        white_level=data.white_level,
         split=homes[case.person],
         source=data.name,
         extra=facts,

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import list_pictures, read_gray_u8
+from echodiff.images import find_max_value, list_pictures, read_gray_u8
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
@@ -65,16 +66,18 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
                 split=split,
             )
             cases.append(case)
+    white_level = find_max_value(case.path for case in cases)
     return DataSet(
         name=config.source,
         card="ct-mri-brain" if config.source == "ct-mri-brain" else "folder",
         modality=config.modality_a if domain == "a" else config.modality_b,
         cases=cases,
-        read=read_picture,
+        read=partial(read_picture, max_value=white_level),
+        white_level=white_level,
         captions=f"{{modality}} of the {config.organ}",
     )
 
 
-def read_picture(case: Case) -> Iterator[Shot]:
+def read_picture(case: Case, *, max_value: int | None) -> Iterator[Shot]:
     """The one frame of a picture."""
-    yield Shot(name="", image_u8=read_gray_u8(case.path))
+    yield Shot(name="", image_u8=read_gray_u8(case.path, max_value=max_value))

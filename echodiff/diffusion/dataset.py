@@ -17,7 +17,7 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import find_max_value
+from echodiff.white_level import of_frames
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,7 +39,7 @@ class TrainingSet:
     watched: list[Frame]
     """The few of them for the held-out loss and the sample grids, captioned ones first."""
     max_value: int | None
-    """White level of files of more than 8 bits."""
+    """White level of files of more than 8 bits: one for the whole folder."""
 
     @property
     def summary(self) -> str:
@@ -56,6 +56,7 @@ class TrainingSet:
         folder = self.folder.relative_to(run_dir) if is_inside else self.folder.resolve()
         return {
             "data_dir": folder.as_posix(),
+            "white_level": self.max_value,
             "num_captioned": sum(bool(frame.text) for frame in self.train),
             "num_null_text": sum(not frame.text for frame in self.train),
             "train": [frame.file_name for frame in self.train],
@@ -97,7 +98,7 @@ def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
         train=train,
         held_out=chosen.held_out,
         watched=watched,
-        max_value=find_max_value(folder / frame.file_name for frame in [*train, *watched]),
+        max_value=of_frames(folder, frames),
     )
 
 

@@ -18,12 +18,11 @@ from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.pictures import Values, paint_mask, prepare_image, prepare_mask, to_values
 from echodiff.images import (
-    find_max_value,
-    has_deep_pixels,
     read_image_u8,
     read_mask_u8,
     read_size,
 )
+from echodiff.white_level import find_white_level
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,8 @@ class Domain(NamedTuple):
     images_u8: torch.Tensor
     """(N, C, S, S) uint8."""
     values: Values
+    white_level: int | None = None
+    """By which pictures of more than 8 bits were read: one for the whole folder."""
 
     def crop(self, rows: torch.Tensor, corners: torch.Tensor, side: int) -> torch.Tensor:
         """Crops (B, C, side, side) of `rows` at `corners` (B, 2), as a network takes them."""
@@ -99,6 +100,8 @@ class TranslationSet:
     def to_record(self) -> dict[str, Any]:
         """What `run.json` says of the frames."""
         return {
+            "source_white_level": self.source.white_level,
+            "target_white_level": self.target.white_level,
             "source_dir": str(self.source.folder.resolve()),
             "target_dir": str(self.target.folder.resolve()),
             "train_source": [frame.file_name for frame in self.source.frames],
@@ -127,15 +130,18 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
     read_source = _mask_reader if config.source_kind == "mask" else _image_reader
     side = config.load_size or config.resolution
     scale = 2 if config.method == "srgan" else 1
+    whites = [find_white_level(folder) for folder in folders]
     readers = (
-        read_source(config, folders[0], side // scale),
-        _image_reader(config, folders[1], side),
+        read_source(config, folders[0], side // scale, whites[0]),
+        _image_reader(config, folders[1], side, whites[1]),
     )
 
     def read(domain: int, frames: list[Frame]) -> Domain:
         bar = tqdm(frames, desc="reading", unit="frame", disable=not show_progress)
         images = np.stack([readers[domain](frame) for frame in bar])
-        return Domain(folders[domain], frames, torch.from_numpy(images), values[domain])
+        return Domain(
+            folders[domain], frames, torch.from_numpy(images), values[domain], whites[domain]
+        )
 
     source, target = read(0, chosen.source), read(1, chosen.target)
     if config.source_kind == "image":
@@ -216,18 +222,19 @@ Reader = Callable[[Frame], NDArray[np.uint8]]
 """Reads one frame as (C, S, S)."""
 
 
-def _image_reader(config: TrainGanConfig, folder: Path, side: int) -> Reader:
-    paths = [folder / frame.file_name for frame in load_frames(folder)]
-    white = find_max_value([path for path in paths if has_deep_pixels(path)])
-
+def _image_reader(
+    config: TrainGanConfig, folder: Path, side: int, white_level: int | None
+) -> Reader:
     def read(frame: Frame) -> NDArray[np.uint8]:
-        image = read_image_u8(folder / frame.file_name, max_value=white)
+        image = read_image_u8(folder / frame.file_name, max_value=white_level)
         return prepare_image(image, config.channels, side)
 
     return read
 
 
-def _mask_reader(config: TrainGanConfig, folder: Path, side: int) -> Reader:
+def _mask_reader(
+    config: TrainGanConfig, folder: Path, side: int, _white_level: int | None
+) -> Reader:
     def read(frame: Frame) -> NDArray[np.uint8]:
         mask = prepare_mask(read_mask_u8(folder / str(frame.mask_file_name)), config.labels, side)
         return mask if config.method == "patch_cgan" else paint_mask(mask, config.channels)

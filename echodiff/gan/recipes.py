@@ -194,11 +194,13 @@ def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict
         "modality": modalities[1],
         "source_kind": config.source_kind,
         "labels": list(config.labels),
+        "white_level": dataset.source.white_level,
     }
     back: dict[str, Any] = shared | {
         "modality": modalities[0],
         "source_kind": "image",
         "labels": [],
+        "white_level": dataset.target.white_level,
     }
     return {"G": forward, "G_A": forward, "G_B": back}
 

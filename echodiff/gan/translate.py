@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from echodiff.config import InputError, parse, positional
 from echodiff.frames import Frame, FramesWriter, load_frames
 from echodiff.images import (
-    find_max_value,
-    has_deep_pixels,
     read_image_u8,
     read_mask_u8,
     read_size,
 )
 from echodiff.runs import RECORD, Run, compute_fingerprint, sha256_tree
+from echodiff.white_level import find_white_level
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +99,7 @@ def main(argv: list[str]) -> None:
         "direction": "back" if config.back else "forward",
         "resolution": side,
     }
-    reader = FrameReader(config.folder, frames, loaded, side)
+    reader = FrameReader(config.folder, loaded, side)
     fingerprint = compute_fingerprint(
         {
             **settings,
@@ -146,13 +145,10 @@ def find_weights(config: TranslateConfig) -> Path:
 class FrameReader:
     """Reads frames and masks of one folder as a generator takes them."""
 
-    def __init__(
-        self, folder: Path, frames: list[Frame], loaded: "LoadedGenerator", side: int
-    ) -> None:
+    def __init__(self, folder: Path, loaded: "LoadedGenerator", side: int) -> None:
         self.folder, self.facts, self.side = folder, loaded.facts, side
         self.output_side = side * int(getattr(loaded.net, "scale", 1))
-        paths = [folder / frame.file_name for frame in frames]
-        self.white = find_max_value([path for path in paths if has_deep_pixels(path)])
+        self.white = find_white_level(folder, known=loaded.facts.get("white_level"))
 
     def read(self, frame: Frame) -> "NDArray[np.uint8]":
         """One frame (C, side, side) as the generator's training read it."""
@@ -211,6 +207,7 @@ def describe(frame: Frame, reader: FrameReader, loaded: "LoadedGenerator", setti
         modality=loaded.facts.get("modality") or frame.modality,
         vendor=None,  # the look is the target's now
         spacing_mm=reader.spacing_mm(frame),
+        white_level=None,
         weights=loaded.sha256,
         settings=settings,
     )

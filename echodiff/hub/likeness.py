@@ -10,6 +10,7 @@ from tqdm import tqdm
 from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
+from echodiff.white_level import find_white_level
 
 _MANY = 1000
 """Pictures from which on a bar shows that something happens."""
@@ -25,9 +26,10 @@ def find_training_pictures(
     """
     digests, sketches = [], []
     paths = [*training, *pictures]
+    white = find_white_level(training)
     bar = tqdm(paths, "comparing", unit="picture", disable=len(paths) < _MANY)
     for path in bar:
-        image = read_image_u8(path)
+        image = read_image_u8(path, max_value=white)
         digests.append(hash_pixels(image))
         sketches.append(sketch(to_gray_u8(image)))
     num_training = len(training)

@@ -90,12 +90,15 @@ def score_fully(
     """The scores of `score_measured`, those that read pictures once more, and examples."""
     result = score_measured(generated, reference, networks, seed=seed, train=train)
     found, missing = score_diversity(
-        lambda index: read_gray_u8(generated.paths[index]),
-        lambda index: read_gray_u8(reference.paths[index]),
+        lambda index: read_gray_u8(generated.paths[index], max_value=generated.white_level),
+        lambda index: read_gray_u8(reference.paths[index], max_value=reference.white_level),
         generated.groups, reference.groups, seed=seed,
     )  # fmt: skip
     if pairing is not None:
-        of_pairs = score_pairs(pairing.pairs, pairing.groups, masks=pairing.masks, seed=seed)
+        of_pairs = score_pairs(
+            pairing.pairs, pairing.groups, masks=pairing.masks, seed=seed,
+            white_level=reference.white_level,
+        )  # fmt: skip
         found, missing = found | of_pairs[0], missing | of_pairs[1]
         if pairing.unpaired:
             result["notes"].append(f"{len(pairing.unpaired)} pictures have no partner")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
 from echodiff.frames import METADATA, Frame, load_frames
-from echodiff.images import find_max_value, has_deep_pixels, pad_square, read_image_u8, to_gray_u8
+from echodiff.images import pad_square, read_image_u8, to_gray_u8
 from echodiff.metrics.appearance import describe_appearance
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.feature_set import FeatureSet
@@ -24,6 +24,7 @@ from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.phantom.captions import findings_in
 from echodiff.processes import map_in_order
+from echodiff.white_level import find_white_level
 
 READ_AT_ONCE = 64
 """Pictures that go through a network together, and that one process reads at a time."""
@@ -49,6 +50,8 @@ class Measured:
     paths: tuple[Path, ...]
     appearance: NDArray[np.float64]
     """Rows of `appearance.describe_appearance`, (N, K), colours included."""
+    white_level: int | None = None
+    """By which pictures of more than 8 bits were read."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -83,18 +86,22 @@ def load_networks(names: Sequence[str]) -> Networks:
 
 
 def measure_frames(
-    source: Path | Sequence[Path], networks: Sequence[FeatureNetwork], *, num_readers: int = 1
+    source: Path | Sequence[Path],
+    networks: Sequence[FeatureNetwork],
+    *,
+    num_readers: int = 1,
+    white_level: int | None = None,
 ) -> Measured:
     """Read the pictures, a few at a time, and keep what the scores need of them.
 
-    They are read as training reads them: one white level for the set, and padded to a square with
-    black, since a network's own resize would stretch the heart. num_readers: processes that read a
+    They are read as training reads them: one white level for the folder (`white_level`: that of the
+    training they are compared with, where the rows state none), and padded to a square with black,
+    since a network's own resize would stretch the heart. num_readers: processes that read a
     thousand pictures or more; a script that asks for several is started again in each of them, so
     its work stands under `if __name__ == "__main__"`.
     """
     name, paths, rows = _find_frames(source)
-    # By their headers: every picture is decoded once, below.
-    max_value = find_max_value(filter(has_deep_pixels, paths))
+    max_value = find_white_level(source, known=white_level)
     judge = None
     if any(network.name == "tiny" for network in networks):
         from echodiff.metrics.tiny_features import load_tiny_features
@@ -131,6 +138,7 @@ def measure_frames(
         digests=tuple(digests),
         paths=tuple(paths),
         appearance=np.array(appearance),
+        white_level=max_value,
     )
 
 

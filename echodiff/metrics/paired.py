@@ -15,7 +15,7 @@ from skimage.metrics import structural_similarity
 
 from echodiff.config import InputError
 from echodiff.frames import IMAGES, Frame, load_frames
-from echodiff.images import find_max_value, has_deep_pixels, read_image_u8, read_mask_u8
+from echodiff.images import read_image_u8, read_mask_u8
 from echodiff.metrics.resampling import (
     MIN_GROUPS,
     Z_95,
@@ -25,6 +25,7 @@ from echodiff.metrics.resampling import (
     sample_halves,
 )
 from echodiff.metrics.scores import NUM_HALVES, Score
+from echodiff.white_level import find_white_level
 
 DATA_RANGE = 255
 SIGMA_PX = 1.5
@@ -138,6 +139,7 @@ def score_pairs(
     *,
     masks: Sequence[Path] | None = None,
     seed: int,
+    white_level: int | None = None,
 ) -> tuple[dict[str, Score], dict[str, str]]:
     """Means over pairs (generated, target), with intervals, and the reasons for what is left out.
 
@@ -145,14 +147,18 @@ def score_pairs(
     is in memory at a time. Identical pictures have an infinite PSNR, which no mean survives, and
     a mean over the others would hide the best: with one such pair both readings of the PSNR are
     left out, and `num_identical` says how many there are beside what remains.
-    Pictures of more than 8 bits are scaled by one white level for all generated and one for all
-    targets. InputError names the files of a pair that does not fit together.
+    Pictures of more than 8 bits are scaled by the white level of their folder, targets by
+    `white_level` where it is given. InputError names the files of a pair that does not fit
+    together.
     """
     if len(groups) != len(pairs) or (masks is not None and len(masks) != len(pairs)):
         raise ValueError(f"{len(pairs)} pairs, {len(groups)} groups, {len(masks or ())} masks")
     if not pairs:
         return {}, dict.fromkeys(NAMES, "there are no pairs")
-    whites = [_find_white([pair[side] for pair in pairs]) for side in (0, 1)]
+    whites = (
+        find_white_level([generated for generated, _ in pairs]),
+        find_white_level([target for _, target in pairs], known=white_level),
+    )
     found = []
     for number, (generated, target) in enumerate(pairs):
         mask = None if masks is None else read_mask_u8(masks[number])
@@ -222,11 +228,6 @@ def _alike(
             for one in (image, target)
         )
     return image, target
-
-
-def _find_white(paths: Sequence[Path]) -> int | None:
-    # Headers first: to decode a set of 8-bit pictures twice would take as long as to score it.
-    return find_max_value([path for path in dict.fromkeys(paths) if has_deep_pixels(path)])
 
 
 def _size(image: NDArray[np.generic]) -> str:
