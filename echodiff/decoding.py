@@ -113,6 +113,23 @@ def read_shown_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if orientation in {5, 6, 7, 8} else (height, width)
 
 
+def describe_oddities(path: Path) -> list[str]:
+    """What other software is known to read in another way than `decode` does."""
+    with opened(path) as image:
+        header = read_header(image)
+        orientation = header.orientation
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+        oddities = {
+            "its orientation tag turns it": orientation != 1,
+            f"colour of {header.bits} bits": header.is_deep_colour,
+            "0 is white": header.is_white_zero,
+            f"colours of the kind {header.mode}": header.mode in {"CMYK", "YCbCr"},
+            "transparent pixels": header.mode in _TRANSPARENT or "transparency" in image.info,
+        }
+    return [oddity for oddity, is_there in oddities.items() if is_there]
+
+
 def decode(path: Path) -> Values:
     """Read a picture as (H, W) or (H, W, 3), upright, transparent pixels laid over black.
 

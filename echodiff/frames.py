@@ -123,6 +123,7 @@ class FramesWriter:
         return self.out / ".metadata.partial.job"
 
     def __enter__(self) -> Self:
+        _check_outside(self.out)
         self._is_new = not self.out.exists()
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -244,6 +245,13 @@ class FramesWriter:
                     joined.write(files[number].readline())
         for part in [*parts, self._job]:
             part.unlink()
+
+
+def _check_outside(out: Path) -> None:
+    """Refuse a folder inside a frames folder, where its pictures would be ones without a row."""
+    for parent in out.resolve().parents:
+        if (parent / METADATA).is_file() or any(parent.glob("metadata.partial*.jsonl")):
+            raise InputError(f"{out}: lies inside {parent}, a frames folder; choose another place")
 
 
 def _under(folder: str, file_name: str) -> str:

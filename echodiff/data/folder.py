@@ -230,6 +230,11 @@ def name_frames(src: Path, paths: Sequence[Path]) -> list[str]:
     return list(names)
 
 
+def has_split_word(stem: str) -> bool:
+    """Whether `datasets` takes a word of a file's name for the name of a split."""
+    return bool(_SPLIT_WORD.search(stem))
+
+
 def _can_stay(stem: str) -> bool:
     """Whether a frame can be called so: no word of a split, nothing that a file or row cannot
     hold."""
@@ -237,4 +242,4 @@ def _can_stay(stem: str) -> bool:
         is_short = len(f"{stem}.png".encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:
         return False
-    return is_short and "\\" not in stem and stem.isprintable() and not _SPLIT_WORD.search(stem)
+    return is_short and "\\" not in stem and stem.isprintable() and not has_split_word(stem)

@@ -276,6 +276,38 @@ def _(folder):
     write_image(folder / image(0), colour)
 
 
+@breaks("split-word", "images/a-test.png")
+def _(folder):
+    rename(folder, 0, "a-test.png")
+
+
+@breaks("no-data-folder", "@eaDir")
+def _(folder):
+    (folder / "images" / "@eaDir").mkdir()
+    shutil.copy(folder / image(0), folder / "images" / "@eaDir" / "a.png")
+
+
+@breaks("white-level", "metadata.jsonl")
+def _(folder):
+    pixels = read_gray_u8(folder / image(0)).astype(np.uint16)
+    Image.fromarray(pixels * 16).save(folder / image(0))
+
+
+@breaks("other-readers", image(0), mask(2))
+def _(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (folder / image(0), folder / mask(2)):
+        with Image.open(path) as picture:
+            picture.load()
+        picture.transpose(Image.Transpose.ROTATE_180).save(path, exif=exif)
+
+
+@breaks("caption-unknown", image(3))
+def _(folder):
+    change(folder, set_in_rows([3], text="NaN"))
+
+
 @breaks("caption-too-long", image(0))
 def _(folder):
     change(folder, set_in_rows([0], text="dilated left ventricle with thin walls, " * 12))

@@ -137,3 +137,27 @@ def test_25_frames_a_second_at_256_pixels_with_flat_memory(tmp_path):
         peaks.append(int(done.stdout.split()[-1]))
     assert 400 / seconds > 25
     assert peaks[1] < 1.1 * peaks[0]
+
+
+@pytest.mark.parametrize("modality", ["echo,mr", "mr"])
+def test_a_finished_echo_folder_is_not_extended_by_folders_inside_it(tmp_path, capsys, modality):
+    out = tmp_path / "out"
+    assert main([*FEW, "--out", str(out)]) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    for flags in ([], ["--overwrite"]):
+        assert main([*FEW, "--out", str(out), "--modality", modality, *flags]) == 2
+        assert "lies inside" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    load_frames(out)
+
+
+def test_a_modality_can_be_added_beside_finished_ones(tmp_path, capsys):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    assert main([*FEW, "--out", str(out), "--modality", "echo,mr"]) == 0
+    assert main([*FEW, "--out", str(whole), "--modality", "echo,mr,ct"]) == 0
+    # All at once is refused, for two are finished; the new one alone has the same hearts.
+    assert main([*FEW, "--out", str(out), "--modality", "ct,echo,mr"]) == 2
+    assert "is a finished frames folder" in capsys.readouterr().err
+    assert not (out / "ct").exists()
+    assert main([*FEW, "--out", str(out), "--modality", "ct"]) == 0
+    assert load_frames(out / "ct") == load_frames(whole / "ct")

@@ -20,8 +20,10 @@ from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.splits import patient_of
 from echodiff.files import write_json_atomic
+from echodiff.frames import METADATA
 from echodiff.processes import map_in_order
 from echodiff.rows import Frame
+from echodiff.white_level import of_frames
 
 PROG = "echodiff check"
 
@@ -112,7 +114,8 @@ def check_folder(
     frames, faults = read_listing(folder)
     faults += find_row_faults(folder, frames) if frames else []
     shown = [frame for frame in frames if (folder / frame.file_name).is_file()]
-    job = partial(measure_picture, folder=folder, with_text=with_text)
+    white_level = find_level(folder, shown, faults)
+    job = partial(measure_picture, folder=folder, with_text=with_text, white_level=white_level)
     names = [(frame.file_name, frame.mask_file_name) for frame in shown]
     pictures: list[Picture] = []
     measured = map_in_order(job, names, workers=workers)
@@ -125,6 +128,19 @@ def check_folder(
     faults.sort(key=lambda fault: rank[fault.kind])
     num_patients = len({patient_of(frame) for frame in frames})
     return Findings(folder, len(frames), num_patients, faults, accepted)
+
+
+def find_level(folder: Path, frames: Sequence[Frame], faults: list[Fault]) -> int | None:
+    """White level of pictures of more than 8 bits; a fault where the rows do not settle it."""
+    try:
+        level = of_frames(folder, frames)
+    except InputError as error:
+        faults.append(Fault("white-level", METADATA, str(error).removeprefix(f"{folder}: ")))
+        return None
+    if level is not None and all(frame.white_level is None for frame in frames):
+        message = f"no row states white_level; all pictures together give {level}"
+        faults.append(Fault("white-level", METADATA, message))
+    return level
 
 
 def find_doubles(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Iterator[Fault]:

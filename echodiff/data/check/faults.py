@@ -45,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "mask-without-row": Kind(_W, "a mask that no row names"),
     "left-over": Kind(_W, "half a file that a killed command left behind"),
     "unreadable": Kind(_E, "a picture or mask that cannot be decoded"),
+    "split-word": Kind(_W, "a file name with a word of a split"),
+    "no-data-folder": Kind(_N, "pictures in folders that hold no data"),
     # Who is trained on and who is kept apart.
     "patient-in-two-splits": Kind(_E, "a patient with frames in two splits"),
     "unknown-split": Kind(_E, "a split that is none of train, val, test"),
@@ -73,9 +75,12 @@ KINDS: dict[str, Kind] = {
     "low-contrast": Kind(_W, "a picture of very few grey levels"),
     "saturated": Kind(_W, "a picture with much pure white"),
     "colour": Kind(_W, "colour where grey is expected"),
+    "white-level": Kind(_W, "pictures of more than 8 bits without one white level in the rows"),
+    "other-readers": Kind(_N, "a picture or mask that other software may show in another way"),
     "size-outlier": Kind(_W, "a picture of another size than the rest"),
     "range-outlier": Kind(_W, "a picture far brighter, darker, flatter or harder than the rest"),
     # Words and terms.
+    "caption-unknown": Kind(_W, "a caption that says that there is none, such as nan"),
     "caption-too-long": Kind(_W, "a caption that CLIP will cut"),
     "card-missing": Kind(_W, "no data card, or one that cannot be read"),
     "licence-unknown": Kind(_W, "a data card without a licence"),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from echodiff.config import InputError
@@ -16,10 +16,12 @@ from echodiff.data.check.disclosure import (
 )
 from echodiff.data.check.faults import Fault
 from echodiff.data.check.tokens import TOKEN_LIMIT, estimate_tokens
+from echodiff.data.csv_tables import UNKNOWN
+from echodiff.data.folder import has_split_word
 from echodiff.data.splits import SPLITS, patient_of
 from echodiff.files import PARTIAL_PREFIX
 from echodiff.frames import MASKS, METADATA, find_mismatches
-from echodiff.images import IMAGE_SUFFIXES
+from echodiff.images import IMAGE_SUFFIXES, list_pictures
 from echodiff.rows import Frame, scan_rows
 
 _OWN_COLUMNS = frozenset({"record", "settings", "weights", "seed", "spacing_mm"})
@@ -62,6 +64,12 @@ def find_row_faults(folder: Path, frames: Sequence[Frame]) -> Iterator[Fault]:
     """Splits, captions, identifiers in words, and the card."""
     yield from _find_split_faults(frames)
     for frame in frames:
+        if has_split_word(PurePosixPath(frame.file_name).stem):
+            message = "datasets would take a word of its name for a split, and drop other files"
+            yield Fault("split-word", frame.file_name, message)
+        if frame.text.strip().lower() in UNKNOWN:
+            message = f"the caption is {frame.text!r}; no caption is the empty text"
+            yield Fault("caption-unknown", frame.file_name, message)
         if (length := estimate_tokens(frame.text)) > TOKEN_LIMIT:
             message = f"about {length} tokens, of which CLIP reads {TOKEN_LIMIT}"
             yield Fault("caption-too-long", frame.file_name, message)
@@ -76,6 +84,9 @@ def _find_left_over(folder: Path, frames: Sequence[Frame]) -> Iterator[Fault]:
         if is_mask and path not in named:
             file = path.relative_to(folder).as_posix()
             yield Fault("mask-without-row", file, f"mask that no row of {METADATA} names")
+    aside = list_pictures(folder).aside
+    for name, number in sorted(aside.items()):
+        yield Fault("no-data-folder", name, f"{number} pictures there are no frames")
     for path in sorted(folder.rglob(f"{PARTIAL_PREFIX}*")):
         file = path.relative_to(folder).as_posix()
         yield Fault("left-over", file, "half a file, of a command that was killed")

@@ -12,6 +12,7 @@ from echodiff.config import InputError
 from echodiff.data.check.disclosure import find_identifiers
 from echodiff.data.check.doubles import Sketch, hash_pixels, sketch
 from echodiff.data.check.faults import Fault
+from echodiff.decoding import describe_oddities
 from echodiff.images import read_embedded, read_image_u8, read_mask_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 8
@@ -38,14 +39,16 @@ class Picture(NamedTuple):
     """Perceptual hash; None where it would tell nothing."""
 
 
-def measure_picture(names: tuple[str, str | None], *, folder: Path, with_text: bool) -> Picture:
+def measure_picture(
+    names: tuple[str, str | None], *, folder: Path, with_text: bool, white_level: int | None = None
+) -> Picture:
     """Open one picture and its mask, by their names in the folder.
 
-    `with_text`: look for burned-in text.
+    `with_text`: look for burned-in text. `white_level`: of pictures of more than 8 bits.
     """
     file, mask_file = names
     try:
-        image = read_image_u8(folder / file)
+        image = read_image_u8(folder / file, max_value=white_level)
     except (InputError, OSError) as error:
         return Picture((_unreadable(folder, file, error),))
     gray = to_gray_u8(image)
@@ -85,6 +88,8 @@ def _find_pixel_faults(
 
 
 def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
+    if oddities := describe_oddities(folder / file):
+        yield Fault("other-readers", file, ", ".join(oddities))
     carried = read_embedded(folder / file)
     if carried:
         yield Fault("picture-metadata", file, f"carries {', '.join(sorted(carried))}")
