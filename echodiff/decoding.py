@@ -1,4 +1,4 @@
-"""Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency
+"""Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency.
 
 Pillow reads the files. It cuts colour of 16 bits to 8, and leaves the polarity of 16-bit TIFF
 alone; FFmpeg (PyAV) decodes the first, and the second is done here.

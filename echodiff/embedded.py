@@ -1,4 +1,4 @@
-"""What a picture's file carries besides pixels: texts, EXIF, XMP, comments"""
+"""What a picture's file carries besides pixels: texts, EXIF, XMP, comments."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""White level of a frames folder: the grey value shown white in pictures of more than 8 bits
+"""White level of a frames folder: the grey value shown white in pictures of more than 8 bits.
 
 One for a folder, whichever of its frames are read: a dark half of 12-bit frames, scaled by its own
 brightest pixel, would turn bright. Rows may state it (`white_level`), a training records it.

@@ -1,4 +1,4 @@
-"""Tables of text: separated by commas, semicolons or tabs, UTF-8 or UTF-16, checked row by row"""
+"""Tables of text: separated by commas, semicolons or tabs, UTF-8 or UTF-16, checked row by row."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""Take out of prompts what web UIs write into them: weights, LoRA tags, negative prompts, settings
+"""Take out of prompts what web UIs write into them: weights, LoRA tags, negative prompts, settings.
 
 The text encoder would read them as words. The syntax is AUTOMATIC1111's, which others share:
 github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features.
