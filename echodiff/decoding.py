@@ -1,7 +1,7 @@
 """Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency.
 
 Pillow reads the files. It cuts colour of 16 bits to 8, and leaves the polarity of 16-bit TIFF
-alone; FFmpeg (PyAV) decodes the first, and the second is done here.
+alone; tifffile and FFmpeg (PyAV) decode the first, and the second is done here.
 """
 
 import struct
@@ -23,6 +23,7 @@ Values = NDArray[Any]
 
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow raises on files that are cut short or damaged."""
+_FORMATS = {"PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP"}
 _TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 _COLOUR = {"P", "RGB", "RGBX", "CMYK", "YCbCr"}
 _SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 258, 262, 339
@@ -65,6 +66,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             path.open("rb") as file,
             Image.open(file) as image,
         ):
+            if image.format not in _FORMATS:
+                raise InputError(f"{path}: is a {image.format}, which is not read; save it as PNG")
             _check_pages(image, path)
             yield image
     except InputError:
@@ -139,7 +142,7 @@ def decode(path: Path) -> Values:
         header = read_header(image)
         _check_samples(image, header, path)
         if header.is_deep_colour:
-            values = _flatten(_decode_by_ffmpeg(path))
+            values = _flatten(_decode_deep_colour(image, path))
         else:
             image.load()
             values = _to_values(image, header, path)
@@ -159,7 +162,7 @@ def decode_indices(path: Path) -> Values:
         if header.is_white_zero and header.bits > 1:
             raise InputError(f"{path}: a mask whose 0 is white; save it with 0 as black")
         if header.is_deep_colour:
-            values = _decode_by_ffmpeg(path)
+            values = _decode_deep_colour(image, path)
         else:
             image.load()
             if header.mode in _TRANSPARENT | _COLOUR - {"P"}:
@@ -262,8 +265,30 @@ def _to_values(image: Image.Image, header: Header, path: Path) -> Values:
     raise InputError(f"{path}: colours of the kind {image.mode}; save the picture as RGB")
 
 
+def _decode_deep_colour(image: Image.Image, path: Path) -> Values:
+    """Colour or grey with transparency, of 16 bits a channel: (H, W, 3 or 4) uint16."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if page.compression in {1, 8, 32946}:  # none and deflate: others need more packages
+                values = page.asarray()
+                values = values.transpose(1, 2, 0) if page.axes == "SYX" else values
+                return _checked_deep(values, path)
+            if page.is_tiled:
+                raise InputError(f"{path}: 16-bit colour in compressed tiles; save it as PNG")
+    image.load()  # raises where the file is cut short, which FFmpeg takes without a word
+    return _checked_deep(_decode_by_ffmpeg(path), path)
+
+
+def _checked_deep(values: Values, path: Path) -> Values:
+    if values.ndim != 3 or values.shape[2] not in {3, 4} or values.dtype != np.uint16:
+        raise InputError(f"{path}: 16 bits a channel, of a kind that cannot be decoded")
+    return values
+
+
 def _decode_by_ffmpeg(path: Path) -> Values:
-    """Colour or grey with transparency, of 16 bits a channel: (H, W, C) uint16."""
     import av
 
     try:
@@ -281,8 +306,6 @@ def _decode_by_ffmpeg(path: Path) -> Values:
     except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
         reason = "16 bits a channel, of a kind that cannot be decoded; save it as PNG"
         raise InputError(f"{path}: {reason}") from error
-    if values.ndim != 3 or values.dtype != np.uint16:
-        raise InputError(f"{path}: 16 bits a channel, of a kind that cannot be decoded")
     return values
 
 

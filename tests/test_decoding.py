@@ -58,6 +58,28 @@ def write_png(path, values, *, bits=16, colour_type, chunks=()):
     )
 
 
+def pack_lzw(data):
+    """TIFF's LZW with literal codes of 9 bits alone, cleared before they grow."""
+    codes = [256]
+    for start in range(0, len(data), 200):
+        codes += [*data[start : start + 200], 256]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def build_tiff(tags, strip):
+    """A little-endian TIFF of one strip."""
+    end = 8 + 2 + 12 * (len(tags) + 2) + 4
+    bits = struct.pack("<3H", 16, 16, 16)
+    entries = [*tags, (273, end + len(bits)), (279, len(strip))]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    for tag, value in sorted(entries):
+        count, number = (len(value), end) if isinstance(value, tuple) else (1, value)
+        head += struct.pack("<HHII", tag, 4 if tag in {273, 279} else 3, count, number)
+    return head + b"\0\0\0\0" + bits + strip
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jpg"])
 def test_a_turned_picture_is_read_as_a_viewer_shows_it(tmp_path, suffix, orientation):
@@ -122,18 +144,42 @@ def test_16_bits_are_read_in_every_colour_mode_of_png(tmp_path, kind):
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("byte_order", ["<", ">"])
-def test_16_bit_colour_tiff_keeps_its_bits(tmp_path, compression, planar, byte_order):
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_16_bit_colour_tiff_keeps_its_bits(tmp_path, compression, planar, byte_order, tile):
     colour = np.stack([deep, deep + 1, deep // 2], 2)
     values = colour if planar == "contig" else colour.transpose(2, 0, 1)
     path = tmp_path / "a.tif"
     tifffile.imwrite(
         path, values, photometric="rgb", planarconfig=planar, compression=compression,
-        byteorder=byte_order,
+        byteorder=byte_order, bigtiff=byte_order == "<", tile=tile,
     )  # fmt: skip
     assert read_max_value(path) == colour.max()
     np.testing.assert_array_equal(
         read_image_u8(path, max_value=4095), np.rint(colour * (255 / 4095))
     )
+
+
+def test_16_bit_colour_tiff_of_another_compression_keeps_its_bits(tmp_path):
+    # LZW, as editors save it: tifffile alone does not write or read it.
+    tags = [(256, 64), (257, 4), (258, (16, 16, 16)), (259, 5), (262, 2), (277, 3), (278, 4)]
+    colour = np.arange(4 * 64 * 3, dtype="<u2").reshape(4, 64, 3)
+    (tmp_path / "a.tif").write_bytes(build_tiff(tags, pack_lzw(colour.tobytes())))
+    np.testing.assert_array_equal(
+        read_image_u8(tmp_path / "a.tif", max_value=4095), np.rint(colour * (255 / 4095))
+    )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_colour_that_is_cut_short_is_refused(tmp_path, suffix):
+    colour = np.random.default_rng(0).integers(0, 4096, (64, 64, 3)).astype(np.uint16)
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    if suffix == ".png":
+        write_png(whole, colour, colour_type=2)
+    else:
+        tifffile.imwrite(whole, colour, photometric="rgb")
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=rf"cut{suffix}: "):
+        read_image_u8(path)
 
 
 @pytest.mark.parametrize("bits", [1, 8, 16])
