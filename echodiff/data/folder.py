@@ -13,7 +13,7 @@ from echodiff.data.captions import read_csv
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import IMAGE_SUFFIXES, bit_range, has_deep_pixels, read_gray_u8, read_max_value
+from echodiff.images import IMAGE_SUFFIXES, bit_range, has_deep_pixels, read_image_u8, read_max_value
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""
@@ -36,6 +36,10 @@ class FolderConfig(PrepareConfig):
     """`none`, `plain` (what file name and mask tell), a template with words in braces, a .txt that
     holds one, or a .csv with the columns file_name and text, and perhaps patient_id, view, phase,
     vendor; pictures that a .csv leaves out get null text."""
+    text: str | None = None
+    """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
+    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
+    does not look. Null: it is looked for, kept, and reported."""
     match: str = "*"
     """Only pictures whose name fits this pattern, such as *_4CH_*."""
     masks: Path | None = None
@@ -140,10 +144,10 @@ def read_picture(
     case: Case, *, table: Table | None, max_value: int | None, spacing_mm: float | None
 ) -> Iterator[Shot]:
     """The one frame of a picture."""
-    image = read_gray_u8(case.path, max_value=max_value)
+    image = read_image_u8(case.path, max_value=max_value)
     mask = read_labels(case.extra_paths[0], table) if case.extra_paths else None
-    if mask is not None and mask.shape != image.shape:
-        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its picture {image.shape}")
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its picture {image.shape[:2]}")
     yield Shot(
         name="",
         image_u8=image,

@@ -7,7 +7,7 @@ from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.folder import list_pictures
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import read_gray_u8
+from echodiff.images import read_image_u8
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
@@ -23,6 +23,9 @@ class UnpairedConfig(PrepareConfig):
     captions: str = "plain"
     """`none`, `plain` (organ and modality), a template with words in braces, a .txt that holds
     one, or a .csv with the columns file_name and text."""
+    text: str | None = None
+    """Text in the pixels, as `prepare folder` deals with it. Null: it is looked for, kept, and
+    reported."""
     split: str = "official"
     """`official` (the folders' names), or shares of train/val/test."""
     modality_a: str = "ct"
@@ -78,4 +81,4 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
 
 def read_picture(case: Case) -> Iterator[Shot]:
     """The one frame of a picture."""
-    yield Shot(name="", image_u8=read_gray_u8(case.path))
+    yield Shot(name="", image_u8=read_image_u8(case.path))
