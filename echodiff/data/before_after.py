@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from echodiff.data.burned_text import Box
-from echodiff.images import contact_sheet, resize_u8, write_image
+from echodiff.images import contact_sheet, resize_u8, to_gray_u8, write_image
 
 SHEET = "before_after.png"
 MOST_SHOWN = 24
@@ -49,7 +49,7 @@ def draw_preview(
     scan: NDArray[np.bool_] | None,
     hidden: Sequence[Box],
 ) -> NDArray[np.uint8]:
-    """(H, W[, 3]) before and after -> (SIDE, 2 SIDE + 4, 3), side by side.
+    """(H, W) or (H, W, 3), before and after -> (2, SIDE, SIDE, 3).
 
     `scan`: what was kept, where the rest was cut off; `hidden`: texts that were blackened.
     """
@@ -69,11 +69,8 @@ def draw_preview(
     draw = ImageDraw.Draw(image)
     for box in hidden:
         draw.rectangle([box.left, box.top, box.right - 1, box.bottom - 1], fill=BOX_COLOUR)
-    after = after_u8 if after_u8.ndim == 2 else np.asarray(Image.fromarray(after_u8).convert("L"))
-    pair = np.zeros((SIDE, 2 * SIDE + 4, 3), np.uint8)
-    pair[:, :SIDE] = _fit(np.asarray(image))
-    pair[:, SIDE + 4 :] = _fit(np.repeat(after[..., None], 3, axis=-1))
-    return pair
+    after = to_gray_u8(after_u8)
+    return np.stack([_fit(np.asarray(image)), _fit(np.repeat(after[..., None], 3, axis=-1))])
 
 
 def write_sheet(folder: Path, seen: Seen) -> None:
@@ -82,13 +79,9 @@ def write_sheet(folder: Path, seen: Seen) -> None:
     if not seen.previews:
         path.unlink(missing_ok=True)
         return
-    names = list(seen.previews)
-    write_image(
-        path,
-        contact_sheet(
-            [seen.previews[name] for name in names], columns=3, labels=names, cell=2 * SIDE + 4
-        ),
-    )
+    images = [image for preview in seen.previews.values() for image in preview]
+    labels = [label for name in seen.previews for label in (name, "after")]
+    write_image(path, contact_sheet(images, columns=6, labels=labels, cell=SIDE))
 
 
 def list_findings(

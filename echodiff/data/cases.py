@@ -89,7 +89,7 @@ class Shot:
     burned_text: str = ""
     """`removed` or `kept` where text was found in the pixels."""
     preview_u8: NDArray[np.uint8] | None = None
-    """Where something was cut: a small picture of before and after, (H, W, 3), side by side."""
+    """Where something was cut: before and after, small, (2, H, W, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ BEATS_APART = 0.08
 """Part of the picture's width that may lie between two beats of a spectrum."""
 LASTING_ROWS = 4
 """So many times `GROWTH_ROWS` a strip is high at least."""
+LINE_COLOUR = 40
+"""Channels' range from which a line has colour."""
 SATURATED = 0.55
 """Channels' range over the brightest channel, from which a pixel has the colours of flow."""
 LEAST_FLOW = 0.002
@@ -77,6 +79,7 @@ def find_texture(image_u8: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[n
     for box in boxes:
         grey[box.top : box.bottom, box.left : box.right] = screen
     grey = resize_u8(grey, working_size(grey.shape))
+    grey = np.where(find_thin_colour(image_u8), np.uint8(screen), grey)
     spread = ndimage.maximum_filter(grey, FLAT_PX) - ndimage.minimum_filter(grey, FLAT_PX)
     differs = np.abs(grey.astype(np.int16) - screen) > ACTIVE_RANGE
     lively = differs & (spread > FLAT_RANGE)
@@ -93,6 +96,17 @@ def find_texture(image_u8: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[n
     thick = ndimage.binary_dilation(thick, cross, iterations=2 * THICK_PX, mask=closed)
     inner = slice(2 * THICK_PX, -2 * THICK_PX)
     return np.asarray(thick[inner, inner])
+
+
+def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Coloured lines, such as an ECG, in the working copy."""
+    size = working_size(image_u8.shape)
+    if image_u8.ndim == 2:
+        return np.zeros(size, dtype=bool)
+    coloured = np.ptp(resize_u8(image_u8, size), axis=-1) > LINE_COLOUR
+    areas = ndimage.binary_opening(coloured, iterations=THICK_PX)
+    areas = ndimage.binary_dilation(areas, iterations=2 * THICK_PX)
+    return ndimage.binary_dilation(coloured & ~areas, iterations=2)
 
 
 def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -165,8 +179,8 @@ def name_layout(parts: NDArray[np.bool_]) -> str | None:
         if not is_top:
             return STRIP
     # Another sector below the first: the width falls, and grows once more.
-    least = np.minimum.accumulate(width[width.argmax() :]) if widest else width
     after = width[width.argmax() :]
-    if (after - least).max(initial=0) > MOST_GROWTH * widest:
+    regrown = after - np.minimum.accumulate(after) > MOST_GROWTH * widest
+    if regrown.sum() > LASTING_ROWS * step:
         return PANELS
     return None

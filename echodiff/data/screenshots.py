@@ -13,7 +13,8 @@ from echodiff.data.burned_text import Box, find_text, mask_text
 from echodiff.data.cases import LeftOut, Shot
 from echodiff.data.displays import find_scan, name_display
 from echodiff.data.prepare_config import KEEP, MASK, NO_CROP, REFUSE, SECTOR, PrepareConfig
-from echodiff.data.sector import crop_to, fill_convex
+from echodiff.data.sector import ACTIVE_RANGE, crop_to, fill_convex, find_screen
+from echodiff.images import to_gray_u8
 
 OVER_SCAN = "text over the scan"
 """Why a picture is left out by `--text mask`."""
@@ -114,7 +115,7 @@ def _clean_shot(
     mask = shot.mask_u8
     if scan is not None:
         image = drop_graphics(image, scan)
-        image[~scan] = 0
+        image[~scan | find_rim(image, scan)] = 0
         crop = crop_to(scan)
         image, mask = image[crop], None if mask is None else mask[crop]
     burned_text = "" if not boxes else "kept" if is_kept else "removed"
@@ -134,6 +135,18 @@ def drop_graphics(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArr
         if 0 < coloured.sum() < MOST_GRAPHICS * scan.sum():
             image[ndimage.binary_dilation(coloured, iterations=2)] = 0
     return image
+
+
+def find_rim(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W): what of a screen that is not black lies within the hull of the scan, at its edge."""
+    grey = to_gray_u8(image_u8)
+    screen = find_screen(grey)
+    if screen <= ACTIVE_RANGE:
+        return np.zeros(scan.shape, dtype=bool)
+    is_screen = np.abs(grey.astype(np.int16) - screen) <= ACTIVE_RANGE
+    is_screen = ndimage.binary_opening(is_screen, iterations=2) | ~scan
+    parts, _ = ndimage.label(np.pad(is_screen, 1, constant_values=True))
+    return np.asarray(ndimage.binary_dilation(parts == parts[0, 0], iterations=3)[1:-1, 1:-1])
 
 
 def _as_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
