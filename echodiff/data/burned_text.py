@@ -23,7 +23,7 @@ STRIDE = 4
 """Pixels of the picture to a side of one answer."""
 SCALES = (1.0, 0.5)
 """The picture is looked at in these sizes: the network knows letters of 7 to 28 px."""
-SMALL_PX, LEAST_PX = 640, 100
+SMALL_PX, LEAST_PX = 500, 100
 """A picture whose sides are all below the first, and none below the second, is looked at enlarged
 as well: screenshots that were shrunk for a page have letters of 4 to 7 px."""
 SEEN, SURE = 0.3, 0.97
@@ -71,7 +71,7 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
         if (colour := np.ptp(image_u8, axis=-1)).max() > COLOURED:
             planes.append(colour)
     height, width = planes[0].shape
-    is_small = LEAST_PX <= min(height, width) and max(height, width) < SMALL_PX
+    is_small = min(height, width) >= LEAST_PX and max(height, width) < SMALL_PX
     boxes = []
     for plane, scale in product(planes, (*SCALES, 2.0) if is_small else SCALES):
         shape = (round(height * scale), round(width * scale))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+
 class LeftOut(Exception):  # noqa: N818 - not an error
     """Raised by a reader for a sound case that was not asked for; the argument is its kind, such as
     "colour Doppler". Such cases are counted and named, and are not bad files."""

@@ -67,7 +67,9 @@ def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str 
         return COLOUR_DOPPLER
     # The beats of a spectrum are many small parts beside each other.
     across = round(BEATS_APART * texture.shape[1])
-    beats = ndimage.binary_closing(np.pad(texture, ((0, 0), (across, across))), np.ones((1, across)))
+    beats = ndimage.binary_closing(
+        np.pad(texture, ((0, 0), (across, across))), np.ones((1, across))
+    )
     return name_layout(keep_large(beats[:, across:-across]))
 
 
@@ -106,7 +108,7 @@ def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
     coloured = np.ptp(resize_u8(image_u8, size), axis=-1) > LINE_COLOUR
     areas = ndimage.binary_opening(coloured, iterations=THICK_PX)
     areas = ndimage.binary_dilation(areas, iterations=2 * THICK_PX)
-    return ndimage.binary_dilation(coloured & ~areas, iterations=2)
+    return np.asarray(ndimage.binary_dilation(coloured & ~areas, iterations=2), dtype=bool)
 
 
 def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -125,9 +127,7 @@ def working_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def has_flow(
-    image_u8: NDArray[np.uint8], boxes: Sequence[Box], parts: NDArray[np.bool_]
-) -> bool:
+def has_flow(image_u8: NDArray[np.uint8], boxes: Sequence[Box], parts: NDArray[np.bool_]) -> bool:
     """Whether areas within the scan have the colours of flow.
 
     A picture tinted as a whole has one colour for every grey level, and hardly any grey.

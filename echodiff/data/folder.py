@@ -13,7 +13,13 @@ from echodiff.data.captions import read_csv
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import IMAGE_SUFFIXES, bit_range, has_deep_pixels, read_image_u8, read_max_value
+from echodiff.images import (
+    IMAGE_SUFFIXES,
+    bit_range,
+    has_deep_pixels,
+    read_image_u8,
+    read_max_value,
+)
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""

@@ -222,8 +222,7 @@ def read_case(
     phases: tuple[str, ...],
     cleaning: Cleaning | None,
 ) -> list[Ready] | LeftOut | str:
-    """Open one case: its frames, why it is left out, or one line that says what is wrong with it.
-    """
+    """Open one case: its frames, why it is left out, or what is wrong with it in one line."""
     assert callable(read)
     try:
         if case.problem is not None:
@@ -270,9 +269,7 @@ def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
     spacing_mm = None if shot.spacing_mm is None else round(across / scale, 6)
     assert "_" not in shot.name, "what follows the last underscore tells shots apart"
     name = f"{case.name}_{shot.name}.png" if shot.name else f"{case.name}.png"
-    return Ready(
-        name, image, mask, view, shot.phase, spacing_mm, facts, words, shot.preview_u8
-    )
+    return Ready(name, image, mask, view, shot.phase, spacing_mm, facts, words, shot.preview_u8)
 
 
 def build_frame(

@@ -121,9 +121,7 @@ def _clean_shot(
     burned_text = "" if not boxes else "kept" if is_kept else "removed"
     is_changed = scan is not None or bool(hidden)
     preview = draw_preview(shot.image_u8, image, scan, hidden) if is_changed else None
-    return replace(
-        shot, image_u8=image, mask_u8=mask, burned_text=burned_text, preview_u8=preview
-    )
+    return replace(shot, image_u8=image, mask_u8=mask, burned_text=burned_text, preview_u8=preview)
 
 
 def drop_graphics(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -146,7 +146,14 @@ def draw_screen(
         if kind == "colour" or (kind in ("dual", "quad") and number == 1 and rng.random() < 0.5):
             draw_flow(image, place, box, rng)
     if kind in ("m-mode", "spectral"):
-        draw_strip(image, place, kind, (round(columns * 0.08), round(rows * 0.5), round(columns * 0.92), rows - foot), scan, rng)
+        draw_strip(
+            image,
+            place,
+            kind,
+            (round(columns * 0.08), round(rows * 0.5), round(columns * 0.92), rows - foot),
+            scan,
+            rng,
+        )
     pen = Pen(image, fonts, rng)
     size = int(np.clip(round(rows * rng.uniform(0.014, 0.026)), 8, 24))
     draw_header(pen, look, size, head)
@@ -180,7 +187,10 @@ def place_panels(
     left, right, bottom = round(columns * 0.13), round(columns * 0.87), rows - foot
     middle, half = (left + right) // 2, (head + bottom) // 2
     if kind == "dual":
-        return [(left // 2, head, middle - 4, bottom), (middle + 4, head, columns - left // 2, bottom)]
+        return [
+            (left // 2, head, middle - 4, bottom),
+            (middle + 4, head, columns - left // 2, bottom),
+        ]
     if kind == "quad":
         return [
             (x, y, x + (right - left) // 2 - 6, y + (bottom - head) // 2 - 6)
@@ -222,7 +232,10 @@ def draw_flow(
     rows, columns = place.shape
     left, top, right, bottom = box
     y, x = np.mgrid[:rows, :columns]
-    middle, radius = ((left + right) / 2, top + 0.55 * (bottom - top)), (bottom - top) * rng.uniform(0.12, 0.3)
+    middle, radius = (
+        ((left + right) / 2, top + 0.55 * (bottom - top)),
+        (bottom - top) * rng.uniform(0.12, 0.3),
+    )
     near = np.hypot(x - middle[0], y - middle[1]) < radius
     speed = ndimage.gaussian_filter(rng.standard_normal(place.shape), max(4, radius / 5))
     speed /= np.abs(speed).max()
@@ -260,7 +273,9 @@ def draw_strip(
         column = scan[:, scan.shape[1] // 2].astype(np.float32)
         depth = np.linspace(0, len(column) - 1, height)
         beat = 0.04 * len(column) * np.sin(2 * np.pi * time / (width / rng.uniform(2, 5)))
-        sway = np.clip(depth[:, None] + beat * np.sin(np.pi * depth[:, None] / len(column)), 0, len(column) - 1)
+        sway = np.clip(
+            depth[:, None] + beat * np.sin(np.pi * depth[:, None] / len(column)), 0, len(column) - 1
+        )
         strip = column[sway.astype(int)] * 1.3 + rng.normal(0, 12, (height, width))
     else:
         period = width / rng.uniform(3, 6)
@@ -272,7 +287,9 @@ def draw_strip(
     strip_u8 = ndimage.gaussian_filter(strip, 0.7).clip(0, 255).astype(np.uint8)
     image.paste(Image.fromarray(strip_u8).convert("RGB"), (left, top))
     if kind == "spectral":
-        ImageDraw.Draw(image).line([(left, top + 0.8 * height), (right, top + 0.8 * height)], (220, 220, 220))
+        ImageDraw.Draw(image).line(
+            [(left, top + 0.8 * height), (right, top + 0.8 * height)], (220, 220, 220)
+        )
     place[top:bottom, left:right] = True
 
 
@@ -280,15 +297,25 @@ def draw_header(pen: Pen, look: Layout, size: int, head: int) -> None:
     """Name, number, date, hospital, and the indices."""
     rng, width = pen.rng, pen.image.width
     if look.header:
-        shade = tuple(int(min(255, max(0, c + 25)) if sum(look.screen) < 380 else c - 30) for c in look.screen)
+        shade = tuple(
+            int(min(255, max(0, c + 25)) if sum(look.screen) < 380 else c - 30) for c in look.screen
+        )
         pen.draw.rectangle([0, 0, width, head * 0.75], fill=shade)
     line = round(size * 1.45)
     y = max(1, round(head * 0.04))
     texts = [make_text(rng) for _ in range(5)]
     pen.write(6, y, texts[0], size, look.ink)
     pen.write(6, y + line, texts[1], size, look.ink)
-    pen.write_right(width - 6, y, f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}/{rng.integers(2008, 2026)} {rng.integers(24):02d}:{rng.integers(60):02d}:{rng.integers(60):02d}", size, look.ink)
-    pen.write_right(width - 6, y + line, f"MI {rng.uniform(0.4, 1.6):.1f}  TIs {rng.uniform(0.1, 1.4):.1f}", size, look.accent)
+    date = f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}/{rng.integers(2008, 2026)}"
+    time = ":".join(f"{rng.integers(top):02d}" for top in (24, 60, 60))
+    pen.write_right(width - 6, y, f"{date} {time}", size, look.ink)
+    pen.write_right(
+        width - 6,
+        y + line,
+        f"MI {rng.uniform(0.4, 1.6):.1f}  TIs {rng.uniform(0.1, 1.4):.1f}",
+        size,
+        look.accent,
+    )
     if rng.random() < 0.6:
         pen.write(width * 0.4, y, texts[2], size, look.ink)
 
@@ -316,7 +343,8 @@ def draw_settings(
     pen.write_right(corner, rows - size * 2, look.logo, size, look.accent)
     if rng.random() < 0.4:
         for number in range(int(rng.integers(1, 5))):
-            text = f"{rng.choice(['LVIDd', 'IVSd', 'LVPWd', 'EF', 'LA'])} {rng.uniform(0.5, 70):.1f} cm"
+            name = rng.choice(["LVIDd", "IVSd", "LVPWd", "EF", "LA"])
+            text = f"{name} {rng.uniform(0.5, 70):.1f} cm"
             pen.write(6, rows * 0.72 + number * size * 1.6, text, size, look.accent)
 
 
@@ -344,7 +372,10 @@ def draw_scales(
         level = 255 - round(255 * i / ((bottom - top) * 0.25))
         pen.draw.line([(bar_x, bar_top + i), (bar_x + 12, bar_top + i)], fill=(level,) * 3)
     if look.bar_colour:
-        pen.draw.rectangle([bar_x - 1, bar_top - 1, bar_x + 13, bar_top + round((bottom - top) * 0.25)], outline=look.bar_colour)
+        pen.draw.rectangle(
+            [bar_x - 1, bar_top - 1, bar_x + 13, bar_top + round((bottom - top) * 0.25)],
+            outline=look.bar_colour,
+        )
     focus = top + (bottom - top) * rng.uniform(0.3, 0.8)
     pen.draw.polygon([(x - 4, focus), (x + 2, focus - 4), (x + 2, focus + 4)], fill=look.accent)
     mark = (left + right) / 2 + (right - left) * 0.08
@@ -356,16 +387,26 @@ def draw_ecg(pen: Pen, size: int, foot: int) -> None:
     """The ECG at the bottom, mostly green, its rate beside it; it may cross the scan's foot."""
     rng = pen.rng
     rows, width = pen.image.height, pen.image.width
-    ink = [(0, 255, 0), (80, 255, 120), (0, 220, 255), (230, 230, 230), (255, 220, 0)][int(rng.integers(5))]
+    ink = [(0, 255, 0), (80, 255, 120), (0, 220, 255), (230, 230, 230), (255, 220, 0)][
+        int(rng.integers(5))
+    ]
     base = rows - foot * rng.uniform(0.35, 1.1)
     x = np.arange(4, width - 4, 2)
     period = rng.uniform(60, 200)
     beat = (x + rng.uniform(0, period)) % period / period
-    spike = 1.0 * np.exp(-(((beat - 0.3) / 0.012) ** 2)) - 0.25 * np.exp(-(((beat - 0.33) / 0.012) ** 2))
-    waves = 0.15 * np.exp(-(((beat - 0.15) / 0.04) ** 2)) + 0.25 * np.exp(-(((beat - 0.6) / 0.06) ** 2))
+    spike = 1.0 * np.exp(-(((beat - 0.3) / 0.012) ** 2)) - 0.25 * np.exp(
+        -(((beat - 0.33) / 0.012) ** 2)
+    )
+    waves = 0.15 * np.exp(-(((beat - 0.15) / 0.04) ** 2)) + 0.25 * np.exp(
+        -(((beat - 0.6) / 0.06) ** 2)
+    )
     y = base - foot * 0.8 * (spike + waves) + rng.normal(0, 0.5, len(x))
-    pen.draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=ink, width=int(rng.integers(1, 3)))
-    pen.write(width * rng.uniform(0.02, 0.8), rows - size * 1.5, f"{rng.integers(45, 140)} bpm", size, ink)
+    pen.draw.line(
+        list(zip(x.tolist(), y.tolist(), strict=True)), fill=ink, width=int(rng.integers(1, 3))
+    )
+    pen.write(
+        width * rng.uniform(0.02, 0.8), rows - size * 1.5, f"{rng.integers(45, 140)} bpm", size, ink
+    )
 
 
 def draw_over_scan(pen: Pen, place: NDArray[np.bool_], size: int, look: Layout) -> None:

@@ -75,7 +75,7 @@ def make_text(rng: np.random.Generator) -> str:
     elif kind == 6:
         text = " ".join(rng.choice(WORDS.split(), size=rng.integers(1, 4)))
     elif kind == 7:
-        text = f"{rng.choice(SHORT.split())}{rng.choice(['', '', rng.integers(100)])}"
+        text = f"{rng.choice(SHORT.split())}{rng.choice(['', '', str(rng.integers(100))])}"
     else:
         letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
         text = "".join(rng.choice(letters, size=rng.integers(3, 10)))

@@ -38,10 +38,12 @@ class Picture(NamedTuple):
     """Perceptual hash; None where it would tell nothing."""
 
 
-def measure_picture(names: tuple[str, str | None], *, folder: Path, with_text: bool) -> Picture:
+def measure_picture(
+    names: tuple[str, str | None], *, folder: Path, with_text: bool, with_ocr: bool = False
+) -> Picture:
     """Open one picture and its mask, by their names in the folder.
 
-    `with_text`: look for burned-in text.
+    `with_text`: look for burned-in text; `with_ocr`: look for it by OCR as well.
     """
     file, mask_file = names
     try:
@@ -52,7 +54,7 @@ def measure_picture(names: tuple[str, str | None], *, folder: Path, with_text: b
     faults = [
         *_find_pixel_faults(file, image, gray),
         *_find_embedded_faults(folder, file),
-        *(_find_text_faults(file, image) if with_text else ()),
+        *(_find_text_faults(file, image, with_ocr) if with_text or with_ocr else ()),
         *(_find_mask_faults(folder, mask_file, gray.shape) if mask_file else ()),
     ]
     height, width = gray.shape
@@ -93,15 +95,19 @@ def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
             yield Fault(kind, file, f"its metadata ({place}) hold {found!r}")
 
 
-def _find_text_faults(file: str, image: NDArray[np.uint8]) -> Iterator[Fault]:
+def _find_text_faults(file: str, image: NDArray[np.uint8], with_ocr: bool) -> Iterator[Fault]:
     from echodiff.data.burned_text import find_text
+    from echodiff.data.ocr import find_text_by_ocr
 
+    by = ""
     boxes = find_text(image)
+    if not boxes and with_ocr:
+        by, boxes = ", seen by OCR alone", find_text_by_ocr(image)
     if boxes:
         box = boxes[0]
         more = f" and {len(boxes) - 1} more" if len(boxes) > 1 else ""
         place = f"x {box.left}-{box.right}, y {box.top}-{box.bottom}"
-        yield Fault("burned-in-text", file, f"a line of text at {place}{more}")
+        yield Fault("burned-in-text", file, f"a line of text at {place}{more}{by}")
 
 
 def _find_mask_faults(folder: Path, file: str, shape: tuple[int, ...]) -> Iterator[Fault]:
