@@ -4,8 +4,8 @@
         --seed 105 --out phantom
     python -m echodiff.pretrain.text_finder phantom --out text_finder
 
-It sees no patient: phantoms, noise, and texts drawn over them in the fonts that come with
-matplotlib and Pillow.
+It sees no patient: phantoms, noise, and texts and whole scanner screens drawn over them in the
+fonts that come with matplotlib and Pillow.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class TextFinderConfig:
     """Folder of pictures without text, searched in depth."""
     out: Path
     """Folder for the state of the training and for model.safetensors."""
-    num_patches: int = 12000
+    num_patches: int = 16000
     """Patches that are drawn."""
-    steps: int = 4000
+    steps: int = 5000
     """Steps of 32 patches; in the second half some hold what was taken for text by mistake."""
     seed: int = 2026
     """Seed of all that is drawn."""
