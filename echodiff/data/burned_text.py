@@ -76,7 +76,7 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
     scales = [1.0]
     if min(height, width) >= HALVED_PX:
         scales.append(0.5)
-    if LEAST_PX <= min(height, width) and max(height, width) < SMALL_PX:
+    if min(height, width) >= LEAST_PX and max(height, width) < SMALL_PX:
         scales.append(2.0)
     boxes = []
     for plane, scale in product(planes, scales):
