@@ -143,8 +143,10 @@ def find_rim(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np
         return np.zeros(scan.shape, dtype=bool)
     is_screen = np.abs(grey.astype(np.int16) - screen) <= ACTIVE_RANGE
     is_screen = ndimage.binary_opening(is_screen, iterations=2) | ~scan
-    parts, _ = ndimage.label(np.pad(is_screen, 1, constant_values=True))
-    return np.asarray(ndimage.binary_dilation(parts == parts[0, 0], iterations=3)[1:-1, 1:-1])
+    # Lines that were blackened lead from one side to the other.
+    parts, _ = ndimage.label(np.pad(is_screen | (grey == 0), 1, constant_values=True))
+    outside = (parts == parts[0, 0])[1:-1, 1:-1] & is_screen
+    return np.asarray(ndimage.binary_dilation(outside, iterations=3), dtype=bool)
 
 
 def _as_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
