@@ -12,6 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+
+class LeftOut(Exception):  # noqa: N818 - not an error
+    """Raised by a reader for a sound case that was not asked for; the argument is its kind, such as
+    "colour Doppler". Such cases are counted and named, and are not bad files."""
+
+
 Facts = Mapping[str, str | float]
 """What is known of a patient or picture, by the names in `FACTS`."""
 
@@ -70,7 +76,8 @@ class Shot:
     name: str
     """Unique within the case, such as ED or frame-0012; empty where a case is one picture."""
     image_u8: NDArray[np.uint8]
-    """(H, W), row 0 at the transducer (MR and CT: anterior, as on a viewer's screen)."""
+    """(H, W) or (H, W, 3), row 0 at the transducer (MR and CT: anterior, as on a viewer's screen).
+    """
     mask_u8: NDArray[np.uint8] | None = None
     """(H, W) of `Label` values."""
     view: str | None = None
@@ -80,6 +87,10 @@ class Shot:
     """Height and width of a pixel."""
     facts: Facts = field(default_factory=dict)
     """Besides those of the case."""
+    burned_text: str = ""
+    """`removed` or `kept` where text was found in the pixels."""
+    preview_u8: NDArray[np.uint8] | None = None
+    """Where something was cut: before and after, small, (2, H, W, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,5 +109,7 @@ class DataSet:
     """Tables that the cases were listed from, besides their own files."""
     white_level: int | None = None
     """Grey value of its files of more than 8 bits that becomes white; None where it has none."""
+    is_clean: bool = False
+    """Whether `read` itself deals with text, sector and Doppler, as that of DICOM files does."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""

@@ -13,6 +13,7 @@ from echodiff.data.dicom_headers import MODALITIES, Header, list_files, read_hea
 from echodiff.data.dicom_shots import BURNED_TEXT, MASK, Reading, read_clip, read_series
 from echodiff.data.identifiers import Held, build_report
 from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import SECTOR
 from echodiff.data.windows import PERCENTILE, parse_window
 from echodiff.files import write_json_atomic
 from echodiff.processes import map_in_order
@@ -37,6 +38,10 @@ class DicomConfig(PrepareConfig):
     burned_text: str = MASK
     """Text found in the pixels: `mask` blackens it outside the scan and refuses what has it inside;
     `mask-inside` blackens it everywhere; `refuse` takes nothing that has any; `keep`."""
+    text: str | None = None
+    """The same as --burned-text, by the name that all sources share. Given, it wins."""
+    crop: str = SECTOR
+    """`sector` cuts ultrasound to the scan and blackens what lies around it; `none`."""
     patient_characteristics: bool = False
     """Keep sex, age, height and weight, as PS3.15 allows by the option of this name."""
 
@@ -110,13 +115,15 @@ def find_dicom(config: DicomConfig) -> Found:
     reading = Reading(
         every=config.every,
         window=config.window or (PERCENTILE if modality == "mr" else None),
-        burned_text=config.burned_text,
+        burned_text=config.text or config.burned_text,
+        is_cropped=config.crop == SECTOR,
     )
     data = DataSet(
         name="dicom",
         card="dicom",
         modality=modality,
         cases=cases,
+        is_clean=True,
         read=partial(read_series if modality == "mr" else read_clip, reading=reading),
     )
     held = [Held(tuple(same), keywords) for keywords, same in names.items()]

@@ -37,6 +37,8 @@ class Reading:
     every: int
     window: str | None
     burned_text: str
+    is_cropped: bool = True
+    """Whether ultrasound is cut to its sector."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def read_clip(case: Case, *, reading: Reading) -> Iterator[Shot]:
         if pixel.samples == 1 and tags.PhotometricInterpretation != "PALETTE COLOR":
             cine = to_8_bits(cine, [tags], reading.window)
         times = list_times(tags, cine.num_frames)
-    images = keep_sector(drop_graphics(cine), reading.burned_text)
+    images = keep_sector(drop_graphics(cine), reading.burned_text, is_cropped=reading.is_cropped)
     if region.spacing_mm is None and abs(region.stretch - 1) > 0.01:
         height = max(1, round(len(images[0]) * region.stretch))
         images = [resize_u8(image, (height, image.shape[1])) for image in images]
@@ -197,7 +199,7 @@ def list_texts(cine: Cine, option: str) -> list[Box]:
     return list(dict.fromkeys(box for image in cine.steady for box in find_text(image)))
 
 
-def keep_sector(cine: Cine, option: str) -> list[NDArray[np.uint8]]:
+def keep_sector(cine: Cine, option: str, *, is_cropped: bool = True) -> list[NDArray[np.uint8]]:
     """Kept frames cropped to the sector, black outside it; text dealt with as `option` says."""
     boxes = list_texts(cine, option)
     is_clip = cine.num_frames > 1
@@ -208,6 +210,8 @@ def keep_sector(cine: Cine, option: str) -> list[NDArray[np.uint8]]:
     sector = find_sector(low, high, is_clip=is_clip)
     crop = crop_to(sector)
     images = refuse_or_mask(cine.kept, boxes, sector, option)
+    if not is_cropped:
+        return images
     return [np.where(sector, image, 0)[crop].astype(np.uint8) for image in images]
 
 

@@ -16,7 +16,7 @@ from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.images import (
     find_max_value,
     list_pictures,
-    read_gray_u8,
+    read_image_u8,
 )
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
@@ -44,6 +44,10 @@ class FolderConfig(PrepareConfig):
     """`none`, `plain` (what file name and mask tell), a template with words in braces, a .txt that
     holds one, or a .csv with the columns file_name and text, and perhaps patient_id, view, phase,
     vendor; pictures that a .csv leaves out get null text."""
+    text: str | None = None
+    """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
+    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
+    does not look. Null: it is looked for, kept, and reported."""
     match: str = "*"
     """Only pictures whose name fits this pattern, such as *_4CH_*."""
     masks: Path | None = None
@@ -146,10 +150,10 @@ def read_picture(
     case: Case, *, table: Table | None, max_value: int | None, spacing_mm: float | None
 ) -> Iterator[Shot]:
     """The one frame of a picture."""
-    image = read_gray_u8(case.path, max_value=max_value)
+    image = read_image_u8(case.path, max_value=max_value)
     mask = read_labels(case.extra_paths[0], table) if case.extra_paths else None
-    if mask is not None and mask.shape != image.shape:
-        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its picture {image.shape}")
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its picture {image.shape[:2]}")
     yield Shot(
         name="",
         image_u8=image,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError, as_dict
+from echodiff.data.before_after import Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
     list_names,
@@ -24,9 +25,10 @@ from echodiff.data.captions import (
     names_of,
 )
 from echodiff.data.cards import write_card
-from echodiff.data.cases import Case, DataSet, Facts, Shot
+from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
 from echodiff.data.prepare_config import OFFICIAL, split_words
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
+from echodiff.data.screenshots import OVER_SCAN, Cleaning, choose_cleaning, clean_shots
 from echodiff.data.splits import (
     SPLITS,
     draw_training_frames,
@@ -35,7 +37,7 @@ from echodiff.data.splits import (
     split_patients,
 )
 from echodiff.frames import IMAGES, Frame, FramesWriter
-from echodiff.images import pad_square, resize_mask, resize_u8
+from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
 from echodiff.runs import compute_fingerprint, sha256_file
 
@@ -54,6 +56,7 @@ class Ready(NamedTuple):
     spacing_mm: float | None
     facts: Facts
     words: Mapping[str, str]
+    preview_u8: NDArray[np.uint8] | None = None
 
 
 @dataclass
@@ -75,6 +78,8 @@ class Tally:
             value = getattr(frame, column)
             if value is not None and not (column == "phase" and value.isdigit()):
                 self.counts[column, value] += 1
+        if "burned_text" in frame.extra:
+            self.counts["burned-in text", str(frame.extra["burned_text"])] += 1
         self.counts["mask", "with a mask" if frame.mask_file_name else "without"] += 1
 
 
@@ -90,19 +95,20 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     sources = list_source_names(cases) if captions.texts else set[str]()
     fingerprint = fingerprint_job(config, data, cases)
     bad: dict[str, str] = {}
+    seen = Seen()
     with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
         texts = None
         if config.annotated is not None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
-            opened = open_cases(config, data, cases, len(cases), bad)
+            opened = open_cases(config, data, cases, len(cases), bad, seen)
             rows = [
                 build_frame(ready, case, data, homes, captions, sources) for case, ready in opened
             ]
             texts = draw_texts(config, rows)
         left = find_left(cases, writer)
-        if bad:
-            left = [case for case in left if case.name not in bad]
-        for case, ready in open_cases(config, data, left, len(cases), bad, len(writer.done)):
+        left = [case for case in left if case.name not in bad and case.name not in seen.left_out]
+        done = len(writer.done)
+        for case, ready in open_cases(config, data, left, len(cases), bad, seen, done):
             frame = build_frame(ready, case, data, homes, captions, sources)
             if ready.name in writer or (texts is not None and ready.name not in texts):
                 continue
@@ -117,6 +123,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             if captions.texts:
                 written.update(list_names(frame.file_name.removeprefix(f"{IMAGES}/")))
         write_card(config.card, data.card, config.out, tally, skipped=len(bad))
+        write_sheet(config.out, seen)
     if unused := captions.find_unused(sources | written | {case.name for case in cases}):
         warnings.warn(
             f"{config.captions}: {len(unused)} of {len(captions.texts)} rows name nothing that was "
@@ -131,6 +138,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
         f"captioned){skipped}: {config.out}"
     )
+    for line in list_findings(seen, tally.counts, tally.frames, OVER_SCAN):
+        print(line)
 
 
 def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
@@ -185,6 +194,7 @@ def open_cases(
     cases: Sequence[Case],
     num_cases: int,
     bad: dict[str, str],
+    seen: Seen,
     num_done: int = 0,
 ) -> Iterator[tuple[Case, Ready]]:
     """Read cases in worker processes and yield their frames in order; name and count the bad."""
@@ -195,12 +205,17 @@ def open_cases(
         size=config.size,
         views=split_words(config.views),
         phases=split_words(config.phases),
+        cleaning=None if data.is_clean else choose_cleaning(config, data.modality),
     )
     limit = config.max_frames if config.max_frames is not None else sys.maxsize
     opened = map_in_order(job, cases, workers=config.workers)
     first = num_cases - len(cases)
     bar = tqdm(opened, desc=data.name, unit="file", total=num_cases, initial=first)
     for case, frames in zip(cases, bar, strict=False):
+        if isinstance(frames, LeftOut):
+            seen.left_out[case.name] = str(frames)
+            bar.write(f"left out: {case.path}: {frames}", file=sys.stderr)
+            continue
         if isinstance(frames, str):
             bad[case.name] = frames
             bar.write(f"skipped: {frames}", file=sys.stderr)
@@ -213,6 +228,8 @@ def open_cases(
         for ready in frames:
             if num_done >= limit:
                 return
+            if ready.preview_u8 is not None:
+                seen.add_preview(ready.name, ready.preview_u8)
             yield case, ready
             num_done += 1
 
@@ -225,18 +242,22 @@ def read_case(
     size: int | None,
     views: tuple[str, ...],
     phases: tuple[str, ...],
-) -> list[Ready] | str:
-    """Open one case: its frames, or one line that says what is wrong with it."""
+    cleaning: Cleaning | None,
+) -> list[Ready] | LeftOut | str:
+    """Open one case: its frames, why it is left out, or what is wrong with it in one line."""
     assert callable(read)
     try:
         if case.problem is not None:
             raise InputError(case.problem)
+        shots = read(case) if cleaning is None else clean_shots(list(read(case)), cleaning)
         return [
             fit_shot(shot, case, modality, size)
-            for shot in read(case)
+            for shot in shots
             if (not views or (shot.view or case.view) in views)
             and (not phases or shot.phase in phases)
         ]
+    except LeftOut as kind:
+        return kind
     except (InputError, OSError) as error:
         reason = " ".join(str(error).split())
         return reason if str(case.path) in reason else f"{case.path}: {reason}"
@@ -245,6 +266,8 @@ def read_case(
 def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
     """Square pixels, and a square picture of `size` where one was asked for."""
     facts = {**case.facts, **shot.facts}
+    if shot.burned_text:
+        facts["burned_text"] = shot.burned_text
     view = shot.view or case.view
     words = name_words(
         facts,
@@ -254,7 +277,7 @@ def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
         vendor=case.vendor,
         mask_u8=shot.mask_u8,
     )
-    image, mask = shot.image_u8, shot.mask_u8
+    image, mask = to_gray_u8(shot.image_u8), shot.mask_u8
     down, across = shot.spacing_mm or (1.0, 1.0)
     height, width = image.shape[0] * down / across, float(image.shape[1])
     if abs(down / across - 1) <= 0.01:
@@ -268,7 +291,7 @@ def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
     spacing_mm = None if shot.spacing_mm is None else round(across / scale, 6)
     assert "_" not in shot.name, "what follows the last underscore tells shots apart"
     name = f"{case.name}_{shot.name}.png" if shot.name else f"{case.name}.png"
-    return Ready(name, image, mask, view, shot.phase, spacing_mm, facts, words)
+    return Ready(name, image, mask, view, shot.phase, spacing_mm, facts, words, shot.preview_u8)
 
 
 def build_frame(

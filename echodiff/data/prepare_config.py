@@ -8,6 +8,10 @@ from echodiff.data.splits import parse_fractions
 
 OFFICIAL = "official"
 """`--split`: the data set's own."""
+SECTOR, NO_CROP = CROPS = ("sector", "none")
+"""`--crop`."""
+MASK, MASK_INSIDE, REFUSE, KEEP = TEXT_CHOICES = ("mask", "mask-inside", "refuse", "keep")
+"""`--text`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,14 @@ class PrepareConfig:
     """Keep the captions of this many train frames, drawn by seed; the others get null text."""
     regularization: int | None = None
     """With --annotated: keep this many of the others, and leave the rest of train out."""
+    crop: str = NO_CROP
+    """`sector` cuts pictures to the scan and blackens what lies around it; `none`."""
+    text: str | None = KEEP
+    """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
+    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
+    does not look. Null: it is looked for, kept, and reported."""
+    keep_doppler: bool = False
+    """Keep pictures with colour Doppler, spectra, M-mode or several panels."""
     split: str = "70/15/15"
     """Shares of train/val/test, counted in patients and even over makers and diagnoses; or
     `official`, the data set's own."""
@@ -61,6 +73,10 @@ class PrepareConfig:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
         if self.regularization is not None and self.annotated is None:
             raise ValueError("--regularization goes with --annotated")
+        if self.crop not in CROPS:
+            raise ValueError(f"--crop: expected one of {', '.join(CROPS)}, got {self.crop}")
+        if self.text is not None and self.text not in TEXT_CHOICES:
+            raise ValueError(f"--text: expected one of {', '.join(TEXT_CHOICES)}, got {self.text}")
         if self.split != OFFICIAL:
             parse_fractions(self.split)
         if self.card is not None and not self.card.is_file():

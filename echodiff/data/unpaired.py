@@ -7,7 +7,7 @@ from functools import partial
 from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.images import find_max_value, list_pictures, read_gray_u8
+from echodiff.images import find_max_value, list_pictures, read_image_u8
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
@@ -23,6 +23,9 @@ class UnpairedConfig(PrepareConfig):
     captions: str = "plain"
     """`none`, `plain` (organ and modality), a template with words in braces, a .txt that holds
     one, or a .csv with the columns file_name and text."""
+    text: str | None = None
+    """Text in the pixels, as `prepare folder` deals with it. Null: it is looked for, kept, and
+    reported."""
     split: str = "official"
     """`official` (the folders' names), or shares of train/val/test."""
     modality_a: str = "ct"
@@ -80,4 +83,4 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
 
 def read_picture(case: Case, *, max_value: int | None) -> Iterator[Shot]:
     """The one frame of a picture."""
-    yield Shot(name="", image_u8=read_gray_u8(case.path, max_value=max_value))
+    yield Shot(name="", image_u8=read_image_u8(case.path, max_value=max_value))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from echodiff import __version__
 from echodiff.config import InputError, parse, positional
+from echodiff.data.burned_text import find_text
+from echodiff.data.ocr import check_ocr, find_text_by_ocr
 from echodiff.files import write_text_atomic
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
 from echodiff.hub.client import Target, find_token, push_folder
@@ -22,6 +24,7 @@ from echodiff.hub.licences import find_base, find_cards, find_objections
 from echodiff.hub.likeness import find_training_pictures
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
+from echodiff.images import read_image_u8
 from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
 from echodiff.runs import RECORD
 
@@ -55,6 +58,9 @@ class PushConfig:
     """Why it may go up although a licence is missing or in the way; stands in the card."""
     public: bool = False
     """For everybody to see; otherwise the repository is private."""
+    ocr: bool = False
+    """Look for text in the pixels of every picture that goes up, by OCR as well; text stops the
+    push. Needs `pip install echodiff[ocr]`."""
     yes: bool = False
     """Push, in one commit."""
 
@@ -93,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("--yes: there is no token: `hf auth login`, or set HF_TOKEN")
 
     # --- What is there, and may it go up?
+    if config.ocr:
+        check_ocr()
     contents = gather(config)
     if contents.objections and not config.accept:
         for objection in contents.objections:
@@ -193,7 +201,23 @@ def find_everything(
         shown = generated.frames if config.dataset else choose_samples(generated.frames)
         pictures = [generated.folder / frame.file_name for frame in shown]
         findings += find_training_pictures(pictures, trained.pictures, generated.folder)
+    if config.ocr and generated is not None:
+        shown = generated.frames if config.dataset else choose_samples(generated.frames)
+        findings += find_texts([generated.folder / f.file_name for f in shown], generated.folder)
     return findings
+
+
+def find_texts(pictures: Sequence[Path], folder: Path) -> Iterator[Finding]:
+    """Pictures that show text, by the finder or by OCR. Sheets have words of their own, so it is
+    their pictures that are looked at."""
+    for path in pictures:
+        image = read_image_u8(path)
+        if boxes := find_text(image) or find_text_by_ocr(image):
+            box = boxes[0]
+            yield Finding(
+                path.relative_to(folder).as_posix(),
+                f"shows text at x {box.left}-{box.right}, y {box.top}-{box.bottom} (--ocr)",
+            )
 
 
 def list_known(config: PushConfig, contents: Contents, token: str | None) -> Known:

@@ -20,11 +20,14 @@ NAMES = """Ivanova Petrov Doe Mueller Smith O'Brien Kim Garcia Nguyen Rossi Dubo
 GIVEN = ("M.", "Jane", "Anna-Maria", "J", "Alexander", "Li", "Olga S.", "Д.К.", "Ursula")
 WORDS = """Adult Echo Cardiac General Hospital Dept Clinic MI TIS EF LVIDd IVSd HR FR Gain Depth
     Freq Harm Vel PG Loop Frame Exam Ped bpm cm mm Hz dB St."""
+SHORT = "2D V P M3 LV RV A4C 5 10 15 HR R G 4 x + F GE C Hz cm dB S5-1 PW"
+"""Settings, scales and labels of one letter or few."""
 COLOURS = (
     (255, 255, 255), (255, 255, 255), (235, 235, 235), (200, 200, 200), (170, 170, 170),
     (255, 255, 0), (255, 200, 60), (0, 255, 0), (0, 255, 255), (255, 140, 0), (120, 200, 255),
 )  # fmt: skip
-_NOT_LETTERS = ("Siz", "NonUni", "cmex", "cmsy", "cmmi", "LastResort", "Math", "Symbol", "Dingbat")
+_NOT_LETTERS = ("Siz", "NonUni", "cmex", "cmsy", "cmmi", "LastResort", "Math", "Symbol", "Dingbat",
+                "Display")  # fmt: skip
 
 
 class DrawnText(NamedTuple):
@@ -54,7 +57,7 @@ def list_fonts(*, bundled_only: bool = False) -> list[str]:
 
 def make_text(rng: np.random.Generator) -> str:
     """A name, a date, a time, a number, a setting, a measurement, or random letters."""
-    kind = int(rng.integers(8))
+    kind = int(rng.integers(9))
     day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1925, 2026)
     if kind < 2:
         text = f"{rng.choice(NAMES.split())}{rng.choice([' ', ', ', '^'])}{rng.choice(GIVEN)}"
@@ -71,6 +74,8 @@ def make_text(rng: np.random.Generator) -> str:
         text = f"{rng.choice(WORDS.split())} {rng.uniform(0.1, 99):.1f} {unit}"
     elif kind == 6:
         text = " ".join(rng.choice(WORDS.split(), size=rng.integers(1, 4)))
+    elif kind == 7:
+        text = f"{rng.choice(SHORT.split())}{rng.choice(['', '', str(rng.integers(100))])}"
     else:
         letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
         text = "".join(rng.choice(letters, size=rng.integers(3, 10)))

@@ -4,8 +4,8 @@
         --seed 105 --out phantom
     python -m echodiff.pretrain.text_finder phantom --out text_finder
 
-It sees no patient: phantoms, noise, and texts drawn over them in the fonts that come with
-matplotlib and Pillow.
+It sees no patient: phantoms, noise, and texts and whole scanner screens drawn over them in the
+fonts that come with matplotlib and Pillow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,17 @@ from echodiff.data.burned_text import LAYERS, STRIDE
 from echodiff.images import IMAGE_SUFFIXES, read_gray_u8, resize_u8
 from echodiff.pretrain.drawn_text import list_fonts
 from echodiff.pretrain.stage import Stage, Stateful, cosine, set_rate, step_generators
-from echodiff.pretrain.text_patches import PATCH, draw_patch, draw_scale, draw_shapes, vary_levels
+from echodiff.pretrain.text_patches import (
+    PATCH,
+    draw_patch,
+    draw_scale,
+    draw_screen_patches,
+    draw_shapes,
+    vary_levels,
+)
+
+PER_SCREEN = 12
+"""Patches taken from one drawn screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +51,9 @@ class TextFinderConfig:
     """Folder of pictures without text, searched in depth."""
     out: Path
     """Folder for the state of the training and for model.safetensors."""
-    num_patches: int = 12000
+    num_patches: int = 16000
     """Patches that are drawn."""
-    steps: int = 4000
+    steps: int = 5000
     """Steps of 32 patches; in the second half some hold what was taken for text by mistake."""
     seed: int = 2026
     """Seed of all that is drawn."""
@@ -102,10 +112,13 @@ def train(pictures: Sequence[NDArray[np.uint8]], config: TextFinderConfig) -> Te
     """Train on drawn patches; then on them and on what was taken for text and is none."""
     torch.manual_seed(config.seed)
     rng, fonts = np.random.default_rng(config.seed), list_fonts(bundled_only=True)
+    of_screens = config.num_patches * 2 // 5
     drawn = [
         draw_patch(pictures, fonts, rng)
-        for _ in tqdm(range(config.num_patches), desc="patches", unit="patch")
+        for _ in tqdm(range(config.num_patches - of_screens), desc="patches", unit="patch")
     ]
+    for _ in tqdm(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
+        drawn += draw_screen_patches(pictures, fonts, rng, PER_SCREEN)
     patches = Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
     network = TextFinder()
     train_stage(network, [(patches, 32)], config, 1)

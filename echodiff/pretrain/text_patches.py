@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from echodiff.data.burned_text import STRIDE
 from echodiff.images import resize_u8
+from echodiff.pretrain.drawn_screens import KINDS, draw_screen
 from echodiff.pretrain.drawn_text import (
     COLOURS,
     compress,
@@ -22,6 +23,8 @@ from echodiff.pretrain.drawn_text import (
 
 PATCH = 96
 """Side of what it is trained on, in pixels."""
+SMALLEST = 4.5
+"""Height in pixels of the smallest letters that are asked for, which are looked at enlarged."""
 LEAST_CONTRAST = 25
 """Grey levels of text over what lies under it, below which it does not count."""
 
@@ -34,12 +37,68 @@ def draw_patch(
     if rng.random() < 0.3:
         image = draw_graphics(image, rng)
     image, text, faint = draw_lines(image, fonts, rng)
+    return degrade(image, rng), *weigh(text, faint)
+
+
+def draw_screen_patches(
+    pictures: Sequence[NDArray[np.uint8]],
+    fonts: Sequence[str],
+    rng: np.random.Generator,
+    num: int,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
+    """Patches of one drawn screen, at the sizes its export may have and the finder looks at."""
+    picture = pictures[int(rng.integers(len(pictures)))]
+    kind = str(rng.choice(KINDS, p=[0.6, 0.1, 0.1, 0.1, 0.05, 0.05]))
+    screen = draw_screen(
+        picture, fonts, rng, kind=kind, over_scan=rng.random() < 0.5, is_compressed=False
+    )
+    height = float(np.median([box.bottom - box.top for box in screen.lines]))
+    shrink = float(rng.uniform(min(1.0, SMALLEST / height), 1))
+    enlarge = 2.0 if shrink * height < 9 and rng.random() < 0.7 else 1.0
+    if shrink * height * enlarge < 7:
+        enlarge = 2.0
+    size = tuple(round(side * shrink) for side in screen.ink.shape)
+    small = resize_u8(screen.image_u8, (size[0], size[1]))
+    if rng.random() < 0.7:
+        small = compress(small, int(rng.integers(60, 96)))
+    size = tuple(round(side * enlarge) for side in size)
+    image = resize_u8(small, (size[0], size[1]))
+    plane = image.max(axis=-1) if rng.random() < 0.8 else np.ptp(image, axis=-1)
+    text, faint = np.zeros(size, bool), np.zeros(size, bool)
+    for box in screen.lines:
+        place = tuple(
+            slice(int(low * shrink * enlarge), int(np.ceil(high * shrink * enlarge)))
+            for low, high in ((box.top, box.bottom), (box.left, box.right))
+        )
+        within = plane[place]
+        if not within.size:
+            continue
+        is_seen = np.subtract(*np.percentile(within, [97, 3])) >= 2 * LEAST_CONTRAST
+        (text if is_seen else faint)[place] = True
+    for _ in range(num):
+        if rng.random() < 0.6:
+            box = screen.lines[int(rng.integers(len(screen.lines)))]
+            middle = ((box.top + box.bottom) / 2, (box.left + box.right) / 2)
+        else:
+            middle = tuple(rng.uniform(0, 1, 2) * screen.ink.shape)
+        corner = [
+            int(np.clip(at * shrink * enlarge - rng.uniform(0.2, 0.8) * PATCH, 0, side - PATCH))
+            for at, side in zip(middle, size, strict=True)
+        ]
+        crop = tuple(slice(start, start + PATCH) for start in corner)
+        yield vary_levels(plane[crop], rng), *weigh(text[crop], faint[crop])
+
+
+def weigh(
+    text: NDArray[np.bool_], faint: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(PATCH, PATCH) -> at a quarter of the side, what to answer and how much that counts."""
     cells = (PATCH // STRIDE, STRIDE, PATCH // STRIDE, STRIDE)
     share = text.reshape(cells).mean((1, 3))
     # Where a line ends is a matter of taste, and must not outweigh whether there is one.
     weight = np.where((share > 0) & (share < 1), 0.3, 1.0)
     weight[faint.reshape(cells).any((1, 3))] = 0.0
-    return degrade(image, rng), (share >= 0.5).astype(np.float32), weight.astype(np.float32)
+    return (share >= 0.5).astype(np.float32), weight.astype(np.float32)
 
 
 def draw_lines(
@@ -95,7 +154,7 @@ def draw_background(
 
 def draw_scale(rng: np.random.Generator) -> float:
     """How much a phantom is shrunk or enlarged: the smallest are as sharp as MR of 100 pixels."""
-    return float(np.exp(rng.uniform(np.log(0.2), np.log(1.6))))
+    return float(np.exp(rng.uniform(np.log(0.2), np.log(2.5))))
 
 
 def vary_levels(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

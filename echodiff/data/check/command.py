@@ -18,6 +18,7 @@ from echodiff.data.check.faults import KINDS, Fault, Severity
 from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
+from echodiff.data.ocr import check_ocr
 from echodiff.data.splits import patient_of
 from echodiff.files import write_json_atomic
 from echodiff.frames import METADATA
@@ -42,6 +43,9 @@ class CheckConfig:
     """Lines of each kind on the terminal, at least 1; the JSON has all."""
     text: bool = True
     """Look for text in the pixels."""
+    ocr: bool = False
+    """Look for it a second time, by OCR; needs `pip install echodiff[ocr]`, and about a second a
+    picture."""
     workers: int = 0
     """Processes that read; 0 is one a core."""
     overwrite: bool = False
@@ -94,8 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse(CheckConfig, argv, prog=PROG)
     if config.json is not None and config.json.exists() and not config.overwrite:
         raise InputError(f"--json: {config.json}: is there already; --overwrite replaces it")
+    if config.ocr:
+        check_ocr()
     findings = check_folder(
-        config.folder, with_text=config.text, accepted=config.accept, workers=config.workers
+        config.folder,
+        with_text=config.text,
+        with_ocr=config.ocr,
+        accepted=config.accept,
+        workers=config.workers,
     )
     for line in list_lines(findings, config.show):
         print(line)
@@ -105,7 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_folder(
-    folder: Path, *, with_text: bool = True, accepted: tuple[str, ...] = (), workers: int = 0
+    folder: Path,
+    *,
+    with_text: bool = True,
+    with_ocr: bool = False,
+    accepted: tuple[str, ...] = (),
+    workers: int = 0,
 ) -> Findings:
     """Find all faults of a frames folder; InputError where there is none.
 
@@ -115,7 +130,13 @@ def check_folder(
     faults += find_row_faults(folder, frames) if frames else []
     shown = [frame for frame in frames if (folder / frame.file_name).is_file()]
     white_level = find_level(folder, shown, faults)
-    job = partial(measure_picture, folder=folder, with_text=with_text, white_level=white_level)
+    job = partial(
+        measure_picture,
+        folder=folder,
+        with_text=with_text,
+        with_ocr=with_ocr,
+        white_level=white_level,
+    )
     names = [(frame.file_name, frame.mask_file_name) for frame in shown]
     pictures: list[Picture] = []
     measured = map_in_order(job, names, workers=workers)

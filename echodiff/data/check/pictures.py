@@ -40,11 +40,17 @@ class Picture(NamedTuple):
 
 
 def measure_picture(
-    names: tuple[str, str | None], *, folder: Path, with_text: bool, white_level: int | None = None
+    names: tuple[str, str | None],
+    *,
+    folder: Path,
+    with_text: bool,
+    with_ocr: bool = False,
+    white_level: int | None = None,
 ) -> Picture:
     """Open one picture and its mask, by their names in the folder.
 
-    `with_text`: look for burned-in text. `white_level`: of pictures of more than 8 bits.
+    `with_text`: look for burned-in text; `with_ocr`: look for it by OCR as well.
+    `white_level`: of pictures of more than 8 bits.
     """
     file, mask_file = names
     try:
@@ -55,7 +61,7 @@ def measure_picture(
     faults = [
         *_find_pixel_faults(file, image, gray),
         *_find_embedded_faults(folder, file),
-        *(_find_text_faults(file, image) if with_text else ()),
+        *(_find_text_faults(file, image, with_ocr) if with_text or with_ocr else ()),
         *(_find_mask_faults(folder, mask_file, gray.shape) if mask_file else ()),
     ]
     height, width = gray.shape
@@ -98,15 +104,19 @@ def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
             yield Fault(kind, file, f"its metadata ({place}) hold {found!r}")
 
 
-def _find_text_faults(file: str, image: NDArray[np.uint8]) -> Iterator[Fault]:
+def _find_text_faults(file: str, image: NDArray[np.uint8], with_ocr: bool) -> Iterator[Fault]:
     from echodiff.data.burned_text import find_text
+    from echodiff.data.ocr import find_text_by_ocr
 
+    by = ""
     boxes = find_text(image)
+    if not boxes and with_ocr:
+        by, boxes = ", seen by OCR alone", find_text_by_ocr(image)
     if boxes:
         box = boxes[0]
         more = f" and {len(boxes) - 1} more" if len(boxes) > 1 else ""
         place = f"x {box.left}-{box.right}, y {box.top}-{box.bottom}"
-        yield Fault("burned-in-text", file, f"a line of text at {place}{more}")
+        yield Fault("burned-in-text", file, f"a line of text at {place}{more}{by}")
 
 
 def _find_mask_faults(folder: Path, file: str, shape: tuple[int, ...]) -> Iterator[Fault]:
