@@ -28,6 +28,7 @@ FACTS = {
     "centre": "hospital, as the data set numbers them",
     "time_ms": "time of the frame since the first of its clip (MR: since the R wave), ms",
     "frame_time_ms": "time from one frame of the clip or cine to the next, ms",
+    "text_removed": "yes where text or screen graphics were cut off or blackened (DICOM)",
     "slice": "place in a stack of slices: basal, mid-ventricular or apical",
 }
 """Facts that a loader may state. They become columns of the row and words of the caption."""
