@@ -44,7 +44,8 @@ def find_region(tags: Any, shape: tuple[int, int], *, with_doppler: bool = False
 
     Exports that shrink the pixels often leave the region's tags as they were: a region that
     reaches outside the picture is divided by the smallest whole number that brings it inside, and
-    its pixels are that much larger. InputError where tags are missing or make no sense.
+    its pixels are that much larger. One that ends at the right or lower border is of the picture's
+    own pixels, of which some were cut off. InputError where tags are missing or make no sense.
     """
     height, width = shape
     regions = list_regions(tags, with_doppler=with_doppler)
@@ -61,8 +62,9 @@ def find_region(tags: Any, shape: tuple[int, int], *, with_doppler: bool = False
     areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
     largest = areas.index(max(areas))
     region, (x0, y0, x1, y1) = regions[largest], boxes[largest]
-    reach = max((x1 + 1) / width, (y1 + 1) / height)
-    shrink = 1 if reach <= OVERSHOOT else int(np.ceil(reach))
+    reaches = ((x1 + 1) / width, (y1 + 1) / height)
+    is_cut = any(2 - OVERSHOOT <= reach <= OVERSHOOT for reach in reaches)
+    shrink = 1 if is_cut or max(reaches) <= OVERSHOOT else int(np.ceil(max(reaches)))
     left, right = x0 // shrink, min(x1 // shrink + 1, width)
     top, bottom = y0 // shrink, min(y1 // shrink + 1, height)
     if not (0 <= left < right and 0 <= top < bottom):
