@@ -8,9 +8,9 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from pydicom.encaps import parse_fragments
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, convert_color_space, iter_pixels
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from echodiff.config import InputError
 
@@ -29,6 +36,14 @@ MOST_VALUES = 2**31
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 """The tag (7FE0,0010), little and big endian."""
 _MOST_HEAD = 2**16
+_LONGEST_FIRST = 2**16
+"""Bytes that the first value of a file takes at most."""
+_SYNTAXES = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""How values are written where a file does not say so: by implicit VR and little endian."""
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
 _NEARLY = 8
 """Levels by which the channels of a grey pixel differ after JPEG."""
@@ -77,14 +92,34 @@ def read_tags(path: Path) -> Any:
     with naming(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
-        if read_syntax(path) == DeflatedExplicitVRLittleEndian:
-            # pydicom inflates such a file whole, and nothing says how large that is.
-            raise InputError(f"{path}: is deflated as a whole; such files are not read")
         with path.open("rb") as file:
-            tags = pydicom.dcmread(file, stop_before_pixels=True)
+            is_bare = not has_preamble(file)
+            if not is_bare and read_syntax(path) == DeflatedExplicitVRLittleEndian:
+                # pydicom inflates such a file whole, and nothing says how large that is.
+                raise InputError(f"{path}: is deflated as a whole; such files are not read")
+            tags = pydicom.dcmread(file, stop_before_pixels=True, force=is_bare)
+            if not tags.file_meta.get("TransferSyntaxUID"):
+                tags.file_meta.TransferSyntaxUID = _SYNTAXES[tags.original_encoding]
             if not tags.get("NumberOfFrames") and tags.get("Rows"):
-                tags.NumberOfFrames = max(1, _count_frames(file, tags))
+                # What is wrong with the pixels is told where they are wanted.
+                with suppress(InputError, ValueError, struct.error):
+                    tags.NumberOfFrames = max(1, _count_frames(file, tags))
         return tags
+
+
+def has_preamble(file: BinaryIO) -> bool:
+    """Whether an open file begins as DICOM files do; InvalidDicomError where it is none, not even
+    one that begins with its first tag, as old ones do. The file stands at its start after that."""
+    head = file.read(132)
+    file.seek(0)
+    if head[128:] == b"DICM":
+        return True
+    group, length = head[:2], int.from_bytes(head[4:8], "little")
+    if group not in {b"\x02\x00", b"\x08\x00"} or not (
+        (head[4:6].isalpha() and head[4:6].isupper()) or 0 < length < _LONGEST_FIRST
+    ):
+        raise InvalidDicomError
+    return False
 
 
 def read_syntax(path: Path) -> UID:
@@ -124,13 +159,13 @@ def check_size(path: Path, tags: Any, *, every: int = 1, files: int = 1) -> Pixe
                 f"they take more than {MOST_VALUES / 2**30:.0f} GiB; --every keeps fewer"
             )
         with path.open("rb") as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
+            pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"], force=True)
             size, start = os.fstat(file.fileno()).st_size, file.tell()
             held = _count_frames(file, tags)
             if held > pixel.frames:
                 raise InputError(f"{path}: declares {pixel.frames} frames and holds {held}")
             file.seek(start)
-            syntax = UID(dataset.file_meta.TransferSyntaxUID)
+            syntax = UID(tags.file_meta.TransferSyntaxUID)
             if file.read(4) not in _PIXEL_DATA:
                 raise InputError(f"{path}: holds no picture (or none of whole numbers)")
             if syntax.is_compressed:
@@ -159,7 +194,11 @@ def iter_frames(
     """
     is_raw = tags.get("PhotometricInterpretation") in _COLOURS
     frames = iter_pixels(
-        path, raw=is_raw, indices=indices, number_of_frames=int(tags.get("NumberOfFrames") or 1)
+        path,
+        raw=is_raw,
+        indices=indices,
+        number_of_frames=int(tags.get("NumberOfFrames") or 1),
+        transfer_syntax_uid=tags.file_meta.TransferSyntaxUID,
     )
     is_ybr: bool | None = None
     while True:

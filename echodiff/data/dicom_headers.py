@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
     MRSpectroscopyStorage,
@@ -20,6 +21,7 @@ from echodiff.data.cases import Facts
 from echodiff.data.dicom_files import (
     MOST_VALUES,
     check_size,
+    has_preamble,
     iter_frames,
     naming,
     read_number,
@@ -205,6 +207,9 @@ def _listed(value: Any) -> Sequence[Any]:
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            has_preamble(file)
     except OSError:
         return True  # opened again, it is named as bad
+    except InvalidDicomError:
+        return False
+    return True

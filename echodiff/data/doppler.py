@@ -28,7 +28,9 @@ COLOUR_DOPPLER, SPECTRAL_DOPPLER, OTHER = (
 COLOURED = 40
 """Grey levels between two channels from which a pixel has colour."""
 TINTED = 0.9
-"""Share of the lit pixels that have colour above which a picture is tinted, and shows no flow."""
+"""Share of the lit pixels that have colour above which a picture may be tinted, without flow."""
+MOST_TINT = 0.8
+"""Saturation, 0 to 1, below which colour may be a tint; that of flow is stronger."""
 LEAST_FLOW = 0.005
 """Share of the picture that patches of colour take where there is flow; letters, lines and marks
 are no patches."""
@@ -101,9 +103,11 @@ def shows_flow(frames: Iterable[NDArray[np.uint8]]) -> bool:
     """Whether one of some (H, W, 3) frames has patches of colour beside grey tissue."""
     for rgb in frames:
         coloured = np.ptp(rgb, axis=-1) > COLOURED
-        lit = (rgb.max(axis=-1) > COLOURED).sum()
-        if coloured.sum() > TINTED * lit:
-            continue
+        lit = rgb.max(axis=-1) > COLOURED
+        if coloured.sum() > TINTED * lit.sum():
+            colour = rgb[coloured].astype(np.float32)
+            if np.median(np.ptp(colour, axis=-1) / colour.max(axis=-1)) < MOST_TINT:
+                continue
         if ndimage.binary_opening(coloured, structure=_PATCH).mean() > LEAST_FLOW:
             return True
     return False

@@ -509,8 +509,9 @@ def test_a_real_picture_whose_tags_contradict_each_other_goes_by_its_pixels(tmp_
     frames, images = read(path, tmp_path / "a", "--burned-text", "mask-inside")
     assert frames[0].spacing_mm == pytest.approx(0.26229, abs=1e-5)
     assert images[0].shape[1] > 100
-    power = Path(get_testdata_file("examples_rgb_color.dcm", download=False))
-    assert "1 colour Doppler" in failure(power, tmp_path / "b", capsys)
+    for name in ("examples_rgb_color.dcm", "ExplVR_BigEnd.dcm"):
+        flow = Path(get_testdata_file(name, download=False))
+        assert "1 colour Doppler" in failure(flow, tmp_path / name, capsys)
 
 
 # --- MR series -------------------------------------------------------------------------------

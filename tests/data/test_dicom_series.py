@@ -306,11 +306,12 @@ def test_what_is_no_cine_is_left_out_and_counted(tmp_path, capsys):
     write(src / "table.dcm", [0], SOPClassUID=SecondaryCaptureImageStorage)
     write(src / "spectrum.dcm", [0], SOPClassUID=MRSpectroscopyStorage, PixelData=None)
     write(src / "report.dcm", [0], Modality="SR", PixelData=None, Rows=None)
+    write(src / "labels.dcm", [0], Modality="SEG", BitsAllocated=1)
     cases, _ = read(tmp_path)
     assert cases == {"series-0001": cine()}
     said = capsys.readouterr().out
     for reason in (
-        "1 MR localisers", "1 MR screen shots", "1 MR spectra", "1 modality SR",
+        "1 MR localisers", "1 MR screen shots", "1 MR spectra", "1 modality SR", "1 modality SEG",
         "1 copies of another file",
     ):  # fmt: skip
         assert reason in said
@@ -347,6 +348,28 @@ def test_every_way_to_store_a_real_file_gives_the_same_picture(tmp_path):
         np.testing.assert_array_equal(images[-1], images[0])
     stored = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False)).pixel_array
     assert np.corrcoef(images[0].ravel(), stored.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("way", ["", "_implicit", "_bigendian"])
+@pytest.mark.parametrize("has_meta", [True, False])
+def test_a_file_without_a_preamble_is_read(tmp_path, way, has_meta):
+    """It begins with its file meta group, or with its first tag of the patient's."""
+    path = Path(get_testdata_file(f"MR_small{way}.dcm", download=False))
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[140:144], "little")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/IM1").write_bytes(whole[132 if has_meta else 144 + length :])
+    (tmp_path / "src/notes").write_text("no DICOM file, but longer than a preamble" * 9)
+    if way == "_bigendian" and not has_meta:
+        assert prepare(tmp_path / "src", tmp_path / "out") == 2
+        return
+    assert prepare(tmp_path / "src", tmp_path / "out") == 0
+    assert prepare(path, tmp_path / "plain") == 0
+    [row], [plain] = load_frames(tmp_path / "out"), load_frames(tmp_path / "plain")
+    np.testing.assert_array_equal(
+        read_image_u8(tmp_path / "out" / row.file_name),
+        read_image_u8(tmp_path / "plain" / plain.file_name),
+    )
 
 
 def test_a_folder_with_its_directory_is_read(tmp_path, capsys):
