@@ -11,6 +11,7 @@ from echodiff.data.cases import Case, DataSet
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.sax import CAPTION, Stack, read_sax
+from echodiff.data.volume_files import find_nifti
 
 SPLIT_OF = {"training": "train", "testing": "test"}
 PATHOLOGIES = {
@@ -92,7 +93,7 @@ def build_case(folder: Path, split: str) -> Case:
 def find_stack(folder: Path, number: int, split: str) -> Stack:
     """Files of the frame with this number, counted from 1."""
     stem = f"{folder.name}_frame{number:02d}"
-    mask = folder / f"{stem}_gt.nii.gz"
+    mask = find_nifti(folder / f"{stem}_gt")
     # The first release kept the masks of its testing patients back.
     has_mask = split != "test" or mask.exists()
-    return Stack(folder / f"{stem}.nii.gz", mask if has_mask else None)
+    return Stack(find_nifti(folder / stem), mask if has_mask else None)

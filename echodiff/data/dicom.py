@@ -1,21 +1,29 @@
 """`echodiff prepare dicom`: ultrasound clips and MR series -> frames, without identifiers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet
 from echodiff.data.dicom_headers import MODALITIES, Header, list_files, read_header
-from echodiff.data.dicom_shots import BURNED_TEXT, MASK, Reading, read_clip, read_series
+from echodiff.data.dicom_series import Group, drop_copies, group_frames, list_files_alone
+from echodiff.data.dicom_shots import (
+    BURNED_TEXT,
+    MASK,
+    Reading,
+    read_clip,
+    read_series,
+)
+from echodiff.data.doppler import COLOUR_DOPPLER, SPECTRAL_DOPPLER
 from echodiff.data.identifiers import Held, build_report
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.prepare_config import SECTOR
 from echodiff.data.windows import PERCENTILE, parse_window
 from echodiff.files import write_json_atomic
+from echodiff.frames import load_frames
 from echodiff.processes import map_in_order
 
 REPORT = "identifiers.json"
@@ -76,16 +84,29 @@ def main(argv: list[str]) -> None:
     prepare(config, found.data)
     report = build_report(found.held, has_characteristics=config.patient_characteristics)
     write_json_atomic(config.out / REPORT, report)
+    print_removed(config.out)
     left = ", ".join(f"{keyword} {count}" for keyword, count in report["left_behind"].items())
     print(f"identifying tags left behind, by number of clips or series: {left or 'none'}")
     print(f"tags kept: {', '.join(report['kept'])}; in full: {config.out / REPORT}")
-    if found.aside:
+    if found.aside.total():
         print(f"DICOM files left aside: {list_reasons(found.aside)}")
+
+
+def print_removed(out: Path) -> None:
+    """Say how many clips or series lost text or screen graphics."""
+    removed: dict[str, bool] = {}
+    for frame in load_frames(out):
+        clip = frame.file_name.rpartition("_")[0]
+        removed[clip] = removed.get(clip, False) or frame.extra.get("burned_text") == "removed"
+    if any(removed.values()):
+        kind = "series" if all("series-" in clip for clip in removed) else "clips"
+        print(f"burned-in text removed in {sum(removed.values())} of {len(removed)} {kind}")
 
 
 def find_dicom(config: DicomConfig) -> Found:
     """List ultrasound clips or MR series under `src`, and the identifying tags that they hold."""
-    headers = list(map_in_order(read_header, list_files(config.src), workers=config.workers))
+    read = partial(read_header, with_doppler=config.keep_doppler)
+    headers = list(map_in_order(read, list_files(config.src), workers=config.workers))
     modality = choose_modality(config, headers)
     aside = Counter(
         header.aside or f"{header.modality} not asked for"
@@ -93,30 +114,22 @@ def find_dicom(config: DicomConfig) -> Found:
         if header.problem is None and (header.aside or header.modality != modality)
     )
     headers = [h for h in headers if h.problem or (not h.aside and h.modality == modality)]
-    groups = group_files(headers)
-    patients = number_patients([g[0] for g in groups.values() if g[0].problem is None])
+    headers, num_copies = drop_copies(headers)
+    aside += Counter({"copies of another file": num_copies})
+    groups = [*list_files_alone(headers), *group_frames(headers)]
+    patients = number_patients([group.headers[0] for group in groups])
     cases, names = [], defaultdict[frozenset[str], list[str]](list)
-    for name, group in groups.items():
-        first = group[0]
-        cases.append(
-            Case(
-                name=name,
-                path=first.path if len(group) == 1 else first.path.parent,
-                patient_id=patients.get(first.path),
-                view=config.view,
-                vendor=first.vendor,
-                facts=first.facts if config.patient_characteristics else {},
-                extra_paths=tuple(header.path for header in group) if len(group) > 1 else (),
-                problem=first.problem,
-            )
-        )
-        if first.problem is None:
-            names[frozenset[str]().union(*(header.tags for header in group))].append(name)
+    for group in groups:
+        cases.append(build_case(group, patients, config))
+        if group.headers[0].problem is None:
+            tags = frozenset[str]().union(*(header.tags for header in group.headers))
+            names[tags].append(group.name)
     reading = Reading(
         every=config.every,
         window=config.window or (PERCENTILE if modality == "mr" else None),
         burned_text=config.text or config.burned_text,
         is_cropped=config.crop == SECTOR,
+        with_doppler=config.keep_doppler,
     )
     data = DataSet(
         name="dicom",
@@ -128,6 +141,23 @@ def find_dicom(config: DicomConfig) -> Found:
     )
     held = [Held(tuple(same), keywords) for keywords, same in names.items()]
     return Found(data=data, held=held, aside=aside)
+
+
+def build_case(group: Group, patients: Mapping[Path, str], config: DicomConfig) -> Case:
+    """A clip, series or bad file."""
+    first = group.headers[0]
+    paths = tuple(header.path for header in group.headers)
+    return Case(
+        name=group.name,
+        path=first.path if len(paths) == 1 else first.path.parent,
+        patient_id=patients.get(first.path),
+        view=config.view,
+        vendor=first.vendor,
+        facts=first.facts if config.patient_characteristics else {},
+        extra_paths=paths if len(paths) > 1 else (),
+        where=tuple(group.frames),
+        problem=first.problem,
+    )
 
 
 def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
@@ -150,40 +180,17 @@ def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
     )
 
 
-def group_files(headers: Sequence[Header]) -> dict[str, list[Header]]:
-    """Files by the name of their case: a file of ultrasound, a slice of an MR series in its order
-    in time, or a bad file; in the order of the first files."""
-    series: dict[Any, list[Header]] = defaultdict(list)
-    for header in headers:
-        is_alone = header.problem is not None or header.modality == "echo"
-        series[header.path if is_alone else header.series].append(header)
-    uids = list(dict.fromkeys(key[0] for key in series if isinstance(key, tuple)))
-    slices = {
-        uid: sorted(k for k in series if isinstance(k, tuple) and k[0] == uid) for uid in uids
-    }
-    groups, numbers = {}, Counter[str]()
-    for key, group in series.items():
-        if isinstance(key, tuple):
-            name = f"series-{uids.index(key[0]) + 1:04d}"
-            if len(slices[key[0]]) > 1:
-                name += f"-slice-{slices[key[0]].index(key) + 1:02d}"
-        else:
-            kind = "file" if group[0].problem is not None else "clip"
-            numbers[kind] += 1
-            name = f"{kind}-{numbers[kind]:04d}"
-        groups[name] = sorted(group, key=lambda header: (*header.order, str(header.path)))
-    return groups
-
-
 def number_patients(headers: Sequence[Header]) -> dict[Path, str]:
     """Give patients numbers in the order of their files; their own identifiers stay behind.
 
     Files belong together by Patient ID, failing that by study; a file with neither stands alone.
     """
-    keys = {header.path: header.patient or str(header.path) for header in headers}
+    keys = {h.path: h.patient or str(h.path) for h in headers if h.problem is None}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys.values()), start=1)}
     return {path: f"patient-{numbers[key]:04d}" for path, key in keys.items()}
 
 
 def list_reasons(aside: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in aside.most_common())
+    text = ", ".join(f"{count} {reason}" for reason, count in aside.most_common() if count)
+    has_doppler = aside[COLOUR_DOPPLER] + aside[SPECTRAL_DOPPLER]
+    return f"{text}; --keep-doppler takes Doppler" if has_doppler else text

@@ -8,17 +8,24 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import parse_fragments
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, iter_pixels
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.pixels import apply_color_lut, convert_color_space, iter_pixels
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from echodiff.config import InputError
 
@@ -29,6 +36,21 @@ MOST_VALUES = 2**31
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 """The tag (7FE0,0010), little and big endian."""
 _MOST_HEAD = 2**16
+_LONGEST_FIRST = 2**16
+"""Bytes that the first value of a file takes at most."""
+_SYNTAXES = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""How values are written where a file does not say so: by implicit VR and little endian."""
+_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_NEARLY = 8
+"""Levels by which the channels of a grey pixel differ after JPEG."""
+_CONTRADICTION = 0.25
+"""Share of the picture that must be grey under the other reading and not under the stated one."""
+_STREAMS = (b"\xff\xd8", b"\xff\x4f")
+"""What a JPEG, JPEG-LS or JPEG 2000 stream begins with."""
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Second bytes of the JPEG and JPEG-LS markers that say how large the picture is."""
 
@@ -64,15 +86,40 @@ def naming(path: Path) -> Iterator[None]:
 def read_tags(path: Path) -> Any:
     """All tags before the pixels, as a pydicom dataset.
 
-    Elements are parsed when they are asked for, so asking belongs inside `naming`.
+    Elements are parsed when they are asked for, so asking belongs inside `naming`. Where the file
+    does not say how many frames it holds, they are counted by its data.
     """
     with naming(path):
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
-        if read_syntax(path) == DeflatedExplicitVRLittleEndian:
-            # pydicom inflates such a file whole, and nothing says how large that is.
-            raise InputError(f"{path}: is deflated as a whole; such files are not read")
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as file:
+            is_bare = not has_preamble(file)
+            if not is_bare and read_syntax(path) == DeflatedExplicitVRLittleEndian:
+                # pydicom inflates such a file whole, and nothing says how large that is.
+                raise InputError(f"{path}: is deflated as a whole; such files are not read")
+            tags = pydicom.dcmread(file, stop_before_pixels=True, force=is_bare)
+            if not tags.file_meta.get("TransferSyntaxUID"):
+                tags.file_meta.TransferSyntaxUID = _SYNTAXES[tags.original_encoding]
+            if not tags.get("NumberOfFrames") and tags.get("Rows"):
+                # What is wrong with the pixels is told where they are wanted.
+                with suppress(InputError, ValueError, struct.error):
+                    tags.NumberOfFrames = max(1, _count_frames(file, tags))
+        return tags
+
+
+def has_preamble(file: BinaryIO) -> bool:
+    """Whether an open file begins as DICOM files do; InvalidDicomError where it is none, not even
+    one that begins with its first tag, as old ones do. The file stands at its start after that."""
+    head = file.read(132)
+    file.seek(0)
+    if head[128:] == b"DICM":
+        return True
+    group, length = head[:2], int.from_bytes(head[4:8], "little")
+    if group not in {b"\x02\x00", b"\x08\x00"} or not (
+        (head[4:6].isalpha() and head[4:6].isupper()) or 0 < length < _LONGEST_FIRST
+    ):
+        raise InvalidDicomError
+    return False
 
 
 def read_syntax(path: Path) -> UID:
@@ -112,9 +159,13 @@ def check_size(path: Path, tags: Any, *, every: int = 1, files: int = 1) -> Pixe
                 f"they take more than {MOST_VALUES / 2**30:.0f} GiB; --every keeps fewer"
             )
         with path.open("rb") as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
+            pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"], force=True)
             size, start = os.fstat(file.fileno()).st_size, file.tell()
-            syntax = UID(dataset.file_meta.TransferSyntaxUID)
+            held = _count_frames(file, tags)
+            if held > pixel.frames:
+                raise InputError(f"{path}: declares {pixel.frames} frames and holds {held}")
+            file.seek(start)
+            syntax = UID(tags.file_meta.TransferSyntaxUID)
             if file.read(4) not in _PIXEL_DATA:
                 raise InputError(f"{path}: holds no picture (or none of whole numbers)")
             if syntax.is_compressed:
@@ -134,17 +185,50 @@ def read_number(tags: Any, name: str) -> float | None:
     return float(value) if math.isfinite(float(value)) else None
 
 
-def iter_frames(path: Path, tags: Any) -> Iterator[NDArray[Any]]:
-    """Yield the frames of a file one at a time: (H, W) of stored values, or (H, W, 3) uint8 RGB."""
-    frames = iter_pixels(path)
+def iter_frames(
+    path: Path, tags: Any, indices: Sequence[int] | None = None
+) -> Iterator[NDArray[Any]]:
+    """Yield the frames of a file one at a time: (H, W) of stored values, or (H, W, 3) uint8 RGB.
+
+    `indices`: those that are wanted, in that order; None for all.
+    """
+    is_raw = tags.get("PhotometricInterpretation") in _COLOURS
+    frames = iter_pixels(
+        path,
+        raw=is_raw,
+        indices=indices,
+        number_of_frames=int(tags.get("NumberOfFrames") or 1),
+        transfer_syntax_uid=tags.file_meta.TransferSyntaxUID,
+    )
+    is_ybr: bool | None = None
     while True:
         # Nothing is yielded inside: what `naming` sets is meant for the decoder alone.
         with naming(path):
-            stored = next(frames, None)
-            pixels = None if stored is None else _to_rgb(stored, tags)
+            pixels = next(frames, None)
+            if pixels is not None:
+                if is_raw and pixels.dtype == np.uint8 and pixels.ndim == 3:
+                    is_ybr = holds_ybr(pixels, tags) if is_ybr is None else is_ybr
+                    if is_ybr:
+                        pixels = convert_color_space(pixels, "YBR_FULL", "RGB")
+                pixels = _to_rgb(pixels, tags)
         if pixels is None:
             return
         yield pixels
+
+
+def holds_ybr(stored: NDArray[np.uint8], tags: Any) -> bool:
+    """Whether (H, W, 3) stored values are luma and two colour differences, rather than RGB.
+
+    The tag says so, and scanners and converters get it wrong. Most of an ultrasound picture is
+    grey, above all the screen around the scan: stored as RGB its channels are the same, stored as
+    YBR the colour differences are 128. The tag stands unless the pixels contradict it.
+    """
+    values = stored[::4, ::4].astype(np.int16)
+    grey_rgb = (np.ptp(values, axis=-1) <= _NEARLY).mean()
+    grey_ybr = (np.abs(values[..., 1:] - 128).max(axis=-1) <= _NEARLY).mean()
+    if str(tags.PhotometricInterpretation).startswith("YBR"):
+        return bool(grey_rgb - grey_ybr < _CONTRADICTION)
+    return bool(grey_ybr - grey_rgb >= _CONTRADICTION)
 
 
 def _to_rgb(stored: NDArray[Any], tags: Any) -> NDArray[Any]:
@@ -168,6 +252,30 @@ def _check_native(path: Path, tags: Any, pixel: PixelTags, stored: int) -> None:
             f"{path}: cut short: {pixel.frames} frames of {pixel.rows} x {pixel.columns} take "
             f"{needed} bytes, and {max(0, stored)} are there"
         )
+
+
+def _count_frames(file: Any, tags: Any) -> int:
+    """How many frames the pixel data hold, of an open file that stands before them; 0 where that
+    cannot be told."""
+    syntax = UID(tags.file_meta.get("TransferSyntaxUID", ""))
+    head = file.read(12)
+    if head[:4] not in _PIXEL_DATA:
+        return 0
+    if syntax.is_compressed:
+        number, places = parse_fragments(file)
+        if syntax == RLELossless:
+            return int(number) - 1
+        begin = []
+        for place in places[1:]:
+            file.seek(place + 8)
+            begin.append(file.read(2) in _STREAMS)
+        return len(begin) if all(begin) else sum(begin)
+    pixel = read_pixel_tags(tags)
+    order = "<" if syntax.is_little_endian else ">"
+    (length,) = struct.unpack(f"{order}I", head[4:8] if syntax.is_implicit_VR else head[8:12])
+    size = pixel.rows * pixel.columns * pixel.samples * pixel.bytes_per_value
+    # More than a frame and less than two is a frame with padding.
+    return length // size if length % size <= 1 else 1
 
 
 def _check_fragments(path: Path, file: Any, pixel: PixelTags, size: int) -> None:

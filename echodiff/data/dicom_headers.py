@@ -1,24 +1,47 @@
 """What is read of DICOM files to list them: where each belongs, and what must stay behind."""
 
-import math
 import os
 import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    MRSpectroscopyStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from echodiff.config import InputError
 from echodiff.data.cases import Facts
-from echodiff.data.dicom_files import naming, read_number, read_pixel_tags, read_tags
+from echodiff.data.dicom_files import (
+    MOST_VALUES,
+    check_size,
+    has_preamble,
+    iter_frames,
+    naming,
+    read_number,
+    read_tags,
+)
+from echodiff.data.dicom_frames import Place, place_frames
+from echodiff.data.doppler import COLOUR_DOPPLER, find_reason, shows_flow
 from echodiff.data.identifiers import list_tags
-from echodiff.data.sector import has_b_mode
+from echodiff.data.sector import find_region
 
 MODALITIES = {"US": "echo", "MR": "mr"}
 """DICOM modalities that are read, and what they are called here."""
 SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 """A file named so that is no DICOM file is bad, rather than one of the others in the folder."""
+PALETTE = "PALETTE COLOR"
+SECONDARY_CAPTURES = frozenset(
+    {SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}
+)
+"""SOP classes of what a screen showed, such as a table of results."""
+_LOCALISER = re.compile(r"locali[sz]er|scout|survey", re.IGNORECASE)
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
@@ -34,10 +57,12 @@ class Header:
     """Why the file is good and yet not for us."""
     modality: str = ""
     patient: str = ""
-    series: tuple[str, str, float] = ("", "", 0.0)
-    """UID, orientation and place of the slice."""
-    order: tuple[float, float] = (0.0, 0.0)
-    """Trigger time and number within the series."""
+    series: tuple[str, ...] = ()
+    """Patient, study and series."""
+    places: tuple[Place, ...] = ()
+    """Of the frames of MR."""
+    instance: Hashable = None
+    """What a copy of the file has in common with it; None where that cannot be told."""
     vendor: str | None = None
     facts: Facts = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
@@ -62,55 +87,96 @@ def list_files(src: Path) -> list[Path]:
                 paths.setdefault(path.resolve(), path)
     if not paths:
         raise InputError(f"{src}: no DICOM files")
-    return list(paths.values())
+    return sorted(paths.values(), key=natural_key)
 
 
-def read_header(path: Path) -> Header:
+def natural_key(path: Path) -> tuple[Any, ...]:
+    """Order of paths by folder, then name, with numbers as numbers: IM2 stands before IM10."""
+    return tuple(
+        tuple(
+            ("", int(part), part) if part.isdecimal() else (part, 0, part)
+            for part in re.split(r"(\d+)", word)
+            if part
+        )
+        for word in path.parts
+    )
+
+
+def read_header(path: Path, *, with_doppler: bool = False) -> Header:
     """What is needed of a file to list it; runs in a worker process."""
     try:
         tags = read_tags(path)
         with naming(path):
-            return describe(path, tags)
+            return describe(path, tags, with_doppler=with_doppler)
     except InputError as error:
         return Header(path=path, problem=str(error))
 
 
-def describe(path: Path, tags: Any) -> Header:
+def describe(path: Path, tags: Any, *, with_doppler: bool) -> Header:
     """Where a file belongs, whose it is, and what it holds that must stay behind."""
-    stated = str(tags.get("Modality") or "none")
-    modality = MODALITIES.get(stated, "")
-    aside = None
-    if not modality:
-        aside = f"modality {stated}"
-    elif tags.get("Rows") is None:
-        aside = f"{stated} without a picture"
-    elif modality == "echo" and not has_b_mode(tags):
-        aside = "ultrasound other than B-mode"
-    elif modality == "mr" and read_pixel_tags(tags).frames > 1:
-        aside = "multi-frame MR (export it as one file a frame)"
-    depth, orientation = find_slice(tags)
-    trigger, instance = read_number(tags, "TriggerTime"), read_number(tags, "InstanceNumber")
+    modality = MODALITIES.get(str(tags.get("Modality")), "")
+    aside = find_reason_aside(path, tags, with_doppler=with_doppler)
+    patient = str(tags.get("PatientID") or tags.get("StudyInstanceUID") or "")
+    places = place_frames(tags) if modality == "mr" and aside is None else ()
+    series = tags.get("SeriesInstanceUID") or f"{tags.get('SeriesNumber')} {path.parent}"
+    instance = str(tags.get("SOPInstanceUID") or "")
     return Header(
         path=path,
         aside=aside,
         modality=modality,
-        patient=str(tags.get("PatientID") or tags.get("StudyInstanceUID") or ""),
-        series=(str(tags.get("SeriesInstanceUID") or path.parent), orientation, depth),
-        order=(math.inf if trigger is None else trigger, instance or 0),
+        patient=patient,
+        series=(
+            *(str(tags.get(name) or "") for name in ("PatientID", "PatientName")),
+            str(tags.get("StudyInstanceUID") or ""),
+            str(series),
+        ),
+        places=places,
+        # Some tools give all files one identifier: a copy has the rest in common too.
+        instance=(instance, patient, tags.get("InstanceNumber"), tags.get("NumberOfFrames"), places)
+        if instance
+        else None,
         vendor=" ".join(str(tags.get("Manufacturer") or "").split()) or None,
         facts=describe_patient(tags),
         tags=list_tags(tags),
     )
 
 
-def find_slice(tags: Any) -> tuple[float, str]:
-    """Place of an MR slice along its normal, in mm, and its orientation, both rounded."""
-    place, axes = tags.get("ImagePositionPatient"), tags.get("ImageOrientationPatient")
-    if not place or not axes or len(place) != 3 or len(axes) != 6:
-        return 0.0, ""
-    normal = np.cross(np.array(axes[:3], dtype=float), np.array(axes[3:], dtype=float))
-    depth = float(normal @ np.array(place, dtype=float))
-    return round(depth, 1), " ".join(f"{float(part):.2f}" for part in axes)
+def find_reason_aside(path: Path, tags: Any, *, with_doppler: bool) -> str | None:
+    """Why a good file is not read, or None."""
+    stated = str(tags.get("Modality") or "none")
+    kind = UID(str(tags.get("SOPClassUID") or ""))
+    if stated not in MODALITIES:
+        return f"modality {stated}"
+    if tags.get("Rows") is None:
+        return f"{stated} without a picture"
+    if stated == "US":
+        reason = find_reason(tags, with_doppler=with_doppler)
+        if reason is None and not with_doppler and shows_colour_doppler(path, tags):
+            return COLOUR_DOPPLER
+        return reason
+    if kind == MRSpectroscopyStorage:
+        return "MR spectra"
+    if kind in SECONDARY_CAPTURES or tags.get("SamplesPerPixel") == 3:
+        return "MR screen shots"
+    words = [*map(str, _listed(tags.get("ImageType"))), str(tags.get("SeriesDescription"))]
+    if any(_LOCALISER.search(word) for word in words):
+        return "MR localisers"
+    return None
+
+
+def shows_colour_doppler(path: Path, tags: Any) -> bool:
+    """Whether frames of a colour file show flow that its tags do not speak of: three are looked
+    at, as flow comes and goes."""
+    if tags.get("SamplesPerPixel") != 3 and tags.get("PhotometricInterpretation") != PALETTE:
+        return False
+    try:
+        pixel = check_size(path, tags, every=MOST_VALUES)
+        region = find_region(tags, (pixel.rows, pixel.columns))
+    except InputError:
+        return False  # named when the file is read
+    box = np.s_[region.top : region.bottom, region.left : region.right]
+    indices = sorted({pixel.frames * part // 4 for part in (1, 2, 3)})
+    return shows_flow(frame[box] for frame in iter_frames(path, tags, indices))
 
 
 def describe_patient(tags: Any) -> Facts:
@@ -131,9 +197,19 @@ def describe_patient(tags: Any) -> Facts:
     return facts
 
 
+def _listed(value: Any) -> Sequence[Any]:
+    """The values of a tag that may hold none, one or several."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            has_preamble(file)
     except OSError:
         return True  # opened again, it is named as bad
+    except InvalidDicomError:
+        return False
+    return True

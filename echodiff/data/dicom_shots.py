@@ -1,7 +1,9 @@
 """The frames of an ultrasound clip or of an MR series: grey, windowed, cropped, without text."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,17 @@ from scipy import ndimage
 from echodiff.config import InputError
 from echodiff.data.burned_text import Box, find_text, mask_text
 from echodiff.data.cases import Case, Facts, Shot
-from echodiff.data.dicom_files import check_size, iter_frames, naming, read_number, read_tags
+from echodiff.data.dicom_files import (
+    MOST_VALUES,
+    check_size,
+    iter_frames,
+    naming,
+    read_number,
+    read_tags,
+)
+from echodiff.data.dicom_frames import list_frames
 from echodiff.data.sector import crop_to, find_region, find_screen, find_sector
-from echodiff.data.windows import apply_window, choose_window, rescale
+from echodiff.data.windows import Window, apply_window, choose_window, find_full_window, rescale
 from echodiff.images import resize_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 20
@@ -26,6 +36,7 @@ STEADY_FRAMES = 8
 their darkest values, from which speckle is gone."""
 INSIDE_SHARE = 0.1
 """Part of a text's box that must lie in the scan for the text to count as inside."""
+
 
 MASK, MASK_INSIDE, REFUSE, KEEP = BURNED_TEXT = ("mask", "mask-inside", "refuse", "keep")
 
@@ -39,6 +50,7 @@ class Reading:
     burned_text: str
     is_cropped: bool = True
     """Whether ultrasound is cut to its sector."""
+    with_doppler: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,35 +75,59 @@ def read_clip(case: Case, *, reading: Reading) -> Iterator[Shot]:
     tags = read_tags(path)
     pixel = check_size(path, tags, every=reading.every)
     with naming(path):
-        region = find_region(tags, (pixel.rows, pixel.columns))
+        shape = (pixel.rows, pixel.columns)
+        region = find_region(tags, shape, with_doppler=reading.with_doppler)
         box = np.s_[region.top : region.bottom, region.left : region.right]
         cine = gather((frame[box] for frame in iter_frames(path, tags)), reading.every)
         if pixel.samples == 1 and tags.PhotometricInterpretation != "PALETTE COLOR":
             cine = to_8_bits(cine, [tags], reading.window)
         times = list_times(tags, cine.num_frames)
-    images = keep_sector(drop_graphics(cine), reading.burned_text, is_cropped=reading.is_cropped)
+    without_graphics = drop_graphics(cine)
+    images, boxes = keep_sector(
+        without_graphics, reading.burned_text, is_cropped=reading.is_cropped
+    )
+    is_rid = bool(boxes) or without_graphics is not cine
+    if reading.burned_text != KEEP and not is_rid:
+        is_rid = has_text_around(path, tags, box)
     if region.spacing_mm is None and abs(region.stretch - 1) > 0.01:
         height = max(1, round(len(images[0]) * region.stretch))
         images = [resize_u8(image, (height, image.shape[1])) for image in images]
-    yield from list_shots(images, reading.every, region.spacing_mm, times)
+    yield from list_shots(images, reading.every, region.spacing_mm, times, is_rid=is_rid)
+
+
+def has_text_around(path: Path, tags: Any, box: tuple[slice, slice]) -> bool:
+    """Whether there is text beside the region of a clip, which is cut off unseen."""
+    frame = next(iter_frames(path, tags, [0]))
+    if frame[box].shape == frame.shape:
+        return False
+    if frame.ndim == 2:
+        frame = apply_window(frame, Window(0, 2.0 ** int(tags.BitsStored) - 1))
+    frame = frame.copy()
+    frame[box] = 0
+    return bool(find_text(frame))
 
 
 def read_series(case: Case, *, reading: Reading) -> Iterator[Shot]:
-    """Frames of one slice of an MR series, one file a frame, in the order of `case.extra_paths`."""
-    paths = case.extra_paths or (case.path,)
-    tags = [read_tags(path) for path in paths]
+    """Frames of one slice of an MR series: those of `case.where`, paths with the index of a frame,
+    in that order."""
+    where: Sequence[tuple[Path, int]] = case.where
+    files = {path: read_tags(path) for path in dict.fromkeys(path for path, _ in where)}
     with naming(case.path):
-        cine = gather(iter_series(paths, tags), reading.every)
+        frames = {path: list_frames(tags) for path, tags in files.items()}
+        tags = [frames[path][index] for path, index in where]
+        cine = gather(iter_series(where, files, tags), reading.every)
         cine = to_8_bits(cine, tags, reading.window)
         sides = [float(side) for side in tags[0].get("PixelSpacing") or ()]
         times = list_trigger_times([read_number(dataset, "TriggerTime") for dataset in tags])
+        if len(files) == 1 and not times[0]:
+            times = list_times(files[where[0][0]], len(where))
     boxes = list_texts(cine, reading.burned_text)
     high = mask_text(cine.high, boxes)
     images = refuse_or_mask(
         cine.kept, boxes, find_sector(high, high, is_clip=False), reading.burned_text
     )
     spacing_mm = (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None
-    yield from list_shots(images, reading.every, spacing_mm, times)
+    yield from list_shots(images, reading.every, spacing_mm, times, is_rid=bool(boxes))
 
 
 def list_shots(
@@ -99,8 +135,13 @@ def list_shots(
     every: int,
     spacing_mm: tuple[float, float] | None,
     times: Sequence[Facts],
+    *,
+    is_rid: bool,
 ) -> Iterator[Shot]:
-    """Kept frames as shots, called by their place among all frames."""
+    """Kept frames as shots, called by their place among all frames.
+
+    `is_rid`: text or screen graphics were cut off or blackened.
+    """
     for index, image in zip(range(0, len(images) * every, every), images, strict=True):
         yield Shot(
             name=f"frame-{index:04d}",
@@ -108,22 +149,22 @@ def list_shots(
             phase=str(index),
             spacing_mm=spacing_mm,
             facts=times[index],
+            burned_text="removed" if is_rid else "",
         )
 
 
-def iter_series(paths: Sequence[Path], tags: Sequence[Any]) -> Iterator[NDArray[Any]]:
-    """Rescaled values of a series, a file at a time; all of one size."""
-    shape = None
-    for path, dataset in zip(paths, tags, strict=True):
-        pixel = check_size(path, dataset, files=len(paths))
-        if pixel.samples != 1 or pixel.frames != 1:
-            raise InputError(f"{path}: expected one grey frame")
-        shape = shape or (pixel.rows, pixel.columns)
-        if shape != (pixel.rows, pixel.columns):
-            raise InputError(f"{path}: {pixel.rows} x {pixel.columns}; its series has {shape}")
-        for stored in iter_frames(path, dataset):
+def iter_series(
+    where: Sequence[tuple[Path, int]], files: Mapping[Path, Any], tags: Sequence[Any]
+) -> Iterator[NDArray[Any]]:
+    """Rescaled values of a series in its order, a file at a time."""
+    own = iter(tags)
+    for path, places in groupby(where, key=itemgetter(0)):
+        pixel = check_size(path, files[path], every=MOST_VALUES, files=len(where))
+        if pixel.samples != 1:
+            raise InputError(f"{path}: expected grey frames")
+        for stored in iter_frames(path, files[path], [index for _, index in places]):
             with naming(path):
-                yield rescale(stored, dataset)
+                yield rescale(stored, next(own))
 
 
 def gather(frames: Iterable[NDArray[Any]], every: int) -> Cine:
@@ -157,8 +198,7 @@ def gather(frames: Iterable[NDArray[Any]], every: int) -> Cine:
 
 def to_8_bits(cine: Cine, tags: Sequence[Any], option: str | None) -> Cine:
     """Apply one window to all of a clip or series."""
-    full = 2.0 ** int(tags[0].BitsStored) - 1
-    window = choose_window(option, tags, cine.kept, full)
+    window = choose_window(option, tags, cine.kept, find_full_window(tags[0]))
     is_inverted = tags[0].PhotometricInterpretation == "MONOCHROME1"
 
     def convert(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -199,8 +239,11 @@ def list_texts(cine: Cine, option: str) -> list[Box]:
     return list(dict.fromkeys(box for image in cine.steady for box in find_text(image)))
 
 
-def keep_sector(cine: Cine, option: str, *, is_cropped: bool = True) -> list[NDArray[np.uint8]]:
-    """Kept frames cropped to the sector, black outside it; text dealt with as `option` says."""
+def keep_sector(
+    cine: Cine, option: str, *, is_cropped: bool = True
+) -> tuple[list[NDArray[np.uint8]], list[Box]]:
+    """Kept frames cropped to the sector, black outside it; text dealt with as `option` says, and
+    where it was."""
     boxes = list_texts(cine, option)
     is_clip = cine.num_frames > 1
     low, high = cine.low, cine.high
@@ -211,8 +254,8 @@ def keep_sector(cine: Cine, option: str, *, is_cropped: bool = True) -> list[NDA
     crop = crop_to(sector)
     images = refuse_or_mask(cine.kept, boxes, sector, option)
     if not is_cropped:
-        return images
-    return [np.where(sector, image, 0)[crop].astype(np.uint8) for image in images]
+        return images, boxes
+    return [np.where(sector, image, 0)[crop].astype(np.uint8) for image in images], boxes
 
 
 def refuse_or_mask(
@@ -256,7 +299,7 @@ def list_times(tags: Any, num_frames: int) -> list[Facts]:
 def list_trigger_times(triggers: Sequence[float | None]) -> list[Facts]:
     """The same of an MR cine, whose times count from the R wave."""
     known = [time for time in triggers if time is not None]
-    if len(known) < len(triggers) or len(set(known)) < 2:
+    if len(known) < len(triggers) or len(known) < 2 or (np.diff(known) <= 0).any():
         return [{}] * len(triggers)
     step = float(np.median(np.diff(known)))
     return [_time_facts(time, step) for time in known]

@@ -33,7 +33,7 @@ from echodiff.data.tracings import (
     fill_polygon,
     open_tracings,
 )
-from echodiff.data.video import read_frames
+from echodiff.data.video import find_video, read_frames
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
@@ -161,7 +161,7 @@ class ClipFolder:
             facts, problem = {}, f"{self.root / FILES}: {stem}: {error}"
         return Case(
             name=name,
-            path=self.root / VIDEOS / f"{stem}.avi",
+            path=find_video(self.root / VIDEOS / stem),
             patient_id=name_patient(stem),
             alias=stem,
             split=SPLITS.get(row["Split"].strip().upper()),
@@ -249,7 +249,7 @@ def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
     images = dict(read_frames(case.path, sorted(phases)))
     for index in sorted(phases, key=phases.__getitem__):
         if index not in images:
-            raise InputError(f"{case.path}: ends before frame {index}, which is traced")
+            raise InputError(f"{case.path}: has no frame {index}, which is traced")
         yield build_shot(case, outlines, index, images[index], phases[index])
 
 

@@ -26,6 +26,7 @@ KEPT = {
     "FrameTime": "frame_time_ms, time_ms",
     "FrameTimeVector": "frame_time_ms, time_ms",
     "TriggerTime": "frame_time_ms, time_ms",
+    "NominalCardiacTriggerDelayTime": "frame_time_ms, time_ms",
 }
 """Tags whose values reach a frames folder, and the columns they reach."""
 CHARACTERISTICS = {

@@ -13,6 +13,7 @@ from echodiff.data.csv_tables import read_csv
 from echodiff.data.patient_facts import frame_number, known_facts
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.sax import CAPTION, Stack, read_sax
+from echodiff.data.volume_files import find_nifti
 
 TABLE = "*M&Ms*.csv"
 COLUMNS = (
@@ -132,8 +133,8 @@ def fill_case(case: Case, row: Mapping[str, str], *, has_masks: bool) -> Case:
     facts = known_facts(row, columns)
     if "pathology" in facts:
         facts["pathology"] = PATHOLOGIES.get(str(facts["pathology"]), facts["pathology"])
-    image = case.path / f"{case.name}_sa.nii.gz"
-    mask = case.path / f"{case.name}_sa_gt.nii.gz" if has_masks else None
+    image = find_nifti(case.path / f"{case.name}_sa")
+    mask = find_nifti(case.path / f"{case.name}_sa_gt") if has_masks else None
     stacks = {phase: Stack(image, mask, time) for phase, time in times.items()}
     return replace(
         case,

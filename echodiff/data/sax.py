@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from echodiff.anatomy import Label
 from echodiff.config import InputError
 from echodiff.data.cases import Case, Shot
-from echodiff.data.volumes import (
-    Volume,
-    find_turn,
-    lay_out,
-    lay_out_spacing,
-    read_mask,
-    read_volume,
-)
+from echodiff.data.volume_files import Volume, read_volume
+from echodiff.data.volumes import find_turn, lay_out, lay_out_spacing, read_mask
 
 WINDOW = (0.5, 99.5)
 """Percentiles that become black and white, over all voxels of a patient's stacks: MR has no units,
@@ -27,6 +21,10 @@ CAPTION = (
     "{vendor} scanner"
 )
 """The ventricles are all that these sets label; their cross-section is always round."""
+THICKER = 1.5
+"""How much farther apart than along the last axis voxels are along the axis of the slices."""
+SPACING_MM = (0.05, 50.0)
+"""Least and largest distance of two voxels that a cine MR of a heart has."""
 THIRDS = ("basal", "mid-ventricular", "apical")
 
 
@@ -56,7 +54,11 @@ def read_sax(case: Case, *, table: Mapping[int, Label]) -> Iterator[Shot]:
         for phase, stack in stacks.items()
         if stack.mask is not None
     }
-    facts = measure_lv(masks, next(iter(volumes.values())).spacing_mm)
+    masks = {phase: put_slices_last(mask, volumes[phase])[0] for phase, mask in masks.items()}
+    volumes = {
+        phase: Volume(*put_slices_last(volume.values, volume)) for phase, volume in volumes.items()
+    }
+    facts = measure_lv(masks, {phase: volume.spacing_mm for phase, volume in volumes.items()})
     places = {phase: name_places(mask, [*masks.values()]) for phase, mask in masks.items()}
     low, high = find_window([volume.values for volume in volumes.values()], case.path)
     for phase, volume in volumes.items():
@@ -84,16 +86,35 @@ def read_stack(stack: Stack) -> Volume:
     values = volume.values if stack.time is None else volume.values[..., 0]
     if values.ndim != 3:
         raise InputError(f"{stack.image}: expected a stack of slices, holds {values.shape} values")
+    if not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in volume.spacing_mm):
+        raise InputError(f"{stack.image}: its header gives a spacing of {volume.spacing_mm} mm")
+    if volume.affine is not None and (volume.affine == np.eye(4)).all():
+        raise InputError(f"{stack.image}: its affine is the identity: the scanner's was lost")
     return volume._replace(values=values)
+
+
+def put_slices_last(
+    values: NDArray[Any], volume: Volume
+) -> tuple[NDArray[Any], tuple[float, ...], NDArray[np.float64] | None]:
+    """Values, spacing and affine with the slices along the last axis, in the order of `Volume`.
+
+    Programs that save a volume in canonical order put the slices of an oblique stack along another
+    axis. Slices are much farther apart than pixels.
+    """
+    order = [0, 1, 2]
+    thickest = int(np.argmax(volume.spacing_mm))
+    if volume.spacing_mm[thickest] > THICKER * volume.spacing_mm[2]:
+        order = [axis for axis in order if axis != thickest] + [thickest]
+    affine = None if volume.affine is None else volume.affine[:, [*order, 3]]
+    return values.transpose(order), tuple(volume.spacing_mm[axis] for axis in order), affine
 
 
 def read_stack_mask(stack: Stack, volume: Volume, table: Mapping[int, Label]) -> NDArray[np.uint8]:
     """(X, Y, Z) `Label` values."""
     assert stack.mask is not None
-    mask = read_mask(stack.mask, table, times=None if stack.time is None else (stack.time,))
+    times = None if stack.time is None else (stack.time,)
+    mask = read_mask(stack.mask, table, image=volume, times=times)
     mask = mask if stack.time is None else mask[..., 0]
-    if mask.shape != volume.values.shape:
-        raise InputError(f"{stack.mask}: is {mask.shape}, its image {volume.values.shape}")
     if not mask.any():
         # What a frame counted from the wrong number looks like.
         where = "" if stack.time is None else f" in frame {stack.time}"
@@ -102,11 +123,13 @@ def read_stack_mask(stack: Stack, volume: Volume, table: Mapping[int, Label]) ->
 
 
 def measure_lv(
-    masks: Mapping[str, NDArray[np.uint8]], spacing_mm: Sequence[float]
+    masks: Mapping[str, NDArray[np.uint8]], spacing_mm: Mapping[str, Sequence[float]]
 ) -> dict[str, float]:
     """LV volumes in ml and ejection fraction in per cent, where both phases show the LV."""
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
-    ml = {phase: float((mask == Label.LV).sum()) * voxel_ml for phase, mask in masks.items()}
+    ml = {
+        phase: float((mask == Label.LV).sum() * np.prod(spacing_mm[phase])) / 1000
+        for phase, mask in masks.items()
+    }
     if not (ml.get("ED") and ml.get("ES")):
         return {}
     facts = {"edv_ml": round(ml["ED"], 1), "esv_ml": round(ml["ES"], 1)}

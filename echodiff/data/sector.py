@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.config import InputError
+from echodiff.data.doppler import list_regions
 
-SPATIAL_2D = 1
-"""Region Spatial Format of a B-mode picture (the others are M-mode, Doppler and graphics)."""
 CENTIMETRES = 3
 """Physical Units code."""
 ACTIVE_RANGE = 10
@@ -39,26 +38,22 @@ class Region(NamedTuple):
     """Height of a pixel over its width."""
 
 
-def has_b_mode(tags: Any) -> bool:
-    """Whether a file shows a B-mode picture, or does not say what it shows."""
-    regions = tags.get("SequenceOfUltrasoundRegions") or ()
-    return not regions or any(r.get("RegionSpatialFormat") == SPATIAL_2D for r in regions)
-
-
-def find_region(tags: Any, shape: tuple[int, int]) -> Region:
-    """The largest B-mode region of a file, in its stored pixels.
+def find_region(tags: Any, shape: tuple[int, int], *, with_doppler: bool = False) -> Region:
+    """The largest B-mode region of a file, in its stored pixels; `with_doppler`: of those that
+    show flow too.
 
     Exports that shrink the pixels often leave the region's tags as they were: a region that
     reaches outside the picture is divided by the smallest whole number that brings it inside, and
-    its pixels are that much larger. InputError where tags are missing or make no sense.
+    its pixels are that much larger. One that ends at the right or lower border is of the picture's
+    own pixels, of which some were cut off. InputError where tags are missing or make no sense.
     """
     height, width = shape
-    regions = [
-        region
-        for region in tags.get("SequenceOfUltrasoundRegions") or ()
-        if region.get("RegionSpatialFormat") == SPATIAL_2D
-    ]
+    regions = list_regions(tags, with_doppler=with_doppler)
     if not regions:
+        sides = tags.get("PixelSpacing")
+        if isinstance(sides, Sequence) and len(sides) == 2 and min(map(float, sides)) > 0:
+            spacing_mm = (float(sides[0]), float(sides[1]))
+            return Region(0, 0, width, height, spacing_mm, spacing_mm[0] / spacing_mm[1])
         ratio = tags.get("PixelAspectRatio") or (1, 1)
         if not (isinstance(ratio, Sequence) and len(ratio) == 2 and min(map(float, ratio)) > 0):
             raise InputError(f"PixelAspectRatio {ratio} is not two numbers above 0")
@@ -67,8 +62,9 @@ def find_region(tags: Any, shape: tuple[int, int]) -> Region:
     areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
     largest = areas.index(max(areas))
     region, (x0, y0, x1, y1) = regions[largest], boxes[largest]
-    reach = max((x1 + 1) / width, (y1 + 1) / height)
-    shrink = 1 if reach <= OVERSHOOT else int(np.ceil(reach))
+    reaches = ((x1 + 1) / width, (y1 + 1) / height)
+    is_cut = any(2 - OVERSHOOT <= reach <= OVERSHOOT for reach in reaches)
+    shrink = 1 if is_cut or max(reaches) <= OVERSHOOT else int(np.ceil(max(reaches)))
     left, right = x0 // shrink, min(x1 // shrink + 1, width)
     top, bottom = y0 // shrink, min(y1 // shrink + 1, height)
     if not (0 <= left < right and 0 <= top < bottom):

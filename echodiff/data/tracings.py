@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import Label, Phase
 from echodiff.config import InputError
+from echodiff.data.video import SUFFIXES
 
 CHORDS = ("X1", "Y1", "X2", "Y2")
 """A row is a chord across the ventricle; the first row of a frame is the long axis."""
@@ -138,9 +139,10 @@ def open_tracings(path: Path, coordinates: tuple[str, ...], *, first_frame: int)
 
 
 def clip_stem(name: str) -> str:
-    """Name of a clip without quotes and `.avi`, which the tables put or leave out at will."""
+    """Name of a clip without quotes and suffix, which the tables put or leave out at will."""
     name = name.strip().strip('"').strip()
-    return name[:-4] if name.lower().endswith(".avi") else name
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in SUFFIXES else name
 
 
 def polygon_area(polygon: NDArray[np.float64]) -> float:

@@ -15,13 +15,31 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".m4v", ".wmv", ".mpg", ".mpeg")
+"""Of video files, whatever their case."""
+OFF_BEAT = 0.2
+"""Part of the time between two frames by which a time stamp may be off: some formats round it."""
+
+
+def find_video(stem: Path) -> Path:
+    """The video file of this name, whatever its suffix and the case of that; `stem`.avi where
+    there is none."""
+    for suffix in SUFFIXES:
+        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
+            if path.exists():
+                return path
+    return stem.with_name(f"{stem.name}.avi")
+
+
 def read_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (index, (H, W) grey) for the `indices`, which increase from 0 on and may be endless.
 
-    Nothing after the last index is read, and of formats whose frames stand alone, such as
-    MJPEG, nothing else is decoded. Indices beyond the last frame are left out. Colour becomes its
-    luma, 0..255 whatever range the file uses. InputError where the file cannot be opened, a frame
-    is damaged, or the end comes before the number of frames that the file itself tells.
+    The index of a frame is its time since the first, times the frame rate: a frame that the camera
+    dropped keeps its number. Nothing after the last index is read, and of formats whose frames
+    stand alone, such as MJPEG, nothing else is decoded. Indices of dropped frames, and those beyond
+    the last, are left out. Colour becomes its luma, 0..255 whatever range the file uses. InputError
+    where the file cannot be opened, a frame is damaged, time stamps follow no frame rate, or the
+    end comes before the number of frames that the file itself tells.
     """
     import av
 
@@ -46,7 +64,8 @@ def _decode(
     converter = VideoReformatter()
     wanted = iter(indices)
     index = next(wanted, None)
-    num_frames = 0
+    clock = _Clock(path, stream)
+    num_packets = 0
     packets: Any = container.demux(stream)
     # Left open, the generator is freed after its container and leaks the packet it reads into.
     with closing(packets):
@@ -54,15 +73,56 @@ def _decode(
             if index is None:
                 return
             if packet.is_corrupt:
-                raise InputError(f"{path}: cut short in frame {num_frames}")
-            if stands_alone and num_frames != index and packet.size:
-                num_frames += 1
-                continue
+                raise InputError(f"{path}: cut short in frame {clock.number + 1}")
+            num_packets += bool(packet.size)
+            if stands_alone:
+                if not packet.size or packet.is_discard:
+                    continue
+                index = _skip_to(clock.tick(packet.pts), index, wanted)
+                if clock.number != index:
+                    continue
             for frame in packet.decode():
-                if num_frames == index:
+                number = clock.number if stands_alone else clock.tick(frame.pts)
+                index = _skip_to(number, index, wanted)
+                if number == index:
                     gray = converter.reformat(frame, format="gray", threads=1)
                     yield index, np.asarray(gray.to_ndarray(), dtype=np.uint8)
                     index = next(wanted, None)
-                num_frames += 1
-    if num_frames < max(1, stream.frames):
-        raise InputError(f"{path}: cut short: {num_frames} of {stream.frames} frames")
+    if max(num_packets, clock.number + 1) < max(1, stream.frames):
+        raise InputError(f"{path}: cut short: {num_packets} of {stream.frames} frames")
+
+
+def _skip_to(number: int, index: int | None, wanted: Iterator[int]) -> int | None:
+    """The first wanted index from `number` on."""
+    while index is not None and index < number:
+        index = next(wanted, None)
+    return index
+
+
+class _Clock:
+    """Numbers frames by their time stamps, in the order they are shown."""
+
+    def __init__(self, path: Path, stream: "VideoStream") -> None:
+        rate = stream.base_rate or stream.average_rate
+        self.path = path
+        self.ticks_a_frame = None
+        if rate and stream.time_base:
+            self.ticks_a_frame = 1 / float(rate * stream.time_base)
+        self.first: int | None = None
+        self.number = -1
+
+    def tick(self, pts: int | None) -> int:
+        """Number of the next frame; they are counted where the file has no rate or no times."""
+        if self.ticks_a_frame is None or pts is None:
+            self.number += 1
+            return self.number
+        if self.first is None:
+            self.first = pts - round((self.number + 1) * self.ticks_a_frame)
+        exact = (pts - self.first) / self.ticks_a_frame
+        if abs(exact - round(exact)) > OFF_BEAT or round(exact) <= self.number:
+            raise InputError(
+                f"{self.path}: frame {self.number + 1} comes {exact:.2f} frames after the first: "
+                "its time stamps follow no frame rate, so frames have no numbers"
+            )
+        self.number = round(exact)
+        return self.number

@@ -40,16 +40,16 @@ def parse_window(text: str) -> Window | str:
 
 
 def choose_window(
-    option: str | None, tags: Sequence[Any], values: Sequence[NDArray[Any]], full: float
+    option: str | None, tags: Sequence[Any], values: Sequence[NDArray[Any]], full: Window
 ) -> Window:
     """The one window of a clip or series.
 
-    `tags`: its files' datasets; `values`: its frames, rescaled; `full`: the largest value that its
-    bits hold, which is white where `option` is None. Windows in tags differ from frame to frame of
+    `tags`: its files' datasets; `values`: its frames, rescaled; `full`: all values that its
+    bits hold, the window where `option` is None. Windows in tags differ from frame to frame of
     a cine: the median of their centres and of their widths keeps it from flickering.
     """
     if option is None:
-        return Window(0.0, full)
+        return full
     chosen = parse_window(option)
     if isinstance(chosen, Window):
         return chosen
@@ -64,9 +64,27 @@ def choose_window(
     return Window(float(centre - 0.5 - reach), float(centre - 0.5 + reach))
 
 
+def find_full_window(tags: Any) -> Window:
+    """All values that the bits of a file hold, signed or not."""
+    values = 2.0 ** int(tags.BitsStored)
+    low = -values / 2 if tags.get("PixelRepresentation") == 1 else 0.0
+    return Window(low, low + values - 1)
+
+
 def rescale(stored: NDArray[Any], tags: Any) -> NDArray[Any]:
     """Stored values -> those of the modality, float32, by Rescale Slope and Intercept; as they are
-    where these change nothing."""
+    where these change nothing. Padding around the picture becomes its least value (of an inverted
+    one the largest), which is black."""
+    padding = read_number(tags, "PixelPaddingValue")
+    if padding is not None:
+        limit = read_number(tags, "PixelPaddingRangeLimit")
+        ends = sorted((padding, padding if limit is None else limit))
+        is_padding = (stored >= ends[0]) & (stored <= ends[1])
+        if is_padding.any() and not is_padding.all():
+            is_inverted = tags.get("PhotometricInterpretation") == "MONOCHROME1"
+            inside = stored[~is_padding]
+            black = inside.max() if is_inverted else inside.min()
+            stored = np.where(is_padding, black, stored)
     slope, intercept = read_number(tags, "RescaleSlope"), read_number(tags, "RescaleIntercept")
     if slope in {None, 1.0} and intercept in {None, 0.0}:
         return stored

@@ -248,6 +248,55 @@ def test_packed_values_of_an_mhd_are_the_same(old):
     np.testing.assert_array_equal(image, picture(1, "2CH", 4))
 
 
+def test_a_mask_in_another_order_of_axes_lies_on_its_image(new):
+    folder = new / "CAMUS_public/database_nifti/patient0002"
+    for path in folder.glob("*_gt.nii.gz"):
+        image = nib.load(path)
+        stack = nib.Nifti1Image(np.asarray(image.dataobj).reshape(*image.shape, 1), image.affine)
+        if len(image.shape) == 2:
+            nib.save(stack.as_reoriented(np.array([[1, -1], [0, 1], [2, 1]])), path)
+    status, rows = prepare(new, "--phases", "ED")
+    assert status == 0
+    for frame in rows.values():
+        np.testing.assert_array_equal(read_mask_u8(new / "out" / frame.mask_file_name), mask(0))
+
+
+def test_directions_of_an_mhd_are_obeyed(old, capsys):
+    stem = old / "training/patient0001/patient0001_4CH_ED"
+    image, label = stem.with_suffix(".mhd"), Path(f"{stem}_gt.mhd")
+    plain = image.read_text()
+    image.write_text("TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\n" + plain)
+    # Rows run upwards from the lower edge of the same picture.
+    offset = f"Offset = 0 {(HEIGHT - 1) * 0.3} 0\n"
+    upwards = "TransformMatrix = 1 0 0 0 -1 0 0 0 1\n" + offset + plain.replace("_ED", "_ED_gt")
+    label.write_text(upwards)
+    values = np.ascontiguousarray(mask(0)[::-1])
+    label.with_suffix(".raw").write_bytes(values.tobytes())
+    status, rows = prepare(old, "--phases", "ED")
+    assert status == 0
+    frame = rows["patient0001_4CH_ED.png"]
+    np.testing.assert_array_equal(read_mask_u8(old / "out" / frame.mask_file_name), mask(0))
+    label.write_text(upwards.replace(offset, ""))
+    assert prepare(old, "--phases", "ED", "--overwrite", "--allow-bad")[0] == 0
+    assert "patient0001_4CH_ED_gt.mhd: by its header it lies 23 voxels" in capsys.readouterr().err
+
+
+def test_pictures_that_were_turned_over_are_refused(tmp_path, capsys):
+    """Saved again in canonical order, both axes of the release run backwards."""
+    folder = tmp_path / "CAMUS_public/database_nifti/patient0001"
+    write_patient(folder, 1, write=write_nifti, sequence="half_sequence", suffix=".nii.gz")
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    sector = (rows + 2 > 2 * abs(columns - WIDTH / 2)) * 90
+    for path in folder.glob("*E[DS].nii.gz"):
+        write_nifti(path, sector.astype(np.uint8), (0.3, 0.3))
+    assert prepare(tmp_path)[0] == 0
+    for path in folder.glob("*E[DS].nii.gz"):
+        write_nifti(path, sector[::-1, ::-1].astype(np.uint8), (0.3, 0.3))
+    capsys.readouterr()
+    assert prepare(tmp_path, "--overwrite")[0] == 2
+    assert "its sector does not point upwards" in capsys.readouterr().err
+
+
 def set_info(key, value):
     def change(folder):
         info = {k: v for k, v in (INFO | {key: value}).items() if v is not None}
@@ -304,7 +353,7 @@ NEW_DAMAGE = [
     (remove("patient0002_4CH_ES_gt.nii.gz"), "patient0002_4CH_ES_gt.nii.gz: no such file"),
     (write_label(7), "patient0002_4CH_ED_gt.nii.gz: label 7 in the mask"),
     (write_label(2.5), "patient0002_4CH_ED_gt.nii.gz: a mask holds whole numbers"),
-    (narrow_mask, "patient0002_4CH_ED_gt.nii.gz: is (1, 24, 19), its image (1, 24, 20)"),
+    (narrow_mask, "patient0002_4CH_ED_gt.nii.gz: is (19, 24), its image (20, 24)"),
     (declare_a_huge_picture, "patient0002_4CH_ED.nii.gz: cut short"),
 ]
 

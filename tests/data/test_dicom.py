@@ -10,8 +10,10 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import examples
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -180,7 +182,7 @@ def test_region_tags_that_fit_are_taken_as_they_are(tmp_path):
         clip,
         region_tags(0, 0, 5, 5),
         region_tags(12, 12, 51, 51, delta_cm=0.02),
-        region_tags(0, 0, 63, 63, spatial_format=3),
+        region_tags(0, 0, 63, 63, spatial_format=5),
     )
     frames, images = read(path, tmp_path / "out", "--burned-text", "keep")
     assert frames[0].spacing_mm == pytest.approx(0.2)
@@ -332,6 +334,184 @@ def test_steady_small_colour_is_graphics_and_becomes_black(tmp_path):
     colour[:, 30:33, 30:33] = (0, 255, 0)
     _, images = read(write_dicom(tmp_path / "a.dcm", colour), tmp_path / "out")
     assert (np.array(images) == 0).all(axis=0)[8:-8, 8:-8].sum() >= 9
+
+
+def strip_markers(stream):
+    """A JPEG stream without the segments that tell its colours; components are 1, 2 and 3."""
+    kept, place = [b"\xff\xd8"], 2
+    while stream[place + 1] != 0xDA:
+        marker, size = stream[place + 1], 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+        if not 0xE0 <= marker <= 0xEF:
+            kept.append(stream[place : place + size])
+        place += size
+    size = 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+    scan = bytearray(stream[place : place + size])
+    frame = next(number for number, part in enumerate(kept) if part[1] in (0xC0, 0xC1))
+    header = bytearray(kept[frame])
+    for number in range(3):
+        header[10 + 3 * number] = scan[5 + 2 * number] = number + 1
+    kept[frame] = bytes(header)
+    return b"".join([*kept, bytes(scan), stream[place + size :]])
+
+
+@pytest.mark.parametrize("interpretation", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("is_rgb", [True, False])
+def test_colours_of_a_jpeg_are_right_whatever_its_tag_says(tmp_path, is_rgb, interpretation):
+    clip = as_rgb(moving_disc())
+    clip[:, 20:40, 20:28] = (200, 40, 0)
+    clip[:, 20:40, 36:44] = (0, 60, 220)
+    streams = []
+    for image in clip:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(
+            buffer, format="JPEG", quality=98, keep_rgb=is_rgb, subsampling=0
+        )
+        streams.append(strip_markers(buffer.getvalue()))
+    dataset = make_dicom(clip, PhotometricInterpretation=interpretation)
+    dataset.PixelData = encapsulate(streams)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    flags = ("--keep-doppler", "--burned-text", "keep")
+    _, plain = read(write_dicom(tmp_path / "b.dcm", clip), tmp_path / "b", *flags)
+    _, images = read(tmp_path / "a.dcm", tmp_path / "a", *flags)
+    assert images[0].shape == plain[0].shape
+    assert np.abs(np.array(images, int) - np.array(plain, int)).mean() < 2
+
+
+@pytest.mark.parametrize("interpretation", ["RGB", "YBR_FULL"])
+def test_plain_colours_are_right_whatever_their_tag_says(tmp_path, interpretation):
+    clip = as_rgb(moving_disc())
+    ybr = np.stack([convert_color_space(image, "RGB", "YBR_FULL") for image in clip])
+    _, plain = read(write_dicom(tmp_path / "b.dcm", clip), tmp_path / "b")
+    path = write_dicom(tmp_path / "a.dcm", ybr, PhotometricInterpretation=interpretation)
+    np.testing.assert_allclose(read(path, tmp_path / "a")[1], plain, atol=1)
+
+
+@pytest.mark.parametrize("write", [write_dicom, run_length, run_length_rgb, jpeg_2000, jpeg])
+@pytest.mark.parametrize("number", [None, ""])
+def test_frames_are_counted_where_the_file_does_not_say(tmp_path, write, number):
+    path = tmp_path / "a.dcm"
+    write(path, moving_disc()) if write is write_dicom else write(path)
+    _, plain = read(path, tmp_path / "plain")
+    dataset = pydicom.dcmread(path)
+    if number is None:
+        del dataset.NumberOfFrames
+    else:
+        dataset.NumberOfFrames = number
+    dataset.save_as(path)
+    _, images = read(path, tmp_path / "out")
+    assert len(images) == 6
+    np.testing.assert_array_equal(images, plain)
+
+
+@pytest.mark.parametrize("write", [write_dicom, run_length])
+def test_a_file_with_more_frames_than_it_says_is_refused(tmp_path, capsys, write):
+    path = tmp_path / "a.dcm"
+    write(path, moving_disc()) if write is write_dicom else write(path)
+    dataset = pydicom.dcmread(path)
+    dataset.NumberOfFrames = 4
+    dataset.save_as(path)
+    assert "a.dcm: declares 4 frames and holds 6" in failure(path, tmp_path / "out", capsys)
+
+
+def test_signed_values_are_read_by_their_own_range(tmp_path):
+    clip = moving_disc()
+    signed = (clip.astype(np.int16) - 128).astype(np.int8)
+    path = write_dicom(tmp_path / "a.dcm", signed, PixelRepresentation=1)
+    _, plain = read(write_dicom(tmp_path / "b.dcm", clip), tmp_path / "b")
+    np.testing.assert_array_equal(read(path, tmp_path / "a")[1], plain)
+
+
+def test_pixel_spacing_is_taken_where_there_is_no_region(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", moving_disc(), PixelSpacing=[0.4, 0.2])
+    frames, images = read(path, tmp_path / "out")
+    assert frames[0].spacing_mm == pytest.approx(0.2)
+    assert images[0].shape[0] == pytest.approx(2 * images[0].shape[1], abs=2)
+
+
+# --- Doppler ---------------------------------------------------------------------------------
+
+
+def with_type(region, data_type):
+    region.RegionDataType = data_type
+    return region
+
+
+DOPPLER = {
+    "flow region": {"regions": [with_type(region_tags(0, 0, 63, 63), 2)]},
+    "flow over tissue": {
+        "regions": [
+            with_type(region_tags(0, 0, 63, 63), 1), with_type(region_tags(20, 20, 40, 40), 2),
+        ]
+    },
+    "spectrum": {"regions": [with_type(region_tags(0, 0, 63, 63, spatial_format=3), 3)]},
+    "spectrum below": {
+        "regions": [region_tags(0, 0, 63, 31), region_tags(0, 32, 63, 63, spatial_format=3)]
+    },
+    "colour data present": {"UltrasoundColorDataPresent": 1},
+    "colour mode": {"ImageType": ["ORIGINAL", "PRIMARY", "CARDIOLOGY", "0011"]},
+    "power mode": {"ImageType": ["ORIGINAL", "PRIMARY", "CARDIOLOGY", "0101"]},
+    "spectral mode": {"ImageType": ["ORIGINAL", "PRIMARY", "CARDIOLOGY", "0008"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DOPPLER)
+def test_doppler_is_left_out_and_counted_unless_asked_for(tmp_path, capsys, kind):
+    tags = dict(DOPPLER[kind])
+    regions = tags.pop("regions", [])
+    write_dicom(tmp_path / "src/a.dcm", moving_disc(), InstanceNumber=1)
+    write_dicom(tmp_path / "src/b.dcm", moving_disc(), *regions, InstanceNumber=2, **tags)
+    frames, _ = read(tmp_path / "src", tmp_path / "a")
+    assert {frame.file_name.split("_")[0] for frame in frames} == {"images/clip-0001"}
+    name = "spectral" if "spectr" in kind else "colour"
+    said = capsys.readouterr().out
+    assert f"left aside: 1 {name} Doppler; --keep-doppler takes Doppler" in said
+    frames, _ = read(tmp_path / "src", tmp_path / "b", "--keep-doppler")
+    assert len({frame.file_name.split("_")[0] for frame in frames}) == 2
+
+
+def test_a_folder_of_doppler_alone_says_what_takes_it(tmp_path, capsys):
+    path = write_dicom(tmp_path / "a.dcm", moving_disc(), UltrasoundColorDataPresent=1)
+    error = failure(path, tmp_path / "out", capsys)
+    assert "(1 colour Doppler; --keep-doppler takes Doppler)" in error
+
+
+def test_the_picture_beside_colour_flow_is_taken(tmp_path):
+    clip = np.concatenate([moving_disc(), 255 - moving_disc()], axis=2)
+    path = write_dicom(
+        tmp_path / "a.dcm", clip,
+        with_type(region_tags(0, 0, 63, 63), 1), with_type(region_tags(64, 0, 127, 63), 2),
+    )  # fmt: skip
+    _, plain = read(write_dicom(tmp_path / "b.dcm", moving_disc()), tmp_path / "b")
+    np.testing.assert_array_equal(read(path, tmp_path / "a")[1], plain)
+
+
+def test_flow_is_seen_where_the_tags_say_nothing(tmp_path, capsys):
+    colour = as_rgb(moving_disc())
+    colour[2:, 24:36, 24:36] = (220, 30, 0)
+    path = write_dicom(tmp_path / "a.dcm", colour)
+    assert "1 colour Doppler" in failure(path, tmp_path / "out", capsys)
+
+
+def test_tinted_pictures_and_coloured_letters_are_no_flow(tmp_path):
+    tinted = (as_rgb(moving_disc()) * [1.0, 0.75, 0.4]).astype(np.uint8)
+    assert len(read(write_dicom(tmp_path / "a.dcm", tinted), tmp_path / "a")[0]) == 6
+    lines = as_rgb(moving_disc())
+    lines[:, 40:42, :] = (0, 250, 0)
+    lines[:, 10:50:8, 20:23] = (250, 220, 0)
+    assert len(read(write_dicom(tmp_path / "b.dcm", lines), tmp_path / "b")[0]) == 6
+
+
+def test_a_real_picture_whose_tags_contradict_each_other_goes_by_its_pixels(tmp_path, capsys):
+    """It says that colour data are present, and that its region is tissue; colour is in bars. Its
+    lower rows were cut off, and so is the region, which reaches the right border."""
+    path = Path(get_testdata_file("examples_palette.dcm", download=False))
+    frames, images = read(path, tmp_path / "a", "--burned-text", "mask-inside")
+    assert frames[0].spacing_mm == pytest.approx(0.26229, abs=1e-5)
+    assert images[0].shape[1] > 100
+    for name in ("examples_rgb_color.dcm", "ExplVR_BigEnd.dcm"):
+        flow = Path(get_testdata_file(name, download=False))
+        assert "1 colour Doppler" in failure(flow, tmp_path / name, capsys)
 
 
 # --- MR series -------------------------------------------------------------------------------
@@ -511,6 +691,20 @@ def test_text_in_an_mr_series_is_masked_beside_the_body(tmp_path):
     for image in images:
         assert not image[ink].any()
         assert image[100, 80] > 50
+
+
+@pytest.mark.parametrize("region", [(), (region_tags(0, 20, 127, 127),)])
+def test_the_summary_says_that_text_is_gone(tmp_path, capsys, region):
+    """Masked beside the scan, or cut off with what lies beside the region."""
+    clip, _ = scan_with_text((2, 2))
+    write_dicom(tmp_path / "src/a.dcm", clip, *region, InstanceNumber=1)
+    write_dicom(tmp_path / "src/b.dcm", draw_speckle((4, 64, 64), 5, 90), InstanceNumber=2)
+    read(tmp_path / "src", tmp_path / "out")
+    assert "burned-in text removed in 1 of 2 clips\n" in capsys.readouterr().out
+    read(tmp_path / "src/b.dcm", tmp_path / "b")
+    assert "burned-in text" not in capsys.readouterr().out
+    read(REAL, tmp_path / "c", "--every", "10")
+    assert "burned-in text removed in 1 of 1 clips\n" in capsys.readouterr().out
 
 
 # --- what lies in a folder -------------------------------------------------------------------
@@ -693,16 +887,6 @@ def test_a_series_without_window_tags_says_what_to_do(tmp_path, capsys):
     assert "src: has no WindowCenter and WindowWidth; --window percentile" in error
 
 
-def test_frames_of_a_series_that_differ_in_size_are_refused(tmp_path, capsys):
-    write_mr(tmp_path / "src/a", 3)
-    write_mr(tmp_path / "src/b", 3, side=16)
-    for path in (tmp_path / "src").rglob("*.dcm"):
-        dataset = pydicom.dcmread(path)
-        dataset.SeriesInstanceUID = "1.2.3"
-        dataset.save_as(path)
-    assert "16 x 16; its series has" in failure(tmp_path / "src", tmp_path / "out", capsys)
-
-
 def test_clips_that_changed_in_between_are_not_mixed_in(tmp_path, capsys, monkeypatch):
     src, out = tmp_path / "src", tmp_path / "out"
     for name in ("b", "c"):
@@ -770,7 +954,8 @@ def test_a_real_frame_with_burned_in_text_loses_it(tmp_path, capsys):
 
 @needs_shared
 def test_a_real_planar_colour_frame_is_cropped_to_its_sector(tmp_path):
-    _, images = read(SHARED / "us_dicom/tee_colour_planar.dcm", tmp_path / "out")
+    path = SHARED / "us_dicom/tee_colour_planar.dcm"
+    _, images = read(path, tmp_path / "out", "--keep-doppler")
     # The scan runs into the top, the right and the bottom of the picture, whose pixels are 4:3.
     assert images[0].shape == (160, pytest.approx(229, abs=2))
     assert images[0][0, 0] == 0

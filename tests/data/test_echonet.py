@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -41,6 +42,22 @@ def write_clip(path, num_frames=12, *, codec="ffv1", pixels="gray", seed=0):
             stream.codec_context.qmin = stream.codec_context.qmax = 2
         for index in range(num_frames):
             frame = av.VideoFrame.from_ndarray(draw_frame(index, seed), format="gray")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_shown_at(path, times, *, form, codec, pixels, base=Fraction(1, 50), **options):
+    """Frame i of `draw_frame` is shown at times[i], in units of `base`."""
+    with av.open(str(path), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=50, options=options)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = pixels
+        stream.codec_context.time_base = base
+        if codec == "mjpeg":
+            stream.codec_context.qmin = stream.codec_context.qmax = 2
+        for number, time_shown in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(draw_frame(number), format="gray")
+            frame.pts, frame.time_base = time_shown, base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -211,6 +228,83 @@ def test_lossy_clips_give_the_right_frame_in_the_full_range_of_grey(tmp_path, co
         assert differences[index] < 2.5
 
 
+GAPS = [0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 13]
+"""Times of twelve frames; those of numbers 3 and 8 were dropped."""
+
+
+LATE = list(range(7, 19))
+CONTAINERS = [
+    (".avi", "avi", "mjpeg", "yuvj420p", {}),
+    (".AVI", "avi", "mpeg4", "yuv420p", {}),
+    (".avi", "avi", "mpeg4", "yuv420p", {"bf": "2"}),
+    (".mp4", "mp4", "mjpeg", "yuvj420p", {}),
+    (".MP4", "mp4", "libx264", "yuv420p", {"bf": "2", "crf": "4"}),
+    (".mkv", "matroska", "libx264", "yuv420p", {"bf": "2", "crf": "4"}),
+    (".mpg", "mpegts", "libx264", "yuv420p", {"bf": "2", "crf": "4"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "codec", "pixels", "options", "times"),
+    [
+        (*container, times)
+        for container in CONTAINERS
+        for times in (list(range(12)), LATE, GAPS)
+        if times is not LATE or container[1] != "avi"  # which has no start time
+    ],
+)
+def test_frame_numbers_are_times(tmp_path, suffix, form, codec, pixels, options, times):
+    """Frames 3 (or 4) and 7 of the table: those at these times since the first, whatever was
+    dropped before them, with B-frames, and where the clock does not start at 0."""
+    src = write_dynamic(tmp_path / "src", ["0XA"])
+    (src / "Videos/0XA.avi").unlink()
+    path = src / f"Videos/0XA{suffix}"
+    write_shown_at(path, times, form=form, codec=codec, pixels=pixels, **options)
+    traced = [4, 7] if times is GAPS else [3, 7]
+    wanted = [times.index(times[0] + number) for number in traced]
+    text = (src / "VolumeTracings.csv").read_text().replace(",3\n", f",{traced[0]}\n")
+    (src / "VolumeTracings.csv").write_text(text)
+    assert prepare("dynamic", src, tmp_path / "out") == 0
+    for phase, number in zip(("ED", "ES"), wanted, strict=True):
+        image = read_image_u8(tmp_path / f"out/images/0XA_{phase}.png").astype(int)
+        differences = [np.abs(image - draw_frame(other)).mean() for other in range(12)]
+        assert np.argmin(differences) == number
+
+
+def test_a_dropped_frame_that_is_traced_is_named(tmp_path, capsys):
+    src = write_dynamic(tmp_path / "src", ["0XA"])
+    times = [0, 1, 2, *range(4, 13)]
+    path = src / "Videos/0XA.avi"
+    write_shown_at(path, times, form="avi", codec="mjpeg", pixels="yuvj420p")
+    error = fail(capsys, "dynamic", src, tmp_path / "out")
+    assert "0XA.avi: has no frame 3, which is traced" in error
+    assert prepare("dynamic", src, tmp_path / "all", "--every", 1) == 0
+    assert [frame.phase for frame in load_frames(tmp_path / "all")] == [str(t) for t in times]
+
+
+def test_time_stamps_that_follow_no_rate_are_refused(tmp_path, capsys):
+    src = write_dynamic(tmp_path / "src", ["0XA"])
+    (src / "Videos/0XA.avi").unlink()
+    times = [0, 37, 71, 113, 150, 177, 230, 260, 301, 333]
+    write_shown_at(
+        src / "Videos/0XA.mkv", times, form="matroska", codec="mjpeg", pixels="yuvj420p",
+        base=Fraction(1, 1000),
+    )  # fmt: skip
+    error = fail(capsys, "dynamic", src, tmp_path / "out")
+    assert "0XA.mkv: frame " in error
+    assert "its time stamps follow no frame rate" in error
+
+
+def test_tables_may_name_files_of_any_suffix(tmp_path):
+    src = write_dynamic(tmp_path / "src", ["0XA"])
+    (src / "Videos/0XA.avi").rename(src / "Videos/0XA.AVI")
+    for name in ("FileList.csv", "VolumeTracings.csv"):
+        text = (src / name).read_text().replace("0XA.avi,", "0XA,").replace("0XA,", "0XA.AVI,")
+        (src / name).write_text(text)
+    assert prepare("dynamic", src, tmp_path / "out") == 0
+    np.testing.assert_array_equal(read_image_u8(tmp_path / "out/images/0XA_ED.png"), draw_frame(3))
+
+
 def test_children_come_back_exactly(tmp_path):
     nested = tmp_path / "echonetpediatric/pediatric_echo_avi/pediatric_echo_avi"
     write_children(nested)
@@ -351,7 +445,7 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (trace_chords("0XB", 3, *LARGE) + trace_chords("0XB", 12, *SMALL), "ends before frame 12"),
+        (trace_chords("0XB", 3, *LARGE) + trace_chords("0XB", 12, *SMALL), "has no frame 12"),
         ([], "has no tracing"),
         (trace_chords("0XB", 3, *LARGE)[:2], "empty tracing"),
         (trace_chords("0XB", 3, 300, 300, 320, 330), "traced outside the picture"),

@@ -333,6 +333,160 @@ def test_direction_cosines_that_are_not_square_are_read(tmp_path):
     np.testing.assert_array_equal(labels, heart("ED")[..., 2])
 
 
+def rewrite(folder, change, pattern="*_gt.nii.gz"):
+    """Save files again as `change` makes them of an image; returns their paths."""
+    paths = sorted(folder.glob(pattern))
+    for path in paths:
+        nib.save(change(nib.load(path)), path)
+    return paths
+
+
+def with_affine(affine, *, code=1):
+    def change(image):
+        made = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+        made.set_sform(affine, code)
+        return made
+
+    return change
+
+
+ORDERS = {
+    "canonical": nib.as_closest_canonical,
+    "swapped": lambda image: image.as_reoriented(np.array([[1, 1], [0, 1], [2, 1]])),
+    "slices first": lambda image: image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("plane", ["straight", "oblique"])
+@pytest.mark.parametrize("pattern", ["*_gt.nii.gz", "*.nii.gz"])
+def test_a_mask_lies_on_its_image_whatever_the_order_of_its_axes(tmp_path, order, plane, pattern):
+    write_acdc(tmp_path, "training", "patient001", affine=PLANES[plane])
+    rewrite(tmp_path / "ACDC/database/training/patient001", ORDERS[order], pattern)
+    _, rows = prepare("acdc", tmp_path, "--split", "1/0/0")
+    for phase in ("ED", "ES"):
+        pairs = [
+            read("acdc", tmp_path, rows[f"patient001_{phase}-slice{number:02d}.png"])
+            for number in range(SLICES)
+        ]
+        # Saved again, the slices may count from the other end.
+        order = 1 if (pairs[2][0] == shown(phase)[..., 2]).all() else -1
+        for number, (image, labels) in enumerate(pairs[::order]):
+            np.testing.assert_array_equal(image, shown(phase)[..., number])
+            np.testing.assert_array_equal(labels, heart(phase)[..., number])
+
+
+def test_masks_of_a_file_over_time_lie_on_their_images(mnms):
+    rewrite(mnms / "OpenDataset/Training/Labeled/A0S9V9", ORDERS["slices first"])
+    _, rows = prepare("mnms", mnms, "--split", "official")
+    check_slices("mnms", mnms, rows, "A0S9V9", 1)
+
+
+MOVED = LPS @ np.diag([*SPACING_MM, 1]) + np.outer([1, 0, 0, 0], [0, 0, 0, 40])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_affine(MOVED), "by its header it lies 26.7 voxels beside its image"),
+        (with_affine(np.eye(4)), "voxels beside its image; save it with the affine of its image"),
+        (with_affine(np.eye(4), code=0), "it has no orientation and its image has one"),
+        (with_affine(LPS @ np.diag([1.6, 1.5, 8, 1])), "voxels beside its image"),
+    ],
+)
+def test_a_mask_beside_its_image_is_refused(acdc, capsys, change, words):
+    rewrite(acdc / "ACDC/database/training/patient001", change)
+    status, rows = prepare("acdc", acdc, "--allow-bad")
+    assert status == 0
+    assert words in capsys.readouterr().err
+    assert {frame.patient_id for frame in rows.values()} == {"patient101"}
+
+
+def test_headers_that_round_are_one_space(acdc):
+    affine = LPS @ np.diag([*SPACING_MM, 1])
+    noise = np.random.default_rng(0).normal(size=(4, 4)) * 1e-4
+    noise[3] = 0
+    rewrite(acdc / "ACDC/database/training/patient001", with_affine(affine + noise))
+    _, rows = prepare("acdc", acdc, "--split", "official")
+    check_slices("acdc", acdc, rows, "patient001", 1)
+
+
+def test_two_orientations_in_one_header_must_agree(acdc, capsys):
+    folder = acdc / "ACDC/database/training/patient001"
+
+    def with_qform(affine):
+        def change(image):
+            image.set_sform(image.affine, 1)
+            image.set_qform(affine, 1)
+            return image
+
+        return change
+
+    rewrite(folder, with_qform(LPS @ np.diag([*SPACING_MM, 1])), "*.nii.gz")
+    _, rows = prepare("acdc", acdc, "--split", "official")
+    check_slices("acdc", acdc, rows, "patient001", 1)
+    rewrite(folder, with_qform(np.diag([*SPACING_MM, 1])), "*.nii.gz")
+    assert prepare("acdc", acdc, "--allow-bad", "--overwrite")[0] == 0
+    error = capsys.readouterr().err
+    assert "patient001_frame01.nii.gz: its qform and sform lead to places 87 apart" in error
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("unknown", 1)])
+def test_sizes_are_in_the_unit_of_the_header(acdc, unit, factor):
+    def change(image):
+        scale = np.diag([factor, factor, factor, 1])
+        made = nib.Nifti1Image(np.asarray(image.dataobj), scale @ image.affine)
+        made.header.set_xyzt_units(unit, "msec")
+        return made
+
+    _, plain = prepare("acdc", acdc, "--split", "official")
+    rewrite(acdc / "ACDC/database/training/patient001", change, "*.nii.gz")
+    _, rows = prepare("acdc", acdc, "--split", "official", "--overwrite")
+    check_slices("acdc", acdc, rows, "patient001", 1)
+    name = "patient001_ED-slice02.png"
+    assert rows[name].extra["edv_ml"] == plain[name].extra["edv_ml"] > 1
+
+
+def test_a_spacing_that_no_heart_has_is_refused(acdc, capsys):
+    """Metres under a header that does not say so."""
+    change = with_affine(LPS @ np.diag([1.5e-3, 1.5e-3, 8e-3, 1]))
+    rewrite(acdc / "ACDC/database/training/patient001", change, "*.nii.gz")
+    assert prepare("acdc", acdc, "--allow-bad")[0] == 0
+    assert "gives a spacing of (0.0015" in capsys.readouterr().err
+    rewrite(acdc / "ACDC/database/training/patient001", with_affine(np.eye(4)), "*.nii.gz")
+    assert prepare("acdc", acdc, "--allow-bad", "--overwrite")[0] == 0
+    assert "frame01.nii.gz: its affine is the identity" in capsys.readouterr().err
+
+
+def test_labels_that_were_scaled_are_whole_numbers_again(acdc):
+    def change(image):
+        labels = np.asarray(image.dataobj).astype(np.float32)
+        made = nib.Nifti1Image(labels, image.affine)
+        made.set_data_dtype(np.int16)
+        return made
+
+    folder = acdc / "ACDC/database/training/patient001"
+    [path, _] = rewrite(folder, change)
+    values = np.asarray(nib.load(path).dataobj)
+    assert 0 < np.abs(values - np.rint(values)).max() < 1e-3
+    _, rows = prepare("acdc", acdc, "--split", "official")
+    check_slices("acdc", acdc, rows, "patient001", 1)
+
+
+def test_trailing_axes_of_one_and_unpacked_files_change_nothing(acdc, mnms):
+    def change(image):
+        return nib.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine)
+
+    for path in rewrite(acdc / "ACDC/database/training/patient001", change, "*.nii.gz")[::3]:
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    _, rows = prepare("acdc", acdc, "--split", "official")
+    check_slices("acdc", acdc, rows, "patient001", 1)
+    rewrite(mnms / "OpenDataset/Training/Labeled/A0S9V9", change, "*_sa.nii.gz")
+    _, rows = prepare("mnms", mnms, "--split", "official")
+    check_slices("mnms", mnms, rows, "A0S9V9", 1)
+
+
 def test_unlabeled_patients_come_without_masks_when_they_are_asked_for(mnms):
     _, rows = prepare("mnms", mnms, "--unlabeled", "--split", "official")
     frames = {name: frame for name, frame in rows.items() if name.startswith("C3X4Y5")}

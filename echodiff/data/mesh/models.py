@@ -17,7 +17,7 @@ from scipy import ndimage
 from echodiff.config import InputError
 from echodiff.data.mesh.parts import TISSUES, PartTable, Tissue, drawing_order, settle
 from echodiff.data.mesh.sections import Plane, Vector, fill_section
-from echodiff.data.volumes import read_volume
+from echodiff.data.volume_files import read_volume, to_whole
 
 SCENES = (".glb", ".gltf")
 SURFACES = (".stl", ".ply")
@@ -250,14 +250,14 @@ def _find_tags(path: Path, arrays: Any, asked: str | None) -> str:
 def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
     """Voxels with the number of a part, as segmentation tools write them."""
     volume = read_volume(path)
-    values = np.squeeze(volume.values)
+    values = volume.values
     if values.ndim != 3 or volume.affine is None:
         reason = "has no affine: nobody could tell it from its mirror image"
         raise InputError(f"{path}: {reason if values.ndim == 3 else 'is no 3D volume of labels'}")
+    values = to_whole(values, path)
     low = int(values.min())
     span = int(values.max()) - low + 1
-    is_whole = values.dtype.kind in "iu" or (np.rint(values) == values).all()
-    if span > 2**16 or not is_whole:
+    if span > 2**16:
         raise InputError(f"{path}: holds grey values, no labels")
     shifted = (values - low).astype(np.uint16)
     present = np.flatnonzero(np.bincount(shifted.reshape(-1), minlength=span))
