@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError, as_dict
+from echodiff.data.assignment import (
+    assign_splits,
+    describe_draw,
+    draw_texts,
+    person_of,
+    split_again,
+)
 from echodiff.data.captions import Captions, load_captions, name_words
 from echodiff.data.cards import write_card
 from echodiff.data.cases import Case, DataSet, Facts, Shot
-from echodiff.data.prepare_config import OFFICIAL, split_words
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
-from echodiff.data.splits import (
-    SPLITS,
-    draw_training_frames,
-    parse_fractions,
-    patient_of,
-    split_patients,
-)
+from echodiff.data.prepare_config import split_words
+from echodiff.data.splits import SPLITS, patient_of
 from echodiff.frames import Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8
 from echodiff.processes import map_in_order
@@ -56,12 +57,15 @@ class Tally:
     captioned: int = 0
     patients: dict[str, str] = field(default_factory=dict)
     """Split by patient."""
+    captioned_in: Counter[str] = field(default_factory=Counter)
+    """Frames with a caption by split."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Frames by (column, value)."""
 
     def add(self, frame: Frame) -> None:
         self.frames += 1
         self.captioned += bool(frame.text)
+        self.captioned_in[str(frame.split)] += bool(frame.text)
         self.patients[patient_of(frame)] = sys.intern(str(frame.split))
         for column in ("split", "view", "phase", "vendor"):
             value = getattr(frame, column)
@@ -86,8 +90,12 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         if config.annotated is not None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
             opened = open_cases(config, data, cases, len(cases), bad)
-            rows = [build_frame(ready, case, data, homes, captions) for case, ready in opened]
-            texts = draw_texts(config, rows)
+            rows = [
+                (case, build_frame(ready, case, data, homes, captions)) for case, ready in opened
+            ]
+            homes |= split_again(config, rows)
+            frames = [replace(row, split=homes[person_of(case)]) for case, row in rows]
+            texts = draw_texts(config, frames)
         left = find_left(cases, writer)
         if bad:
             left = [case for case in left if case.name not in bad]
@@ -109,6 +117,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
         f"captioned){skipped}: {config.out}"
     )
+    if texts is not None:
+        print(describe_draw(tally.patients, tally.counts, tally.captioned_in))
 
 
 def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
@@ -126,25 +136,6 @@ def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
     order = np.random.default_rng(config.seed).permutation(len(patients))
     rank = {patients[place]: number for number, place in enumerate(order)}
     return sorted(cases, key=lambda case: rank[case.person])
-
-
-def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:
-    """Split of every patient; even over maker and diagnosis where they are known."""
-    if config.split != OFFICIAL:
-        strata = {
-            case.person: sys.intern(f"{case.vendor} {case.facts.get('pathology')}")
-            for case in cases
-        }
-        return split_patients(
-            strata, parse_fractions(config.split), seed=config.seed, strata=strata
-        )
-    homes: dict[str, str] = {}
-    for case in cases:
-        if case.split is None:
-            raise InputError(f"--split official: {case.path} has no split of its own")
-        if homes.setdefault(case.person, case.split) != case.split:
-            raise InputError(f"--split official: {case.path}: its patient is in two splits")
-    return homes
 
 
 def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
@@ -266,24 +257,10 @@ def build_frame(
         modality=data.modality,
         vendor=case.vendor,
         spacing_mm=ready.spacing_mm,
-        split=homes[case.person],
+        split=homes[person_of(case)],
         source=data.name,
         extra=facts,
     )
-
-
-def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
-    """P1's draw: text of every frame that stays. Some train frames keep their caption, others get
-    null text, the rest go."""
-    assert config.annotated is not None
-    drawn = draw_training_frames(
-        frames,
-        num_captioned=config.annotated,
-        num_regularization=config.regularization,
-        seed=config.seed,
-    )
-    kept = [*drawn.captioned, *drawn.regularization, *drawn.held_out]
-    return {frame.file_name: frame.text for frame in kept}
 
 
 def fingerprint_job(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> str:

@@ -1,5 +1,6 @@
 """Frames folders as the two domains of a translation: read once, resized once, kept as bytes."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from echodiff.config import InputError
-from echodiff.data.splits import check_patients_apart, patient_of, split_patients
+from echodiff.data.leaks import TRAINED_ON, describe_trained
+from echodiff.data.splits import (
+    check_split_column,
+    patient_of,
+    split_patients,
+)
 from echodiff.frames import IMAGES, Frame, load_frames
 from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
@@ -55,9 +63,10 @@ class TranslationSet:
     target: Domain
     is_paired: bool
     held_out_source: list[Frame]
+    """All frames of the patients kept apart, each with its split."""
     held_out_target: list[Frame]
     watched_source: Domain
-    """Frames of the sample grid: held-out ones where there are some."""
+    """Frames of the sample grid: those of val where there are some, never those of test."""
     watched_target: Domain
     scale: int = 1
     """Pixels of the target to one of the source, along each side."""
@@ -67,7 +76,9 @@ class TranslationSet:
         """One clause for the terminal."""
         counts = f"{len(self.source.frames)} to {len(self.target.frames)} frames"
         held_out = f"{len(self.held_out_source)} and {len(self.held_out_target)} held out"
-        return f"{counts}{' in pairs' if self.is_paired else ''}, {held_out}"
+        num_val = [len(_of_val(rows)) for rows in (self.held_out_source, self.held_out_target)]
+        val = f" (val {num_val[0]} and {num_val[1]})" if self.held_out_source else ""
+        return f"{counts}{' in pairs' if self.is_paired else ''}, {held_out}{val}"
 
     def take(self, rows: StepRows, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops of a step: source (B, C, side / scale, side / scale), target (B, C, side, side)."""
@@ -103,8 +114,11 @@ class TranslationSet:
             "target_dir": str(self.target.folder.resolve()),
             "train_source": [frame.file_name for frame in self.source.frames],
             "train_target": [frame.file_name for frame in self.target.frames],
-            "held_out_source": [frame.file_name for frame in self.held_out_source],
-            "held_out_target": [frame.file_name for frame in self.held_out_target],
+            **_list_held_out("source", self.held_out_source),
+            **_list_held_out("target", self.held_out_target),
+            TRAINED_ON: describe_trained(
+                [(domain.folder, domain.frames) for domain in (self.source, self.target)]
+            ),
         }
 
 
@@ -141,14 +155,15 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
     if config.source_kind == "image":
         _check_alike(config, source, target)
     count = config.num_samples
+    val = _of_val(chosen.held_out_source), _of_val(chosen.held_out_target)
     return TranslationSet(
         source=source,
         target=target,
         is_paired=chosen.is_paired,
         held_out_source=chosen.held_out_source,
         held_out_target=chosen.held_out_target,
-        watched_source=read(0, (chosen.held_out_source or chosen.source)[:count]),
-        watched_target=read(1, (chosen.held_out_target or chosen.target)[:count]),
+        watched_source=read(0, (val[0] or chosen.source)[:count]),
+        watched_target=read(1, (val[1] or chosen.target)[:count]),
         scale=scale,
     )
 
@@ -156,7 +171,8 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
 def choose_frames(config: TrainGanConfig) -> ChosenFrames:
     """Pair the rows where pairs are wanted, and keep whole patients apart, in both domains alike.
 
-    A `split` column is obeyed; else patients are drawn by seed from those of both folders.
+    A `split` column of either folder says where its patients are in both; other patients are drawn
+    by seed. Chosen rows carry their split.
     """
     folders = config.source, config.target or config.source
     source = load_frames(folders[0], require_mask=config.source_kind == "mask")
@@ -166,19 +182,16 @@ def choose_frames(config: TrainGanConfig) -> ChosenFrames:
     is_paired = config.target is None or config.pairing == "paired"
     if config.target is not None and is_paired:
         source, target = pair_frames(folders[0], source, folders[1], target)
-    patients = {patient_of(frame) for frame in [*source, *target]}
-    share = config.held_out_share
-    homes = split_patients(patients, (1 - share, share, 0), seed=config.seed)
-    is_trained = [
-        _find_trained(folder, frames, homes)
-        for folder, frames in zip(folders, (source, target), strict=True)
+    patients = find_patients(source, target, is_paired=is_paired)
+    homes = find_homes(folders, (source, target), patients, config.held_out_share, config.seed)
+    domains = [
+        [dataclasses.replace(frame, split=homes[name]) for frame, name in zip(*both, strict=True)]
+        for both in zip((source, target), patients, strict=True)
     ]
-    if is_paired:  # the source decides for both
-        is_trained[1] = is_trained[0]
     parts = [
-        [frame for frame, trained in zip(frames, flags, strict=True) if trained is wanted]
+        [frame for frame in frames if (frame.split == "train") is wanted]
         for wanted in (True, False)
-        for frames, flags in zip((source, target), is_trained, strict=True)
+        for frames in domains
     ]
     chosen = ChosenFrames(parts[0], parts[1], parts[2], parts[3], is_paired)
     for flag, folder, frames in zip(("source", "target"), folders, chosen[:2], strict=True):
@@ -187,6 +200,59 @@ def choose_frames(config: TrainGanConfig) -> ChosenFrames:
                 f"--{flag} {folder}: {len(frames)} frame to train on, where 2 or more are needed"
             )
     return chosen
+
+
+def find_patients(
+    source: Sequence[Frame], target: Sequence[Frame], *, is_paired: bool
+) -> tuple[list[str], list[str]]:
+    """The patient of every row, by one name in both domains.
+
+    Rows of two folders with one pair_id show one heart, and so do partners: rows at one place where
+    `is_paired`. Their patients are one, whatever each folder calls them.
+    """
+    names = [[patient_of(frame) for frame in frames] for frames in (source, target)]
+    links = list(zip(*names, strict=True)) if is_paired else []
+    if not is_paired:
+        links = [
+            (name, f"pair {frame.pair_id}")
+            for frames, own in zip((source, target), names, strict=True)
+            for frame, name in zip(frames, own, strict=True)
+            if frame.pair_id
+        ]
+    numbers = {name: i for i, name in enumerate(sorted({*names[0], *names[1]}))}
+    for _, other in links:
+        numbers.setdefault(other, len(numbers))
+    ends = np.array([[numbers[name] for name in link] for link in links], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(numbers),) * 2)
+    _, groups = connected_components(graph, directed=False)
+    first: dict[int, str] = {}
+    one_name = {name: first.setdefault(int(groups[i]), name) for name, i in numbers.items()}
+    return [one_name[name] for name in names[0]], [one_name[name] for name in names[1]]
+
+
+def find_homes(
+    folders: Sequence[Path],
+    domains: Sequence[Sequence[Frame]],
+    patients: Sequence[Sequence[str]],
+    share: float,
+    seed: int,
+) -> dict[str, str]:
+    """Split of every patient over both folders; InputError where they do not agree."""
+    homes: dict[str, str] = {}
+    for folder, frames, names in zip(folders, domains, patients, strict=True):
+        try:
+            has_split = check_split_column(frames)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        for frame, name in zip(frames, names, strict=True) if has_split else ():
+            if homes.setdefault(name, str(frame.split)) != frame.split:
+                raise InputError(
+                    f"{folders[0]} and {folders[1]}: patient {name} is in {homes[name]} and, by "
+                    f"{frame.file_name} of {folder}, in {frame.split}: no patient may be in two "
+                    "splits"
+                )
+    others = {name for names in patients for name in names} - homes.keys()
+    return homes | split_patients(others, (1 - share, share, 0), seed=seed)
 
 
 def pair_frames(
@@ -212,6 +278,16 @@ def pair_frames(
     return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
 
 
+def _of_val(held_out: Sequence[Frame]) -> list[Frame]:
+    return [frame for frame in held_out if frame.split != "test"]
+
+
+def _list_held_out(domain: str, held_out: Sequence[Frame]) -> dict[str, list[str]]:
+    parts = {"val": _of_val(held_out), "test": [f for f in held_out if f.split == "test"]}
+    parts["held_out"] = [*held_out]
+    return {f"{name}_{domain}": [f.file_name for f in rows] for name, rows in parts.items()}
+
+
 Reader = Callable[[Frame], NDArray[np.uint8]]
 """Reads one frame as (C, S, S)."""
 
@@ -233,18 +309,6 @@ def _mask_reader(config: TrainGanConfig, folder: Path, side: int) -> Reader:
         return mask if config.method == "patch_cgan" else paint_mask(mask, config.channels)
 
     return read
-
-
-def _find_trained(folder: Path, frames: list[Frame], homes: dict[str, str]) -> list[bool]:
-    try:
-        check_patients_apart(frames)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
-    if any(frame.split is None for frame in frames):
-        if any(frame.split is not None for frame in frames):
-            raise InputError(f"{folder}: some rows have a split and some have none")
-        return [homes[patient_of(frame)] == "train" for frame in frames]
-    return [frame.split == "train" for frame in frames]
 
 
 def _check_one_modality(folder: Path, frames: Sequence[Frame]) -> None:

@@ -83,16 +83,22 @@ def load_networks(names: Sequence[str]) -> Networks:
 
 
 def measure_frames(
-    source: Path | Sequence[Path], networks: Sequence[FeatureNetwork], *, num_readers: int = 1
+    source: Path | Sequence[Path],
+    networks: Sequence[FeatureNetwork],
+    *,
+    name: str | None = None,
+    num_readers: int = 1,
 ) -> Measured:
     """Read the pictures, a few at a time, and keep what the scores need of them.
 
     They are read as training reads them: one white level for the set, and padded to a square with
-    black, since a network's own resize would stretch the heart. num_readers: processes that read a
+    black, since a network's own resize would stretch the heart. name: what the set is called, else
+    its folder. num_readers: processes that read a
     thousand pictures or more; a script that asks for several is started again in each of them, so
     its work stands under `if __name__ == "__main__"`.
     """
-    name, paths, rows = _find_frames(source)
+    place, paths, rows = _find_frames(source)
+    name = name or place
     # By their headers: every picture is decoded once, below.
     max_value = find_max_value(filter(has_deep_pixels, paths))
     judge = None
