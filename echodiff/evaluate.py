@@ -218,6 +218,7 @@ def _evaluate(config: EvaluateConfig) -> int:
     real = choose_reference(config.reference, config.split)
     trained = choose_trained(config.train) if config.train else None
     unknown = _check_reference(real, config.generated, trained, num_readers=NUM_READERS)
+    print(f"scoring against {real.text}")
     networks = load_networks(config.features)
     networks = replace(networks, notes=(*networks.notes, *unknown))
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)

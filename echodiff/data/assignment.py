@@ -8,7 +8,7 @@ from echodiff.config import InputError
 from echodiff.data.cases import Case
 from echodiff.data.prepare_config import OFFICIAL, PrepareConfig
 from echodiff.data.splits import (
-    NULL_TEXT,
+    NULL_PER_CAPTIONED,
     draw_training_frames,
     fold_id,
     parse_fractions,
@@ -43,7 +43,9 @@ def split_again(config: PrepareConfig, rows: Sequence[tuple[Case, Frame]]) -> di
     frames: dict[str, list[Frame]] = {}
     for case, row in rows:
         frames.setdefault(person_of(case), []).append(row)
-    num_null = NULL_TEXT if config.regularization is None else config.regularization
+    num_null = config.regularization
+    if num_null is None:
+        num_null = NULL_PER_CAPTIONED * config.annotated
     strata = find_strata([case for case, _ in rows])
     return split_for_training(
         frames,

@@ -179,7 +179,8 @@ def find_leaks(
         for place, frame in enumerate(frames):
             sources = training.patients.get(_hash_patient(frame), frozenset())
             if sources and ("" in sources or not frame.source or frame.source in sources):
-                leaks.append(Leak(frame, training.by, frame.patient_id or frame.pair_id))
+                name = frame.patient_id or frame.pair_id or ""
+                leaks.append(Leak(frame, training.by, name.strip()))
             elif fingerprints[place].pixels in training.pixels or place in near:
                 leaks.append(Leak(frame, training.by, None))
     return leaks

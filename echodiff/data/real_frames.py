@@ -105,10 +105,11 @@ def refuse_trained(
     """InputError where a training has seen frames or patients of the reference."""
     leaks = find_leaks(reference.folder, reference.frames, trainings, num_readers=num_readers)
     if leaks:
+        runs = [leak.by for leak in leaks if (Path(leak.by) / RECORD).is_file()]
+        instead = f" (those that the run held out: {flag} {runs[0]})" if runs else ""
         raise InputError(
             f"{flag} {reference.source}: {describe_leaks(leaks, len(reference.frames))}; scores "
-            "need other patients (are these other people with the same ids? Then their rows need "
-            "another `source`)"
+            f"need other patients{instead}; other people of the same ids need another `source`"
         )
 
 

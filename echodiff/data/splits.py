@@ -20,8 +20,8 @@ SPLITS = ("train", "val", "test")
 OWN_SHARES = (0.85, 0.15, 0.0)
 """Train, val and test of a folder without a split column. Its held-out patients are val: they are
 looked at during training, so they are no test set."""
-NULL_TEXT = 400
-"""Null-text frames of the recipe of P1 and of the preset cmc2024."""
+NULL_PER_CAPTIONED = 10
+"""Null-text frames to a captioned one in the paper's recipe, the preset cmc2024: 400 to 40."""
 
 
 class TrainingFrames(NamedTuple):
