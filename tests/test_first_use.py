@@ -63,7 +63,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def readme_commands() -> list[list[str]]:
     """The commands of `Your own frames` and of the evaluation of one set, as a shell reads them."""
-    text = README.read_text(encoding="utf-8").split("Your own frames")[1].split("echodiff evaluate --compare")[0]
+    text = (
+        README.read_text(encoding="utf-8")
+        .split("Your own frames")[1]
+        .split("echodiff evaluate --compare")[0]
+    )
     starts = ("echodiff ", "accelerate ", "python ")
     return [shlex.split(line) for line in text.splitlines() if line.startswith(starts)]
 
