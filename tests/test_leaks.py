@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from echodiff.config import run_main
+from echodiff.data.real_frames import choose_reference
 from echodiff.evaluate import main, score_frames
 from echodiff.files import shipped
 from echodiff.frames import load_frames
@@ -396,7 +397,7 @@ def test_final_scores_are_of_the_test_split(
     assert result["scores"]["mmd_texture"]["n_reference"] == int(told.split()[0])
 
 
-def test_without_test_frames_val_is_taken_and_told(
+def test_with_few_test_frames_val_is_taken_and_told(
     generate: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads(Path("runs/ours/run.json").read_text())
@@ -404,6 +405,11 @@ def test_without_test_frames_val_is_taken_and_told(
     assert generate("--weights", "runs/ours") == 0
     told = "10 held-out frames of runs/ours (val: it has no test frames)"
     assert told in capsys.readouterr().out
+    few = record | {"test": record["test"][:3]}
+    Path("runs/ours/run.json").write_text(json.dumps(few))
+    assert choose_reference(Path("runs/ours")).text == (
+        "13 held-out frames of runs/ours (val and test: 3 test frames are too few)"
+    )
 
 
 @pytest.mark.parametrize("weights", ["runs/ours", "runs/ours/pytorch_lora_weights.safetensors"])

@@ -15,6 +15,8 @@ from echodiff.runs import RECORD, Run
 logger = logging.getLogger(__name__)
 
 HELD_OUT = ("val", "test")
+MIN_TEST = 4
+"""Fewest frames that a distance can be taken to."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,7 @@ def choose_reference(
 ) -> RealFrames:
     """Rows to score against: of a frames folder val and test, of a run its held-out frames.
 
-    split: other splits, commas between. A folder without a split column is taken whole; of a run
-    test frames are taken where it has some, else val.
+    split: other splits, commas between. A folder without a split column is taken whole.
     """
     if (source / RECORD).is_file():
         return choose_held_out(Run.load(source), split, flag=flag)
@@ -52,7 +53,7 @@ def choose_reference(
 
 
 def choose_held_out(run: Run, split: str | None = None, *, flag: str = "--reference") -> RealFrames:
-    """The frames that a run never trained on: test where there are some, else val.
+    """The frames that a run never trained on: test, or with val where these are too few to score.
 
     InputError where it kept none apart, or where they have moved.
     """
@@ -62,8 +63,11 @@ def choose_held_out(run: Run, split: str | None = None, *, flag: str = "--refere
         if split is not None:
             raise InputError(f"--split {split}: {run.run_dir}: its record tells no splits apart")
     elif split is None:
-        names = record["test"] or record["val"]
-        words = " (test)" if record["test"] else " (val: it has no test frames)"
+        names, words = record["test"], " (test)"
+        if len(names) < MIN_TEST:
+            too_few = f"{len(names)} test frames are too few" if names else "it has no test frames"
+            words = f" ({'val and test' if names else 'val'}: {too_few})"
+            names = [*record["val"], *names]
     else:
         names = [name for word in split.split(",") for name in record.get(word.strip(), [])]
         words = f" ({split})"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PHANTOM_SHARES = (0.7, 0.1, 0.2)
+"""Train, val and test of a run's own phantoms: most of the held-out ones are for final scores."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -194,6 +197,7 @@ def simulate_set(
             styles=(config.phantom_style,),
             findings=tuple(map(Finding, config.phantom_findings.split(","))),
             finding_rate=config.phantom_finding_rate,
+            splits=PHANTOM_SHARES,
             overwrite=not run.is_resumed,
         )
     accelerator.wait_for_everyone()

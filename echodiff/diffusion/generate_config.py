@@ -67,7 +67,7 @@ class GenerateConfig:
     phantoms."""
     split: str | None = None
     """Splits of the reference, comma between; none: all but train of a folder with a split column,
-    test of a run, or val where it has no test frames."""
+    test of a run, and val where it has fewer than four test frames."""
     features: tuple[str, ...] = ("inception", "tiny", "texture")
     """Feature networks of the scores: inception, tiny, texture, or a TorchScript file."""
     out: Path | None = None
