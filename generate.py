@@ -45,7 +45,9 @@ def main(argv: list[str]) -> None:
     state = start_processes(None)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
-    reference = find_reference(config, model.run, sampler.resolution)
+    reference = find_reference(
+        config, model, sampler.resolution, is_quiet=not state.is_main_process
+    )
     networks = load_networks(config.features) if state.is_main_process else None
     white_level = model.run.record.get("white_level") if model.run else None
     if reference.source is not None:

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         threads=config.threads,
     )
     is_main = accelerator.is_main_process
-    dataset = load_set(config, config.data) if config.data else None
+    dataset = load_set(config, config.data, is_quiet=not is_main) if config.data else None
     unet, schedule, resolution = load_for_training(
         config.base, precision.weight_dtype, config.resolution
     )
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     watches: list[Watch] = []
     if config.sample_every:
         watches.append(SampleGrids(config, dataset, run.samples, resolution))
-    if score := open_held_out(networks, dataset.folder, dataset.held_out, dataset.max_value):
+    if score := open_held_out(networks, dataset.folder, dataset.val, dataset.max_value):
         watches.append(SampleScores(config, dataset, score, resolution))
         if is_main:
             run.update(evaluation=score.to_record())

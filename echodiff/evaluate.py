@@ -6,14 +6,25 @@ docs/evaluation.md.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
+from echodiff.data.leaks import TrainedOn, find_trainings
+from echodiff.data.real_frames import (
+    RealFrames,
+    build_training,
+    choose_reference,
+    choose_trained,
+    refuse_trained,
+)
+from echodiff.data.splits import warn_without_patient
 from echodiff.files import write_json_atomic
+from echodiff.frames import Frame, load_frames
 from echodiff.images import write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
@@ -29,6 +40,8 @@ from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
 from echodiff.tables import format_difference, format_score
 from echodiff.white_level import find_white_level
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -48,11 +61,16 @@ class EvaluateConfig:
     generated: tuple[Path, ...] = positional()
     """Frames folder to score; with --compare, two or more."""
     reference: Path
-    """Frames folder of real frames, none of them used in training."""
+    """Frames folder of real frames, none of them used in training, or a run folder for the frames
+    it held out."""
+    split: str | None = None
+    """Splits of --reference to score against, comma between; none: all but train, or all where the
+    folder has no split column."""
     out: Path
     """Folder for metrics.json and report.html."""
     train: Path | None = None
-    """Frames folder of the training: are generated frames copies of it?"""
+    """Frames folder of the training, of which train is read where it has a split column, or the
+    run folder: are generated frames copies of it?"""
     compare: bool = False
     """Compare several generated folders in one table."""
     paired: bool = False
@@ -100,18 +118,18 @@ def score_frames(
 ) -> dict[str, Any]:
     """Score a frames folder against a reference; write `out/metrics.json` where `out` is given.
 
-    reference: a frames folder, or the paths of pictures in one (the held-out frames of a run).
+    reference: a frames folder, read as `echodiff evaluate --reference` reads it, or the paths of
+    pictures in one (the held-out frames of a run).
     features: names, or networks that are open already.
     Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored where `tiny` is among the features.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
-    sets = [
-        measure_frames(generated, networks.opened),
-        measure_frames(reference, networks.opened, white_level=white_level),
-    ]
-    result = score_measured(sets[0], sets[1], networks, seed=seed)
+    name, pictures = _open_reference(reference, [generated])
+    of_generated = measure_frames(generated, networks.opened)
+    of_reference = measure_frames(pictures, networks.opened, name=name, white_level=white_level)
+    result = score_measured(of_generated, of_reference, networks, seed=seed)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
     return result
@@ -135,9 +153,9 @@ def compare_frames(
     the findings that the prompts of both name.
     """
     networks = load_networks(features).opened
-    of_first, of_second, of_reference = (
-        measure_frames(source, networks) for source in (first, second, reference)
-    )
+    name, pictures = _open_reference(reference, [first, second])
+    of_first, of_second = (measure_frames(source, networks) for source in (first, second))
+    of_reference = measure_frames(pictures, networks, name=name)
     gains: dict[str, Score] = {}
     for network in networks:
         sets = [one.in_features(network.name) for one in (of_first, of_second, of_reference)]
@@ -151,6 +169,49 @@ def compare_frames(
     return gains
 
 
+# --- Which real frames ---------------------------------------------------------------------------
+
+
+def _open_reference(
+    source: Path | Sequence[Path], generated: Sequence[Path]
+) -> tuple[str | None, Sequence[Path]]:
+    """Name and pictures to score against; of a folder, rows that no training has seen."""
+    if not isinstance(source, str | Path):
+        return None, source
+    reference = choose_reference(Path(source))
+    _check_reference(reference, generated, None)
+    return str(source), reference.paths
+
+
+def _check_reference(
+    reference: RealFrames,
+    generated: Sequence[Path],
+    train: RealFrames | None,
+    *,
+    num_readers: int = 1,
+) -> list[str]:
+    """Refuse a reference that the generators, or `train`, have seen; lines on what nobody can
+    tell."""
+    trainings: list[TrainedOn] = []
+    unknown = []
+    for folder in generated:
+        found, problem = find_trainings(folder, load_frames(folder))
+        trainings += found
+        unknown += [problem] if problem else []
+    if train is not None:
+        trainings.append(build_training(train, "--train", num_readers=num_readers))
+    refuse_trained(reference, trainings, num_readers=num_readers)
+    rows: dict[Path, list[Frame]] = {}
+    for real in (reference, train):
+        if real is not None:
+            rows.setdefault(real.folder.resolve(), []).extend(real.frames)
+    for folder, frames in rows.items():
+        warn_without_patient(folder, frames)
+    for line in unknown:
+        logger.warning("%s", line)
+    return unknown
+
+
 # --- The command ---------------------------------------------------------------------------------
 
 
@@ -159,16 +220,23 @@ def _evaluate(config: EvaluateConfig) -> int:
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: is there already; --overwrite replaces it")
     names = _name_sets(config.generated)
+    real = choose_reference(config.reference, config.split)
+    trained = choose_trained(config.train) if config.train else None
+    unknown = _check_reference(real, config.generated, trained, num_readers=NUM_READERS)
+    print(f"scoring against {real.text}")
     networks = load_networks(config.features)
+    networks = replace(networks, notes=(*networks.notes, *unknown))
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
-    white_level = find_known_level(config)
-    reference = read(config.reference, white_level=white_level)
-    train = read(config.train, white_level=white_level) if config.train else None
+    white_level = find_known_level(config, trained)
+    reference = read(real.paths, name=str(config.reference), white_level=white_level)
+    train = None
+    if trained is not None:
+        train = read(trained.paths, name=str(config.train), white_level=white_level)
     sets = {name: read(folder) for name, folder in zip(names, config.generated, strict=True)}
     if config.compare:
         _check_counts(sets)
     pairings = {
-        name: _find_pairs(config, folder) if config.paired else None
+        name: _find_pairs(config, folder, real) if config.paired else None
         for name, folder in zip(names, config.generated, strict=True)
     }
     results = {
@@ -181,7 +249,7 @@ def _evaluate(config: EvaluateConfig) -> int:
     if config.compare:
         result = {"sets": results, "differences": _rank(sets, reference, networks, config.seed)}
     config.out.mkdir(parents=True, exist_ok=True)
-    _write_report(config, results, result.get("differences", []), reference.white_level)
+    _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
         _print_result(one, f"{name}: " if config.compare else "")
@@ -191,15 +259,15 @@ def _evaluate(config: EvaluateConfig) -> int:
     return 0
 
 
-def find_known_level(config: EvaluateConfig) -> int | None:
+def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
     """White level of the training: as the generated folders record it, else that of --train."""
     records = [folder / JOB_FILE for folder in config.generated]
     jobs = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
         raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")
-    if not levels and config.train is not None:
-        return find_white_level(config.train)
+    if not levels and trained is not None:
+        return find_white_level(trained.folder)
     return next(iter(levels), None)
 
 
@@ -213,8 +281,8 @@ def _check_counts(sets: Mapping[str, Measured]) -> None:
         )
 
 
-def _find_pairs(config: EvaluateConfig, folder: Path) -> Pairing:
-    pairing = find_pairs(folder, config.reference)
+def _find_pairs(config: EvaluateConfig, folder: Path, real: RealFrames) -> Pairing:
+    pairing = find_pairs(folder, real.folder, real.frames)
     if config.masked and pairing.masks is None:
         raise InputError(f"--masked: not every frame of {config.reference} has a mask")
     return pairing if config.masked else pairing._replace(masks=None)
@@ -241,6 +309,7 @@ def _name_sets(folders: Sequence[Path]) -> list[str]:
 
 def _write_report(
     config: EvaluateConfig,
+    real: RealFrames,
     results: Mapping[str, Any],
     differences: Sequence[Mapping[str, Any]],
     white_level: int | None,
@@ -250,9 +319,9 @@ def _write_report(
     titles = list(results) if config.compare else ["Generated"]
     samples = None
     if config.compare:
-        folders = {"reference": config.reference} | dict(zip(titles, config.generated, strict=True))
-        pictures = {
-            title: [path for path, _ in find_pictures(folder)] for title, folder in folders.items()
+        pictures = {"reference": real.paths} | {
+            title: [path for path, _ in find_pictures(folder)]
+            for title, folder in zip(titles, config.generated, strict=True)
         }
         samples = draw_samples(pictures, seed=config.seed, white=white_level)
         write_image(config.out / SAMPLES_FILE, samples)
@@ -264,8 +333,8 @@ def _write_report(
             ImageSet(title=title, folder=folder, metrics=one)
             for title, folder, one in zip(titles, config.generated, results.values(), strict=True)
         ],
-        reference=config.reference,
-        reference_text=f"the frames of {config.reference.resolve().name}",
+        reference=real.paths,
+        reference_text=real.text.replace(str(real.source), real.source.resolve().name),
         differences=differences,
         samples=samples,
         white_level=white_level,

@@ -296,7 +296,7 @@ def test_the_docs_explain_every_key(generated, reference):
 
 
 def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
-    train = write_frames(tmp_path / "train", 24, seed=7)
+    train = write_frames(tmp_path / "train", 24, seed=7, patient_id="trained on")
     generated = write_frames(tmp_path / "copied", 12, seed=7)
     arguments = [str(generated), "--reference", str(reference), "--train", str(train)]
     assert main([*arguments, "--features", "texture", "--out", str(tmp_path / "scores")]) == 0

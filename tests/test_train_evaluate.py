@@ -1,5 +1,6 @@
 """`train_lora.py --evaluate-every`: what the curves say, and that the training never notices."""
 
+import json
 import logging
 import math
 from collections.abc import Callable
@@ -230,3 +231,45 @@ def test_no_preset_spends_time_on_scores() -> None:
     for preset in ("demo", "cmc2024"):
         config = parse(TrainLoraConfig, ["--config", preset], prog="train_lora.py")
         assert config.evaluate_every == 0
+
+
+def test_curves_and_samples_see_val_and_never_test(
+    train_lora: TrainLora,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from echodiff import images
+    from echodiff.diffusion import encoding
+    from echodiff.metrics import held_out
+
+    path = frames / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["split"] = "train" if index < 28 else "val" if index < 34 else "test"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = set()
+
+    def read(path: Path, **options: Any) -> Any:
+        seen.add(path.name)
+        return images.read_gray_u8(path, **options)
+
+    for module in (encoding, held_out):
+        monkeypatch.setattr(module, "read_gray_u8", read)
+    flags = [*TRAIN[:-2], "--held-out-every", 2, "--sample-every", 5, *EVALUATE]
+    train_lora("--data", frames, "--out", tmp_path / "run", *flags)
+    record = Run.load(tmp_path / "run").record
+    assert record["evaluation"]["n_reference"] == len(record["val"]) == 6
+    assert seen == {f"{index:04d}.png" for index in range(34)}
+
+    # No val at all: nothing is looked at, and one line says so.
+    for row in rows:
+        row["split"] = row["split"].replace("val", "test")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen.clear()
+    train_lora("--data", frames, "--out", tmp_path / "none", *flags)
+    assert seen == {f"{index:04d}.png" for index in range(28)}
+    assert not score_rows(tmp_path / "none")
+    assert not [r for r in Run.load(tmp_path / "none").read_metrics() if "held_out_loss" in r]
+    assert "no row is of split val, 12 are of test" in caplog.text

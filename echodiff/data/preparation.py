@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError, as_dict
+from echodiff.data.assignment import (
+    assign_splits,
+    describe_draw,
+    draw_texts,
+    person_of,
+    split_again,
+)
 from echodiff.data.before_after import Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
@@ -26,16 +33,10 @@ from echodiff.data.captions import (
 )
 from echodiff.data.cards import write_card
 from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
-from echodiff.data.prepare_config import OFFICIAL, split_words
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
+from echodiff.data.prepare_config import split_words
 from echodiff.data.screenshots import OVER_SCAN, Cleaning, choose_cleaning, clean_shots
-from echodiff.data.splits import (
-    SPLITS,
-    draw_training_frames,
-    parse_fractions,
-    patient_of,
-    split_patients,
-)
+from echodiff.data.splits import SPLITS, patient_of
 from echodiff.frames import IMAGES, Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
@@ -67,12 +68,15 @@ class Tally:
     captioned: int = 0
     patients: dict[str, str] = field(default_factory=dict)
     """Split by patient."""
+    captioned_in: Counter[str] = field(default_factory=Counter)
+    """Frames with a caption by split."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Frames by (column, value)."""
 
     def add(self, frame: Frame) -> None:
         self.frames += 1
         self.captioned += bool(frame.text)
+        self.captioned_in[str(frame.split)] += bool(frame.text)
         self.patients[patient_of(frame)] = sys.intern(str(frame.split))
         for column in ("split", "view", "phase", "vendor"):
             value = getattr(frame, column)
@@ -102,9 +106,12 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
             opened = open_cases(config, data, cases, len(cases), bad, seen)
             rows = [
-                build_frame(ready, case, data, homes, captions, sources) for case, ready in opened
+                (case, build_frame(ready, case, data, homes, captions, sources))
+                for case, ready in opened
             ]
-            texts = draw_texts(config, rows)
+            homes |= split_again(config, rows)
+            frames = [replace(row, split=homes[person_of(case)]) for case, row in rows]
+            texts = draw_texts(config, frames)
         left = find_left(cases, writer)
         left = [case for case in left if case.name not in bad and case.name not in seen.left_out]
         done = len(writer.done)
@@ -138,6 +145,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
         f"captioned){skipped}: {config.out}"
     )
+    if texts is not None:
+        print(describe_draw(tally.patients, tally.counts, tally.captioned_in))
     for line in list_findings(seen, tally.counts, tally.frames, OVER_SCAN):
         print(line)
 
@@ -157,25 +166,6 @@ def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
     order = np.random.default_rng(config.seed).permutation(len(patients))
     rank = {patients[place]: number for number, place in enumerate(order)}
     return sorted(cases, key=lambda case: rank[case.person])
-
-
-def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:
-    """Split of every patient; even over maker and diagnosis where they are known."""
-    if config.split != OFFICIAL:
-        strata = {
-            case.person: sys.intern(f"{case.vendor} {case.facts.get('pathology')}")
-            for case in cases
-        }
-        return split_patients(
-            strata, parse_fractions(config.split), seed=config.seed, strata=strata
-        )
-    homes: dict[str, str] = {}
-    for case in cases:
-        if case.split is None:
-            raise InputError(f"--split official: {case.path} has no split of its own")
-        if homes.setdefault(case.person, case.split) != case.split:
-            raise InputError(f"--split official: {case.path}: its patient is in two splits")
-    return homes
 
 
 def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
@@ -316,24 +306,10 @@ def build_frame(
         vendor=case.vendor,
         spacing_mm=ready.spacing_mm,
         white_level=data.white_level,
-        split=homes[case.person],
+        split=homes[person_of(case)],
         source=data.name,
         extra=facts,
     )
-
-
-def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
-    """P1's draw: text of every frame that stays. Some train frames keep their caption, others get
-    null text, the rest go."""
-    assert config.annotated is not None
-    drawn = draw_training_frames(
-        frames,
-        num_captioned=config.annotated,
-        num_regularization=config.regularization,
-        seed=config.seed,
-    )
-    kept = [*drawn.captioned, *drawn.regularization, *drawn.held_out]
-    return {frame.file_name: frame.text for frame in kept}
 
 
 def fingerprint_job(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> str:

@@ -35,7 +35,9 @@ class PrepareConfig:
     """`none`, `plain` (what the data set knows), a template with words in braces, a .txt that holds
     one, or a .csv with the columns file_name and text, whose words win over the template."""
     annotated: int | None = None
-    """Keep the captions of this many train frames, drawn by seed; the others get null text."""
+    """Keep the captions of this many train frames, drawn by seed; the others get null text.
+    Patients with a caption stay in train where they are needed, and others are held out; train gets
+    ten null-text frames to a captioned one, or --regularization, where there are as many."""
     regularization: int | None = None
     """With --annotated: keep this many of the others, and leave the rest of train out."""
     crop: str = NO_CROP

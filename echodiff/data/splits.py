@@ -1,8 +1,12 @@
 """Who is trained on and who is kept apart. The unit is the patient, never the frame."""
 
 import dataclasses
+import logging
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +14,14 @@ import numpy as np
 from echodiff.config import InputError
 from echodiff.frames import Frame
 
+logger = logging.getLogger(__name__)
+
 SPLITS = ("train", "val", "test")
+OWN_SHARES = (0.85, 0.15, 0.0)
+"""Train, val and test of a folder without a split column. Its held-out patients are val: they are
+looked at during training, so they are no test set."""
+NULL_PER_CAPTIONED = 10
+"""Null-text frames to a captioned one in the paper's recipe, the preset cmc2024: 400 to 40."""
 
 
 class TrainingFrames(NamedTuple):
@@ -20,6 +31,7 @@ class TrainingFrames(NamedTuple):
     regularization: list[Frame]
     """The same kind of frames with their text emptied."""
     held_out: list[Frame]
+    """Frames of all other patients, each with its split."""
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
@@ -63,9 +75,70 @@ def split_patients(
     return {name: homes[name] for name in names}
 
 
+def fold_id(patient_id: str) -> str:
+    """A patient id without what differs between spellings: case, width, space at the ends."""
+    return unicodedata.normalize("NFKC", patient_id).casefold().strip()
+
+
 def patient_of(frame: Frame) -> str:
     """The patient a frame belongs to; without one, the frame (or its pair) stands for itself."""
-    return frame.patient_id or frame.pair_id or frame.file_name
+    return fold_id(frame.patient_id or "") or frame.pair_id or frame.file_name
+
+
+def find_without_patient(frames: Iterable[Frame]) -> list[Frame]:
+    """Frames of people that no patient_id and no pair_id names; generated frames show nobody."""
+    return [f for f in frames if patient_of(f) == f.file_name and not f.weights]
+
+
+def warn_without_patient(folder: Path, frames: Sequence[Frame]) -> None:
+    """Log one line where rows have no patient_id."""
+    if unnamed := find_without_patient(frames):
+        logger.warning(
+            "%s: %d of %d rows have no patient_id: each counts as a patient of its own, so frames "
+            "of one person may be on both sides of a split; `echodiff prepare folder "
+            "--patient-regex` reads patients from file names",
+            folder,
+            len(unnamed),
+            len(frames),
+        )
+
+
+def choose_rows(
+    folder: Path, frames: Sequence[Frame], split: str | None, *, usual: Sequence[str], flag: str
+) -> list[Frame]:
+    """The rows of a folder that a command reads: the one place that decides it.
+
+    split: what `--split` says, words with commas between; None stands for `usual`. A folder without
+    a split column is read whole. InputError, which names `flag` and the folder, where no row is
+    left, where only some rows have a split, or where a patient is in two.
+    """
+    place = f"{flag} {folder}"
+    words = [word.strip() for word in split.split(",")] if split is not None else [*usual]
+    if unknown := [word for word in words if word not in SPLITS]:
+        raise InputError(f"--split {split}: {unknown[0]!r} is none of {', '.join(SPLITS)}")
+    try:
+        has_split = check_split_column(frames)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    if not has_split:
+        if split is not None:
+            raise InputError(f"--split {split}: {place} has no split column")
+        return list(frames)
+    chosen = [frame for frame in frames if frame.split in words]
+    if not chosen:
+        counts = Counter(frame.split for frame in frames)
+        there = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name])
+        raise InputError(f"{place}: no row is of split {' or '.join(words)} (there are: {there})")
+    return chosen
+
+
+def check_split_column(frames: Sequence[Frame]) -> bool:
+    """Whether rows have a split; InputError where only some have, or a patient is in two."""
+    check_patients_apart(frames)
+    without = sum(frame.split is None for frame in frames)
+    if 0 < without < len(frames):
+        raise InputError(f"some rows have a split and some have none ({without} of {len(frames)})")
+    return without == 0
 
 
 def check_patients_apart(frames: Sequence[Frame]) -> None:
@@ -83,26 +156,76 @@ def check_patients_apart(frames: Sequence[Frame]) -> None:
             )
 
 
+def split_for_training(
+    frames: Mapping[str, Sequence[Frame]],
+    fractions: Sequence[float],
+    *,
+    num_captioned: int,
+    num_null: int,
+    seed: int,
+    strata: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """`split_patients` for a fine-tuning on `num_captioned` frames with text and `num_null` others.
+
+    frames: those of each patient. Where the usual split leaves enough of both in train, it stands.
+    Else patients with text are kept in train until their frames suffice, and others are held out:
+    as many as the fractions say, or fewer where train would lack null-text frames. Where all
+    frames together are too few, only the captions are kept.
+    """
+    num_all = sum(map(len, frames.values()))
+    num_null = num_null if num_all - num_captioned >= num_null else 0
+    homes = split_patients(frames, fractions, seed=seed, strata=strata)
+    num_text, num_train = _count_train(frames, homes)
+    if num_text >= num_captioned and num_train - num_captioned >= num_null:
+        return homes
+    kept: list[str] = []
+    left: list[str] = []
+    num_text = 0
+    order = np.random.default_rng(seed).permutation(len(frames))
+    for name in (sorted(frames)[place] for place in order):
+        num_own = sum(bool(frame.text) for frame in frames[name])
+        is_kept = num_own > 0 and num_text < num_captioned
+        (kept if is_kept else left).append(name)
+        num_text += num_own * is_kept
+    _, *held_out = _shares(len(frames), fractions)
+    num_held_out = min(sum(held_out), len(left))
+    while True:
+        shares = [share / max(1, sum(held_out)) * num_held_out for share in held_out]
+        homes = dict.fromkeys(kept, "train")
+        if left:
+            fit = (len(left) - num_held_out, *shares)
+            homes |= split_patients(left, fit, seed=seed, strata=strata)
+        missing = num_null - (_count_train(frames, homes)[1] - min(num_captioned, num_text))
+        if missing <= 0 or num_held_out == 0:
+            return {name: homes[name] for name in sorted(frames)}
+        # No fewer patients than these have as many frames as are missing.
+        num_held_out = max(0, num_held_out - -(-missing // max(map(len, frames.values()))))
+
+
+def _count_train(
+    frames: Mapping[str, Sequence[Frame]], homes: Mapping[str, str]
+) -> tuple[int, int]:
+    """Frames of train that have text, and all of train."""
+    train = [frame for name, own in frames.items() if homes[name] == "train" for frame in own]
+    return sum(bool(frame.text) for frame in train), len(train)
+
+
 def draw_training_frames(
     frames: Sequence[Frame], *, num_captioned: int, num_regularization: int | None, seed: int
 ) -> TrainingFrames:
     """Draw the annotated and the null-text frames of one fine-tuning, from train patients only.
 
-    Frames without a `split` are split by patient first (85 % train, the rest val). Captioned
+    Frames without a `split` are split by patient first (`OWN_SHARES`). Captioned
     frames are drawn among those with text; regularisation frames among those without, then among
     the captioned ones left over (None: all of them). Patients are taken in turn, so that no clip
     fills the set. Where there are too few, all there are are taken, with a warning that gives the
     counts.
     """
-    check_patients_apart(frames)
-    if any(frame.split is None for frame in frames):
-        if any(frame.split is not None for frame in frames):
-            raise InputError("some rows have a split and some have none")
-        homes = split_patients(map(patient_of, frames), (0.85, 0.15, 0), seed=seed)
-    else:
-        homes = {patient_of(frame): str(frame.split) for frame in frames}
-    train = [frame for frame in frames if homes[patient_of(frame)] == "train"]
-    held_out = [frame for frame in frames if homes[patient_of(frame)] != "train"]
+    if not check_split_column(frames):
+        homes = split_patients(map(patient_of, frames), OWN_SHARES, seed=seed)
+        frames = [dataclasses.replace(frame, split=homes[patient_of(frame)]) for frame in frames]
+    train = [frame for frame in frames if frame.split == "train"]
+    held_out = [frame for frame in frames if frame.split != "train"]
     if not train:
         raise InputError("no frame is in the train split")
     rng = np.random.default_rng(seed)

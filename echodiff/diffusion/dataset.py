@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import torch
 
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
-from echodiff.data.splits import draw_training_frames
+from echodiff.data.leaks import TRAINED_ON, describe_trained
+from echodiff.data.splits import TrainingFrames, draw_training_frames, warn_without_patient
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PHANTOM_SHARES = (0.7, 0.1, 0.2)
+"""Train, val and test of a run's own phantoms: most of the held-out ones are for final scores."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -35,11 +39,21 @@ class TrainingSet:
     train: list[Frame]
     """Captioned frames first, then those with null text."""
     held_out: list[Frame]
-    """All frames of the patients kept apart."""
+    """All frames of the patients kept apart, each with its split."""
     watched: list[Frame]
-    """The few of them for the held-out loss and the sample grids, captioned ones first."""
+    """The few frames of val for the held-out loss and the sample grids, captioned ones first."""
     max_value: int | None
     """White level of files of more than 8 bits: one for the whole folder."""
+
+    @property
+    def val(self) -> list[Frame]:
+        """Held-out frames that are looked at during the training."""
+        return [frame for frame in self.held_out if frame.split != "test"]
+
+    @property
+    def test(self) -> list[Frame]:
+        """Held-out frames that final scores alone see."""
+        return [frame for frame in self.held_out if frame.split == "test"]
 
     @property
     def summary(self) -> str:
@@ -47,7 +61,7 @@ class TrainingSet:
         num_captioned = sum(bool(frame.text) for frame in self.train)
         return (
             f"{num_captioned} captioned and {len(self.train) - num_captioned} null-text frames, "
-            f"{len(self.held_out)} held out,"
+            f"{len(self.held_out)} held out (val {len(self.val)}, test {len(self.test)}),"
         )
 
     def to_record(self, run_dir: Path) -> dict[str, Any]:
@@ -60,12 +74,18 @@ class TrainingSet:
             "num_captioned": sum(bool(frame.text) for frame in self.train),
             "num_null_text": sum(not frame.text for frame in self.train),
             "train": [frame.file_name for frame in self.train],
+            "val": [frame.file_name for frame in self.val],
+            "test": [frame.file_name for frame in self.test],
             "held_out": [frame.file_name for frame in self.held_out],
+            TRAINED_ON: describe_trained([(self.folder, self.train)]),
         }
 
 
-def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
-    """Choose the frames in `folder` by the counts and the seed of `config`."""
+def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -> TrainingSet:
+    """Choose the frames in `folder` by the counts and the seed of `config`.
+
+    is_quiet: no warnings, of several processes one gives them.
+    """
     frames = load_frames(folder)
     num_all = len(frames)
     with warnings.catch_warnings():
@@ -82,17 +102,18 @@ def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
             num_regularization=_or(config.regularization, len(drawn.regularization)),
             seed=config.seed,
         )
-    for warning in caught:
-        logger.warning("%s: going on with what there is", warning.message)
     if not chosen.captioned and not chosen.regularization:
         raise InputError(f"{folder}: no frame left to train on")
-    if not chosen.captioned:
-        logger.warning("%s: no captioned frame: the adapter learns a look, but no words", folder)
-    if not chosen.held_out:
-        logger.warning("%s: no patient is held out: there is nothing to compare with", folder)
     train = [*chosen.captioned, *chosen.regularization]
+    val = [frame for frame in chosen.held_out if frame.split != "test"]
     num_watched = max(config.held_out_frames, config.num_samples)
-    watched = choose_held_out(chosen.held_out, num_watched, config.seed)
+    watched = choose_held_out(val, num_watched, config.seed)
+    if not is_quiet:
+        warn_without_patient(folder, frames)
+        for warning in caught:
+            logger.warning("%s: going on with what there is", _add_hint(warning.message, chosen))
+        for line in _list_gaps(chosen, has_val=bool(val)):
+            logger.warning("%s: %s", folder, line)
     return TrainingSet(
         folder=folder,
         train=train,
@@ -100,6 +121,28 @@ def load_set(config: TrainLoraConfig, folder: Path) -> TrainingSet:
         watched=watched,
         max_value=of_frames(folder, frames),
     )
+
+
+def _add_hint(warning: object, chosen: TrainingFrames) -> str:
+    """The warning, and where the missing frames are."""
+    kind = "captioned" if "captioned" in str(warning) else "other"
+    num = sum(bool(frame.text) == (kind == "captioned") for frame in chosen.held_out)
+    if not num:
+        return str(warning)
+    hint = " (`echodiff prepare --annotated` keeps captions in train)" * (kind == "captioned")
+    return f"{warning}, {num} {kind} ones are held out{hint}"
+
+
+def _list_gaps(chosen: TrainingFrames, *, has_val: bool) -> Iterator[str]:
+    if not chosen.captioned:
+        yield "no captioned frame: the adapter learns a look, but no words"
+    if not chosen.held_out:
+        yield "no patient is held out: there is nothing to compare with"
+    elif not has_val:
+        yield (
+            f"no row is of split val, {len(chosen.held_out)} are of test, which only final scores "
+            "see: no held-out loss, no scores during training, samples show training frames"
+        )
 
 
 def encode_set(
@@ -155,10 +198,11 @@ def simulate_set(
             styles=(config.phantom_style,),
             findings=tuple(map(Finding, config.phantom_findings.split(","))),
             finding_rate=config.phantom_finding_rate,
+            splits=PHANTOM_SHARES,
             overwrite=not run.is_resumed,
         )
     accelerator.wait_for_everyone()
-    return load_set(config, folder)
+    return load_set(config, folder, is_quiet=not accelerator.is_main_process)
 
 
 def _or(value: int | None, default: int) -> int:

@@ -65,6 +65,9 @@ class GenerateConfig:
     reference: Path | None = None
     """Frames folder or run folder to score against; none: the run's held-out frames, else
     phantoms."""
+    split: str | None = None
+    """Splits of the reference, comma between; none: all but train of a folder with a split column,
+    test of a run, and val where it has fewer than four test frames."""
     features: tuple[str, ...] = ("inception", "tiny", "texture")
     """Feature networks of the scores: inception, tiny, texture, or a TorchScript file."""
     out: Path | None = None

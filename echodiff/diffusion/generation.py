@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import as_dict
+from echodiff.data.leaks import TRAINED_ON, as_record
 from echodiff.diffusion.acceleration import Compile
 from echodiff.diffusion.generate_config import GenerateConfig
 from echodiff.diffusion.model import Model
 from echodiff.diffusion.prompts import Prompt, cycle_prompts
+from echodiff.diffusion.reference import find_training
 from echodiff.diffusion.sample import Sampler, count_truncated, plan_batches
 from echodiff.files import write_json_atomic
 from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
@@ -97,6 +99,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "prompts": [dataclasses.asdict(prompt) for prompt in sampler.prompts],
     }
     fingerprint = compute_fingerprint(identity)
+    training = find_training(model)
     record = {
         "fingerprint": fingerprint,
         "config": as_dict(config),
@@ -104,6 +107,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "base_sha256": model.base_sha256,
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
+        TRAINED_ON: None if training is None else as_record(training),
         "settings": settings,
         "versions": versions(),
     }

@@ -78,7 +78,7 @@ class SampleScores:
     def __init__(
         self, config: TrainLoraConfig, dataset: "TrainingSet", score: Score, resolution: int
     ) -> None:
-        frames = choose_held_out(dataset.held_out, config.evaluate_images, config.seed)
+        frames = choose_held_out(dataset.val, config.evaluate_images, config.seed)
         self.captions = [frame.text for frame in frames if frame.text] or [""]
         self.config, self.score, self.resolution = config, score, resolution
         self.every = config.evaluate_every

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from echodiff.config import InputError
-from echodiff.diffusion.generate_config import GenerateConfig
-from echodiff.frames import load_frames
-from echodiff.runs import RECORD, Run
+from echodiff.data.leaks import TrainedOn, find_run, load_trained
+from echodiff.data.real_frames import (
+    RealFrames,
+    choose_held_out,
+    choose_reference,
+    drop_trained,
+    refuse_trained,
+)
+from echodiff.data.splits import warn_without_patient
+from echodiff.diffusion.generate_config import NO_WEIGHTS, GenerateConfig
+from echodiff.runs import Run
+
+if TYPE_CHECKING:
+    from echodiff.diffusion.model import Model
+
+logger = logging.getLogger(__name__)
 
 MIN_PHANTOMS = 64
 SMALLEST_PHANTOM, LARGEST_PHANTOM = 64, 1024
@@ -21,8 +36,8 @@ SMALLEST_PHANTOM, LARGEST_PHANTOM = 64, 1024
 class Reference:
     """The frames to score against, found but not yet read."""
 
-    source: Path | list[Path] | None
-    """A frames folder, or pictures; None stands for phantoms still to be drawn."""
+    source: list[Path] | None
+    """Pictures; None stands for phantoms still to be drawn."""
     num_frames: int
     text: str
     """What they are, in words."""
@@ -46,39 +61,56 @@ class Reference:
             yield folder
 
 
-def find_reference(config: GenerateConfig, run: Run | None, resolution: int) -> Reference:
+def find_reference(
+    config: GenerateConfig, model: Model, resolution: int, *, is_quiet: bool = False
+) -> Reference:
     """Settle what to score against, before anything is drawn.
 
     --reference wins: a frames folder, or a run folder for its held-out frames. Without it the
-    held-out frames of `run`; without those, phantoms in the base's own styles, drawn from --seed.
+    held-out frames of the model's run; without those, phantoms in the base's own styles, drawn
+    from --seed. Frames and patients that the model was trained on are refused. is_quiet: no
+    warnings, of several processes one gives them.
     """
-    given = config.reference
-    if given is not None and not (given / RECORD).is_file():
-        try:
-            num_frames = len(load_frames(given))
-        except InputError as error:
-            raise InputError(f"--reference {error}") from None
-        text = f"{num_frames} frames of {given}"
-        return Reference(given, num_frames, text, resolution, config.seed)
-    if given is not None:
-        run = Run.load(given)
-    pictures = [] if run is None else held_out_pictures(run)
-    if pictures and run is not None:
-        text = f"{len(pictures)} held-out frames of {run.run_dir}"
-        return Reference(pictures, len(pictures), text, resolution, config.seed)
-    if given is not None:
-        raise InputError(f"--reference {given}: the run kept no frames apart")
-    num_frames = max(MIN_PHANTOMS, config.num_images)
-    text = f"{num_frames} phantom frames, for want of held-out ones"
-    return Reference(None, num_frames, text, resolution, config.seed)
+    real = _choose_real(config, model.run)
+    if real is None:
+        if config.split is not None:
+            raise InputError(f"--split {config.split}: there is no --reference to take it of")
+        num_frames = max(MIN_PHANTOMS, config.num_images)
+        text = f"{num_frames} phantom frames, for want of held-out ones"
+        return Reference(None, num_frames, text, resolution, config.seed)
+    training = find_training(model)
+    trainings = [training] if training else []
+    if model.run is not None and real.source.resolve() == model.run.run_dir.resolve():
+        real = drop_trained(real, trainings, is_quiet=is_quiet)
+    else:
+        refuse_trained(real, trainings)
+        if training is None and model.weights != NO_WEIGHTS and not is_quiet:
+            logger.warning(
+                "whether the reference was trained on cannot be checked: no run.json says what %s "
+                "has seen",
+                model.weights,
+            )
+    if not is_quiet:
+        warn_without_patient(real.source, real.frames)
+    return Reference(real.paths, len(real.frames), real.text, resolution, config.seed)
+
+
+def find_training(model: Model) -> TrainedOn | None:
+    """What the model's adapter has seen; None where no record says it, or without an adapter."""
+    run = model.run or (None if model.weights == NO_WEIGHTS else find_run(Path(model.weights)))
+    return None if run is None else load_trained(run)
 
 
 def held_out_pictures(run: Run) -> list[Path]:
-    """Paths of the frames that `run` never trained on; InputError where they have moved."""
-    # A run that drew its own phantoms names their folder relative to itself.
-    folder = run.run_dir / str(run.record.get("data_dir", ""))
-    pictures = [folder / str(name) for name in run.record.get("held_out", [])]
-    for path in pictures:
-        if not path.is_file():
-            raise InputError(f"{run.run_dir}: its held-out frame {path} is not there any more")
-    return pictures
+    """Paths of the frames that final scores of `run` are held against; InputError where they have
+    moved."""
+    return choose_held_out(run).paths
+
+
+def _choose_real(config: GenerateConfig, run: Run | None) -> RealFrames | None:
+    """The real frames of --reference, else of the run; None where there are none."""
+    if config.reference is not None:
+        return choose_reference(config.reference, config.split)
+    if run is None or not run.record.get("held_out"):
+        return None
+    return choose_held_out(run, config.split)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError
-from echodiff.data.splits import check_patients_apart, patient_of, split_patients
-from echodiff.frames import IMAGES, Frame, load_frames
+from echodiff.data.leaks import TRAINED_ON, describe_trained
+from echodiff.data.splits import warn_without_patient
+from echodiff.frames import Frame
 from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.pairing import ChosenFrames, choose_frames
 from echodiff.gan.pictures import Values, paint_mask, prepare_image, prepare_mask, to_values
 from echodiff.images import (
     read_image_u8,
@@ -56,9 +58,10 @@ class TranslationSet:
     target: Domain
     is_paired: bool
     held_out_source: list[Frame]
+    """All frames of the patients kept apart, each with its split."""
     held_out_target: list[Frame]
     watched_source: Domain
-    """Frames of the sample grid: held-out ones where there are some."""
+    """Frames of the sample grid: those of val where there are some, never those of test."""
     watched_target: Domain
     scale: int = 1
     """Pixels of the target to one of the source, along each side."""
@@ -68,7 +71,9 @@ class TranslationSet:
         """One clause for the terminal."""
         counts = f"{len(self.source.frames)} to {len(self.target.frames)} frames"
         held_out = f"{len(self.held_out_source)} and {len(self.held_out_target)} held out"
-        return f"{counts}{' in pairs' if self.is_paired else ''}, {held_out}"
+        num_val = [len(_of_val(rows)) for rows in (self.held_out_source, self.held_out_target)]
+        val = f" (val {num_val[0]} and {num_val[1]})" if self.held_out_source else ""
+        return f"{counts}{' in pairs' if self.is_paired else ''}, {held_out}{val}"
 
     def take(self, rows: StepRows, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops of a step: source (B, C, side / scale, side / scale), target (B, C, side, side)."""
@@ -106,19 +111,12 @@ class TranslationSet:
             "target_dir": str(self.target.folder.resolve()),
             "train_source": [frame.file_name for frame in self.source.frames],
             "train_target": [frame.file_name for frame in self.target.frames],
-            "held_out_source": [frame.file_name for frame in self.held_out_source],
-            "held_out_target": [frame.file_name for frame in self.held_out_target],
+            **_list_held_out("source", self.held_out_source),
+            **_list_held_out("target", self.held_out_target),
+            TRAINED_ON: describe_trained(
+                [(domain.folder, domain.frames) for domain in (self.source, self.target)]
+            ),
         }
-
-
-class ChosenFrames(NamedTuple):
-    """Rows of both domains, those that are trained on and those that are kept apart."""
-
-    source: list[Frame]
-    target: list[Frame]
-    held_out_source: list[Frame]
-    held_out_target: list[Frame]
-    is_paired: bool
 
 
 def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> TranslationSet:
@@ -146,76 +144,43 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
     source, target = read(0, chosen.source), read(1, chosen.target)
     if config.source_kind == "image":
         _check_alike(config, source, target)
+    _warn(folders, chosen)
     count = config.num_samples
+    val = _of_val(chosen.held_out_source), _of_val(chosen.held_out_target)
     return TranslationSet(
         source=source,
         target=target,
         is_paired=chosen.is_paired,
         held_out_source=chosen.held_out_source,
         held_out_target=chosen.held_out_target,
-        watched_source=read(0, (chosen.held_out_source or chosen.source)[:count]),
-        watched_target=read(1, (chosen.held_out_target or chosen.target)[:count]),
+        watched_source=read(0, (val[0] or chosen.source)[:count]),
+        watched_target=read(1, (val[1] or chosen.target)[:count]),
         scale=scale,
     )
 
 
-def choose_frames(config: TrainGanConfig) -> ChosenFrames:
-    """Pair the rows where pairs are wanted, and keep whole patients apart, in both domains alike.
-
-    A `split` column is obeyed; else patients are drawn by seed from those of both folders.
-    """
-    folders = config.source, config.target or config.source
-    source = load_frames(folders[0], require_mask=config.source_kind == "mask")
-    target = source if config.target is None else load_frames(folders[1])
-    for folder, frames in zip(folders, (source, target), strict=True):
-        _check_one_modality(folder, frames)
-    is_paired = config.target is None or config.pairing == "paired"
-    if config.target is not None and is_paired:
-        source, target = pair_frames(folders[0], source, folders[1], target)
-    patients = {patient_of(frame) for frame in [*source, *target]}
-    share = config.held_out_share
-    homes = split_patients(patients, (1 - share, share, 0), seed=config.seed)
-    is_trained = [
-        _find_trained(folder, frames, homes)
-        for folder, frames in zip(folders, (source, target), strict=True)
-    ]
-    if is_paired:  # the source decides for both
-        is_trained[1] = is_trained[0]
-    parts = [
-        [frame for frame, trained in zip(frames, flags, strict=True) if trained is wanted]
-        for wanted in (True, False)
-        for frames, flags in zip((source, target), is_trained, strict=True)
-    ]
-    chosen = ChosenFrames(parts[0], parts[1], parts[2], parts[3], is_paired)
-    for flag, folder, frames in zip(("source", "target"), folders, chosen[:2], strict=True):
-        if len(frames) < 2:
-            raise InputError(
-                f"--{flag} {folder}: {len(frames)} frame to train on, where 2 or more are needed"
-            )
-    return chosen
+def _warn(folders: tuple[Path, Path], chosen: ChosenFrames) -> None:
+    """Lines on what a reader of the results must know of the patients."""
+    rows = [*chosen.source, *chosen.held_out_source], [*chosen.target, *chosen.held_out_target]
+    for folder, frames in dict(zip(folders, rows, strict=True)).items():
+        warn_without_patient(folder, frames)
+    held_out = [*chosen.held_out_source, *chosen.held_out_target]
+    if held_out and not _of_val(held_out):
+        logger.warning(
+            "no row is of split val, %d are of test, which only final scores see: samples show "
+            "training frames",
+            len(held_out),
+        )
 
 
-def pair_frames(
-    source_dir: Path, source: Sequence[Frame], target_dir: Path, target: Sequence[Frame]
-) -> tuple[list[Frame], list[Frame]]:
-    """Partners by `pair_id` where every row has one, else by file name without its suffix."""
-    has_ids = all(frame.pair_id is not None for frame in [*source, *target])
+def _of_val(held_out: Sequence[Frame]) -> list[Frame]:
+    return [frame for frame in held_out if frame.split != "test"]
 
-    def key(frame: Frame) -> str:
-        name = PurePosixPath(frame.file_name.removeprefix(f"{IMAGES}/"))
-        return str(frame.pair_id) if has_ids else name.with_suffix("").as_posix()
 
-    partners = {key(frame): frame for frame in target}
-    if len(partners) < len(target):
-        raise InputError(f"{target_dir}: several frames have the same pair_id")
-    pairs = [(frame, partners[key(frame)]) for frame in source if key(frame) in partners]
-    if not pairs:
-        what = "pair_id" if has_ids else "file name"
-        raise InputError(f"{source_dir}: no frame has the {what} of one in {target_dir}")
-    if len(pairs) < max(len(source), len(target)):
-        left = len(source) + len(target) - 2 * len(pairs)
-        logger.warning("%d frames without a partner are left out", left)
-    return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+def _list_held_out(domain: str, held_out: Sequence[Frame]) -> dict[str, list[str]]:
+    parts = {"val": _of_val(held_out), "test": [f for f in held_out if f.split == "test"]}
+    parts["held_out"] = [*held_out]
+    return {f"{name}_{domain}": [f.file_name for f in rows] for name, rows in parts.items()}
 
 
 Reader = Callable[[Frame], NDArray[np.uint8]]
@@ -240,26 +205,6 @@ def _mask_reader(
         return mask if config.method == "patch_cgan" else paint_mask(mask, config.channels)
 
     return read
-
-
-def _find_trained(folder: Path, frames: list[Frame], homes: dict[str, str]) -> list[bool]:
-    try:
-        check_patients_apart(frames)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
-    if any(frame.split is None for frame in frames):
-        if any(frame.split is not None for frame in frames):
-            raise InputError(f"{folder}: some rows have a split and some have none")
-        return [homes[patient_of(frame)] == "train" for frame in frames]
-    return [frame.split == "train" for frame in frames]
-
-
-def _check_one_modality(folder: Path, frames: Sequence[Frame]) -> None:
-    modalities = sorted({frame.modality for frame in frames if frame.modality})
-    if len(modalities) > 1:
-        raise InputError(
-            f"{folder}: mixes {' and '.join(modalities)}; each domain needs a folder of its own"
-        )
 
 
 def _check_alike(config: TrainGanConfig, source: Domain, target: Domain) -> None:

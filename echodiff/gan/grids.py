@@ -28,7 +28,7 @@ class SampleGrids:
         count = min(len(source.frames), len(target.frames))
         self.source_images = _centre(source, count, resolution // dataset.scale)
         self.values = target.values
-        is_held_out = bool(dataset.held_out_source), bool(dataset.held_out_target)
+        is_held_out = [domain.frames[0].split == "val" for domain in (source, target)]
         self.titles = ["source" + " (held out)" * is_held_out[0],
                        ("target" if dataset.is_paired else "a target")
                        + " (held out)" * is_held_out[1]]  # fmt: skip

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echodiff.config import InputError, parse, positional
+from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
+from echodiff.files import write_json_atomic
 from echodiff.frames import Frame, FramesWriter, load_frames
 from echodiff.images import (
     read_image_u8,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 PROG = "echodiff translate"
 FILES = {False: ("G_A.safetensors", "G.safetensors"), True: ("G_B.safetensors",)}
 """Where a run keeps its generators, by whether the way back is wanted."""
+JOB = "translate.json"
+"""What translated the frames, and which patients its training has seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +113,20 @@ def main(argv: list[str]) -> None:
         }
     )
 
+    run = find_run(config.run)
+    training = None if run is None else load_trained(run)
+    record = {
+        "weights": str(config.run),
+        "weights_sha256": loaded.sha256,
+        "source": str(config.folder),
+        TRAINED_ON: None if training is None else as_record(training),
+    }
+
     # --- Translate what is not there yet
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = loaded.net.to(device).eval()
     with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+        write_json_atomic(config.out / JOB, record)
         missing = [frame for frame in frames if as_png(frame.file_name) not in writer]
         with tqdm(total=len(missing), desc="translating", unit="frame") as bar:
             for start in range(0, len(missing), config.batch_size):

@@ -44,7 +44,7 @@ def score_measured(
             add(*score_copies(x, y, train.in_features(network.name), network))
         if network.name == "tiny" and generated.faithfulness and reference.faithfulness:
             add(score_faithfulness(generated.faithfulness, reference.faithfulness, network), {})
-        found = find_collapse(scores, network), find_copies(scores, network)
+        found = find_collapse(scores, network), find_copies(scores, network, left_out)
         alarms += [alarm for alarm in found if alarm]
     of_look, without, look_alarms = score_appearance(
         generated.appearance, reference.appearance, generated.groups, reference.groups, seed=seed

@@ -5,6 +5,9 @@ frames of other patients, which have had no chance to be copied (Dar et al., Nat
 Engineering 2025). A first look and no audit: features see near copies, not every trace of a frame.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,9 @@ from echodiff.metrics.scores import Network, Score
 BLOCK_ROWS = 512
 NEAR_SHARE = 0.05
 """Share of real frames that count as near: what a generator that copies nothing has."""
+SHARED = "reference frames lie on training frames: the reference must be of other patients"
+_SAME = 1e-6
+"""Distance over the length of a feature vector below which two frames have the same features."""
 MIN_REFERENCE = 20
 """Fewest real frames of which the nearest twentieth means anything."""
 
@@ -34,12 +40,18 @@ def score_copies(
     generated: FeatureSet, reference: FeatureSet, train: FeatureSet, network: Network
 ) -> tuple[dict[str, Score], dict[str, str]]:
     """`copies_<features>`: share of generated frames as near to the training set as the nearest
-    twentieth of real frames; 0.05 is honest. The reference holds no patient of the training set.
+    twentieth of real frames; 0.05 is honest.
+
+    Left out where a reference frame lies on a training frame: the nearest would then be at 0, and
+    no generated frame could be nearer.
     """
     name = f"copies_{network.name}"
     if len(reference) < MIN_REFERENCE:
         return {}, {name: f"needs {MIN_REFERENCE} reference frames, there are {len(reference)}"}
     of_real, _ = measure_nearest(reference, train)
+    lengths = np.linalg.norm(reference.features, axis=1)
+    if num_shared := int((of_real <= _SAME * lengths).sum()):
+        return {}, {name: f"{num_shared} {SHARED}"}
     of_generated, _ = measure_nearest(generated, train)
     limit = float(np.quantile(of_real, NEAR_SHARE))
     share = compute_share(int((of_generated < limit).sum()), len(generated))
@@ -52,9 +64,17 @@ def score_copies(
     return {name: score}, {}
 
 
-def find_copies(scores: dict[str, Score], network: Network) -> str | None:
-    """The alarm of a set that lies too near to its training set: twice the honest share or more."""
-    score = scores.get(f"copies_{network.name}")
+def find_copies(
+    scores: dict[str, Score], network: Network, left_out: Mapping[str, str] = MappingProxyType({})
+) -> str | None:
+    """The alarm of a set that lies too near to its training set: twice the honest share or more.
+
+    Another is that copies cannot be told, as the reference shares frames with the training set.
+    """
+    name = f"copies_{network.name}"
+    if left_out.get(name, "").endswith(SHARED):
+        return f"{name} is left out: {left_out[name]}"
+    score = scores.get(name)
     if score is None or score["low"] < 2 * NEAR_SHARE:
         return None
     return (

@@ -89,6 +89,7 @@ def measure_frames(
     source: Path | Sequence[Path],
     networks: Sequence[FeatureNetwork],
     *,
+    name: str | None = None,
     num_readers: int = 1,
     white_level: int | None = None,
 ) -> Measured:
@@ -96,11 +97,13 @@ def measure_frames(
 
     They are read as training reads them: one white level for the folder (`white_level`: that of the
     training they are compared with, where the rows state none), and padded to a square with black,
-    since a network's own resize would stretch the heart. num_readers: processes that read a
+    since a network's own resize would stretch the heart. name: what the set is called, else
+    its folder. num_readers: processes that read a
     thousand pictures or more; a script that asks for several is started again in each of them, so
     its work stands under `if __name__ == "__main__"`.
     """
-    name, paths, rows = _find_frames(source)
+    place, paths, rows = _find_frames(source)
+    name = name or place
     max_value = find_white_level(source, known=white_level)
     judge = None
     if any(network.name == "tiny" for network in networks):

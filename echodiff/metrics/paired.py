@@ -47,14 +47,19 @@ class Pairing(NamedTuple):
     """Pictures of either folder without a partner."""
 
 
-def find_pairs(generated: Path, target: Path) -> Pairing:
+def find_pairs(
+    generated: Path, target: Path, target_frames: Sequence[Frame] | None = None
+) -> Pairing:
     """Pair two frames folders by `pair_id` where every row of both has one, else by file name.
+
+    target_frames: the rows of `target` that count; None: all.
 
     File names are compared without `images/` and without their suffix. Several generated frames
     may have one target, as samples over one mask do; a generated frame with two targets is an
     InputError, and so are folders without any pair.
     """
-    ours, theirs = load_frames(generated), load_frames(target)
+    ours = load_frames(generated)
+    theirs = load_frames(target) if target_frames is None else target_frames
     by_pair_id = all(frame.pair_id is not None for frame in [*ours, *theirs])
     key = _pair_id if by_pair_id else _stem
     targets: dict[str, Frame] = {}

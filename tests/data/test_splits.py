@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from echodiff.data.splits import (
     draw_training_frames,
     parse_fractions,
     patient_of,
+    split_for_training,
     split_patients,
 )
 from echodiff.frames import Frame
@@ -166,3 +168,40 @@ def test_every_group_of_patients_is_shared_out_evenly(sizes, shares, seed):
         for split, share in zip(SPLITS, shares, strict=True):
             exact = share * size
             assert abs(counts[split] - exact) < 2.6 + size / sum(sizes)
+
+
+def test_ids_in_another_spelling_are_one_patient():
+    frames = frames_of(["P01", "p01", " P01 ", "Ｐ01"])
+    assert {patient_of(frame) for frame in frames} == {"p01"}
+    split = [replace(f, split=s) for f, s in zip(frames, ["train", "test"] * 2, strict=True)]
+    with pytest.raises(InputError, match="patient p01 is in test and in train"):
+        check_patients_apart(split)
+
+
+owners = st.dictionaries(
+    st.text("abcdefghij", min_size=1, max_size=2),
+    st.lists(st.booleans(), min_size=1, max_size=4),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(owners, st.integers(0, 12), st.integers(0, 40), seeds)
+def test_a_split_for_training_keeps_what_the_training_needs(who, num, num_null, seed):
+    frames = {
+        name: frames_of([name] * len(texts), ["text" * has_text for has_text in texts])
+        for name, texts in who.items()
+    }
+    shares = (0.7, 0.15, 0.15)
+    homes = split_for_training(frames, shares, num_captioned=num, num_null=num_null, seed=seed)
+    assert set(homes) == set(frames)
+    train = [frame for name, own in frames.items() if homes[name] == "train" for frame in own]
+    num_text = sum(has_text for texts in who.values() for has_text in texts)
+    kept = sum(bool(frame.text) for frame in train)
+    assert kept >= min(num, num_text)
+    if sum(map(len, frames.values())) - num >= num_null:
+        assert len(train) - min(num, num_text) >= num_null
+    # No more patients are held out than the shares say.
+    plain = split_patients(frames, shares, seed=seed)
+    held_out = [sum(home != "train" for home in one.values()) for one in (homes, plain)]
+    assert held_out[0] <= max(held_out[1], 2)

@@ -1,6 +1,7 @@
 """Which frames are trained on, which are held out, and that the encoders do not stay."""
 
 import gc
+import json
 import logging
 import weakref
 from collections.abc import Callable
@@ -91,3 +92,54 @@ def test_vae_and_text_encoder_leave_memory(
     assert len(train) == 10
     assert held_out is not None
     assert len(held_out) == 1
+
+
+def set_rows(folder: Path, change: Callable[[int, dict[str, Any]], None]) -> None:
+    path = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        change(index, row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def split_by_patient(*splits: str) -> Callable[[int, dict[str, Any]], None]:
+    """Patient p0 is in the first split, p1 in the second, and so on."""
+    return lambda _, row: row.update(split=splits[int(row["patient_id"][1:])])
+
+
+def test_only_val_is_looked_at_during_training(toy_frames: Path) -> None:
+    set_rows(toy_frames, split_by_patient("train", "train", "train", "val", "test", "test"))
+    chosen = load_set(TrainLoraConfig(held_out_frames=9), toy_frames)
+    assert patients(chosen.val) == {"p3"}
+    assert patients(chosen.test) == {"p4", "p5"}
+    assert patients(chosen.watched) == {"p3"}
+    record = chosen.to_record(toy_frames.parent)
+    assert sorted(record["held_out"]) == sorted([*record["val"], *record["test"]])
+    assert [len(record[name]) for name in ("train", "val", "test")] == [6, 2, 4]
+
+
+def test_without_val_frames_nothing_is_looked_at(
+    toy_frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_rows(toy_frames, split_by_patient("train", "train", "train", "train", "test", "test"))
+    chosen = load_set(TrainLoraConfig(), toy_frames)
+    assert (chosen.val, chosen.watched, len(chosen.test)) == ([], [], 4)
+    assert len(caplog.records) == 1
+    assert "no row is of split val, 4 are of test, which only final scores see" in caplog.text
+
+
+def test_without_a_split_column_what_is_held_out_is_val(toy_frames: Path) -> None:
+    chosen = load_set(TrainLoraConfig(), toy_frames)
+    assert (len(chosen.val), chosen.test) == (2, [])
+
+
+def test_rows_without_a_patient_are_told_once(
+    toy_frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_rows(toy_frames, lambda index, row: row.pop("patient_id") if index % 3 == 0 else None)
+    load_set(TrainLoraConfig(), toy_frames)
+    assert len(caplog.records) == 1
+    assert "frames: 4 of 12 rows have no patient_id" in caplog.text
+    assert "--patient-regex" in caplog.text
+    load_set(TrainLoraConfig(), toy_frames, is_quiet=True)  # the second of two processes
+    assert len(caplog.records) == 1

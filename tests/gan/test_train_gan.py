@@ -315,15 +315,93 @@ def test_held_out_patients_are_in_neither_domain(domains):
     assert {f.patient_id for f in dataset.watched_source.frames} <= held
 
 
-def test_a_split_column_is_obeyed(tmp_path, domains):
-    path = Path(domains[1]) / "metadata.jsonl"
+def change_rows(folder, change):
+    path = Path(folder) / "metadata.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for index, row in enumerate(rows):
-        row["split"] = "train" if index < 4 else "test"
+        change(index, row)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def split_after(*ends):
+    """Splits of a domain's frames: train before the first end, then val, then test."""
+
+    def change(index, row):
+        row["split"] = ("train", "val", "test")[sum(index >= end for end in ends)]
+
+    return change
+
+
+@pytest.mark.parametrize("domain", [1, 3])
+def test_a_split_column_of_either_folder_is_obeyed_in_both(domains, domain):
+    change_rows(domains[domain], split_after(4, 5))
     dataset = load_set(config_of(*domains, *TOY))
-    assert [f.patient_id for f in dataset.source.frames] == ["p0", "p1", "p2", "p3"]
-    assert len(dataset.target.frames) == 7
+    trained = {f.patient_id for f in [*dataset.source.frames, *dataset.target.frames]}
+    # p6 is in the target alone: without a split it is trained on, as no share is held out.
+    assert trained == {"p0", "p1", "p2", "p3"} | ({"p6"} if domain == 1 else set())
+    assert {f.patient_id for f in dataset.held_out_source} == {"p4", "p5"}
+    assert {f.patient_id for f in dataset.watched_source.frames} == {"p4"}
+    assert {f.patient_id for f in dataset.watched_target.frames} == {"p4"}
+    record = dataset.to_record()
+    assert record["val_source"] == record["val_target"] == ["images/0004.png"]
+    assert "images/0005.png" in record["test_target"]
+    assert "images/0005.png" in record["held_out_target"]
+    assert len(record["trained_on"]["patients"]) == len(trained)
+
+
+def test_a_patient_in_two_splits_of_two_folders_is_refused(refusal, domains, tmp_path):
+    change_rows(domains[1], split_after(4, 4))
+    change_rows(domains[3], split_after(3, 3))
+    line = refusal("train-gan", *domains, *TOY, "--steps", 1, "--out", tmp_path / "run")
+    assert "patient p3 is in train and, by images/0003.png of" in line
+    assert "in test: no patient may be in two splits" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, row: row.update(patient_id=f" {row['patient_id'].upper()}"),
+        lambda _, row: row.pop("patient_id"),  # the pair_id tells whose heart it is
+        lambda i, row: row.update(patient_id=f"another-{i}"),
+    ],
+)
+@pytest.mark.parametrize("pairing", ["random", "paired"])
+def test_one_patient_under_two_names_has_one_home(domains, change, pairing):
+    change_rows(domains[1], split_after(3, 4))
+    change_rows(domains[3], change)
+    dataset = load_set(config_of(*domains, *TOY, "--pairing", pairing))
+    trained = {f.pair_id for f in [*dataset.source.frames, *dataset.target.frames]}
+    assert trained - {"pair-6"} == {"pair-0", "pair-1", "pair-2"}
+    assert [f.pair_id for f in dataset.watched_target.frames] == ["pair-3"]
+
+
+def test_partners_by_file_name_have_one_home(domains):
+    for folder in (domains[1], domains[3]):
+        change_rows(folder, lambda _, row: row.pop("pair_id"))
+    change_rows(domains[3], lambda i, row: row.update(patient_id=f"another-{i // 2}"))
+    change_rows(domains[3], split_after(2, 4))
+    dataset = load_set(config_of(*domains, *TOY, "--pairing", "paired"))
+    assert [f.patient_id for f in dataset.source.frames] == ["p0", "p1"]
+    assert [f.patient_id for f in dataset.held_out_source] == ["p2", "p3", "p4", "p5"]
+    assert [f.patient_id for f in dataset.watched_source.frames] == ["p2", "p3"]
+
+
+def test_test_frames_are_never_looked_at(domains, caplog):
+    change_rows(domains[1], split_after(4, 4))
+    dataset = load_set(config_of(*domains, *TOY))
+    assert {f.split for f in dataset.watched_source.frames} == {"train"}
+    assert "no row is of split val, 4 are of test, which only final scores see" in caplog.text
+
+
+def test_rows_without_a_patient_are_told_once_a_folder(domains, caplog):
+    for key in ("patient_id", "pair_id"):
+        change_rows(domains[3], lambda index, row, key=key: row.pop(key) if index < 3 else None)
+    load_set(config_of(*domains, *TOY))
+    told = [r.getMessage() for r in caplog.records if "patient_id" in r.getMessage()]
+    assert len(told) == 1
+    assert "echo: 3 of 7 rows have no patient_id" in told[0]
+    assert "--patient-regex" in told[0]
 
 
 def test_pairs_meet_by_pair_id(domains, caplog):

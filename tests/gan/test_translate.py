@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from echodiff.evaluate import main
 from echodiff.frames import Frame, FramesWriter, load_frames
 from echodiff.gan.networks import build_generator
 from echodiff.gan.weights import load_generator
@@ -174,3 +175,28 @@ def test_masks_are_needed_where_the_generator_translates_them(echodiff, refusal,
     assert echodiff("translate", tmp_path / "run", domains[1], "--out", tmp_path / "out") == 0
     line = refusal("translate", tmp_path / "run", domains[3], "--out", tmp_path / "none")
     assert "images/0000.png: has no mask" in line
+
+
+def test_frames_that_the_translation_was_trained_on_are_no_reference(
+    echodiff, run, domains, write_domain, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    assert echodiff("translate", run, domains[1], "--out", out) == 0
+    record = json.loads((out / "translate.json").read_text())
+    assert record["weights"] == str(run)
+    assert record["weights_sha256"] == load_frames(out)[0].weights
+
+    def evaluate(reference):
+        words = ["--reference", str(reference), "--features", "texture"]
+        return main([str(out), *words, "--out", str(tmp_path / "scores")])
+
+    assert evaluate(domains[3]) == 2  # the target
+    assert "7 of 7 frames were trained on" in capsys.readouterr().err
+    # Other patients of the same ids, and then of others.
+    other = write_domain(tmp_path / "other", stripes=5)
+    assert evaluate(other) == 2
+    assert "6 of 6 frames were trained on" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (other / "metadata.jsonl").read_text().splitlines()]
+    renamed = [row | {"patient_id": f"q{i}", "pair_id": None} for i, row in enumerate(rows)]
+    (other / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    assert evaluate(other) == 0

@@ -43,3 +43,16 @@ def test_a_small_reference_says_so():
     rng = np.random.default_rng(2)
     _, left_out = score_copies(draw(rng, 9), draw(rng, 9), draw(rng, 9), Net())
     assert left_out == {"copies_net": "needs 20 reference frames, there are 9"}
+
+
+def test_a_reference_on_the_training_frames_is_an_alarm_and_no_limit_of_zero():
+    rng = np.random.default_rng(3)
+    generated, reference, train = draw(rng, 30), draw(rng, 40), draw(rng, 50)
+    reference.features[:5] = train.features[:5] * (1 + 1e-9)
+    generated.features[:] = train.features[:30]
+    scores, left_out = score_copies(generated, reference, train, Net())
+    assert scores == {}
+    assert left_out["copies_net"].startswith("5 reference frames lie on training frames")
+    alarm = find_copies(scores, Net(), left_out)
+    assert alarm.startswith("copies_net is left out: 5 reference frames")
+    assert find_copies({}, Net(), {"copies_net": "needs 20 reference frames"}) is None

@@ -19,7 +19,7 @@ from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.ocr import check_ocr
-from echodiff.data.splits import patient_of
+from echodiff.data.splits import fold_id, patient_of
 from echodiff.files import write_json_atomic
 from echodiff.frames import METADATA
 from echodiff.processes import map_in_order
@@ -183,7 +183,7 @@ def number_homes(frames: Sequence[Frame]) -> list[Home]:
     numbers: dict[str | None, int] = {None: -1}
     return [
         (
-            numbers.setdefault(frame.patient_id, len(numbers)),
+            numbers.setdefault(frame.patient_id and fold_id(frame.patient_id), len(numbers)),
             numbers.setdefault(frame.split, len(numbers)),
         )
         for frame in frames

@@ -18,7 +18,7 @@ from echodiff.data.check.faults import Fault
 from echodiff.data.check.tokens import TOKEN_LIMIT, estimate_tokens
 from echodiff.data.csv_tables import UNKNOWN
 from echodiff.data.folder import has_split_word
-from echodiff.data.splits import SPLITS, patient_of
+from echodiff.data.splits import SPLITS, find_without_patient, patient_of
 from echodiff.files import PARTIAL_PREFIX
 from echodiff.frames import MASKS, METADATA, find_mismatches
 from echodiff.images import IMAGE_SUFFIXES, list_pictures
@@ -113,9 +113,7 @@ def _find_split_faults(frames: Sequence[Frame]) -> Iterator[Fault]:
     if homes and without:
         message = f"{len(without)} of {len(frames)} rows have no split; this is the first"
         yield Fault("split-missing", without[0], message)
-    # Generated frames show nobody; `weights` says that they are such.
-    of_nobody = [f.file_name for f in frames if patient_of(f) == f.file_name and not f.weights]
-    if of_nobody:
+    if of_nobody := [frame.file_name for frame in find_without_patient(frames)]:
         message = (
             f"{len(of_nobody)} of {len(frames)} rows have no patient_id: each counts as a patient "
             "of its own, and one person's frames may be on both sides of a split"

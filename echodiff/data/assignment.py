@@ -1,0 +1,106 @@
+"""Who of a data set is trained on: the split of its patients, and the draw of --annotated."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from echodiff.config import InputError
+from echodiff.data.cases import Case
+from echodiff.data.prepare_config import OFFICIAL, PrepareConfig
+from echodiff.data.splits import (
+    NULL_PER_CAPTIONED,
+    draw_training_frames,
+    fold_id,
+    parse_fractions,
+    split_for_training,
+    split_patients,
+)
+from echodiff.frames import Frame
+
+
+def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:
+    """Split of every patient; even over maker and diagnosis where they are known."""
+    if config.split != OFFICIAL:
+        strata = find_strata(cases)
+        return split_patients(
+            strata, parse_fractions(config.split), seed=config.seed, strata=strata
+        )
+    homes: dict[str, str] = {}
+    for case in cases:
+        if case.split is None:
+            raise InputError(f"--split official: {case.path} has no split of its own")
+        if homes.setdefault(person_of(case), case.split) != case.split:
+            raise InputError(f"--split official: {case.path}: its patient is in two splits")
+    return homes
+
+
+def split_again(config: PrepareConfig, rows: Sequence[tuple[Case, Frame]]) -> dict[str, str]:
+    """The split that --annotated needs, now that it is known who has a caption; an official split
+    stays as it is."""
+    if config.split == OFFICIAL:
+        return {}
+    assert config.annotated is not None
+    frames: dict[str, list[Frame]] = {}
+    for case, row in rows:
+        frames.setdefault(person_of(case), []).append(row)
+    num_null = config.regularization
+    if num_null is None:
+        num_null = NULL_PER_CAPTIONED * config.annotated
+    strata = find_strata([case for case, _ in rows])
+    return split_for_training(
+        frames,
+        parse_fractions(config.split),
+        num_captioned=config.annotated,
+        num_null=num_null,
+        seed=config.seed,
+        strata=strata,
+    )
+
+
+def person_of(case: Case) -> str:
+    """Whom splits keep together: `P1` and `p1` are one."""
+    return fold_id(case.person)
+
+
+def find_strata(cases: Sequence[Case]) -> dict[str, str]:
+    """Scanner's maker and diagnosis of every patient."""
+    return {
+        person_of(case): sys.intern(f"{case.vendor} {case.facts.get('pathology')}")
+        for case in cases
+    }
+
+
+def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
+    """P1's draw: text of every frame that stays. Some train frames keep their caption, others get
+    null text, the rest go."""
+    assert config.annotated is not None
+    drawn = draw_training_frames(
+        frames,
+        num_captioned=config.annotated,
+        num_regularization=config.regularization,
+        seed=config.seed,
+    )
+    kept = [*drawn.captioned, *drawn.regularization, *drawn.held_out]
+    return {frame.file_name: frame.text for frame in kept}
+
+
+def describe_draw(
+    homes: Mapping[str, str], counts: Mapping[tuple[str, str], int], captioned: Counter[str]
+) -> str:
+    """What --annotated came to: what a training finds, and who is held out.
+
+    homes: split by patient. counts: frames by ("split", name). captioned: of these, by split.
+    """
+    num = captioned["train"]
+    patients = Counter(homes.values())
+    line = (
+        f"--annotated: train has {num} captioned and {counts['split', 'train'] - num} null-text "
+        f"frames; held out are {patients['val']} patients in val and {patients['test']} in test, "
+        f"{captioned.total() - num} of their frames captioned"
+    )
+    if patients.keys() == {"train"}:
+        line += (
+            ": no patient is left for scores; add frames of further patients, or lower "
+            "--regularization"
+        )
+    return line

@@ -1,0 +1,248 @@
+"""Frames that a training has seen: recorded with its run, and refused as a reference for scores.
+
+A patient is recognised by its id, a frame by its pixels, in whatever file they lie.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from echodiff.config import InputError
+from echodiff.data.check.doubles import RADIUS, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.splits import fold_id
+from echodiff.frames import Frame, load_frames
+from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
+from echodiff.processes import map_in_order
+from echodiff.runs import RECORD, Run
+
+TRAINED_ON = "trained_on"
+"""Key of `run.json`, `generate.json` and `translate.json`."""
+MAKERS = ("generate.json", "translate.json")
+"""Records beside generated frames of what made them."""
+_SETS = (("data_dir", "train"), ("source_dir", "train_source"), ("target_dir", "train_target"))
+"""Keys of `run.json`: the folder of a training, and the rows of it that were trained on."""
+_READ_AT_ONCE = 64
+_MOST_NAMED = 5
+
+
+class Fingerprint(NamedTuple):
+    """What tells one image from another."""
+
+    pixels: str
+    """Hash of size and grey values."""
+    sketch: Sketch | None
+    """Perceptual hash, which JPEG leaves nearly alone; None for an image of one grey level."""
+
+
+class Leak(NamedTuple):
+    """A frame that a training has seen."""
+
+    frame: Frame
+    by: str
+    """The training, in words."""
+    patient: str | None
+    """The frame's patient_id, where that is what was recognised; None for its pixels."""
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """Patients and images that one training has seen."""
+
+    by: str
+    """The training, in words."""
+    patients: Mapping[str, frozenset[str]]
+    """Hash of a patient's id -> `source` of its rows; "" where a row has none."""
+    pixels: frozenset[str]
+    sketches: tuple[Sketch, ...]
+
+    @classmethod
+    def from_record(cls, by: str, record: Mapping[str, Any]) -> Self:
+        """The inverse of `describe_trained`."""
+        return cls(
+            by,
+            {name: frozenset(sources) for name, sources in record["patients"].items()},
+            frozenset(record["pixels"]),
+            tuple(np.frombuffer(bytes.fromhex(line), np.uint64) for line in record["sketches"]),
+        )
+
+
+def describe_trained(
+    sets: Iterable[tuple[Path, Sequence[Frame]]], *, num_readers: int = 1
+) -> dict[str, Any]:
+    """What `run.json` keeps of the frames of a training: hashes of patient ids and of pixels.
+
+    sets: folders with the rows that are trained on. num_readers: processes for many images.
+    """
+    patients: dict[str, set[str]] = {}
+    sketches: dict[str, str] = {}
+    for folder, frames in sets:
+        for frame in frames:
+            if name := _hash_patient(frame):
+                patients.setdefault(name, set()).add(frame.source or "")
+        for one in _read_fingerprints(folder, frames, num_readers):
+            sketches[one.pixels] = "" if one.sketch is None else one.sketch.tobytes().hex()
+    return {
+        "patients": {name: sorted(sources) for name, sources in patients.items()},
+        "pixels": list(sketches),
+        "sketches": [line for line in sketches.values() if line],
+    }
+
+
+def load_trained(run: Run) -> TrainedOn | None:
+    """What a run has seen, by its record; of older runs by the frames it names, where they still
+    are in place. None where neither tells.
+    """
+    by = str(run.run_dir)
+    if record := run.record.get(TRAINED_ON):
+        return TrainedOn.from_record(by, record)
+    sets = []
+    for place, names in _SETS:
+        if trained := set(run.record.get(names, [])):
+            folder = run.run_dir / str(run.record.get(place, ""))
+            try:
+                frames = [f for f in load_frames(folder) if f.file_name in trained]
+            except InputError:
+                return None
+            if len(frames) < len(trained):
+                return None
+            sets.append((folder, frames))
+    return TrainedOn.from_record(by, describe_trained(sets)) if sets else None
+
+
+def as_record(training: TrainedOn) -> dict[str, Any]:
+    """What `TrainedOn.from_record` reads."""
+    return {
+        "patients": {name: sorted(sources) for name, sources in training.patients.items()},
+        "pixels": sorted(training.pixels),
+        "sketches": [one.tobytes().hex() for one in training.sketches],
+    }
+
+
+def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedOn], str | None]:
+    """What the weights have seen that made a generated set, and a line where nobody can tell.
+
+    The record beside the frames says it; that of older sets names the run. Frames without
+    `weights` were made by another program: nothing is known of them, and nothing is said.
+    """
+    weights = {frame.weights for frame in frames if frame.weights}
+    records = [_read_json(folder / name) for name in MAKERS if (folder / name).is_file()]
+    found = [
+        TrainedOn.from_record(str(record.get("weights")), record[TRAINED_ON])
+        for record in records
+        if record.get(TRAINED_ON)
+    ]
+    if found or not weights or any(record.get("weights") == "none" for record in records):
+        return found, None
+    places = [Path(str(record["weights"])) for record in records if record.get("weights")]
+    for place in (*places, *sorted(Path("runs").glob("*"))):
+        run = find_run(place)
+        if run is not None and weights & _weights_of(run) and (trained := load_trained(run)):
+            return [trained], None
+    return [], (
+        f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} says what "
+        "the weights that made these frames have seen"
+    )
+
+
+def find_run(place: Path) -> Run | None:
+    """The run folder at `place`, or that of the file there."""
+    for folder in (place, place.parent):
+        with suppress(InputError):
+            if (folder / RECORD).is_file():
+                return Run.load(folder)
+    return None
+
+
+def find_leaks(
+    folder: Path,
+    frames: Sequence[Frame],
+    trainings: Sequence[TrainedOn],
+    *,
+    num_readers: int = 1,
+) -> list[Leak]:
+    """Every one of `frames` that one of `trainings` has seen, or whose patient it has seen.
+
+    Two rows with one patient_id are of one patient unless both name a `source` and these differ.
+    """
+    if not trainings:
+        return []
+    fingerprints = list(_read_fingerprints(folder, frames, num_readers))
+    leaks = []
+    for training in trainings:
+        near = _find_near(fingerprints, training)
+        for place, frame in enumerate(frames):
+            sources = training.patients.get(_hash_patient(frame), frozenset())
+            if sources and ("" in sources or not frame.source or frame.source in sources):
+                name = frame.patient_id or frame.pair_id or ""
+                leaks.append(Leak(frame, training.by, name.strip()))
+            elif fingerprints[place].pixels in training.pixels or place in near:
+                leaks.append(Leak(frame, training.by, None))
+    return leaks
+
+
+def describe_leaks(leaks: Sequence[Leak], num_frames: int) -> str:
+    """One line: how many frames of how many, of which patients, or which frames."""
+    by = " and ".join(dict.fromkeys(leak.by for leak in leaks))
+    patients = list(dict.fromkeys(leak.patient for leak in leaks if leak.patient))
+    names = list(dict.fromkeys(leak.frame.file_name for leak in leaks if not leak.patient))
+    num_leaks = len({leak.frame.file_name for leak in leaks})
+    parts = [f"{len(patients)} patients ({_name_some(patients)})"] if patients else []
+    parts += [f"{len(names)} by their pixels ({_name_some(names)})"] if names else []
+    return f"{num_leaks} of {num_frames} frames were trained on ({by}): {', '.join(parts)}"
+
+
+def _find_near(fingerprints: Sequence[Fingerprint], training: TrainedOn) -> set[int]:
+    """Places of images that nearly repeat one of the training: saved as JPEG, brighter, resized."""
+    num_trained = len(training.sketches)
+    sketches = [*training.sketches, *(one.sketch for one in fingerprints)]
+    homes = [(int(place >= num_trained), -1) for place in range(len(sketches))]
+    return {double.later - num_trained for double in find_near(sketches, homes, RADIUS)}
+
+
+def _hash_patient(frame: Frame) -> str:
+    """Hash of who is shown; "" where no column says it: a file name tells nothing elsewhere."""
+    name = fold_id(frame.patient_id or "") or frame.pair_id
+    return hashlib.sha256(name.encode()).hexdigest()[:32] if name else ""
+
+
+def _read_fingerprints(
+    folder: Path, frames: Sequence[Frame], num_readers: int
+) -> Iterator[Fingerprint]:
+    paths = [folder / frame.file_name for frame in frames]
+    parts = [paths[start : start + _READ_AT_ONCE] for start in range(0, len(paths), _READ_AT_ONCE)]
+    for part in map_in_order(_take_fingerprints, parts, workers=num_readers):
+        yield from part
+
+
+def _take_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
+    fingerprints = []
+    for path in paths:
+        # By its own white level: the file of one frame may lie in sets of different brightness.
+        largest = read_max_value(path) if has_deep_pixels(path) else None
+        image = read_gray_u8(path, max_value=None if largest is None else bit_range(largest))
+        fingerprints.append(Fingerprint(hash_pixels(image).hex(), sketch(image)))
+    return fingerprints
+
+
+def _weights_of(run: Run) -> set[str]:
+    networks = run.record.get("networks_sha256", {})
+    return {str(run.record.get("weights_sha256")), *map(str, networks.values())}
+
+
+def _name_some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return value if isinstance(value, dict) else {}
