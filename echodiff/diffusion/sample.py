@@ -10,51 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
-    StableDiffusionPipeline,
-    UniPCMultistepScheduler,
-)
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
 from echodiff.config import InputError
 from echodiff.diffusion.acceleration import AcceleratedUNet, Compile, UNetCall, call_eagerly
 from echodiff.diffusion.prompts import Prompt
-
-# All of them are deterministic given the first noise. What a base's own config leaves out, and what
-# would be wrong for latents (DDIM clips to [-1, 1] by default), is set here.
-_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
-SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "dpmpp": (DPMSolverMultistepScheduler, _DPMPP),
-    # Steps spread as in Karras et al. 2022, eq. 5: more of them where the noise is low.
-    "dpmpp-karras": (DPMSolverMultistepScheduler, {**_DPMPP, "use_karras_sigmas": True}),
-    "euler": (EulerDiscreteScheduler, {}),
-    "unipc": (UniPCMultistepScheduler, {}),
-    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
-}
+from echodiff.diffusion.schedulers import build_scheduler, check_steps
 
 EXACT_BATCH = 8
 """Images in one call of the network under ``exact``; part of the picture, so never a setting."""
 
 DECODED_PIXELS = 2**20
 """Pixels that the VAE decodes at once: enough for a GPU to be busy, whatever the batch."""
-
-
-def build_scheduler(name: str, base: StableDiffusionPipeline) -> Any:
-    """Build the named scheduler on the base's noise schedule and prediction type."""
-    if name not in SCHEDULERS:
-        raise InputError(f"--scheduler {name}: not one of {', '.join(SCHEDULERS)}")
-    scheduler_class, settings = SCHEDULERS[name]
-    return scheduler_class.from_config(base.scheduler.config, **settings)
 
 
 def draw_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
@@ -137,6 +109,7 @@ class Sampler:
         # One for all batches: with and without guidance the network sees other shapes.
         self.is_guided = any(self._scale_of(prompt) > 1 for prompt in self.prompts)
         self.scheduler = build_scheduler(scheduler, pipeline)
+        check_steps(steps, self.scheduler.config.num_train_timesteps, "--steps")
         self.latent_shape = _latent_shape(pipeline, resolution)
         self.embeddings: dict[str, Tensor] = {}
         self.predict_noise: UNetCall = call_eagerly(pipeline.unet)

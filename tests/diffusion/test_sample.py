@@ -14,14 +14,13 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.prompts import Prompt
 from echodiff.diffusion.sample import (
     EXACT_BATCH,
-    SCHEDULERS,
-    build_scheduler,
     count_truncated,
     draw_noise,
     image_generator,
     plan_batches,
     sample_images,
 )
+from echodiff.diffusion.schedulers import SCHEDULERS, build_scheduler
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(
