@@ -93,6 +93,8 @@ class GenerateConfig:
             if getattr(self, name) < lowest:
                 flag = "--" + name.replace("_", "-")
                 raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
         if not math.isfinite(self.guidance) or self.guidance < 1:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
         if not self.features:

@@ -30,6 +30,7 @@ from echodiff.files import write_json_atomic
 from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
 from echodiff.images import contact_sheet, read_gray_u8, write_image
 from echodiff.runs import compute_fingerprint, next_free, versions
+from echodiff.training.streams import DRAWN_BY
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     }
     identity = {
         **settings,
+        "noise": DRAWN_BY,
         "weights_sha256": model.weights_sha256,
         "seed": config.seed,
         "num_images": config.num_images,

@@ -19,6 +19,7 @@ import torch
 from echodiff.config import InputError
 from echodiff.files import written_beside
 from echodiff.training.checkpoints import read_shapes, with_sorted_header, write_safetensors
+from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -44,7 +45,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
     )
     unet.add_adapter(config, adapter_name=_ADAPTER)
     # peft moves an adapter to its base's dtype: in bf16 most updates would round to nothing.
-    generator = torch.Generator().manual_seed(seed)
+    stream = build_stream(seed, Stream.ADAPTER, 0)
     for name, parameter in lora_parameters(unet).items():
         parameter.data = parameter.data.float()
         if parameter.is_meta:
@@ -52,7 +53,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
         if ".lora_A." in name:
             # The draw of peft (Kaiming uniform, a = sqrt 5) from our own stream.
             bound = 1.0 / math.sqrt(parameter.shape[1])
-            values = torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound
+            values = sample_uniform(stream, parameter.shape) * (2 * bound) - bound
             parameter.data.copy_(values)
 
 

@@ -173,6 +173,8 @@ class TrainLoraConfig:
             caption_dropout=self.caption_dropout,
             phantom_finding_rate=self.phantom_finding_rate,
         )
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
         if self.sample_steps > 1000:
             raise ValueError(f"--sample-steps {self.sample_steps}: must be 1000 or less")
         if self.phantom_style not in STYLE_NAMES:

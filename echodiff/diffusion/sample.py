@@ -1,6 +1,6 @@
 """Draw images from a Stable Diffusion pipeline so that image i depends on (seed, i) alone.
 
-The loop is our own, over diffusers' schedulers: noise comes from one CPU generator per image, every
+The loop is our own, over diffusers' schedulers: noise comes from one stream per image, every
 scheduler is deterministic, prompts are encoded one at a time and kept. What is left of the batch
 is the order of floating-point sums: in fp32 on a CPU 0.0007 grey levels for the embedded base's
 architecture (random weights), so at most one level after rounding; ``exact`` removes that too.
@@ -21,6 +21,7 @@ from echodiff.config import InputError
 from echodiff.diffusion.acceleration import AcceleratedUNet, Compile, UNetCall, call_eagerly
 from echodiff.diffusion.prompts import Prompt
 from echodiff.diffusion.schedulers import build_scheduler, check_steps
+from echodiff.training.streams import Stream, build_stream, sample_normal
 
 EXACT_BATCH = 8
 """Images in one call of the network under ``exact``; part of the picture, so never a setting."""
@@ -31,13 +32,7 @@ DECODED_PIXELS = 2**20
 
 def draw_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
     """Draw the first latent noise of image ``index``: (C, h, w) fp32 on the CPU."""
-    return torch.randn(tuple(shape), generator=image_generator(seed, index))
-
-
-def image_generator(seed: int, index: int) -> torch.Generator:
-    """The generator of one image; neighbouring seeds and indices are hashed far apart."""
-    state = np.random.SeedSequence([seed, index]).generate_state(2, np.uint32)
-    return torch.Generator("cpu").manual_seed(int(state[0]) << 32 | int(state[1]))
+    return sample_normal(build_stream(seed, Stream.IMAGE, index), shape)
 
 
 def plan_batches(indices: Sequence[int], batch_size: int, exact: bool) -> list[list[int]]:

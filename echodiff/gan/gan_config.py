@@ -129,6 +129,8 @@ class TrainGanConfig:
                      "reconstruction_weight", "decay_epochs", "checkpoint_epochs",
                      "checkpoint_every", "sample_every"):  # fmt: skip
             _at_least(0, name, getattr(self, name))
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
         for name in ("temperature", "learning_rate", "learning_rate_d", "epsilon"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -23,7 +23,7 @@ from echodiff.gan.loop import rate_factor
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
-from echodiff.training.streams import build_stream
+from echodiff.training.streams import Stream, build_stream
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--pool-size", "3"]
 SMALL = {"cyclegan": [*TOY, "--generator", "resnet_6"], "regression": [*TOY, "--generator", "cnn"],
@@ -199,7 +199,7 @@ def order_of(**options):
 
 
 def taken(order, steps, count=3):
-    return [order.take(step, count, build_stream(0, 2, step)) for step in range(steps)]
+    return [order.take(step, count, build_stream(0, Stream.STEP, step)) for step in range(steps)]
 
 
 def test_an_epoch_shows_every_source_and_targets_at_random():
@@ -216,7 +216,7 @@ def test_an_epoch_shows_every_source_and_targets_at_random():
 def test_a_step_is_drawn_the_same_whatever_came_before():
     order = order_of()
     taken(order, 7)
-    again = order.take(2, 3, build_stream(0, 2, 2))
+    again = order.take(2, 3, build_stream(0, Stream.STEP, 2))
     for one, other in zip(taken(order_of(), 3)[2], again, strict=True):
         assert torch.equal(one, other)
 
@@ -252,7 +252,7 @@ def test_picture_and_mask_are_cropped_together_and_labels_stay_labels(write_doma
     dataset = load_set(config)
     order = loop.build_order(config, dataset)
     for step in range(5):
-        rows = order.take(step, 4, build_stream(0, 2, step))
+        rows = order.take(step, 4, build_stream(0, Stream.STEP, step))
         mask, image = dataset.take(rows, 128)
         assert mask.shape == image.shape == (4, 1, 128, 128)
         assert set(mask.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
@@ -289,7 +289,7 @@ def test_srgan_sees_the_same_place_at_half_the_size(tmp_path, write_domain):
     dataset = load_set(config)
     order = loop.build_order(config, dataset)
     for step in range(5):
-        small, large = dataset.take(order.take(step, 4, build_stream(0, 2, step)), 32)
+        small, large = dataset.take(order.take(step, 4, build_stream(0, Stream.STEP, step)), 32)
         assert small.shape == (4, 1, 16, 16)
         assert large.shape == (4, 1, 32, 32)
         means = torch.nn.functional.avg_pool2d(large, 2)
