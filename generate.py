@@ -42,10 +42,10 @@ def main(argv: list[str]) -> None:
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)
+    networks = load_networks(config.features) if state.is_main_process else None
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(config, model.run, sampler.resolution)
-    networks = load_networks(config.features) if state.is_main_process else None
     job = plan_job(config, sampler, model, state)
 
     # --- Draw; each process takes every n-th batch of what is missing

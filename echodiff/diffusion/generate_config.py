@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-FEATURE_NAMES = ("inception", "tiny", "texture")
 NO_WEIGHTS = "none"
 """Value of --weights that asks for the bare base."""
 Scheduler = Literal["ddim", "dpmpp", "dpmpp-karras", "euler", "unipc", "pndm"]
@@ -66,7 +65,7 @@ class GenerateConfig:
     """Frames folder or run folder to score against; none: the run's held-out frames, else
     phantoms."""
     features: tuple[str, ...] = ("inception", "tiny", "texture")
-    """Feature networks of the scores: inception, tiny, texture, or a TorchScript file."""
+    """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
     out: Path | None = None
     """Folder to write; none: generated/PROMPTS-K, the unfinished one of the same settings or the
     next free."""
@@ -99,9 +98,6 @@ class GenerateConfig:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
         if not self.features:
             raise ValueError("--features: name at least one network")
-        for name in self.features:
-            if name not in FEATURE_NAMES and not Path(name).is_file():
-                raise ValueError(f"--features {name}: no such file, nor {', '.join(FEATURE_NAMES)}")
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"--resolution {self.resolution}: must be 1 or more")
         out, real = self.out, self.reference

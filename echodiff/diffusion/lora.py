@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 
 from echodiff.config import InputError
 from echodiff.files import written_beside
-from echodiff.training.checkpoints import read_shapes, with_sorted_header, write_safetensors
+from echodiff.training.checkpoints import (
+    check_finite,
+    read_shapes,
+    with_sorted_header,
+    write_safetensors,
+)
 from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
@@ -184,6 +190,7 @@ def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
     """
     file = find_lora(path)
     _check_fit(file, read_shapes(file), pipeline.unet)
+    check_finite(load_file(file).items(), file)
     try:
         pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True

@@ -203,9 +203,8 @@ class Sampler:
             images.append(_to_gray_u8(decoded.float()))
         for index, is_sound in zip(slots, torch.cat(is_finite).tolist(), strict=True):
             if not is_sound:
-                raise InputError(
-                    f"image {index} is not finite in {vae.dtype}: try --mixed-precision no"
-                )
+                cure = "" if vae.dtype == torch.float32 else ": try --mixed-precision no"
+                raise InputError(f"image {index} is not finite in {vae.dtype}{cure}")
         return torch.cat(images).cpu().numpy()
 
     def _scale_of(self, prompt: Prompt) -> float:

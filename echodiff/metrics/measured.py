@@ -76,6 +76,11 @@ def load_networks(names: Sequence[str]) -> Networks:
             notes.append(f"{error}; FD(tiny) is reported instead of FID")
             sys.stderr.write(f"{notes[-1]}\n")
             continue
+        if network.name in networks:
+            raise InputError(
+                f"--features {','.join(names)}: two networks called {network.name}, and scores "
+                "go by that name: rename one or leave it out"
+            )
         networks[network.name] = network
     if notes and "tiny" not in networks:
         networks["tiny"] = load_features("tiny")

@@ -20,6 +20,7 @@ from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_factor
+from echodiff.gan.step import TranslationStep
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
@@ -558,3 +559,23 @@ def test_commands_on_the_page_and_in_the_presets_are_real(command, config, at_le
     for words in found:
         assert parse(config, words, prog="docs")
     assert len(found) >= at_least
+
+
+def test_weights_that_are_not_finite_are_not_kept(echodiff, domains, tmp_path, monkeypatch, capsys):
+    """The losses of a step are those before its update, which may still spoil the weights."""
+    take = TranslationStep.run
+
+    def spoil(self, step, factor):
+        losses = take(self, step, factor)
+        if step == 1:
+            with torch.no_grad():
+                self._method.nets["G_A"].model[1].weight[0, 0, 0, 0] = float("inf")
+        return losses
+
+    monkeypatch.setattr(TranslationStep, "run", spoil)
+    out = tmp_path / "run"
+    flags = [*domains, *SMALL["cyclegan"], "--out", out, "--steps", 2, "--checkpoint-every", 1]
+    assert echodiff("train-gan", *flags) == 2
+    error = capsys.readouterr().err
+    assert "run, step 2: net.G_A.model.1.weight holds NaN or infinity" in error
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000001"]

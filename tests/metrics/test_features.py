@@ -15,6 +15,7 @@ from echodiff.config import InputError
 from echodiff.metrics import extractor, inception, tiny_features
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception
+from echodiff.metrics.measured import load_networks
 from echodiff.runs import sha256_file
 
 
@@ -286,3 +287,17 @@ def test_a_network_that_gives_nan_is_refused(tmp_path):
     network = load_features(str(save(Nan(), tmp_path / "nan.pt")))
     with pytest.raises(InputError, match="NaN"):
         network([np.zeros((8, 8), np.uint8)])
+
+
+def test_two_networks_of_one_name_are_refused(tmp_path):
+    """Scores go by the name: only the last was scored."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save(Flatten(), tmp_path / folder / "model.pt")
+    names = [str(tmp_path / folder / "model.pt") for folder in ("a", "b")]
+    with pytest.raises(InputError, match="two networks called model, and scores go by that name"):
+        load_networks(names)
+    for twice in (["tiny", "tiny"], [names[0], names[0]], ["tiny", names[0], "tiny"]):
+        with pytest.raises(InputError, match=r"--features .*: two networks called"):
+            load_networks(twice)
+    assert [one.name for one in load_networks([names[0], "tiny"]).opened] == ["model", "tiny"]
