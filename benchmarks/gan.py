@@ -35,6 +35,7 @@ from echodiff.gan.recipes import Method, build_method, build_networks
 from echodiff.gan.step import TranslationStep, choose_compile
 from echodiff.runs import versions
 from echodiff.training.graphs import NUM_WARM_UP
+from echodiff.training.precision import set_float32
 from echodiff.training.streams import Stream, build_stream
 
 NUM_PICTURES = 8
@@ -192,7 +193,7 @@ def build_ours(
 
 def compare(args: argparse.Namespace, device: torch.device, theirs: Any, batch: list) -> float:
     """Print how far outputs, losses and gradients of one step lie apart; the largest of these."""
-    torch.backends.cudnn.allow_tf32 = False
+    set_float32("ieee")
     ours = build_same(argparse.Namespace(**{**vars(args), "mixed_precision": "no"}), device, theirs,
                       is_captured=False)  # fmt: skip
     with torch.no_grad():
@@ -237,7 +238,7 @@ def compare(args: argparse.Namespace, device: torch.device, theirs: Any, batch: 
     for label, value in rows.items():
         print(f"| {label} | {value:.1e} |")
     print(flush=True)
-    torch.backends.cudnn.allow_tf32 = True
+    set_float32("tf32")
     return max(rows.values())
 
 

@@ -107,6 +107,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
         "settings": settings,
+        "float32": "ieee",  # `start_processes`
         "versions": versions(),
     }
     return Job(

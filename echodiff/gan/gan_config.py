@@ -98,6 +98,9 @@ class TrainGanConfig:
     """Adam's smallest divisor (above 0)."""
     mixed_precision: Literal["auto", "no", "bf16"] = "no"
     """bf16: statistics of norms, last layers, losses and weights stay float32."""
+    float32: Literal["ieee", "tf32"] = "tf32"
+    """Convolutions in float32 on an NVIDIA card: tf32 rounds their inputs to 10 bits, as in the
+    published trainings and much quicker; ieee does not."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"
     """What is compiled: nothing, the blocks that repeat, all networks. auto: on NVIDIA the blocks
     in a run of 100,000 steps or more, else nothing. Steps are one CUDA graph there either way."""

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from echodiff.config import InputError
-from echodiff.metrics import extractor, inception, tiny_features
+from echodiff.metrics import extractor, features, inception, tiny_features
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception
 from echodiff.metrics.measured import load_networks
 from echodiff.runs import sha256_file
+from echodiff.training.precision import set_float32
 
 
 class Layers(torch.nn.Module):
@@ -301,3 +302,30 @@ def test_two_networks_of_one_name_are_refused(tmp_path):
         with pytest.raises(InputError, match=r"--features .*: two networks called"):
             load_networks(twice)
     assert [one.name for one in load_networks([names[0], "tiny"]).opened] == ["model", "tiny"]
+
+
+def test_features_are_taken_in_ieee_float32_and_kept_by_device(tmp_path, monkeypatch):
+    """On an NVIDIA card torch convolves in TF32: two cards gave two features, in one cache."""
+    set_float32("tf32")
+    seen = []
+
+    def watch(batch):
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return batch[:, 0, ::60, ::60].flatten(1)
+
+    extractor.embed_with_extractor(watch, [np.zeros((8, 8), np.uint8)])
+    assert seen == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    set_float32("ieee")
+    keys = []
+    real = features.with_cache
+    monkeypatch.setattr(
+        features,
+        "with_cache",
+        lambda network, **given: keys.append(given) or real(network, **given),
+    )
+    path = save(Flatten(), tmp_path / "mine.pt")
+    load_features(str(path))
+    monkeypatch.setattr(extractor, "describe_arithmetic", lambda: "cuda, float32 ieee")
+    load_features(str(path))
+    assert keys == [{"code": "cpu, float32 ieee"}, {"code": "cuda, float32 ieee"}]
