@@ -208,6 +208,23 @@ def test_64_images_of_the_embedded_base_are_the_same_in_batches_of_8_and_5(
     assert_same_set(place / "eight", place / "five")
 
 
+def test_prompts_that_are_never_drawn_are_counted(
+    script: ModuleType, place: Path, flags: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    many = [f"heart {number}" for number in range(9)]
+    (place / "many.txt").write_text("\n".join([*many, "heart 0 | weight=3"]))
+    flags = [*flags, "--prompt-file", "many.txt", "--num-images", "4"]
+    script.main([*flags, "--out", "few"])
+    line = "6 of 10 prompts are never drawn: --num-images 4 takes the first of the cycle"
+    assert line in caplog.messages
+    record = json.loads((place / "few" / "generate.json").read_text())
+    assert record["prompts_not_drawn"] == [*many[4:], "heart 0"]
+    caplog.clear()
+    script.main([*flags, "--num-images", "10", "--out", "all"])
+    assert not any("never drawn" in message for message in caplog.messages)
+    assert json.loads((place / "all" / "generate.json").read_text())["prompts_not_drawn"] == []
+
+
 def test_more_images_begin_with_the_same_ones(
     script: ModuleType, place: Path, flags: list[str]
 ) -> None:

@@ -81,6 +81,12 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     num_cut = count_truncated(model.pipeline, sorted({prompt.text for prompt in sampler.prompts}))
     if num_cut:
         logger.warning("%d prompts are longer than the text encoder reads: cut", num_cut)
+    not_drawn = find_not_drawn(sampler.prompts, config.num_images)
+    if not_drawn:
+        logger.warning(
+            "%d of %d prompts are never drawn: --num-images %d takes the first of the cycle",
+            *(len(not_drawn), len(set(sampler.prompts)), config.num_images),
+        )
     settings = {
         "steps": config.solver.steps,
         "guidance": config.guidance,
@@ -107,6 +113,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
         "settings": settings,
+        "prompts_not_drawn": not_drawn,
         "float32": "ieee",  # `start_processes`
         "versions": versions(),
     }
@@ -121,6 +128,12 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         fingerprint=fingerprint,
         record=record,
     )
+
+
+def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
+    """Texts of the prompts that no image of the set is asked to show, in the order of the file."""
+    drawn = set(cycle[:num_images])
+    return [prompt.text for prompt in dict.fromkeys(cycle) if prompt not in drawn]
 
 
 def find_out(root: Path, stem: str, fingerprint: str) -> Path:
