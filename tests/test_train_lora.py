@@ -256,6 +256,28 @@ def test_begun_in_another_precision_is_refused(
     assert Run.load(tmp_path / "run").record["mixed_precision"] == "bf16"
 
 
+def test_begun_with_other_draws_is_refused(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run of an earlier version would go on with other noise than it began with."""
+    out = tmp_path / "run"
+    flags = ["--data", toy_frames, "--out", out, "--max-steps", 4, "--checkpoint-every", 1]
+    train_until_killed(train_lora, monkeypatch, 2, *flags)
+    record = json.loads((out / "run.json").read_text())
+    assert record["draws"] == "philox"
+    assert record["float32"] == "ieee"
+    del record["draws"]
+    (out / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert "run: was begun by a version that drew other noise" in refusal(
+        train_lora, capsys, *flags
+    )
+
+
 def test_loss_that_is_no_number_names_step_and_frames(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
