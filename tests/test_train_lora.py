@@ -265,7 +265,8 @@ def test_begun_with_other_draws_is_refused(
 ) -> None:
     """A run of an earlier version would go on with other noise than it began with."""
     out = tmp_path / "run"
-    flags = ["--data", toy_frames, "--out", out, "--max-steps", 4, "--checkpoint-every", 1]
+    flags = ["--data", toy_frames, "--out", out, "--max-steps", 4]
+    flags += ["--checkpoint-every", 1, "--log-every", 1]
     train_until_killed(train_lora, monkeypatch, 2, *flags)
     record = json.loads((out / "run.json").read_text())
     assert record["draws"] == "philox"
