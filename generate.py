@@ -43,12 +43,12 @@ def main(argv: list[str]) -> None:
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)
+    networks = load_networks(config.features) if state.is_main_process else None
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(
         config, model, sampler.resolution, is_quiet=not state.is_main_process
     )
-    networks = load_networks(config.features) if state.is_main_process else None
     white_level = model.run.record.get("white_level") if model.run else None
     if reference.source is not None:
         find_white_level(reference.source, known=white_level)

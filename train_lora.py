@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
     from echodiff.diffusion.memory import state_memory
+    from echodiff.diffusion.schedulers import check_steps
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.runs import sha256_tree
     from echodiff.training.folder import open_run
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> None:
     unet, schedule, resolution = load_for_training(
         config.base, precision.weight_dtype, config.resolution
     )
+    check_steps(config.sample_steps, schedule.config.num_train_timesteps, "--sample-steps")
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
     if config.memory:
         return state_memory(config, accelerator, unet, schedule, resolution)

@@ -35,6 +35,8 @@ from echodiff.gan.recipes import Method, build_method, build_networks
 from echodiff.gan.step import TranslationStep, choose_compile
 from echodiff.runs import versions
 from echodiff.training.graphs import NUM_WARM_UP
+from echodiff.training.precision import set_float32
+from echodiff.training.streams import Stream, build_stream
 
 NUM_PICTURES = 8
 NOISE = "biases before a norm have no gradient but rounding: weights alone are compared"
@@ -191,7 +193,7 @@ def build_ours(
 
 def compare(args: argparse.Namespace, device: torch.device, theirs: Any, batch: list) -> float:
     """Print how far outputs, losses and gradients of one step lie apart; the largest of these."""
-    torch.backends.cudnn.allow_tf32 = False
+    set_float32("ieee")
     ours = build_same(argparse.Namespace(**{**vars(args), "mixed_precision": "no"}), device, theirs,
                       is_captured=False)  # fmt: skip
     with torch.no_grad():
@@ -216,7 +218,7 @@ def compare(args: argparse.Namespace, device: torch.device, theirs: Any, batch: 
         draw: Any = CutDraw(*(tuple(one.to(device).long() for one in places[i]) for i in (0, 2)),
                             is_flipped=False)  # fmt: skip
     else:
-        draw = ours.sample(torch.Generator().manual_seed(0), 0, args.batch_size)
+        draw = ours.sample(build_stream(0, Stream.STEP, 0), 0, args.batch_size)
         draw = type(draw)(*(type(one)(*(t.to(device) for t in one)) for one in draw))
     losses = ours.step(batch[0], batch[1], draw)
 
@@ -236,7 +238,7 @@ def compare(args: argparse.Namespace, device: torch.device, theirs: Any, batch: 
     for label, value in rows.items():
         print(f"| {label} | {value:.1e} |")
     print(flush=True)
-    torch.backends.cudnn.allow_tf32 = True
+    set_float32("tf32")
     return max(rows.values())
 
 

@@ -27,7 +27,8 @@ from random_sd15 import save_random_sd15
 from echodiff.diffusion.base import load_base, num_unet_parameters
 from echodiff.diffusion.generation import file_name, written_meanwhile
 from echodiff.diffusion.prompts import load_prompts
-from echodiff.diffusion.sample import SCHEDULERS, Sampler, build_scheduler, plan_batches
+from echodiff.diffusion.sample import Sampler, plan_batches
+from echodiff.diffusion.schedulers import SCHEDULERS, build_scheduler
 from echodiff.files import shipped
 from echodiff.frames import Frame, FramesWriter
 from echodiff.training.precision import choose_precision

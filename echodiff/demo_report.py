@@ -8,11 +8,23 @@ from typing import Any
 
 from echodiff.runs import Run
 
+NOT_TOLD_APART = "not told apart from 0"
+
 
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The comparison for the terminal, one line a number."""
     in_order = sorted(gains.items(), key=lambda item: not item[0].startswith("mmd"))
-    return [f"{k:32} {v['value']:6.2f}  {_interval(v, 1, '{:.2f}')}" for k, v in in_order]
+    return [
+        f"{k:32} {v['value']:6.2f}  {_interval(v, 1, '{:.2f}')}"
+        + (f", {NOT_TOLD_APART}" if k.startswith("mmd_ratio") and reaches_0(v) else "")
+        for k, v in in_order
+    ]
+
+
+def reaches_0(ratio: Mapping[str, Any]) -> bool:
+    """Whether a ratio of MMD^2 may be 0: the tuned model's images are then not told from real ones,
+    and the number alone, which may be negative, says nothing."""
+    return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
 def report_demo(out: Path, run: Run, gains: Mapping[str, Any], commands: Sequence[str]) -> Path:
@@ -58,8 +70,9 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
                 label=f"Distance to the real frames in {what}, LoRA over base",
                 value=f"{ratio['value']:.2f} ×".replace("-", "−"),
                 interval=_interval(ratio, 1, "{:.2f}"),
-                note="Aim: at most 0.5.",
-                is_good=ratio["value"] <= 0.5,
+                note=(f"{NOT_TOLD_APART.capitalize()}. " if reaches_0(ratio) else "")
+                + "Aim: at most 0.5.",
+                is_good=is_near(ratio),
             ))  # fmt: skip
     for key, what in (
         ("faithfulness_gain", "Findings shown when asked for, LoRA minus base"),
@@ -77,6 +90,13 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
                 is_good=gain["value"] >= 0.3 and (gain["low"] or 0) > 0 if is_aim else None,
             ))  # fmt: skip
     return cards
+
+
+def is_near(ratio: Mapping[str, Any]) -> bool | None:
+    """Whether the aim of at most 0.5 is reached; None where a ratio around 0 is too unsure."""
+    if not reaches_0(ratio):
+        return bool(ratio["value"] <= 0.5)
+    return True if ratio["high"] is not None and ratio["high"] <= 0.5 else None
 
 
 def _interval(gain: Mapping[str, Any], scale: float, form: str) -> str:

@@ -18,7 +18,7 @@ from echodiff.demo import (
     training_stage,
     write_prompts,
 )
-from echodiff.demo_report import headlines
+from echodiff.demo_report import gain_lines, headlines
 from echodiff.diffusion.prompts import load_prompts
 from echodiff.files import write_json_atomic
 from echodiff.frames import load_frames
@@ -165,6 +165,20 @@ def test_headlines_say_what_was_aimed_at_and_whether_it_was_reached() -> None:
     assert cards[1].interval == "no interval at n 128"
     assert cards[3].interval == "95 % interval −10 to +2, n 128"
     assert "From 20 % to 65 %" in cards[2].note
+
+
+def test_a_ratio_around_0_is_not_called_near() -> None:
+    gains = {
+        "mmd_ratio_tiny": gain(-0.3, -1.2, 0.6),
+        "mmd_ratio_texture": gain(0.03, -0.05, 0.1),
+    }
+    unsure, near = headlines(gains)
+    assert (unsure.is_good, near.is_good) == (None, True)
+    assert unsure.note == near.note == "Not told apart from 0. Aim: at most 0.5."
+    (alone,) = headlines({"mmd_ratio_tiny": gain(-0.01, None, None)})
+    assert alone.is_good is None
+    lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
+    assert [line.endswith(", not told apart from 0") for line in lines] == [True, True, False]
 
 
 # --- The folder ---------------------------------------------------------------------------------

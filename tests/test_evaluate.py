@@ -173,6 +173,38 @@ def test_sizes_and_modes_may_differ(reference, tmp_path):
     assert score_frames(other, reference, features=["texture"])["scores"]["mmd_texture"]["n"] == 6
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options", "is_lossy"),
+    [
+        (".jpg", {"quality": 95}, True),
+        (".webp", {"quality": 80}, True),
+        (".webp", {"lossless": True}, False),
+        (".tif", {"compression": "jpeg"}, True),
+        (".tif", {}, False),
+        (".bmp", {}, False),
+    ],
+)
+def test_sets_in_lossy_and_lossless_files_raise_an_alarm(
+    reference, tmp_path, capsys, suffix, options, is_lossy
+):
+    """One picture as JPEG and as PNG: the texture network tells them apart."""
+    folder = tmp_path / "images-of-another-tool"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for path in sorted((reference / "images").iterdir()):
+        picture = Image.open(path).point(lambda value: max(value - 1, 0))
+        picture.save(folder / "images" / f"{path.stem}{suffix}", **options)
+        rows.append(json.dumps({"file_name": f"images/{path.stem}{suffix}", "text": ""}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    line = "file formats: 24 of 24 generated pictures against 0 of 24 reference pictures lie in"
+    out = ["--out", str(tmp_path / "scores")]
+    assert main([str(folder), "--reference", str(reference), "--features", "texture", *out]) == 0
+    assert (line in capsys.readouterr().out) == is_lossy
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert any(line in alarm for alarm in result["alarms"]) == is_lossy
+    assert (line in (tmp_path / "scores" / "report.html").read_text()) == is_lossy
+
+
 def write_as(out, images, text="ASD"):
     """A frames folder of pictures as another tool would write them."""
     (out / "images").mkdir(parents=True)

@@ -208,6 +208,23 @@ def test_64_images_of_the_embedded_base_are_the_same_in_batches_of_8_and_5(
     assert_same_set(place / "eight", place / "five")
 
 
+def test_prompts_that_are_never_drawn_are_counted(
+    script: ModuleType, place: Path, flags: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    many = [f"heart {number}" for number in range(9)]
+    (place / "many.txt").write_text("\n".join([*many, "heart 0 | weight=3"]))
+    flags = [*flags, "--prompt-file", "many.txt", "--num-images", "4"]
+    script.main([*flags, "--out", "few"])
+    line = "6 of 10 prompts are never drawn: --num-images 4 takes the first of the cycle"
+    assert line in caplog.messages
+    record = json.loads((place / "few" / "generate.json").read_text())
+    assert record["prompts_not_drawn"] == [*many[4:], "heart 0"]
+    caplog.clear()
+    script.main([*flags, "--num-images", "10", "--out", "all"])
+    assert not any("never drawn" in message for message in caplog.messages)
+    assert json.loads((place / "all" / "generate.json").read_text())["prompts_not_drawn"] == []
+
+
 def test_more_images_begin_with_the_same_ones(
     script: ModuleType, place: Path, flags: list[str]
 ) -> None:
@@ -407,6 +424,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--num-images", "0"], "--num-images 0: must be 1 or more"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--seed", str(2**64)], "must be below 2^64"),
         (["--guidance", "nan"], "--guidance"),
         (["--scheduler", "lms"], "--scheduler: expected"),
         (["--steps", "0"], "--steps 0: must be 1 to 1000"),
@@ -415,7 +433,8 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--compile", "most"], "--compile: expected"),
         (["--exact", "--compile", "full"], "--compile full: its bits differ"),
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
-        (["--features", "missing.pt"], "--features missing.pt: no such file"),
+        (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
+        (["--features", "texture,texture"], "two networks called texture"),
         (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
         (["--reference", "real", "--out", "real", "--overwrite"], "real: lies inside --out"),
@@ -455,6 +474,63 @@ def test_bad_input_is_one_line_and_writes_nothing(
     before = sorted(place.rglob("*"))
     assert reason in fail(script, [*flags, "--out", "set", *change], capsys)
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_adapter_that_is_not_finite_names_its_tensor(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    capsys: pytest.CaptureFixture[str],
+    value: float,
+) -> None:
+    write_run(place / "run", tiny_random_base, place / "real")
+    path = place / "run" / "pytorch_lora_weights.safetensors"
+    state = load_file(path)
+    name = sorted(state)[3]
+    state[name][1, 2] = value
+    save_file(state, path)
+    line = fail(script, [*flags, "--weights", "run", "--out", "set"], capsys)
+    assert f"pytorch_lora_weights.safetensors: {name} holds NaN or infinity" in line
+    assert not (place / "set").exists()
+
+
+def test_a_base_that_is_not_finite_names_its_tensor(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of the VAE's and the text encoder's tensors too; and what overflows in 16 bit."""
+    shutil.copytree(tiny_random_base, place / "spoilt")
+    flags = [*flags, "--base", "spoilt", "--out", "set"]
+    path = place / "spoilt" / "vae" / "diffusion_pytorch_model.safetensors"
+    sound = load_file(path)
+    save_file(sound | {"decoder.conv_in.bias": sound["decoder.conv_in.bias"] / 0}, path)
+    line = fail(script, flags, capsys)
+    assert "--base spoilt in float32: vae.decoder.conv_in.bias holds NaN or infinity" in line
+    save_file(sound, path)
+    write_run(place / "huge", tiny_random_base, place / "real", scale=1e25)
+    line = fail(script, [*flags, "--weights", "huge"], capsys)
+    assert "--base spoilt with --weights huge in float32: unet." in line
+    assert not (place / "set").exists()
+
+
+def test_every_network_that_evaluate_takes_is_taken(
+    script: ModuleType, place: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of its own refused what `echodiff evaluate --features` takes."""
+    (place / "mine.py").write_text(
+        "def means(batch):\n    return batch.mean(dim=(2, 3)) + batch[:, :, :2, 0]\n"
+        if False
+        else "def means(batch):\n    return batch[:, 0, ::60, ::60].flatten(1)\n"
+    )
+    monkeypatch.syspath_prepend(place)
+    script.main([*flags, "--features", "mine:means", "--out", "set"])
+    scores = json.loads((place / "set" / "metrics.json").read_text())["scores"]
+    assert "mmd_means" in scores
 
 
 def test_finished_and_other_sets_are_refused_until_overwrite(

@@ -87,6 +87,26 @@ def test_run_folder_has_exactly_these_files(
     assert "rank" in published
 
 
+def test_samples_take_up_to_as_many_steps_as_the_noise_schedule_has(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tiny_random_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short, out = tmp_path / "short", tmp_path / "run"
+    shutil.copytree(tiny_random_base, short)
+    config = short / "scheduler" / "scheduler_config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(settings | {"num_train_timesteps": 50}), encoding="utf-8")
+    flags = ["--data", toy_frames, "--base", short, "--out", out, "--max-steps", 1]
+    line = refusal(train_lora, capsys, *flags, "--sample-steps", 51)
+    assert "--sample-steps 51: the noise schedule of the base has 50" in line
+    assert not out.exists()
+    train_lora(*flags, "--sample-every", 1, "--num-samples", 1, "--sample-steps", 50)
+    assert (out / "samples" / "step-000001.png").is_file()
+
+
 def test_without_data_phantoms_are_written_into_the_run(
     train_lora: TrainLora, tmp_path: Path
 ) -> None:
@@ -236,6 +256,29 @@ def test_begun_in_another_precision_is_refused(
     assert Run.load(tmp_path / "run").record["mixed_precision"] == "bf16"
 
 
+def test_begun_with_other_draws_is_refused(
+    train_lora: TrainLora,
+    toy_frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run of an earlier version would go on with other noise than it began with."""
+    out = tmp_path / "run"
+    flags = ["--data", toy_frames, "--out", out, "--max-steps", 4]
+    flags += ["--checkpoint-every", 1, "--log-every", 1]
+    train_until_killed(train_lora, monkeypatch, 2, *flags)
+    record = json.loads((out / "run.json").read_text())
+    assert record["draws"] == "philox"
+    assert record["float32"] == "ieee"
+    del record["draws"]
+    (out / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert "run: was begun by a version that drew other noise" in refusal(
+        train_lora, capsys, *flags
+    )
+
+
 def test_loss_that_is_no_number_names_step_and_frames(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +404,7 @@ def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: o
             marks=pytest.mark.skipif(HAS_8BIT, reason="bitsandbytes is installed here"),
         ),
         (["--resolution", "33"], "--resolution 33"),
+        (["--sample-steps", "1001"], "--sample-steps 1001: must be 1000 or less"),
         (["--base", "nowhere/at/all"], "--base nowhere/at/all"),
         (["--base", "model.ckpt"], "--base model.ckpt"),
         (["--phantom-style", "oak"], "--phantom-style oak: not one of aspen, birch"),

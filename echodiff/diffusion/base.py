@@ -12,7 +12,7 @@ import torch
 
 from echodiff.config import InputError
 from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.training.checkpoints import read_shapes
+from echodiff.training.checkpoints import check_finite, read_shapes
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -102,6 +102,7 @@ def load_for_training(
 ) -> tuple["UNet2DConditionModel", "DDPMScheduler", int]:
     """Load the UNet in `dtype` with the noise schedule and the image side to train at."""
     pipeline = load_base(name, dtype, text_encoder=None)
+    check_finite(pipeline.unet.named_parameters("unet"), f"--base {name}")
     resolution = choose_resolution(pipeline, requested_resolution)
     try:
         schedule = build_noise_schedule(pipeline.scheduler.config)

@@ -8,10 +8,7 @@ from typing import NamedTuple
 import torch
 
 from echodiff.diffusion.encoding import EncodedFrames
-from echodiff.training.streams import build_stream
-
-ORDER_STREAM, NOISE_STREAM, HELD_OUT_STREAM = 1, 2, 3
-"""The random streams: a draw is a function of (seed, stream, counter), never of history."""
+from echodiff.training.streams import Stream, build_stream, sample_normal
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,8 @@ class SampleOrder:
     def _row(self, position: int) -> torch.Tensor:
         epoch, offset = divmod(position, len(self.rows))
         if self._epoch[0] != epoch:
-            generator = build_stream(self.seed, ORDER_STREAM, epoch)
-            shuffled = self.rows[torch.randperm(len(self.rows), generator=generator)]
-            self._epoch = (epoch, shuffled)
+            stream = build_stream(self.seed, Stream.ORDER, epoch)
+            self._epoch = (epoch, self.rows[stream.permutation(len(self.rows))])
         return self._epoch[1][offset]
 
 
@@ -85,20 +81,19 @@ def sample_step(
 
     timestep_weights: (T,) how often each time step is drawn, relative to the others.
     """
-    generator = build_stream(order.seed, NOISE_STREAM, step)
+    stream = build_stream(order.seed, Stream.NOISE, step)
     shape = (count, *latent_shape)
-    posterior = torch.randn(shape, generator=generator)
-    noise = torch.randn(shape, generator=generator)
+    posterior, noise = sample_normal(stream, shape), sample_normal(stream, shape)
     # One value for a whole image channel (Guttenberg 2023); always drawn, so that switching it
     # on changes nothing else.
-    offset = torch.randn((count, shape[1], 1, 1), generator=generator)
+    offset = sample_normal(stream, (count, shape[1], 1, 1))
     # Stratified (Kingma et al. 2021, appendix I.1): every step sees the whole range of noise, while
     # each sample's own time step is drawn as by itself.
-    part, place = torch.randperm(count, generator=generator), torch.rand(count, generator=generator)
+    places = torch.from_numpy(stream.permutation(count) + stream.random(count))
     cumulative = timestep_weights.double().cumsum(0)
-    quantiles = (part + place.double()) / count * cumulative[-1]
+    quantiles = places / count * cumulative[-1]
     timesteps = torch.searchsorted(cumulative, quantiles, right=True).clamp(max=len(cumulative) - 1)
-    is_dropped = torch.rand(count, generator=generator) < caption_dropout
+    is_dropped = torch.from_numpy(stream.random(count) < caption_dropout)
     return Draw(
         indices=order.take(step * count, count),
         posterior=posterior,

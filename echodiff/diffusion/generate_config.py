@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-FEATURE_NAMES = ("inception", "tiny", "texture")
 NO_WEIGHTS = "none"
 """Value of --weights that asks for the bare base."""
 Scheduler = Literal["ddim", "dpmpp", "dpmpp-karras", "euler", "unipc", "pndm"]
@@ -69,7 +68,7 @@ class GenerateConfig:
     """Splits of the reference, comma between; none: all but train of a folder with a split column,
     test of a run, and val where it has fewer than four test frames."""
     features: tuple[str, ...] = ("inception", "tiny", "texture")
-    """Feature networks of the scores: inception, tiny, texture, or a TorchScript file."""
+    """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
     out: Path | None = None
     """Folder to write; none: generated/PROMPTS-K, the unfinished one of the same settings or the
     next free."""
@@ -96,13 +95,12 @@ class GenerateConfig:
             if getattr(self, name) < lowest:
                 flag = "--" + name.replace("_", "-")
                 raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
         if not math.isfinite(self.guidance) or self.guidance < 1:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
         if not self.features:
             raise ValueError("--features: name at least one network")
-        for name in self.features:
-            if name not in FEATURE_NAMES and not Path(name).is_file():
-                raise ValueError(f"--features {name}: no such file, nor {', '.join(FEATURE_NAMES)}")
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"--resolution {self.resolution}: must be 1 or more")
         out, real = self.out, self.reference

@@ -32,6 +32,7 @@ from echodiff.files import write_json_atomic
 from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
 from echodiff.images import contact_sheet, read_gray_u8, write_image
 from echodiff.runs import compute_fingerprint, next_free, versions
+from echodiff.training.streams import DRAWN_BY
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,12 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     num_cut = count_truncated(model.pipeline, sorted({prompt.text for prompt in sampler.prompts}))
     if num_cut:
         logger.warning("%d prompts are longer than the text encoder reads: cut", num_cut)
+    not_drawn = find_not_drawn(sampler.prompts, config.num_images)
+    if not_drawn:
+        logger.warning(
+            "%d of %d prompts are never drawn: --num-images %d takes the first of the cycle",
+            *(len(not_drawn), len(set(sampler.prompts)), config.num_images),
+        )
     settings = {
         "steps": config.solver.steps,
         "guidance": config.guidance,
@@ -93,6 +100,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     }
     identity = {
         **settings,
+        "noise": DRAWN_BY,
         "weights_sha256": model.weights_sha256,
         "seed": config.seed,
         "num_images": config.num_images,
@@ -109,6 +117,8 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "weights_sha256": model.weights_sha256,
         TRAINED_ON: None if training is None else as_record(training),
         "settings": settings,
+        "prompts_not_drawn": not_drawn,
+        "float32": "ieee",  # `start_processes`
         "versions": versions(),
     }
     return Job(
@@ -122,6 +132,12 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         fingerprint=fingerprint,
         record=record,
     )
+
+
+def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
+    """Texts of the prompts that no image of the set is asked to show, in the order of the file."""
+    drawn = set(cycle[:num_images])
+    return [prompt.text for prompt in dict.fromkeys(cycle) if prompt not in drawn]
 
 
 def find_out(root: Path, stem: str, fingerprint: str) -> Path:

@@ -15,10 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 
 from echodiff.config import InputError
 from echodiff.files import written_beside
-from echodiff.training.checkpoints import read_shapes, with_sorted_header, write_safetensors
+from echodiff.training.checkpoints import (
+    check_finite,
+    read_shapes,
+    with_sorted_header,
+    write_safetensors,
+)
+from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -44,7 +51,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
     )
     unet.add_adapter(config, adapter_name=_ADAPTER)
     # peft moves an adapter to its base's dtype: in bf16 most updates would round to nothing.
-    generator = torch.Generator().manual_seed(seed)
+    stream = build_stream(seed, Stream.ADAPTER, 0)
     for name, parameter in lora_parameters(unet).items():
         parameter.data = parameter.data.float()
         if parameter.is_meta:
@@ -52,7 +59,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
         if ".lora_A." in name:
             # The draw of peft (Kaiming uniform, a = sqrt 5) from our own stream.
             bound = 1.0 / math.sqrt(parameter.shape[1])
-            values = torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound
+            values = sample_uniform(stream, parameter.shape) * (2 * bound) - bound
             parameter.data.copy_(values)
 
 
@@ -183,6 +190,7 @@ def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
     """
     file = find_lora(path)
     _check_fit(file, read_shapes(file), pipeline.unet)
+    check_finite(load_file(file).items(), file)
     try:
         pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True

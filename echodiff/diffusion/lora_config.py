@@ -111,7 +111,7 @@ class TrainLoraConfig:
     num_samples: int = 4
     """Generated images in a grid, each under a held-out real frame (count)."""
     sample_steps: int = 25
-    """Sampler steps for the grids and the scored images (count)."""
+    """Sampler steps for the grids and the scored images (1 to 1000)."""
     sample_guidance: float = 5.0
     """Classifier-free guidance for the grids and the scored images (1: off)."""
     evaluate_every: int = 0
@@ -173,6 +173,10 @@ class TrainLoraConfig:
             caption_dropout=self.caption_dropout,
             phantom_finding_rate=self.phantom_finding_rate,
         )
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
+        if self.sample_steps > 1000:
+            raise ValueError(f"--sample-steps {self.sample_steps}: must be 1000 or less")
         if self.phantom_style not in STYLE_NAMES:
             known = ", ".join(STYLE_NAMES)
             raise ValueError(f"--phantom-style {self.phantom_style}: not one of {known}")

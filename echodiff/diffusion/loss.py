@@ -4,13 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from echodiff.diffusion.batch import (
-    HELD_OUT_STREAM,
-    Draw,
-    Samples,
-)
+from echodiff.diffusion.batch import Draw, Samples
 from echodiff.diffusion.encoding import EncodedFrames
-from echodiff.training.streams import build_stream
+from echodiff.training.streams import Stream, build_stream, sample_normal
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -75,9 +71,9 @@ def draw_held_out(
 ) -> Draw:
     """The fixed draw of the held-out loss: evenly spaced time steps, one noise for every frame."""
     count = min(num_frames, len(encoded))
-    generator = build_stream(seed, HELD_OUT_STREAM, 0)
-    order = torch.randperm(len(encoded), generator=generator)[:count]
-    noise = torch.randn((count, *encoded.latent_mean.shape[1:]), generator=generator)
+    stream = build_stream(seed, Stream.HELD_OUT, 0)
+    order = torch.from_numpy(stream.permutation(len(encoded))[:count])
+    noise = sample_normal(stream, (count, *encoded.latent_mean.shape[1:]))
     centres = (torch.arange(count) + 0.5) * (num_timesteps / count)
     return Draw(
         indices=order,

@@ -15,6 +15,7 @@ from echodiff.diffusion.generate_config import NO_WEIGHTS, GenerateConfig
 from echodiff.diffusion.lora import find_lora, load_lora
 from echodiff.published import PREFIX, fetch_published, parse_name
 from echodiff.runs import RECORD, Run, newest_finished_run
+from echodiff.training.checkpoints import check_finite
 from echodiff.training.precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
     )
     dtype = precision.weight_dtype
     pipeline = load_base(base, dtype if path is None else torch.float32)
+    networks = {part: getattr(pipeline, part) for part in ("unet", "vae", "text_encoder")}
     weights_sha256 = digest
     if path is not None:
         weights_sha256 = load_lora(pipeline, path)
@@ -66,8 +68,14 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
         # then no further from its 16 bit form than the base alone is from its own.
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
-        for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        for network in networks.values():
             torch.nn.Module.to(network, dtype)  # diffusers' own warns of layers it has none of
+    for part, network in networks.items():
+        # After the merge and the cast, either of which may overflow.
+        source = f"--base {base}" if path is None else f"--base {base} with --weights {path}"
+        check_finite(
+            network.named_parameters(part), f"{source} in {str(dtype).removeprefix('torch.')}"
+        )
     for network in (pipeline.unet, pipeline.vae):
         # Convolutions are a third faster so, on CPUs and GPUs alike.
         network.to(memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
 """Draw images from a Stable Diffusion pipeline so that image i depends on (seed, i) alone.
 
-The loop is our own, over diffusers' schedulers: noise comes from one CPU generator per image, every
+The loop is our own, over diffusers' schedulers: noise comes from one stream per image, every
 scheduler is deterministic, prompts are encoded one at a time and kept. What is left of the batch
 is the order of floating-point sums: in fp32 on a CPU 0.0007 grey levels for the embedded base's
 architecture (random weights), so at most one level after rounding; ``exact`` removes that too.
@@ -10,37 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
-    StableDiffusionPipeline,
-    UniPCMultistepScheduler,
-)
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
 from echodiff.config import InputError
 from echodiff.diffusion.acceleration import AcceleratedUNet, Compile, UNetCall, call_eagerly
 from echodiff.diffusion.prompts import Prompt
-
-# All of them are deterministic given the first noise. What a base's own config leaves out, and what
-# would be wrong for latents (DDIM clips to [-1, 1] by default), is set here.
-_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
-SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "dpmpp": (DPMSolverMultistepScheduler, _DPMPP),
-    # Steps spread as in Karras et al. 2022, eq. 5: more of them where the noise is low.
-    "dpmpp-karras": (DPMSolverMultistepScheduler, {**_DPMPP, "use_karras_sigmas": True}),
-    "euler": (EulerDiscreteScheduler, {}),
-    "unipc": (UniPCMultistepScheduler, {}),
-    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
-}
+from echodiff.diffusion.schedulers import build_scheduler, check_steps
+from echodiff.training.streams import Stream, build_stream, sample_normal
 
 EXACT_BATCH = 8
 """Images in one call of the network under ``exact``; part of the picture, so never a setting."""
@@ -49,23 +30,9 @@ DECODED_PIXELS = 2**20
 """Pixels that the VAE decodes at once: enough for a GPU to be busy, whatever the batch."""
 
 
-def build_scheduler(name: str, base: StableDiffusionPipeline) -> Any:
-    """Build the named scheduler on the base's noise schedule and prediction type."""
-    if name not in SCHEDULERS:
-        raise InputError(f"--scheduler {name}: not one of {', '.join(SCHEDULERS)}")
-    scheduler_class, settings = SCHEDULERS[name]
-    return scheduler_class.from_config(base.scheduler.config, **settings)
-
-
 def draw_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
     """Draw the first latent noise of image ``index``: (C, h, w) fp32 on the CPU."""
-    return torch.randn(tuple(shape), generator=image_generator(seed, index))
-
-
-def image_generator(seed: int, index: int) -> torch.Generator:
-    """The generator of one image; neighbouring seeds and indices are hashed far apart."""
-    state = np.random.SeedSequence([seed, index]).generate_state(2, np.uint32)
-    return torch.Generator("cpu").manual_seed(int(state[0]) << 32 | int(state[1]))
+    return sample_normal(build_stream(seed, Stream.IMAGE, index), shape)
 
 
 def plan_batches(indices: Sequence[int], batch_size: int, exact: bool) -> list[list[int]]:
@@ -137,6 +104,7 @@ class Sampler:
         # One for all batches: with and without guidance the network sees other shapes.
         self.is_guided = any(self._scale_of(prompt) > 1 for prompt in self.prompts)
         self.scheduler = build_scheduler(scheduler, pipeline)
+        check_steps(steps, self.scheduler.config.num_train_timesteps, "--steps")
         self.latent_shape = _latent_shape(pipeline, resolution)
         self.embeddings: dict[str, Tensor] = {}
         self.predict_noise: UNetCall = call_eagerly(pipeline.unet)
@@ -235,9 +203,8 @@ class Sampler:
             images.append(_to_gray_u8(decoded.float()))
         for index, is_sound in zip(slots, torch.cat(is_finite).tolist(), strict=True):
             if not is_sound:
-                raise InputError(
-                    f"image {index} is not finite in {vae.dtype}: try --mixed-precision no"
-                )
+                cure = "" if vae.dtype == torch.float32 else ": try --mixed-precision no"
+                raise InputError(f"image {index} is not finite in {vae.dtype}{cure}")
         return torch.cat(images).cpu().numpy()
 
     def _scale_of(self, prompt: Prompt) -> float:

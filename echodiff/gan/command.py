@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
         num_parameters=num_parameters,
         tracker=config.tracker,
         threads=config.threads,
+        float32=config.float32,
     )
     if accelerator.num_processes > 1:
         raise InputError(f"{accelerator.num_processes} processes: train-gan runs in one")

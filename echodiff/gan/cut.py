@@ -62,16 +62,13 @@ class Cut:
         self.num_patches, self.temperature = num_patches, temperature
         self.adversarial, self.autocast = adversarial, autocast
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> CutDraw:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> CutDraw:
         """Draw for a step; the same places for all its images."""
-        is_flipped = bool(torch.rand((), generator=generator) < 0.5) and self.flip_equivariance
-        seed = int(torch.randint(2**62, (), generator=generator))
-        # Torch would permute all 68,644 positions of the first layer to choose 256.
-        chooser = np.random.default_rng(seed)
+        is_flipped = stream.random() < 0.5 and self.flip_equivariance
         source, target = (
             tuple(
                 torch.from_numpy(
-                    chooser.choice(positions, min(self.num_patches, positions), replace=False)
+                    stream.choice(positions, min(self.num_patches, positions), replace=False)
                 )
                 for _, positions in self.feature_sizes
             )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -51,9 +52,9 @@ class CycleGan:
         self.adversarial = adversarial
         self.together, self.autocast = together, autocast
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> CycleGanDraw:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> CycleGanDraw:
         """Draw for step number `step` (0 is the first) of `count` images each."""
-        draws = [self.pools[n].sample(generator, step * count, count) for n in ("A", "B")]
+        draws = [self.pools[n].sample(stream, step * count, count) for n in ("A", "B")]
         return CycleGanDraw(*draws)
 
     def step(

@@ -2,12 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from echodiff.training.streams import build_stream
-
-ORDER_STREAM, STEP_STREAM = 1, 2
-"""The random streams: a draw is a function of (seed, stream, counter), never of history."""
+from echodiff.training.streams import Stream, build_stream
 
 
 class StepRows(NamedTuple):
@@ -51,12 +49,12 @@ class Order:
     def __len__(self) -> int:
         return max(self.num_source, self.num_target)
 
-    def take(self, step: int, count: int, stream: torch.Generator) -> StepRows:
+    def take(self, step: int, count: int, stream: np.random.Generator) -> StepRows:
         """Rows of step number `step` (0 is the first); `stream` is the step's own."""
-        target = torch.randint(self.num_target, (count,), generator=stream)
-        corners = torch.randint(self.slack + 1, (2, count, 2), generator=stream)
+        target = torch.from_numpy(stream.integers(self.num_target, size=count))
+        corners = torch.from_numpy(stream.integers(self.slack + 1, size=(2, count, 2)))
         if self.has_replacement:
-            source = torch.randint(self.num_source, (count,), generator=stream)
+            source = torch.from_numpy(stream.integers(self.num_source, size=count))
         else:
             source = torch.stack([self._row(step * count + i) for i in range(count)])
         if self.is_paired:
@@ -67,6 +65,6 @@ class Order:
     def _row(self, position: int) -> torch.Tensor:
         epoch, offset = divmod(position, len(self))
         if self._epoch[0] != epoch:
-            generator = build_stream(self.seed, ORDER_STREAM, epoch)
-            self._epoch = (epoch, torch.randperm(len(self), generator=generator))
+            shuffled = build_stream(self.seed, Stream.ORDER, epoch).permutation(len(self))
+            self._epoch = (epoch, torch.from_numpy(shuffled))
         return self._epoch[1][offset] % self.num_source

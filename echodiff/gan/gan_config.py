@@ -98,6 +98,9 @@ class TrainGanConfig:
     """Adam's smallest divisor (above 0)."""
     mixed_precision: Literal["auto", "no", "bf16"] = "no"
     """bf16: statistics of norms, last layers, losses and weights stay float32."""
+    float32: Literal["ieee", "tf32"] = "tf32"
+    """Convolutions in float32 on an NVIDIA card: tf32 rounds their inputs to 10 bits, as in the
+    published trainings and much quicker; ieee does not."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"
     """What is compiled: nothing, the blocks that repeat, all networks. auto: on NVIDIA the blocks
     in a run of 100,000 steps or more, else nothing. Steps are one CUDA graph there either way."""
@@ -129,6 +132,8 @@ class TrainGanConfig:
                      "reconstruction_weight", "decay_epochs", "checkpoint_epochs",
                      "checkpoint_every", "sample_every"):  # fmt: skip
             _at_least(0, name, getattr(self, name))
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed {self.seed}: must be below 2^64")
         for name in ("temperature", "learning_rate", "learning_rate_d", "epsilon"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from echodiff.gan.names import Norm
+from echodiff.training.streams import Stream, build_stream, sample_normal
 
 
 class InstanceNorm(nn.Module):
@@ -89,17 +90,23 @@ def initialise(net: nn.Module, kind: Literal["normal", "xavier"], seed: int) -> 
 
     Biases are 0, batch norms scale by normal(1, 0.02).
     """
-    generator = torch.Generator().manual_seed(seed)
+    stream = build_stream(seed, Stream.NETWORK, 0)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
+            module.weight.copy_(1.0 + 0.02 * sample_normal(stream, module.weight.shape))
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            if kind == "normal":
-                nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
-            else:
-                nn.init.xavier_normal_(module.weight, 0.02, generator=generator)
+            spread = 0.02 * (1.0 if kind == "normal" else math.sqrt(2.0 / count_links(module)))
+            module.weight.copy_(spread * sample_normal(stream, module.weight.shape))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def count_links(layer: nn.Module) -> int:
+    """Inputs of an output plus outputs of an input, of a layer with a weight (out, in, ...):
+    Xavier's fans (Glorot and Bengio 2010, eq. 12)."""
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    return (weight.shape[0] + weight.shape[1]) * weight[0, 0].numel()
 
 
 def _binomial(row: list[float], channels: int) -> torch.Tensor:

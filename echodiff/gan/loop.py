@@ -20,6 +20,7 @@ from echodiff.gan.recipes import Method
 from echodiff.gan.step import TranslationStep, choose_compile
 from echodiff.training.checkpoints import (
     Checkpoint,
+    check_finite,
     load_newest_checkpoint,
     optimizer_tensors,
     restore_optimizer,
@@ -170,6 +171,8 @@ def save(run: "Run", config: TrainGanConfig, progress: Progress, method: Method)
     """Write a checkpoint of everything that the next step depends on."""
     tensors = {f"net.{n}.{k}": v for n, net in method.nets.items()
                for k, v in net.state_dict().items()}  # fmt: skip
+    # Losses that are finite may leave weights that are not: every later run would start from them.
+    check_finite(tensors.items(), f"{run.run_dir}, step {progress.step}")
     tensors |= {f"pool.{name}": pool.images for name, pool in method.pools.items()}
     for name, optimizer in method.optimizers.items():
         tensors |= optimizer_tensors(optimizer, parameter_names(name, optimizer))

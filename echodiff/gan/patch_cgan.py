@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -35,9 +36,9 @@ class PatchCgan:
         self.reconstruction_weight = reconstruction_weight
         self.adversarial, self.autocast = adversarial, autocast
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> PoolDraw:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> PoolDraw:
         """Draw for step number `step` (0 is the first) of `count` masks."""
-        return self.pools["pairs"].sample(generator, step * count, count)
+        return self.pools["pairs"].sample(stream, step * count, count)
 
     def step(
         self, source: torch.Tensor, target: torch.Tensor, draw: PoolDraw

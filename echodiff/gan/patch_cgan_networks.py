@@ -4,10 +4,13 @@ It was written in Keras: weights are Glorot's, batch norms have its momentum 0.8
 other share, 0.2) and its epsilon of 0.001, and `same` padding of an even kernel is one-sided.
 """
 
+import math
+
 import torch
 from torch import nn
 
-from echodiff.gan.layers import LastConv
+from echodiff.gan.layers import LastConv, count_links
+from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 LEVELS = (1, 2, 4, 8, 8, 8, 8)
 """Widths of the 7 encoder layers in units of the first."""
@@ -82,9 +85,10 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 @torch.no_grad()
 def _initialise(net: nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    stream = build_stream(seed, Stream.NETWORK, 0)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(module.weight, generator=generator)
+            bound = math.sqrt(6.0 / count_links(module))
+            module.weight.copy_(bound * (2.0 * sample_uniform(stream, module.weight.shape) - 1.0))
             assert module.bias is not None
             nn.init.zeros_(module.bias)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -32,7 +33,7 @@ class ImagePool:
         self.images = self.images.to(device)
         return self
 
-    def sample(self, generator: torch.Generator, num_before: int, count: int) -> PoolDraw:
+    def sample(self, stream: np.random.Generator, num_before: int, count: int) -> PoolDraw:
         """Draw for `count` images after `num_before` went through.
 
         Places are filled in turn; from then on an image goes by, or changes places with a random
@@ -41,8 +42,8 @@ class ImagePool:
         size = max(1, len(self.images))
         number = num_before + torch.arange(count)
         fills = number < size
-        is_exchanged = torch.rand(count, generator=generator) > 0.5
-        place = torch.randint(size, (count,), generator=generator)
+        is_exchanged = torch.from_numpy(stream.random(count) > 0.5)
+        place = torch.from_numpy(stream.integers(size, size=count))
         slot = torch.where(fills, number, place)
         return PoolDraw(slot, fills | is_exchanged, ~fills & is_exchanged)
 

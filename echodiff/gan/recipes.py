@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -38,7 +39,7 @@ class Method(Protocol):
     optimizers: Mapping[str, torch.optim.Optimizer]
     pools: Mapping[str, ImagePool]
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> Any:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> Any:
         """Draw what a step takes at random beside its images."""
 
     def step(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,7 +25,7 @@ class Regression:
         self.nets, self.optimizers, self.autocast = nets, optimizers, autocast
         self.pools: Mapping[str, ImagePool] = {}
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> None:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> None:
         """Nothing."""
 
     def step(

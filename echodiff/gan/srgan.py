@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -34,7 +35,7 @@ class Srgan:
         self.reconstruction_weight = reconstruction_weight
         self.adversarial, self.autocast = adversarial, autocast
 
-    def sample(self, generator: torch.Generator, step: int, count: int) -> None:
+    def sample(self, stream: np.random.Generator, step: int, count: int) -> None:
         """Nothing."""
 
     def step(

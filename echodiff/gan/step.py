@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from echodiff.gan.dataset import TranslationSet
-from echodiff.gan.draws import STEP_STREAM, Order, StepRows
+from echodiff.gan.draws import Order, StepRows
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.networks import ResNetBlock
 from echodiff.gan.recipes import Method
 from echodiff.gan.srgan_networks import SrBlock
 from echodiff.training.graphs import Compile, CudaGraph, StepRunner, put, uncompiled
-from echodiff.training.streams import build_stream
+from echodiff.training.streams import Stream, build_stream
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +65,7 @@ class TranslationStep:
 
         Everything random is drawn before: the step is a function of (seed, step).
         """
-        stream = build_stream(self._config.seed, STEP_STREAM, step)
+        stream = build_stream(self._config.seed, Stream.STEP, step)
         rows = self._order.take(step, self._config.batch_size, stream)
         self._draw = self._method.sample(stream, step, self._config.batch_size)
         for name, optimizer in self._method.optimizers.items():
@@ -101,7 +101,7 @@ class TranslationStep:
 
     def name_pictures(self, step: int) -> str:
         """Files that step number `step` showed: what was drawn can be drawn again."""
-        stream = build_stream(self._config.seed, STEP_STREAM, step)
+        stream = build_stream(self._config.seed, Stream.STEP, step)
         return self._dataset.name_rows(self._order.take(step, self._config.batch_size, stream))
 
     def as_written(self) -> Any:

@@ -208,7 +208,9 @@ def translate(
     images = torch.from_numpy(np.stack([reader.read(frame) for frame in frames]))
     with torch.inference_mode():
         outputs = net(to_values(images, taken).to(next(net.parameters()).device))
-    for output in outputs:
+    for frame, output in zip(frames, outputs, strict=True):
+        if not output.isfinite().all():
+            raise InputError(f"{frame.file_name}: its translation is not finite")
         yield from_values(output, given)
 
 

@@ -18,7 +18,7 @@ from echodiff.config import InputError
 from echodiff.gan.names import GeneratorName, Norm
 from echodiff.gan.networks import build_generator
 from echodiff.runs import sha256_file
-from echodiff.training.checkpoints import write_safetensors
+from echodiff.training.checkpoints import check_finite, write_safetensors
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -35,7 +35,11 @@ class LoadedGenerator:
 
 
 def save_network(path: Path, net: nn.Module, facts: Mapping[str, Any]) -> str:
-    """Write the weights of `net` with `facts` (JSON values) as metadata; return their SHA-256."""
+    """Write the weights of `net` with `facts` (JSON values) as metadata; return their SHA-256.
+
+    Weights that are not finite, and would give black pictures, are an InputError.
+    """
+    check_finite(net.state_dict().items(), path)
     write_safetensors(path, net.state_dict(), {"echodiff": json.dumps(facts, sort_keys=True)})
     return sha256_file(path)
 
@@ -46,6 +50,7 @@ def load_generator(path: Path) -> LoadedGenerator:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     state, facts = _read(path)
+    check_finite(state.items(), path)
     net, outline = _recognise(path, _modernise(state), facts)
     return LoadedGenerator(net=net, facts=facts | outline, sha256=sha256_file(path))
 

@@ -17,6 +17,8 @@ from echodiff.metrics.scores import Score, score_sets
 from echodiff.runs import versions
 
 NUM_EXAMPLES = 8
+LOSSY_APART = 0.1
+"""Difference in the share of lossy files from which on a reader is told."""
 
 
 def score_measured(
@@ -30,7 +32,7 @@ def score_measured(
     """Everything that one reading of the two sets, and of the training set, can tell."""
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
-    alarms = _find_repeated(generated, reference, train)
+    alarms = _find_repeated(generated, reference, train) + _find_formats(generated, reference)
 
     def add(found: Mapping[str, Score], missing: Mapping[str, str]) -> None:
         scores.update(found)
@@ -76,6 +78,20 @@ def _find_repeated(generated: Measured, reference: Measured, train: Measured | N
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
         alarms.append(f"shared files: {leaked} reference frames are training frames")
     return alarms
+
+
+def _find_formats(generated: Measured, reference: Measured) -> list[str]:
+    """Whether compression alone tells the sets apart: it takes speckle away, and leaves blocks."""
+    shares = [float(one.is_lossy.mean()) for one in (generated, reference)]
+    if abs(shares[0] - shares[1]) < LOSSY_APART:
+        return []
+    told = " against ".join(
+        f"{int(one.is_lossy.sum())} of {len(one)} {which} pictures"
+        for one, which in ((generated, "generated"), (reference, "reference"))
+    )
+    return [
+        f"file formats: {told} lie in files that lose detail, such as JPEG: scores count that too"
+    ]
 
 
 def score_fully(

@@ -18,10 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from echodiff.config import InputError
+from echodiff.training.precision import ieee_float32
 
 SIDE = 299
 RESIZE = f"{SIDE} bicubic antialiased, one channel, float (clean-fid's)"
 BATCH_SIZE = 32
+FLOAT32 = "ieee"
+"""Not TF32, in which a feature would depend on the card."""
 INTERFACE = f"float32 (B, 3, {SIDE}, {SIDE}) in 0..255 to a tensor (B, D)"
 
 Extractor = Callable[[torch.Tensor], Any]
@@ -30,6 +33,11 @@ Extractor = Callable[[torch.Tensor], Any]
 def best_device() -> torch.device:
     """CUDA where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe_arithmetic() -> str:
+    """What decides a feature beside the weights; features of other arithmetic are not mixed."""
+    return f"{best_device().type}, float32 {FLOAT32}"
 
 
 def resize_for_extractor(images_u8: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -62,7 +70,8 @@ def embed_with_extractor(
     device = best_device()
     for start in range(0, len(images_u8), BATCH_SIZE):
         batch = resize_for_extractor(images_u8[start : start + BATCH_SIZE])[:, None].to(device)
-        output = extractor(batch.expand(-1, 3, -1, -1))
+        with ieee_float32():
+            output = extractor(batch.expand(-1, 3, -1, -1))
         if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != len(batch):
             given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
             raise InputError(

@@ -131,13 +131,16 @@ def _load_tiny() -> FeatureNetwork:
 
 def _load_inception() -> FeatureNetwork:
     from echodiff.metrics import torchscript
+    from echodiff.metrics.extractor import describe_arithmetic
 
     path = inception.find_inception()
     extractor = torchscript.build_inception(torchscript.load_torchscript(path))
-    return with_cache(_fed_as_cleanfid("inception", inception.SHA256, 2048, extractor))
+    network = _fed_as_cleanfid("inception", inception.SHA256, 2048, extractor)
+    return with_cache(network, code=describe_arithmetic())
 
 
 def _load_transformer(name: str, folder: Path) -> FeatureNetwork:
+    from echodiff.metrics.extractor import describe_arithmetic
     from echodiff.metrics.vision_transformers import VisionTransformer
 
     network = VisionTransformer(folder)
@@ -148,18 +151,20 @@ def _load_transformer(name: str, folder: Path) -> FeatureNetwork:
             num_features=network.num_features,
             resize=PADDED + network.resize,
             embed=network.embed,
-        )
+        ),
+        code=describe_arithmetic(),
     )
 
 
 def _load_file(name: str, path: Path) -> FeatureNetwork:
     from echodiff.metrics import torchscript
-    from echodiff.metrics.extractor import count_features
+    from echodiff.metrics.extractor import count_features, describe_arithmetic
 
     extractor = torchscript.load_torchscript(path)
     with _naming(path):
         num_features = count_features(extractor)
-    return with_cache(_fed_as_cleanfid(name, sha256_file(path), num_features, extractor))
+    network = _fed_as_cleanfid(name, sha256_file(path), num_features, extractor)
+    return with_cache(network, code=describe_arithmetic())
 
 
 def _load_function(name: str, given: str) -> FeatureNetwork:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from echodiff.anatomy import Finding
@@ -48,6 +49,8 @@ class Measured:
     digests: tuple[str, ...]
     """SHA-256 of each picture's pixels, as the networks see them."""
     paths: tuple[Path, ...]
+    is_lossy: NDArray[np.bool_]
+    """(N,) whether the file of each picture is of a kind that loses detail, such as JPEG."""
     appearance: NDArray[np.float64]
     """Rows of `appearance.describe_appearance`, (N, K), colours included."""
     white_level: int | None = None
@@ -79,6 +82,11 @@ def load_networks(names: Sequence[str]) -> Networks:
             notes.append(f"{error}; FD(tiny) is reported instead of FID")
             sys.stderr.write(f"{notes[-1]}\n")
             continue
+        if network.name in networks:
+            raise InputError(
+                f"--features {','.join(names)}: two networks called {network.name}, and scores "
+                "go by that name: rename one or leave it out"
+            )
         networks[network.name] = network
     if notes and "tiny" not in networks:
         networks["tiny"] = load_features("tiny")
@@ -113,11 +121,13 @@ def measure_frames(
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
     probabilities, digests = [], []
     appearance: list[NDArray[np.float64]] = []
+    lossy: list[bool] = []
     parts = [paths[start : start + READ_AT_ONCE] for start in range(0, len(paths), READ_AT_ONCE)]
     read = map_in_order(partial(_read, max_value=max_value), parts, workers=num_readers)
     with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
-        for images, looks in read:
+        for images, looks, losses in read:
             appearance += looks
+            lossy += losses
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
@@ -140,6 +150,7 @@ def measure_frames(
         ),
         digests=tuple(digests),
         paths=tuple(paths),
+        is_lossy=np.array(lossy),
         appearance=np.array(appearance),
         white_level=max_value,
     )
@@ -147,11 +158,22 @@ def measure_frames(
 
 def _read(
     paths: Sequence[Path], max_value: int | None
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]]]:
-    """Pictures as the networks see them, and their rows of `describe_appearance`."""
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]], list[bool]]:
+    """Pictures as the networks see them, their rows of `describe_appearance`, lossy or not."""
     pictures = [read_image_u8(path, max_value=max_value) for path in paths]
     images = [pad_square(to_gray_u8(picture)) for picture in pictures]
-    return images, [describe_appearance(picture) for picture in pictures]
+    looks = [describe_appearance(picture) for picture in pictures]
+    return images, looks, [_is_lossy(path) for path in paths]
+
+
+def _is_lossy(path: Path) -> bool:
+    """Whether a picture that can be read lies in a file that keeps less than it was given."""
+    with Image.open(path) as picture:
+        kind, packed = picture.format, str(picture.info.get("compression", ""))
+    if kind == "WEBP":
+        # The kind of the first chunk with pixels: VP8 or VP8L, after the header where extended.
+        return b"VP8L" not in path.read_bytes()[:1024]
+    return kind in {"JPEG", "MPO", "JPEG2000", "AVIF"} or "jpeg" in packed
 
 
 def _find_frames(

@@ -22,6 +22,7 @@ from transformers import AutoImageProcessor, AutoModel
 from echodiff.config import InputError
 from echodiff.metrics.extractor import best_device
 from echodiff.runs import sha256_file
+from echodiff.training.precision import ieee_float32
 
 REPOSITORIES = {"dinov2": "facebook/dinov2-large", "rad-dino": "microsoft/rad-dino"}
 BATCH_SIZE = 32
@@ -74,7 +75,8 @@ class VisionTransformer:
             batch = self._processor(
                 images=images, input_data_format="channels_last", return_tensors="pt"
             )["pixel_values"]
-            output = self._network(pixel_values=batch.to(best_device()))
+            with ieee_float32():
+                output = self._network(pixel_values=batch.to(best_device()))
             tokens.append(output.last_hidden_state[:, 0].double().cpu().numpy())
         return np.concatenate(tokens)
 

@@ -108,6 +108,13 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
 
 
+def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], place: Path | str) -> None:
+    """InputError that names the first tensor which holds NaN or infinity, and `place`."""
+    for name, tensor in tensors:
+        if not bool(tensor.detach().isfinite().all()):
+            raise InputError(f"{place}: {name} holds NaN or infinity")
+
+
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint in `folder`, or None; a damaged one is passed over aloud."""
     for step, path in reversed(_checkpoints(folder)):

@@ -6,6 +6,7 @@ from typing import Any
 
 from echodiff.config import InputError
 from echodiff.runs import Run, next_free
+from echodiff.training.streams import DRAWN_BY
 
 # Keys that change no result: a run may be gone on with under other values of these.
 _INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep")
@@ -54,7 +55,12 @@ def open_run(
                 f"{run.run_dir}: was begun with mixed precision {begun_in}, this is "
                 f"{mixed_precision}: start it as before, or --overwrite starts anew"
             )
-        run.update(base_sha256=base_sha256, mixed_precision=mixed_precision)
+        if run.is_resumed and run.record.get("draws") != DRAWN_BY and run.checkpoints.exists():
+            raise InputError(
+                f"{run.run_dir}: was begun by a version that drew other noise; --overwrite starts "
+                "anew"
+            )
+        run.update(base_sha256=base_sha256, mixed_precision=mixed_precision, draws=DRAWN_BY)
         path, resumed = [run.run_dir], run.is_resumed
     broadcast_object_list(path)
     state.wait_for_everyone()

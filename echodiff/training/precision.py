@@ -2,7 +2,9 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MixedPrecision = Literal["auto", "no", "fp16", "bf16"]
+Float32 = Literal["ieee", "tf32"]
+"""What float32 means on an NVIDIA card from Ampere on: itself, or convolutions whose inputs are
+rounded to 10 bits (TF32, torch's own default)."""
 
 FULL_SIZE_PARAMETERS = 100_000_000
 """From this many parameters on a network gains from 16 bit: SD 1.5's UNet (860M) runs three times
@@ -35,6 +40,8 @@ class Precision:
     """The format in which frozen weights are kept."""
     reason: str
     """One clause for the run record."""
+    float32: Float32 = "ieee"
+    """How convolutions in float32 round their inputs on an NVIDIA card."""
 
     @property
     def summary(self) -> str:
@@ -44,7 +51,37 @@ class Precision:
 
     def to_record(self) -> dict[str, str]:
         """What `run.json` says of it."""
-        return {"mixed_precision": self.mixed_precision, "mixed_precision_reason": self.reason}
+        return {
+            "mixed_precision": self.mixed_precision,
+            "mixed_precision_reason": self.reason,
+            "float32": self.float32,
+        }
+
+
+def set_float32(kind: Float32) -> None:
+    """Settle what float32 means on an NVIDIA card, for this process; CPUs always compute in it.
+
+    Matrix products stay IEEE, as is torch's default; convolutions (and recurrent layers, which
+    torch wants to be told the same) follow `kind`.
+    """
+    # The older switch first: compilers read it, and torch refuses an answer where the two differ.
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+
+
+@contextmanager
+def ieee_float32() -> Iterator[None]:
+    """Within it float32 is float32; afterwards it is what it was."""
+    products = torch.backends.cuda.matmul.fp32_precision
+    convolutions = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    set_float32("ieee")
+    try:
+        yield
+    finally:
+        set_float32("tf32" if convolutions == "tf32" else "ieee")
+        torch.backends.cuda.matmul.fp32_precision = products
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -126,6 +163,7 @@ def start_processes(threads: int | None) -> "PartialState":
             "torchrun --nproc-per-node N starts N"
         )
     choose_threads(threads, state.num_processes)
+    set_float32("ieee")
     return state
 
 
@@ -136,6 +174,7 @@ def start_accelerator(
     batch_size: int | None = None,
     tracker: str,
     threads: int | None,
+    float32: Float32 = "ieee",
 ) -> tuple["Accelerator", Precision]:
     """Build the `Accelerator` of a run; `tracker` is a name accelerate knows, or "none".
 
@@ -163,6 +202,8 @@ def start_accelerator(
         # Where is known once there is a run folder: `Curves` sets it.
         project_dir="." if tracker != "none" else None,
     )
+    set_float32(float32)  # after accelerate, which sets it too where a compiler is asked for
+    precision = replace(precision, float32=float32)
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # every process would say the same
     return accelerator, precision

@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from echodiff.diffusion import acceleration
 from echodiff.diffusion.acceleration import AcceleratedUNet, CapturedCall, choose_compile
 from echodiff.diffusion.base import load_base
-from echodiff.diffusion.sample import SCHEDULERS, Sampler
+from echodiff.diffusion.sample import Sampler
+from echodiff.diffusion.schedulers import SCHEDULERS
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(

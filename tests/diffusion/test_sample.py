@@ -14,14 +14,12 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.prompts import Prompt
 from echodiff.diffusion.sample import (
     EXACT_BATCH,
-    SCHEDULERS,
-    build_scheduler,
     count_truncated,
     draw_noise,
-    image_generator,
     plan_batches,
     sample_images,
 )
+from echodiff.diffusion.schedulers import SCHEDULERS, build_scheduler
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(
@@ -54,7 +52,7 @@ def test_one_image_equals_the_pipelines_own(pipeline: Any, scheduler: str) -> No
         PROMPTS[1],
         num_inference_steps=5,
         guidance_scale=4.0,
-        generator=image_generator(3, 4),
+        latents=draw_noise(3, 4, (4, 8, 8))[None],
         output_type="np",
     ).images[0]
     pipeline.scheduler = kept
@@ -70,7 +68,7 @@ def test_without_guidance_equals_the_pipelines_own(pipeline: Any) -> None:
         PROMPTS[0],
         num_inference_steps=3,
         guidance_scale=1.0,
-        generator=image_generator(3, 0),
+        latents=draw_noise(3, 0, (4, 8, 8))[None],
         output_type="np",
     ).images[0]
     pipeline.scheduler = kept

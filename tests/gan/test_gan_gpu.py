@@ -49,14 +49,20 @@ def test_the_whole_step_is_one_graph_and_does_what_plain_steps_do(
         assert ours == pytest.approx(theirs, rel=5e-2 if precision == "bf16" else 5e-3, abs=1e-3)
 
 
-def test_a_recorded_run_resumes_from_its_checkpoint(echodiff, toy_flags, domains, tmp_path):
+def test_a_recorded_run_resumes_from_its_checkpoint(
+    echodiff, toy_flags, domains, tmp_path, replays
+):
     out = tmp_path / "run"
     flags = [*domains, *toy_flags["cyclegan"], "--out", out, "--steps", NUM_STEPS,
              "--checkpoint-every", 5]  # fmt: skip
     assert echodiff("train-gan", *flags) == 0
     before = load_file(out / "G_A.safetensors")
+    assert len(replays) == NUM_STEPS - NUM_WARM_UP
     Run.load(out).update(status="running")
-    assert echodiff("train-gan", *flags) == 0
+    (out / "checkpoints" / f"step-{NUM_STEPS:06d}").rename(out / "gone")
+    (out / "G_A.safetensors").unlink()
+    assert echodiff("train-gan", *flags) == 0  # from step 5
+    assert len(replays) == NUM_STEPS - NUM_WARM_UP + 5 - NUM_WARM_UP
     for name, tensor in load_file(out / "G_A.safetensors").items():
         if tensor.ndim > 1:
             torch.testing.assert_close(tensor, before[name], rtol=1e-2, atol=1e-3)

@@ -22,6 +22,7 @@ from echodiff.gan.pool import ImagePool
 from echodiff.gan.regression import Regression
 from echodiff.gan.srgan import Srgan
 from echodiff.gan.srgan_networks import SrResNet, WholeDiscriminator
+from echodiff.training.streams import Stream, build_stream
 
 SIDE, BATCH, STEPS = 32, 2, 3
 
@@ -126,11 +127,11 @@ def test_cyclegan_steps_as_the_reference_does(pool_size, identity_weight, norm):
                       together=norm == "instance")  # fmt: skip
     optimizers = adams(cyclegan_groups(plain))
     list_pools = {n: ListPool(pool_size) for n in ("A", "B")}
-    generator = torch.Generator().manual_seed(0)
+    stream = build_stream(0, Stream.STEP, 0)
     gave_old = 0
     for step in range(STEPS + 1):
         source, target = pictures(2 * step), pictures(2 * step + 1)
-        draw = method.sample(generator, step, BATCH)
+        draw = method.sample(stream, step, BATCH)
         gave_old += int(draw.pool_a.gives_old.sum() + draw.pool_b.gives_old.sum())
         losses = method.step(source, target, draw)
         reference_cyclegan_step(plain, optimizers, list_pools, source, target, draw,
@@ -148,7 +149,7 @@ def test_cyclegan_with_the_unet_steps_as_the_reference_does():
     pools = {n: ImagePool(0, (1, 256, 256), torch.float64) for n in ("A", "B")}
     method = CycleGan(nets, adams(cyclegan_groups(nets)), pools)
     source, target = pictures(0, 1, 1, 256, 256), pictures(1, 1, 1, 256, 256)
-    draw = method.sample(torch.Generator(), 0, 1)
+    draw = method.sample(build_stream(0, Stream.STEP, 0), 0, 1)
     method.step(source, target, draw)
     reference_cyclegan_step(plain, adams(cyclegan_groups(plain)), {n: ListPool(0) for n in "AB"},
                             source, target, draw, identity_weight=5)  # fmt: skip
@@ -178,7 +179,7 @@ def known_cyclegan(**options):
 def step_on_known(method):
     source, target = torch.full((1, 1, 4, 4), 1.0), torch.full((1, 1, 4, 4), -1.0)
     return {name: float(loss) for name, loss in method.step(
-        source, target, method.sample(torch.Generator(), 0, 1)).items()}  # fmt: skip
+        source, target, method.sample(build_stream(0, Stream.STEP, 0), 0, 1)).items()}  # fmt: skip
 
 
 def test_adversarial_terms_are_squares_and_cycle_terms_absolute():
@@ -290,11 +291,11 @@ def test_cut_steps_as_the_reference_does(nce_weight, identity_nce, flip_equivari
     method = Cut(nets, adams(groups_of(nets)), feature_sizes=sizes, num_patches=40,
                  flip_equivariance=flip_equivariance, **options)  # fmt: skip
     optimizers = adams(groups_of(plain))
-    generator = torch.Generator().manual_seed(1)
+    stream = build_stream(2, Stream.STEP, 0)
     flips = []
     for step in range(STEPS):
         source, target = pictures(2 * step), pictures(2 * step + 1)
-        draw = method.sample(generator, step, BATCH)
+        draw = method.sample(stream, step, BATCH)
         flips.append(draw.is_flipped)
         losses = method.step(source, target, draw)
         reference_cut_step(plain, optimizers, source, target, draw, **options)
@@ -307,8 +308,8 @@ def test_patch_places_are_drawn_without_replacement_and_anew():
     nets, sizes = cut_parts()
     assert sizes == [(1, 38 * 38), (6, 32 * 32), (12, 16 * 16), (12, 8 * 8), (12, 8 * 8)]
     method = Cut(nets, {}, feature_sizes=sizes)
-    generator = torch.Generator().manual_seed(0)
-    draws = [method.sample(generator, step, 1) for step in range(2)]
+    stream = build_stream(0, Stream.STEP, 0)
+    draws = [method.sample(stream, step, 1) for step in range(2)]
     assert [len(places) for places in draws[0].source_places] == [256, 256, 256, 64, 64]
     for draw in draws:
         for (_, positions), *both in zip(sizes, draw.source_places, draw.target_places,
@@ -321,7 +322,7 @@ def test_patch_places_are_drawn_without_replacement_and_anew():
     # Every position is as likely as any other: here with 256 of 1024, 100 times.
     counts = torch.zeros(1024)
     for step in range(100):
-        counts[method.sample(generator, step, 1).source_places[1]] += 1
+        counts[method.sample(stream, step, 1).source_places[1]] += 1
     assert float(counts.mean()) == 25
     assert float(counts.std()) == pytest.approx((100 * 0.25 * 0.75) ** 0.5, rel=0.1)
 
@@ -340,7 +341,7 @@ def test_cuts_discriminator_loss_is_halved():
     nets, sizes = cut_parts()
     method = Cut(nets, adams(groups_of(nets), rate=0.0), feature_sizes=sizes)
     source, target = pictures(0), pictures(1)
-    losses = method.step(source, target, method.sample(torch.Generator(), 0, BATCH))
+    losses = method.step(source, target, method.sample(build_stream(0, Stream.STEP, 0), 0, BATCH))
     with torch.no_grad():
         whole = squares(nets["D"](nets["G"](source)), 0) + squares(nets["D"](target), 1)
     assert float(losses["D"]) == pytest.approx(0.5 * float(whole))
@@ -351,11 +352,11 @@ def test_cuts_discriminator_loss_is_halved():
 
 def test_the_pool_fills_up_and_then_exchanges_half():
     pool = ImagePool(5, (1, 1, 1))
-    generator = torch.Generator().manual_seed(0)
+    stream = build_stream(0, Stream.STEP, 0)
     images = torch.arange(1.0, 2001.0).view(-1, 1, 1, 1)
     given = []
     for step in range(500):
-        draw = pool.sample(generator, step * 4, 4)
+        draw = pool.sample(stream, step * 4, 4)
         given.append(pool.exchange(images[step * 4 : step * 4 + 4], draw).flatten())
     given = torch.cat(given)
     assert torch.equal(given[:5], images[:5].flatten())
@@ -370,7 +371,7 @@ def test_the_pool_fills_up_and_then_exchanges_half():
 def test_what_the_pool_keeps_is_a_copy():
     pool = ImagePool(1, (1, 1, 1))
     image = torch.ones(1, 1, 1, 1)
-    given = pool.exchange(image, pool.sample(torch.Generator(), 0, 1))
+    given = pool.exchange(image, pool.sample(build_stream(0, Stream.STEP, 0), 0, 1))
     image.fill_(7)
     given.fill_(8)
     assert float(pool.images) == 1
@@ -418,7 +419,7 @@ def test_patch_cgan_steps_as_the_reference_does():
     optimizers = adams(groups_of(plain))
     for step in range(STEPS):
         source, target = masks(step), pictures(step, BATCH, 1, 128, 128) / 2 + 0.5
-        method.step(source, target, method.sample(torch.Generator(), step, BATCH))
+        method.step(source, target, method.sample(build_stream(0, Stream.STEP, 0), step, BATCH))
         reference_patch_cgan_step(plain, optimizers, source, target)
         assert_same_gradients(nets, plain)
 
@@ -441,11 +442,11 @@ def test_an_old_fake_is_judged_beside_its_own_mask():
     nets = {"G": Copy(), "D": Watched()}
     pools = {"pairs": ImagePool(2, (2, 4, 4))}
     method = PatchCgan(nets, adams(groups_of(nets), rate=0.0), pools)
-    generator = torch.Generator().manual_seed(0)
+    stream = build_stream(0, Stream.STEP, 0)
     num_old = 0
     for step in range(20):
         mask = torch.full((1, 1, 4, 4), float(step))
-        draw = method.sample(generator, step, 1)
+        draw = method.sample(stream, step, 1)
         method.step(mask, mask / 100, draw)
         fake_pair = seen[-2]  # real pair, fake pair, the generator's
         assert torch.equal(fake_pair[:, :1], 10 * fake_pair[:, 1:])
@@ -535,9 +536,9 @@ def test_bf16_steps_are_near_those_in_float32():
         nets = {name: net.float() for name, net in cyclegan_nets(width=8).items()}
         pools = {n: ImagePool(0, (1, SIDE, SIDE)) for n in ("A", "B")}
         options = {} if autocast is None else {"autocast": autocast}
-        method = CycleGan(nets, adams(cyclegan_groups(nets)), pools, **options)
+        method = CycleGan(nets, adams(cyclegan_groups(nets), 1e-5), pools, **options)
         for step in range(2):
-            draw = method.sample(torch.Generator(), step, BATCH)
+            draw = method.sample(build_stream(0, Stream.STEP, 0), step, BATCH)
             losses = method.step(pictures(0).float(), pictures(1).float(), draw)
         found.append(torch.stack(list(losses.values())))
         assert all(loss.dtype == torch.float32 for loss in losses.values())
@@ -552,7 +553,7 @@ def test_every_network_of_cut_learns_under_bf16():
         nets, sizes = cut_parts()
         nets = {name: net.float() for name, net in nets.items()}
         method = Cut(nets, adams(groups_of(nets)), feature_sizes=sizes, **options)
-        draw = method.sample(torch.Generator().manual_seed(0), 0, BATCH)
+        draw = method.sample(build_stream(0, Stream.STEP, 0), 0, BATCH)
         method.step(pictures(0).float(), pictures(1).float(), draw)
         assert all(p.grad is not None for net in nets.values() for p in net.parameters())
         weights = [p.grad.flatten() for p in nets["F"].parameters() if p.ndim == 2]

@@ -20,10 +20,11 @@ from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_factor
+from echodiff.gan.step import TranslationStep
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
-from echodiff.training.streams import build_stream
+from echodiff.training.streams import Stream, build_stream
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--pool-size", "3"]
 SMALL = {"cyclegan": [*TOY, "--generator", "resnet_6"], "regression": [*TOY, "--generator", "cnn"],
@@ -199,7 +200,7 @@ def order_of(**options):
 
 
 def taken(order, steps, count=3):
-    return [order.take(step, count, build_stream(0, 2, step)) for step in range(steps)]
+    return [order.take(step, count, build_stream(0, Stream.STEP, step)) for step in range(steps)]
 
 
 def test_an_epoch_shows_every_source_and_targets_at_random():
@@ -216,7 +217,7 @@ def test_an_epoch_shows_every_source_and_targets_at_random():
 def test_a_step_is_drawn_the_same_whatever_came_before():
     order = order_of()
     taken(order, 7)
-    again = order.take(2, 3, build_stream(0, 2, 2))
+    again = order.take(2, 3, build_stream(0, Stream.STEP, 2))
     for one, other in zip(taken(order_of(), 3)[2], again, strict=True):
         assert torch.equal(one, other)
 
@@ -252,7 +253,7 @@ def test_picture_and_mask_are_cropped_together_and_labels_stay_labels(write_doma
     dataset = load_set(config)
     order = loop.build_order(config, dataset)
     for step in range(5):
-        rows = order.take(step, 4, build_stream(0, 2, step))
+        rows = order.take(step, 4, build_stream(0, Stream.STEP, step))
         mask, image = dataset.take(rows, 128)
         assert mask.shape == image.shape == (4, 1, 128, 128)
         assert set(mask.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
@@ -289,7 +290,7 @@ def test_srgan_sees_the_same_place_at_half_the_size(tmp_path, write_domain):
     dataset = load_set(config)
     order = loop.build_order(config, dataset)
     for step in range(5):
-        small, large = dataset.take(order.take(step, 4, build_stream(0, 2, step)), 32)
+        small, large = dataset.take(order.take(step, 4, build_stream(0, Stream.STEP, step)), 32)
         assert small.shape == (4, 1, 16, 16)
         assert large.shape == (4, 1, 32, 32)
         means = torch.nn.functional.avg_pool2d(large, 2)
@@ -636,3 +637,23 @@ def test_commands_on_the_page_and_in_the_presets_are_real(command, config, at_le
     for words in found:
         assert parse(config, words, prog="docs")
     assert len(found) >= at_least
+
+
+def test_weights_that_are_not_finite_are_not_kept(echodiff, domains, tmp_path, monkeypatch, capsys):
+    """The losses of a step are those before its update, which may still spoil the weights."""
+    take = TranslationStep.run
+
+    def spoil(self, step, factor):
+        losses = take(self, step, factor)
+        if step == 1:
+            with torch.no_grad():
+                self._method.nets["G_A"].model[1].weight[0, 0, 0, 0] = float("inf")
+        return losses
+
+    monkeypatch.setattr(TranslationStep, "run", spoil)
+    out = tmp_path / "run"
+    flags = [*domains, *SMALL["cyclegan"], "--out", out, "--steps", 2, "--checkpoint-every", 1]
+    assert echodiff("train-gan", *flags) == 2
+    error = capsys.readouterr().err
+    assert "run, step 2: net.G_A.model.1.weight holds NaN or infinity" in error
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000001"]

@@ -14,6 +14,7 @@ from echodiff.gan.networks import build_generator
 from echodiff.gan.weights import load_generator
 from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8
 from echodiff.runs import Run, sha256_file
+from echodiff.training.checkpoints import write_safetensors
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--generator", "resnet_6"]
 
@@ -150,6 +151,34 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     Run.load(run).update(status="finished", command="train_lora")
     assert "is no run of train-gan" in refusal("translate", run, domains[1], *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_that_is_not_finite_names_its_tensor(
+    refusal, run, published, domains, tmp_path
+):
+    path, out = run / "G_A.safetensors", ["--out", tmp_path / "out"]
+    loaded = load_generator(path)
+    state = loaded.net.state_dict()
+    state["model.4.weight"][0, 0, 0, 0] = float("nan")
+    write_safetensors(path, state, {"echodiff": json.dumps(loaded.facts)})
+    line = refusal("translate", run, domains[1], *out)
+    assert "G_A.safetensors: model.4.weight holds NaN or infinity" in line
+    state = torch.load(published, weights_only=True)
+    state["model.1.bias"][0] = float("inf")
+    torch.save(state, published)
+    line = refusal("translate", published, domains[1], *out)
+    assert "latest_net_G_A.pth: model.1.bias holds NaN or infinity" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_translation_that_is_not_finite_names_its_frame(refusal, run, domains, tmp_path):
+    """Weights that are finite may overflow: the picture was black."""
+    path = run / "G_A.safetensors"
+    loaded = load_generator(path)
+    state = {k: v * 0 + 1e38 for k, v in loaded.net.state_dict().items()}
+    write_safetensors(path, state, {"echodiff": json.dumps(loaded.facts)})
+    line = refusal("translate", run, domains[1], "--out", tmp_path / "out")
+    assert "images/0000.png: its translation is not finite" in line
 
 
 def test_a_finished_folder_is_left_alone(echodiff, refusal, run, domains, tmp_path):

@@ -80,3 +80,12 @@ def test_other_files_are_one_line(tmp_path):
     one_line(tmp_path / "other.pth", "no generator that is known")
     torch.save({"model.1.weight": torch.zeros(4, 1, 7, 7)}, tmp_path / "few.pth")
     one_line(tmp_path / "few.pth", "no generator that is known")
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    net = build_generator("resnet_6", width=2)
+    with torch.no_grad():
+        net.model[1].weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(InputError, match=r"model\.1\.weight holds NaN or infinity"):
+        save_network(tmp_path / "G.safetensors", net, {})
+    assert not (tmp_path / "G.safetensors").exists()

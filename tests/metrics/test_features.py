@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from echodiff.config import InputError
-from echodiff.metrics import extractor, inception, tiny_features
+from echodiff.metrics import extractor, features, inception, tiny_features
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception
+from echodiff.metrics.measured import load_networks
 from echodiff.runs import sha256_file
+from echodiff.training.precision import set_float32
 
 
 class Layers(torch.nn.Module):
@@ -286,3 +288,44 @@ def test_a_network_that_gives_nan_is_refused(tmp_path):
     network = load_features(str(save(Nan(), tmp_path / "nan.pt")))
     with pytest.raises(InputError, match="NaN"):
         network([np.zeros((8, 8), np.uint8)])
+
+
+def test_two_networks_of_one_name_are_refused(tmp_path):
+    """Scores go by the name: only the last was scored."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save(Flatten(), tmp_path / folder / "model.pt")
+    names = [str(tmp_path / folder / "model.pt") for folder in ("a", "b")]
+    with pytest.raises(InputError, match="two networks called model, and scores go by that name"):
+        load_networks(names)
+    for twice in (["tiny", "tiny"], [names[0], names[0]], ["tiny", names[0], "tiny"]):
+        with pytest.raises(InputError, match=r"--features .*: two networks called"):
+            load_networks(twice)
+    assert [one.name for one in load_networks([names[0], "tiny"]).opened] == ["model", "tiny"]
+
+
+def test_features_are_taken_in_ieee_float32_and_kept_by_device(tmp_path, monkeypatch):
+    """On an NVIDIA card torch convolves in TF32: two cards gave two features, in one cache."""
+    set_float32("tf32")
+    seen = []
+
+    def watch(batch):
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return batch[:, 0, ::60, ::60].flatten(1)
+
+    extractor.embed_with_extractor(watch, [np.zeros((8, 8), np.uint8)])
+    assert seen == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    set_float32("ieee")
+    keys = []
+    real = features.with_cache
+    monkeypatch.setattr(
+        features,
+        "with_cache",
+        lambda network, **given: keys.append(given) or real(network, **given),
+    )
+    path = save(Flatten(), tmp_path / "mine.pt")
+    load_features(str(path))
+    monkeypatch.setattr(extractor, "describe_arithmetic", lambda: "cuda, float32 ieee")
+    load_features(str(path))
+    assert keys == [{"code": "cpu, float32 ieee"}, {"code": "cuda, float32 ieee"}]

@@ -1,13 +1,21 @@
 """Which number format a training gets, by request, launcher, size and hardware."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from echodiff.config import InputError
 from echodiff.training import precision
-from echodiff.training.precision import choose_precision, has_fast_bf16
+from echodiff.training.precision import (
+    choose_precision,
+    has_fast_bf16,
+    ieee_float32,
+    set_float32,
+    start_accelerator,
+    start_processes,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FULL, TINY = 860_000_000, 8_000_000
@@ -67,3 +75,31 @@ def test_hardware_is_asked() -> None:
     capabilities = torch.cpu.get_capabilities()
     named = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     assert has_fast_bf16(CPU) == named
+
+
+def kinds() -> tuple[str, str]:
+    return (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+    )
+
+
+def test_float32_is_settled_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, fresh_accelerate: Callable[[], None]
+) -> None:
+    """Torch lets cuDNN convolve in TF32; accelerate asks for more of it where code is compiled."""
+    options = {"num_parameters": TINY, "tracker": "none", "threads": None}
+    set_float32("tf32")
+    assert kinds() == ("ieee", "tf32")
+    start_processes(None)
+    assert kinds() == ("ieee", "ieee")
+    _, chosen = start_accelerator("no", **options)
+    assert (kinds(), chosen.to_record()["float32"]) == (("ieee", "ieee"), "ieee")
+    fresh_accelerate()
+    _, chosen = start_accelerator("no", **options, float32="tf32")
+    assert (kinds(), chosen.to_record()["float32"]) == (("ieee", "tf32"), "tf32")
+    with ieee_float32():
+        assert kinds() == ("ieee", "ieee")
+    assert kinds() == ("ieee", "tf32")
+    set_float32("ieee")
+    assert not torch.backends.cudnn.allow_tf32
