@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from echodiff.config import InputError
 from echodiff.files import write_text_atomic, written_beside
+from echodiff.training.weight_files import open_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +100,8 @@ def with_sorted_header(content: bytes) -> bytes:
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file, from its header; InputError where it is none."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
+    with open_safetensors(path) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
