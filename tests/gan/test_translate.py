@@ -174,3 +174,23 @@ def test_masks_are_needed_where_the_generator_translates_them(echodiff, refusal,
     assert echodiff("translate", tmp_path / "run", domains[1], "--out", tmp_path / "out") == 0
     line = refusal("translate", tmp_path / "run", domains[3], "--out", tmp_path / "none")
     assert "images/0000.png: has no mask" in line
+
+
+def test_half_a_generator_draws_what_the_whole_one_draws(echodiff, domains, tmp_path):
+    state = build_generator("resnet_6", width=2, seed=3).state_dict()
+    drawn = {}
+    for name, dtype in {
+        "float": torch.float32,
+        "double": torch.float64,
+        "half": torch.float16,
+    }.items():
+        torch.save({"G": {k: v.to(dtype) for k, v in state.items()}}, tmp_path / f"{name}.pth")
+        out = tmp_path / name
+        assert echodiff("translate", tmp_path / f"{name}.pth", domains[1], "--out", out,
+                        "--resolution", 32) == 0  # fmt: skip
+        drawn[name] = [
+            read_gray_u8(path).astype(int) for path in sorted((out / "images").iterdir())
+        ]
+    for whole, double, half in zip(*drawn.values(), strict=True):
+        assert np.array_equal(whole, double)
+        assert abs(whole - half).max() <= 1
