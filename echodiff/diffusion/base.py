@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 import re
 from importlib import resources
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from echodiff.config import InputError
+from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters
 from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.training.checkpoints import read_shapes
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
-_PARTS = ("unet", "vae", "text_encoder")
 
 
 def find_base(name: str) -> Path:
@@ -138,27 +136,19 @@ def base_sha256(name: str) -> str:
 def num_unet_parameters(name: str) -> int:
     """Count the UNet's parameters from the file headers, without loading a weight.
 
-    The first look into a base: a damaged file of any part is an InputError here.
+    The first look into a base: one that is not whole, or not text to image, is an InputError here.
     """
     path = find_base(name)
     try:
-        if path.is_file():
-            # It holds all parts; its UNet is `model.diffusion_model`.
-            named = read_shapes(path).items()
-            unet = [shape for key, shape in named if key.startswith("model.diffusion_model.")]
-        else:
-            files = [file for part in _PARTS for file in (path / part).glob("*.safetensors")]
-            shapes = {file: read_shapes(file).values() for file in files}
-            unet = [shape for file in files if file.parent.name == "unet" for shape in shapes[file]]
+        return count_unet_parameters(path)
     except InputError as error:
         raise InputError(f"--base {error}") from error
-    return sum(map(math.prod, unet))
 
 
 def _content(folder: Path) -> list[Path]:
     """Weights and settings of the parts in use, in a fixed order."""
     wanted = {".safetensors", ".json", ".txt"}
-    parts = (*_PARTS, "tokenizer", "scheduler")
+    parts = (*WEIGHED_PARTS, *SETTINGS)
     return sorted(
         file for part in parts for file in (folder / part).glob("*") if file.suffix in wanted
     )

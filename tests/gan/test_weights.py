@@ -105,7 +105,7 @@ def prefixed(state, prefix):
 
 WRAPPED = {
     "state_dict": lambda g, d: {"state_dict": g, "epoch": 3, "name": "heart"},
-    "by name": lambda g, d: {"G": g, "D": d, "optimizer": {"state": {0: {"step": g["model.1.bias"]}}}},
+    "by name": lambda g, d: {"G": g, "D": d, "optimizer": {0: {"step": g["model.1.bias"]}}},
     "parallel": lambda g, d: {"state_dict": prefixed(g, "module.")},
     "side by side": lambda g, d: {"state_dict": prefixed(g, "netG.") | prefixed(d, "netD.")},
     "compiled": lambda g, d: prefixed(g, "_orig_mod."),
