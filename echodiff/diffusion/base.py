@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import re
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from echodiff.config import InputError
+from echodiff.connection import endpoint, told_in_one_line
 from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters
 from echodiff.diffusion.loss import build_noise_schedule
 
@@ -165,28 +167,29 @@ def _download(name: str) -> Path:
     from diffusers import StableDiffusionPipeline
     from huggingface_hub import HfApi
 
+    reason = ""
     try:
         # One quick question first: without a network the download itself tries for minutes.
-        HfApi().model_info(name, timeout=10)
-        is_online, reason = True, ""
-    except Exception as error:
-        is_online, reason = False, type(error).__name__
+        with told_in_one_line():
+            HfApi(endpoint=endpoint()).model_info(name, timeout=10)
+    except InputError as error:
+        reason = str(error)
     try:
-        return Path(
-            StableDiffusionPipeline.download(
-                name,
-                use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                local_files_only=not is_online,  # what an earlier download left in the cache
+        with nullcontext() if reason else told_in_one_line():
+            return Path(
+                StableDiffusionPipeline.download(
+                    name,
+                    use_safetensors=True,
+                    safety_checker=None,
+                    feature_extractor=None,
+                    local_files_only=bool(reason),  # what an earlier download left in the cache
+                )
             )
-        )
-    except Exception as error:
-        # The hub client raises a dozen kinds (its own, httpx's, OSError); all mean one thing here.
+    except Exception as error:  # the cache may lack any part, of which each is another kind
         raise InputError(
-            f"--base {name}: not a file or folder here, and the hub did not give it "
-            f"({reason or type(error).__name__}): connect once or set HF_ENDPOINT, "
-            "or give a local folder, a .safetensors file or `tiny`"
+            f"--base {name}: not a file or folder here, and not from the hub: "
+            f"{reason or error}; HF_ENDPOINT names another hub, "
+            "and a local folder, a .safetensors file or `tiny` need none"
         ) from error
 
 

@@ -238,7 +238,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
            "its text_encoder is a T5EncoderModel, not a CLIPTextModel"),
     "SD 2 text": (lambda b: edit(b / UNET, cross_attention_dim=1024),
                   "takes texts of width 1024, its text encoder gives 32"),
-    "16 channels": (lambda b: edit(b / "vae/config.json", latent_channels=16), "16 latent channels"),
+    "16 channels": (lambda b: edit(b / "vae/config.json", latent_channels=16), "16 latent chan"),
     "flow": (lambda b: edit(b / INDEX, scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
              "FlowMatchEulerDiscreteScheduler"),
     "sample": (lambda b: edit(b / "scheduler/scheduler_config.json", prediction_type="sample"),
