@@ -23,7 +23,7 @@ from echodiff.diffusion.adapter_layouts import (
     flatten_name,
     read_adapter,
 )
-from echodiff.files import written_beside
+from echodiff.files import write_text_atomic, written_beside
 from echodiff.training.checkpoints import with_sorted_header, write_safetensors
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _write_for_peft(
     entries = json.loads(path.read_text(encoding="utf-8"))
     # No path of this machine, and an order: peft keeps the targets in a set.
     entries |= {"base_model_name_or_path": None, "target_modules": sorted(LORA_TARGETS)}
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text_atomic(path, json.dumps(entries, indent=2, sort_keys=True) + "\n")
     renamed = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
     write_safetensors(folder / PEFT_NAMES[1], renamed, {"format": "pt"})
 
