@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one call of at most nine minutes: tests, then speed.
 
-    python benchmarks/on_gpu.py --published-diffusers .../text_to_image/train_text_to_image_lora.py \\
+    python benchmarks/on_gpu.py --published-diffusers .../train_text_to_image_lora.py \\
         --published-cyclegan .../pytorch-CycleGAN-and-pix2pix --packages DIR
 
 Runs `pytest -m gpu`, then `lora.py`, `generate.py` and `gan.py` of this folder: LoRA steps at batch
@@ -12,6 +12,7 @@ is also written after every row. `--toy` takes seconds a row, to try the machine
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -95,20 +96,19 @@ def list_rows(args: argparse.Namespace, place: Path) -> Iterator[Row]:
     side = "128" if is_toy else "512"
     if args.device == "cpu":
         lora += ["--mixed-precision", "no"]
-    for size, num, steps in ((2, 40, 120), (16, 40, 60)):
-        count = ["--steps", "3", "--num-frames", "4"] if is_toy else [
-            "--steps", str(steps), "--num-frames", str(num)]  # fmt: skip
-        yield Row(f"LoRA, batch {size} at {side}", 65,
-                  [*lora, "--resolution", side, "--batch-size", str(min(size, 4) if is_toy else size),
-                   *count])  # fmt: skip
-    whole = "4" if is_toy else "880"
-    yield Row(f"LoRA, the recipe's run of {whole} steps", 130,
-              [*lora, "--resolution", "128" if is_toy else "256", "--batch-size", "1",
-               "--num-frames", "4" if is_toy else "440", "--steps", whole, "--whole", whole])  # fmt: skip
-    drawn = ["--images", "2", "--steps", "2", "--batch", "2", "--plain-batches", "2"] if is_toy else [
-        "--resolution", "256", "--images", "256", "--steps", "50", "--batch", "64",
-        "--plain-batches", "32"]  # fmt: skip
-    yield Row("images of 128 px" if is_toy else "images of 256 px", 80,
+    trained = [(2, 40, 120), (16, 40, 60), (2, 440, 880)]  # batch, frames, steps
+    for size, num, steps in [(2, 4, 3), (4, 4, 3), (2, 4, 4)] if is_toy else trained:
+        is_recipe = (size, num, steps) == trained[-1]
+        name = f"LoRA, batch {size} at {side}, {steps} steps"
+        flags = {"resolution": side, "batch-size": size, "num-frames": num, "steps": steps}
+        flags["whole"] = 880 if not is_toy else steps
+        command = [*lora, *(f"--{flag}={value}" for flag, value in flags.items())]
+        yield Row(name + " (the recipe's run)" * is_recipe, 130 if is_recipe else 65, command)
+    flags = {"images": 256, "steps": 50, "batch": 64, "plain-batches": 32, "resolution": 256}
+    if is_toy:
+        flags = {"images": 2, "steps": 2, "batch": 2, "plain-batches": 2, "resolution": 128}
+    drawn = [f"--{flag}={value}" for flag, value in flags.items()]
+    yield Row(f"images of {flags['resolution']} px", 80,
               [python, str(HERE / "generate.py"), "--base", base, "--rounds", "1", *drawn])  # fmt: skip
     for method, published in (("cyclegan", args.published_cyclegan), ("cut", args.published_cut)):
         path = ["--published", str(published)] if published else []
@@ -153,10 +153,8 @@ def end_tree(pid: int) -> None:
 
     parent = psutil.Process(pid)
     for process in [*parent.children(recursive=True), parent]:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            pass
 
 
 def parse_tables(text: str) -> list[dict[str, str]]:

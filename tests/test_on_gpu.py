@@ -34,9 +34,9 @@ def test_rows_that_are_not_reached_are_marked(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == report
     names = [row["name"] for row in report["rows"]]
     assert names == [
-        "pytest -m gpu", "random weights of SD 1.5", "LoRA, batch 2 at 512", "LoRA, batch 16 at 512",
-        "LoRA, the recipe's run of 880 steps", "images of 256 px", "step of cyclegan",
-        "step of cut",
+        "pytest -m gpu", "random weights of SD 1.5", "LoRA, batch 2 at 512, 120 steps",
+        "LoRA, batch 16 at 512, 60 steps", "LoRA, batch 2 at 512, 880 steps (the recipe's run)",
+        "images of 256 px", "step of cyclegan", "step of cut",
     ]  # fmt: skip
     assert {row["status"] for row in report["rows"]} == {"not reached"}
     assert done.stdout.count("| not reached |") == len(names)
