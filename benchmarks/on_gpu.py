@@ -108,8 +108,8 @@ def list_rows(args: argparse.Namespace, place: Path) -> Iterator[Row]:
     if is_toy:
         flags = {"images": 2, "steps": 2, "batch": 2, "plain-batches": 2, "resolution": 128}
     drawn = [f"--{flag}={value}" for flag, value in flags.items()]
-    yield Row(f"images of {flags['resolution']} px", 80,
-              [python, str(HERE / "generate.py"), "--base", base, "--rounds", "1", *drawn])  # fmt: skip
+    draw = [python, str(HERE / "generate.py"), "--base", base, "--rounds", "1", *drawn]
+    yield Row(f"images of {flags['resolution']} px", 80, draw)
     for method, published in (("cyclegan", args.published_cyclegan), ("cut", args.published_cut)):
         path = ["--published", str(published)] if published else []
         size = ["--generator", "resnet_6", "--resolution", "32", "--width", "4", "--steps", "1",
