@@ -89,6 +89,7 @@ def main(argv: list[str]) -> None:
         held_out=held_out,
         watches=watches,
     )
+    del encoded, held_out, watches  # they map files of the run's scratch folder
     if is_main:
         sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
         run.finish(weights_sha256=sha256)

@@ -44,7 +44,7 @@ NOISE = "biases before a norm have no gradient but rounding: weights alone are c
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--published", type=Path, required=True, help="checkout of the code")
+    parser.add_argument("--published", type=Path, help="checkout of the code; none: ours alone")
     parser.add_argument("--method", choices=("cyclegan", "cut"), default="cyclegan")
     parser.add_argument("--generator", help="unet_256, resnet_9, resnet_6 (default: by method)")
     parser.add_argument("--resolution", type=int, default=256, help="side of pictures, pixels")
@@ -70,8 +70,8 @@ def main() -> int:
     ]  # fmt: skip
     rows = torch.arange(args.batch_size) % NUM_PICTURES
     batch = [images[rows].to(device).float() / 127.5 - 1 for images in pictures]
-    theirs = build_published(args, device, batch)
-    largest = compare(args, device, theirs, batch)
+    theirs = build_published(args, device, batch) if args.published else None
+    largest = compare(args, device, theirs, batch) if theirs else 0.0
     if largest > args.tolerance:
         print(f"{largest:.1e} is above --tolerance {args.tolerance:.1e}", file=sys.stderr)
         return 1
@@ -155,7 +155,7 @@ def build_same(
     """Our method with copies of their weights."""
     config = build_config(args)
     nets = build_networks(config)
-    for name, net in networks_of(theirs).items():
+    for name, net in networks_of(theirs).items() if theirs else ():
         nets[name].load_state_dict({k: v.detach().cpu() for k, v in net.state_dict().items()})
     is_bf16 = args.mixed_precision == "bf16"
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, is_bf16)
@@ -290,7 +290,9 @@ def measure(
             torch.cuda.synchronize()
         return (clock() - start) / args.steps
 
-    sides = {"published": published, "ours": ours}
+    sides: dict[str, Callable[[], Any]] = {"ours": ours}
+    if theirs:
+        sides = {"published": published, "ours": ours}
     # The graph is recorded after the warm-up; a CPU has nothing to warm but its caches.
     for step in sides.values():
         for _ in range(NUM_WARM_UP + 2 if device.type == "cuda" else 1):
@@ -300,10 +302,12 @@ def measure(
         for name in sorted(sides, reverse=bool(number % 2)):  # who is first changes
             seconds[name].append(time_steps(sides[name]))
             print(f"{name}: {seconds[name][-1]:.4f} s", file=sys.stderr, flush=True)
-    ratios = [a / b for a, b in zip(seconds["published"], seconds["ours"], strict=True)]
     unit = "CPU s" if args.cpu_seconds else "s"
     rows = [f"| | {unit} a step, median of {args.rounds} rounds of {args.steps} |", "|---|---|"]
     rows += [f"| {name} | {statistics.median(each):.4g} |" for name, each in seconds.items()]
+    if theirs is None:
+        return "\n".join(rows)
+    ratios = [a / b for a, b in zip(seconds["published"], seconds["ours"], strict=True)]
     rows.append(f"| times as fast | {statistics.median(ratios):.2f} "
                 f"({min(ratios):.2f} to {max(ratios):.2f}) |")  # fmt: skip
     return "\n".join(rows)

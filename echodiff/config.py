@@ -30,6 +30,7 @@ from echodiff.fields import (
 )
 from echodiff.fields import preset_names as preset_names
 from echodiff.files import shipped, write_text_atomic
+from echodiff.system import replace_what_a_console_lacks
 
 Config = TypeVar("Config")
 
@@ -77,6 +78,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
 
     Other exceptions are our own mistakes and keep their traceback.
     """
+    replace_what_a_console_lacks()
     try:
         return main() or 0
     except InputError as error:

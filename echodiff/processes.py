@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from echodiff.system import num_cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,7 +23,7 @@ def map_in_order(
     picklable. At most four results a process are waiting at any time.
     """
     # A process takes longer to start than a few items to do.
-    workers = min(workers or os.cpu_count() or 1, max(1, len(items) // 8))
+    workers = min(workers or num_cores(), max(1, len(items) // 8))
     if workers == 1:
         yield from map(job, items)
         return

@@ -4,14 +4,11 @@
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from logging import ERROR
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from echodiff.config import InputError
+from echodiff.connection import endpoint, told_in_one_line
 from echodiff.rows import check_inside
 from echodiff.runs import RECORD, sha256_file
 
@@ -59,11 +56,6 @@ def parse_name(text: str, flag: str) -> HubName:
     return HubName(repo, revision or None)
 
 
-def endpoint() -> str | None:
-    """The hub of HF_ENDPOINT, as it is set now; None is huggingface_hub's own default."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
 def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
     """The folder of a pushed model or data set in the hub's cache, downloaded where it is not there
     yet, every file of it compared with the hash that was pushed."""
@@ -102,61 +94,3 @@ def check_hashes(folder: Path, name: str, *, kind: str) -> None:
             raise InputError(
                 f"{name}: {file} is not the file that was pushed (its SHA-256 differs)"
             )
-
-
-@contextmanager
-def told_in_one_line(name: str) -> Iterator[None]:
-    """Turn what the hub's client raises into an InputError of one line that begins with `name`."""
-    import httpx2
-    from huggingface_hub.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(ERROR)  # its retries: only what comes of them is told
-    try:
-        yield
-    except InputError:
-        raise
-    except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: {_explain(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-_ANSWERS = {
-    401: "the hub does not accept the token: `hf auth login`, or set HF_TOKEN",
-    403: "this token may not do that there: is the name another user's, or the token read-only?",
-    404: "there is no such repository, or this token may not see it",
-    409: "the name is taken, or the repository changed meanwhile: run again to see what is there",
-    412: "the repository changed meanwhile: run again to see what is there",
-    413: "the hub finds it too large",
-    429: "the hub asks for a pause: run again later, it goes on",
-}
-
-
-def _explain(error: BaseException) -> str:
-    import httpx2
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
-        chain.append(cause)
-    for one in chain:
-        if isinstance(one, RevisionNotFoundError):
-            return "there is no such revision (404)"
-        status = getattr(getattr(one, "response", None), "status_code", None)
-        if status is None:
-            continue
-        said = str(getattr(one, "server_message", None) or "").strip()
-        if status >= 500:
-            answer = "the hub failed: run again, it goes on"
-        else:
-            answer = _ANSWERS.get(status, "the hub refused")
-        return f"{answer} ({status}{': ' if said else ''}{' '.join(said.split())})"
-    for one in chain:
-        if isinstance(one, httpx2.HTTPError | ConnectionError):
-            return f"the connection broke ({type(one).__name__}): run again, it goes on"
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error  # a disk, not the hub
-    if isinstance(error, RuntimeError) and len(chain) > 1:
-        return f"{error} ({type(chain[-1]).__name__}: {' '.join(str(chain[-1]).split())})"
-    return " ".join(str(error).split())

@@ -3,9 +3,11 @@
 run_dir/config.yaml  run.json  metrics.jsonl  checkpoints/  samples/  *.safetensors
 """
 
+import gc
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import shutil
 from collections.abc import Mapping
@@ -16,6 +18,8 @@ from typing import Any, Self
 from echodiff.config import InputError
 from echodiff.fields import yaml_line
 from echodiff.files import append_line, write_json_atomic, write_text_atomic
+
+logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 
@@ -139,7 +143,10 @@ class Run:
 
     def finish(self, **fields: Any) -> None:
         """Set the last fields and mark the run as finished."""
+        gc.collect()  # Windows removes no file that something still maps
         shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.scratch.exists():
+            logger.warning("%s: not removed, and as private as the frames: delete it", self.scratch)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.update(status="finished", finished=now, **fields)
 

@@ -41,6 +41,7 @@ from echodiff.frames import IMAGES, Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
 from echodiff.runs import compute_fingerprint, sha256_file
+from echodiff.system import portable_name
 
 MOST_BAD = 0.05
 """Share of bad files above which a data set is not trusted."""
@@ -280,7 +281,8 @@ def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
         image, mask = pad_square(image), None if mask is None else pad_square(mask)
     spacing_mm = None if shot.spacing_mm is None else round(across / scale, 6)
     assert "_" not in shot.name, "what follows the last underscore tells shots apart"
-    name = f"{case.name}_{shot.name}.png" if shot.name else f"{case.name}.png"
+    stem = portable_name(case.name)
+    name = f"{stem}_{shot.name}.png" if shot.name else f"{stem}.png"
     return Ready(name, image, mask, view, shot.phase, spacing_mm, facts, words, shot.preview_u8)
 
 

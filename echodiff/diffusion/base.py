@@ -2,8 +2,8 @@
 
 import functools
 import hashlib
-import math
 import re
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from echodiff.config import InputError
+from echodiff.connection import endpoint, told_in_one_line
+from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters
 from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.training.checkpoints import check_finite, read_shapes
+from echodiff.training.checkpoints import check_finite
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
-_PARTS = ("unet", "vae", "text_encoder")
 
 
 def find_base(name: str) -> Path:
@@ -139,27 +140,19 @@ def base_sha256(name: str) -> str:
 def num_unet_parameters(name: str) -> int:
     """Count the UNet's parameters from the file headers, without loading a weight.
 
-    The first look into a base: a damaged file of any part is an InputError here.
+    The first look into a base: one that is not whole, or not text to image, is an InputError here.
     """
     path = find_base(name)
     try:
-        if path.is_file():
-            # It holds all parts; its UNet is `model.diffusion_model`.
-            named = read_shapes(path).items()
-            unet = [shape for key, shape in named if key.startswith("model.diffusion_model.")]
-        else:
-            files = [file for part in _PARTS for file in (path / part).glob("*.safetensors")]
-            shapes = {file: read_shapes(file).values() for file in files}
-            unet = [shape for file in files if file.parent.name == "unet" for shape in shapes[file]]
+        return count_unet_parameters(path)
     except InputError as error:
         raise InputError(f"--base {error}") from error
-    return sum(map(math.prod, unet))
 
 
 def _content(folder: Path) -> list[Path]:
     """Weights and settings of the parts in use, in a fixed order."""
     wanted = {".safetensors", ".json", ".txt"}
-    parts = (*_PARTS, "tokenizer", "scheduler")
+    parts = (*WEIGHED_PARTS, *SETTINGS)
     return sorted(
         file for part in parts for file in (folder / part).glob("*") if file.suffix in wanted
     )
@@ -176,28 +169,29 @@ def _download(name: str) -> Path:
     from diffusers import StableDiffusionPipeline
     from huggingface_hub import HfApi
 
+    reason = ""
     try:
         # One quick question first: without a network the download itself tries for minutes.
-        HfApi().model_info(name, timeout=10)
-        is_online, reason = True, ""
-    except Exception as error:
-        is_online, reason = False, type(error).__name__
+        with told_in_one_line():
+            HfApi(endpoint=endpoint()).model_info(name, timeout=10)
+    except InputError as error:
+        reason = str(error)
     try:
-        return Path(
-            StableDiffusionPipeline.download(
-                name,
-                use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                local_files_only=not is_online,  # what an earlier download left in the cache
+        with nullcontext() if reason else told_in_one_line():
+            return Path(
+                StableDiffusionPipeline.download(
+                    name,
+                    use_safetensors=True,
+                    safety_checker=None,
+                    feature_extractor=None,
+                    local_files_only=bool(reason),  # what an earlier download left in the cache
+                )
             )
-        )
-    except Exception as error:
-        # The hub client raises a dozen kinds (its own, httpx's, OSError); all mean one thing here.
+    except Exception as error:  # the cache may lack any part, of which each is another kind
         raise InputError(
-            f"--base {name}: not a file or folder here, and the hub did not give it "
-            f"({reason or type(error).__name__}): connect once or set HF_ENDPOINT, "
-            "or give a local folder, a .safetensors file or `tiny`"
+            f"--base {name}: not a file or folder here, and not from the hub: "
+            f"{reason or error}; HF_ENDPOINT names another hub, "
+            "and a local folder, a .safetensors file or `tiny` need none"
         ) from error
 
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
 
 from echodiff.config import InputError
-from echodiff.files import written_beside
-from echodiff.training.checkpoints import (
-    check_finite,
-    read_shapes,
-    with_sorted_header,
-    write_safetensors,
+from echodiff.diffusion.adapter_layouts import (
+    CONFIG_NAME,
+    LayerUpdate,
+    flatten_name,
+    read_adapter,
 )
+from echodiff.files import write_text_atomic, written_beside
+from echodiff.training.checkpoints import with_sorted_header, write_safetensors
 from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LORA_TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 KOHYA_NAME = "pytorch_lora_weights_kohya.safetensors"
-PEFT_NAMES = ("adapter_config.json", "adapter_model.safetensors")
+PEFT_NAMES = (CONFIG_NAME, "adapter_model.safetensors")
 
 _ADAPTER = "default"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -163,18 +163,21 @@ def _write_for_peft(
     entries = json.loads(path.read_text(encoding="utf-8"))
     # No path of this machine, and an order: peft keeps the targets in a set.
     entries |= {"base_model_name_or_path": None, "target_modules": sorted(LORA_TARGETS)}
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text_atomic(path, json.dumps(entries, indent=2, sort_keys=True) + "\n")
     renamed = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
     write_safetensors(folder / PEFT_NAMES[1], renamed, {"format": "pt"})
 
 
 def find_lora(path: Path) -> Path:
-    """Return the safetensors file of a run folder or of a file; anything else is an InputError."""
+    """Return the safetensors file of a run folder, a PEFT folder, or of a file.
+
+    Anything else is an InputError.
+    """
     if path.is_dir():
-        file = path / WEIGHTS_NAME
-        if not file.is_file():
-            raise InputError(f"{path}: holds no {WEIGHTS_NAME}: is the run finished?")
-        return file
+        for name in (WEIGHTS_NAME, PEFT_NAMES[1]):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path}: holds no {WEIGHTS_NAME}: is the run finished?")
     if not path.exists():
         raise InputError(f"{path}: no such file or run folder")
     if path.suffix.lower() in _PICKLES:
@@ -183,50 +186,74 @@ def find_lora(path: Path) -> Path:
 
 
 def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
-    """Load an adapter (run folder, or diffusers or kohya file) into `pipeline`; return its sha256.
+    """Add an adapter to the weights of `pipeline`; return its sha256.
 
-    Only safetensors are read. An adapter that does not fit the pipeline's UNet is refused before
-    anything is changed.
+    `path` is a run folder, or a safetensors file in any layout of `adapter_layouts`; every layer
+    keeps its own rank and alpha. An adapter that does not fit the pipeline's UNet or text encoder
+    is refused before anything is changed.
     """
     file = find_lora(path)
-    _check_fit(file, read_shapes(file), pipeline.unet)
-    check_finite(load_file(file).items(), file)
-    try:
-        pipeline.load_lora_weights(
-            str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True
-        )
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{file}: not an adapter that diffusers can load ({error})") from error
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    updates = read_adapter(file)
+    layers = _find_layers(file, updates, pipeline)
+    with torch.no_grad():
+        for update, layer in zip(updates, layers, strict=True):
+            _add(update, layer)
+    digest = hashlib.sha256(file.read_bytes())
+    if file.name == PEFT_NAMES[1]:
+        digest.update((file.parent / CONFIG_NAME).read_bytes())  # alpha is not in the weights
+    return digest.hexdigest()
 
 
-def _check_fit(file: Path, shapes: Mapping[str, tuple[int, ...]], unet: torch.nn.Module) -> None:
-    """Compare every LoRA matrix in `file` with the layer it belongs to."""
+def _add(update: LayerUpdate, layer: Any) -> None:
+    down, up = update.matrices["down"], update.matrices["up"]
+    # A convolution of low rank is one with the kernel of `down`, then one of 1 x 1.
+    delta = (up.flatten(1) @ down.flatten(1)) * update.scale
+    layer.weight += delta.view(layer.weight.shape).to(layer.weight)
+    if "bias" in update.matrices:
+        layer.bias += (update.matrices["bias"] * update.scale).to(layer.bias)
+
+
+def _find_layers(
+    file: Path, updates: list[LayerUpdate], pipeline: "StableDiffusionPipeline"
+) -> list[torch.nn.Module]:
+    """The layer of every update, in order; InputError where one is missing or has other sizes."""
     layers = {
-        name: module for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear)
+        (part, flatten_name(name)): module
+        for part in ("unet", "text_encoder")
+        for name, module in getattr(pipeline, part).named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
-    by_kohya_name = {"lora_unet_" + name.replace(".", "_"): name for name in layers}
-    num_matched = 0
-    for key, shape in shapes.items():
-        if len(shape) != 2:  # kohya's alphas; convolutions are left to diffusers
-            continue
-        stem, half = key.removesuffix(".weight").rsplit(".", 1)
-        if half in ("down", "up"):  # the older diffusers names: ....lora.down.weight
-            stem = stem.removesuffix(".lora")
-        is_down = half in ("lora_A", "lora_down", "down")
-        name = by_kohya_name.get(stem, stem.removeprefix("unet."))
-        if key.startswith(("text_encoder.", "lora_te")):
-            continue
-        if name not in layers:
-            raise InputError(f"{file}: made for another base: this one has no layer {stem}")
-        layer = layers[name]
-        found = shape[1] if is_down else shape[0]
-        wanted = layer.in_features if is_down else layer.out_features
-        if found != wanted:
-            raise InputError(
-                f"{file}: made for another base: {key} has size {found}, this base needs {wanted}"
-            )
-        num_matched += 1
-    if num_matched == 0:
-        raise InputError(f"{file}: holds no LoRA matrices for a UNet")
+    others = f"{file}: made for another base{_name_base(updates)}"
+    for update in updates:
+        layer = layers.get((update.part, update.layer))
+        if layer is None:
+            raise InputError(f"{others}: this one has no layer {update.layer} ({update.key})")
+        wanted = tuple(layer.weight.shape)
+        down, up = update.matrices["down"].shape, update.matrices["up"].shape
+        for found, need in ((down[1], wanted[1]), (up[0], wanted[0])):
+            if found != need:
+                raise InputError(f"{others}: {update.key} has size {found}, this base needs {need}")
+        # A matrix stands for a kernel of 1 x 1 and the other way round.
+        kernels = [tuple(shape[2:]) or (1, 1) for shape in (down, up, wanted)]
+        if kernels[0] != kernels[2] or kernels[1] != (1, 1):
+            raise InputError(f"{file}: {update.key}: a kernel of {kernels[0]} with {kernels[1]}, "
+                             f"this base needs {kernels[2]} with (1, 1)")  # fmt: skip
+        if "bias" in update.matrices and (
+            layer.bias is None or layer.bias.shape != update.matrices["bias"].shape
+        ):
+            raise InputError(f"{others}: {update.layer} has no such bias ({update.key})")
+    return [layers[update.part, update.layer] for update in updates]
+
+
+def _name_base(updates: list[LayerUpdate]) -> str:
+    """` (Stable Diffusion 2.x)`, where the width of the text that the adapter takes tells it."""
+    widths = {
+        768: "Stable Diffusion 1.x",
+        1024: "Stable Diffusion 2.x",
+        2048: "Stable Diffusion XL",
+    }
+    for update in updates:
+        if update.part == "unet" and update.layer.endswith(("attn2_to_k", "attn2_to_v")):
+            name = widths.get(int(update.matrices["down"].shape[1]))
+            return f" ({name})" if name else ""
+    return ""

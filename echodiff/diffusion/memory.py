@@ -1,6 +1,5 @@
 """How much memory a training takes at given settings: measured on a blank frame, not added up."""
 
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.step import StepSamples, TrainingStep
 from echodiff.frames import Frame
 from echodiff.images import write_image
+from echodiff.system import read_peak_memory_gib
 from echodiff.training.graphs import NUM_WARM_UP
 
 if TYPE_CHECKING:
@@ -67,11 +67,4 @@ def take_peak_gib(device: torch.device) -> float:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return peak / 2**30
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**30
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return read_peak_memory_gib()

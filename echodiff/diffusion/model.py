@@ -63,11 +63,12 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
     networks = {part: getattr(pipeline, part) for part in ("unet", "vae", "text_encoder")}
     weights_sha256 = digest
     if path is not None:
-        weights_sha256 = load_lora(pipeline, path)
         # Merged into the base the adapter costs nothing. In fp32, before any rounding: the sum is
         # then no further from its 16 bit form than the base alone is from its own.
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
+        try:
+            weights_sha256 = load_lora(pipeline, path)
+        except InputError as error:
+            raise InputError(f"--weights {error}") from error
         for network in networks.values():
             torch.nn.Module.to(network, dtype)  # diffusers' own warns of layers it has none of
     for part, network in networks.items():

@@ -5,13 +5,12 @@ metadata too, with what the generator takes and gives.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from echodiff.config import InputError
@@ -19,6 +18,7 @@ from echodiff.gan.names import GeneratorName, Norm
 from echodiff.gan.networks import build_generator
 from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import check_finite, write_safetensors
+from echodiff.training.weight_files import name_content, open_safetensors
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -45,20 +45,50 @@ def save_network(path: Path, net: nn.Module, facts: Mapping[str, Any]) -> str:
 
 
 def load_generator(path: Path) -> LoadedGenerator:
-    """Read a generator of this project, or a published one, from `.safetensors` or `.pth`."""
+    """Read a generator of this project, or a published one, from `.safetensors` or `.pth`.
+
+    Weights of any floating-point format are taken as float32. A file may hold more than the
+    generator (`{"state_dict": ...}`, `{"G": ..., "D": ...}`), but not two of them.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    state, facts = _read(path)
-    check_finite(state.items(), path)
-    net, outline = _recognise(path, _modernise(state), facts)
-    return LoadedGenerator(net=net, facts=facts | outline, sha256=sha256_file(path))
+    content, facts = _read(path)
+    found = {name: one for name, state in _states(content) if (one := _recognise(state, facts))}
+    if len(found) > 1:
+        raise InputError(f"{path}: holds several generators ({', '.join(found)}): save one alone")
+    for net, outline in found.values():
+        check_finite(net.state_dict().items(), path)
+        return LoadedGenerator(net=net, facts=facts | outline, sha256=sha256_file(path))
+    raise InputError(f"{path}: holds no generator that is known here")
+
+
+def _states(
+    content: Mapping[str, Any], name: str = "", depth: int = 3
+) -> Iterator[tuple[str, Any]]:
+    """Everything in a file that could be the state of one network, with the name it has there."""
+    tensors = {str(key): value for key, value in content.items() if torch.is_tensor(value)}
+    if tensors:
+        yield name, tensors
+    if depth == 0:
+        return
+    parts: dict[str, Any] = {
+        str(key): value for key, value in content.items() if isinstance(value, Mapping)
+    }
+    for key, tensor in tensors.items():
+        # Networks side by side: `netG.model.1.weight`, `netD.model.0.weight`.
+        first, _, rest = key.partition(".")
+        if rest:
+            parts.setdefault(first, {})[rest] = tensor
+    for key, part in parts.items():
+        yield from _states(part, f"{name}.{key}".strip("."), depth - 1)
 
 
 def _recognise(
-    path: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
-) -> tuple[nn.Module, dict[str, Any]]:
+    state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]] | None:
     """The generator whose keys and shapes are those of `state`, with its weights in it."""
+    state = _modernise(state)
     shapes = {key: tensor.shape for key, tensor in state.items()}
     for outline in [dict(facts)] if "generator" in facts else _published(state):
         with torch.device("meta"):
@@ -71,7 +101,7 @@ def _recognise(
         if {key: value.shape for key, value in net.state_dict().items()} == shapes:
             net.load_state_dict(state, assign=True)
             return net, outline
-    raise InputError(f"{path}: holds no generator that is known here")
+    return None
 
 
 def _published(state: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
@@ -87,31 +117,37 @@ def _published(state: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
     ]
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.suffix == ".safetensors":
+        with open_safetensors(path) as opened:
+            metadata = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         try:
-            with safe_open(path, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: not a safetensors file ({error})") from error
-        return state, json.loads(metadata.get("echodiff", "{}"))
+            facts = dict(json.loads(metadata.get("echodiff", "{}")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: its metadata is damaged ({error})") from error
+        return state, facts
     if path.suffix != ".pth":
         raise InputError(f"{path}: expected weights, .safetensors or a published .pth")
     try:
         # weights_only: tensors and plain containers; what would run code is not even built.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged bytes lead torch to
-        raise InputError(f"{path}: damaged, or carries code, which is never run: refused"
-                         ) from error  # fmt: skip
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        reason = name_content(path, is_pickle_known=True)
+        raise InputError(
+            f"{path}: {reason or 'damaged, or carries code, which is never run: refused'}"
+        ) from error
+    if not isinstance(content, dict):
         raise InputError(f"{path}: holds no generator that is known here")
-    return dict(state), {}
+    return content, {}
 
 
 def _modernise(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Without the prefix of DataParallel, and without statistics that old instance norms kept."""
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
+    """float32, and without statistics that old instance norms kept.
+
+    Networks that were wrapped (DataParallel's `module.`) are found by `_states`.
+    """
+    plain = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return {
         key: value
         for key, value in plain.items()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError
-from echodiff.published import MANIFEST, endpoint, told_in_one_line
+from echodiff.connection import endpoint, told_in_one_line
+from echodiff.published import MANIFEST
 
 _OF_THE_HUB = frozenset({".gitattributes"})
 

@@ -6,6 +6,7 @@ the cache folder otherwise. Only the one file with the known checksum is ever ca
 download that was cut short, or another network, is refused by name.
 """
 
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -90,7 +91,7 @@ def _download(target: Path) -> None:
             _checked(partial)
     except InceptionMissing as error:
         raise InceptionMissing(_advice("the download was cut short or changed")) from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         # urllib wraps the socket's own error as the reason of its URLError.
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         reason = (cause.strerror if isinstance(cause, OSError) else None) or cause

@@ -1,7 +1,6 @@
 """A set of frames read once: its features, what its captions name, what repeats."""
 
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.phantom.captions import findings_in
 from echodiff.processes import map_in_order
+from echodiff.system import num_cores
 from echodiff.white_level import find_white_level
 
 READ_AT_ONCE = 64
 """Pictures that go through a network together, and that one process reads at a time."""
-NUM_READERS = min(4, os.cpu_count() or 1)
+NUM_READERS = min(4, num_cores())
 """Processes that read a large set: describing the look of a frame is many small steps, which
 threads of one process only take in turn."""
 

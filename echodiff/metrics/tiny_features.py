@@ -133,5 +133,5 @@ def load_tiny_features(folder: Path = ASSET) -> TinyJudge:
     weights = folder / "model.safetensors"
     network = TinyFeatures()
     network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text("utf-8"))
     return TinyJudge(network, config, hashlib.sha256(weights.read_bytes()).hexdigest())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from echodiff.pretrain.export import (
     num_parameters,
 )
 from echodiff.pretrain.language import build_captions, tokenize, train_text_encoder
+from echodiff.system import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _claim(config)
     has_cuda = torch.cuda.is_available()
     device = config.device if config.device != "auto" else "cuda" if has_cuda else "cpu"
-    workers = config.workers or os.cpu_count() or 1
+    workers = config.workers or num_cores()
     shards = config.out / "corpus"
 
     corpus = build_corpus(shards, "features", config.num_feature_frames, config.seed + 1, workers)
@@ -146,7 +146,7 @@ def _claim(config: PretrainConfig) -> None:
     """The folder belongs to one set of settings."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "workers", "device")}
     path = config.out / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
+    if path.exists() and json.loads(path.read_text("utf-8")) != settings:
         raise InputError(f"--out {config.out} holds a pretraining with other settings")
     write_json_atomic(path, settings)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.anatomy import View
+from echodiff.files import write_text_atomic
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 from echodiff.phantom.captions import write_unchanged
 from echodiff.phantom.styles import RANDOM
@@ -60,7 +61,8 @@ def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> 
             tqdm(pool.map(_render_shard, shards), total=len(shards), desc=f"{name} frames")
         )
     images = np.concatenate([np.load(path) for path in paths])
-    rows = [row for path in paths for row in json.loads(path.with_suffix(".json").read_text())]
+    tables = [path.with_suffix(".json").read_text("utf-8") for path in paths]
+    rows = [row for table in tables for row in json.loads(table)]
     return Corpus(images, rows)
 
 
@@ -70,7 +72,7 @@ def _render_shard(job: tuple[Path, str, int, int, int]) -> Path:
     if path.exists():
         return path
     images, rows = zip(*_frames(name, start, stop, seed), strict=True)
-    path.with_suffix(".json").write_text(json.dumps(rows))
+    write_text_atomic(path.with_suffix(".json"), json.dumps(rows))
     beside = path.with_suffix(".tmp")
     with beside.open("wb") as file:
         np.save(file, np.stack(images))

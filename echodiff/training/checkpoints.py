@@ -8,7 +8,6 @@ at least one whole checkpoint.
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from echodiff.config import InputError
 from echodiff.files import write_text_atomic, written_beside
+from echodiff.system import sync_file
+from echodiff.training.weight_files import open_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def save_checkpoint(
         record = {"step": step, "sha256": _sha256(tensor_file), "state": dict(state)}
         write_text_atomic(partial / "state.json", json.dumps(record))
         for path in (tensor_file, partial / "state.json"):
-            _sync(path)
+            sync_file(path)
     except BaseException:
         shutil.rmtree(partial)
         raise
@@ -101,11 +101,8 @@ def with_sorted_header(content: bytes) -> bytes:
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file, from its header; InputError where it is none."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
+    with open_safetensors(path) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
 def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], place: Path | str) -> None:
@@ -120,10 +117,11 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     for step, path in reversed(_checkpoints(folder)):
         try:
             record = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if record["sha256"] != _sha256(path / "tensors.safetensors"):
+            content = (path / "tensors.safetensors").read_bytes()
+            if record["sha256"] != hashlib.sha256(content).hexdigest():
                 raise ValueError("its weights do not match their hash")
-            tensors = load_file(path / "tensors.safetensors")
-            return Checkpoint(step=step, tensors=tensors, state=record["state"])
+            # Not mapped: Windows deletes no mapped file, and old checkpoints are deleted.
+            return Checkpoint(step=step, tensors=load(content), state=record["state"])
         except (OSError, ValueError, KeyError) as error:
             logger.warning("checkpoint %s is damaged (%s): trying the one before", path, error)
     return None
@@ -172,8 +170,3 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from echodiff.config import InputError
+from echodiff.system import num_cores
 
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
@@ -141,8 +142,7 @@ def choose_threads(requested: int | None, num_processes: int) -> int:
     if requested is not None:
         torch.set_num_threads(requested)
     elif is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        torch.set_num_threads(max(1, (cores or 1) // num_processes))
+        torch.set_num_threads(max(1, num_cores() // num_processes))
     return torch.get_num_threads()
 
 

@@ -1,8 +1,11 @@
 """Where a base may come from, and what is refused."""
 
+import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -195,3 +198,99 @@ def test_single_file_loads_like_the_folder(tiny_random_base: Path, tmp_path: Pat
         assert expected.keys() == loaded.keys()
         assert all(torch.equal(loaded[name], expected[name]) for name in expected)
     assert num_unet_parameters(str(single)) == num_unet_parameters(str(tiny_random_base))
+
+
+# --- What is no base for this: one line, before a folder is made ---------------------------------
+
+
+def edit(file: Path, **values: object) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | values), encoding="utf-8")
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+UNET, INDEX = Path("unet/config.json"), Path("model_index.json")
+WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "inpainting": (lambda b: edit(b / UNET, in_channels=9), "9 channels, as for inpainting"),
+    "editing": (lambda b: edit(b / UNET, in_channels=8), "8 channels, as for editing of images"),
+    "SDXL": (lambda b: edit(b / INDEX, _class_name="StableDiffusionXLPipeline",
+                            text_encoder_2=["transformers", "CLIPTextModelWithProjection"]),
+             "a StableDiffusionXLPipeline with two text encoders"),
+    "XL UNet": (lambda b: edit(b / UNET, addition_embed_type="text_time"), "addition_embed_type"),
+    "unCLIP": (lambda b: edit(b / UNET, class_embed_type="projection"), "a class or an image"),
+    "LCM": (lambda b: edit(b / UNET, time_cond_proj_dim=256), "a latent consistency model"),
+    "variations": (lambda b: edit(b / INDEX, _class_name="StableDiffusionImageVariationPipeline",
+                                  text_encoder=[None, None]), "lacks its text_encoder"),
+    "no vae": (lambda b: shutil.rmtree(b / "vae"), "lacks its vae"),
+    "no tokenizer": (lambda b: shutil.rmtree(b / "tokenizer"), "lacks its tokenizer"),
+    "no scheduler": (lambda b: shutil.rmtree(b / "scheduler"), "lacks its scheduler"),
+    "no settings": (lambda b: (b / UNET).unlink(), "config.json: no such file"),
+    "no weights": (lambda b: (b / WEIGHTS).unlink(), "no weights named"),
+    "fp16 alone": (lambda b: (b / WEIGHTS).rename((b / WEIGHTS).with_suffix(".fp16.safetensors")),
+                   "there is diffusion_pytorch_model.fp16.safetensors"),
+    "LFS weights": (lambda b: (b / WEIGHTS).write_text(LFS), "a Git LFS pointer"),
+    "LFS settings": (lambda b: (b / UNET).write_text(LFS), "not a settings file"),
+    "transformer": (lambda b: edit(b / INDEX, unet=[None, None],
+                                   transformer=["diffusers", "DiTTransformer2DModel"]),
+                    "lacks its unet"),
+    "T5": (lambda b: edit(b / INDEX, text_encoder=["transformers", "T5EncoderModel"]),
+           "its text_encoder is a T5EncoderModel, not a CLIPTextModel"),
+    "SD 2 text": (lambda b: edit(b / UNET, cross_attention_dim=1024),
+                  "takes texts of width 1024, its text encoder gives 32"),
+    "16 channels": (lambda b: edit(b / "vae/config.json", latent_channels=16), "16 latent chan"),
+    "flow": (lambda b: edit(b / INDEX, scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
+             "FlowMatchEulerDiscreteScheduler"),
+    "sample": (lambda b: edit(b / "scheduler/scheduler_config.json", prediction_type="sample"),
+               "predicts 'sample'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_no_text_to_image_base_is_refused_before_a_folder_is_made(
+    tiny_random_base: Path, tmp_path: Path, train_script: ModuleType,
+    make_frames: Callable[..., Path], name: str,
+) -> None:  # fmt: skip
+    change, said = CHANGES[name]
+    base = shutil.copytree(tiny_random_base, tmp_path / "base")
+    change(base)
+    data, run_dir = make_frames("frames"), tmp_path / "run"
+    with pytest.raises(InputError) as caught:
+        train_script.main(["--base", str(base), "--data", str(data), "--out", str(run_dir)])
+    assert str(caught.value).startswith(f"--base {base}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("part", ["model.diffusion_model.", "first_stage_model.", "cond_stage_"])
+def test_a_single_file_must_hold_every_part(
+    tiny_random_base: Path, tmp_path: Path, part: str
+) -> None:
+    tensors = to_original_names(tiny_random_base)
+    left = {name: tensor for name, tensor in tensors.items() if not name.startswith(part)}
+    save_file(left, tmp_path / "part.safetensors")
+    with pytest.raises(InputError, match="lacks its"):
+        num_unet_parameters(str(tmp_path / "part.safetensors"))
+
+
+def test_a_single_file_for_inpainting_or_an_adapter_is_named(
+    tiny_random_base: Path, tmp_path: Path
+) -> None:
+    tensors = to_original_names(tiny_random_base)
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    tensors[first] = torch.zeros(32, 9, 3, 3)
+    save_file(tensors, tmp_path / "inpainting.safetensors")
+    with pytest.raises(InputError, match="9 channels, as for inpainting"):
+        num_unet_parameters(str(tmp_path / "inpainting.safetensors"))
+    save_file({"unet.x.lora_A.weight": torch.zeros(4, 4)}, tmp_path / "lora.safetensors")
+    with pytest.raises(InputError, match="an adapter: give it as --weights"):
+        num_unet_parameters(str(tmp_path / "lora.safetensors"))
+
+
+def test_variants_beside_the_weights_are_not_counted(
+    tiny_random_base: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_random_base, tmp_path / "base")
+    shutil.copy(base / WEIGHTS, (base / WEIGHTS).with_suffix(".fp16.safetensors"))
+    assert num_unet_parameters(str(base)) == num_unet_parameters(str(tiny_random_base))

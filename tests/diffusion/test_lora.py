@@ -205,6 +205,7 @@ def test_a_pickle_in_disguise_and_other_files_are_refused(
         load_lora(pipeline, tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load_lora(pipeline, tmp_path / "none.safetensors")
-    save_file({"unet.mid.lora_A.weight": torch.zeros(4, 4)}, tmp_path / "other.safetensors")
+    halves = {f"unet.mid.lora_{half}.weight": torch.zeros(4, 4) for half in "AB"}
+    save_file(halves, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="no layer"):
         load_lora(pipeline, tmp_path / "other.safetensors")

@@ -229,3 +229,23 @@ def test_frames_that_the_translation_was_trained_on_are_no_reference(
     renamed = [row | {"patient_id": f"q{i}", "pair_id": None} for i, row in enumerate(rows)]
     (other / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
     assert evaluate(other) == 0
+
+
+def test_half_a_generator_draws_what_the_whole_one_draws(echodiff, domains, tmp_path):
+    state = build_generator("resnet_6", width=2, seed=3).state_dict()
+    drawn = {}
+    for name, dtype in {
+        "float": torch.float32,
+        "double": torch.float64,
+        "half": torch.float16,
+    }.items():
+        torch.save({"G": {k: v.to(dtype) for k, v in state.items()}}, tmp_path / f"{name}.pth")
+        out = tmp_path / name
+        assert echodiff("translate", tmp_path / f"{name}.pth", domains[1], "--out", out,
+                        "--resolution", 32) == 0  # fmt: skip
+        drawn[name] = [
+            read_gray_u8(path).astype(int) for path in sorted((out / "images").iterdir())
+        ]
+    for whole, double, half in zip(*drawn.values(), strict=True):
+        assert np.array_equal(whole, double)
+        assert abs(whole - half).max() <= 1

@@ -5,9 +5,10 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from echodiff.config import InputError
-from echodiff.gan.networks import build_generator
+from echodiff.gan.networks import build_discriminator, build_generator
 from echodiff.gan.weights import load_generator, save_network
 from echodiff.runs import sha256_file
 
@@ -89,3 +90,63 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(InputError, match=r"model\.1\.weight holds NaN or infinity"):
         save_network(tmp_path / "G.safetensors", net, {})
     assert not (tmp_path / "G.safetensors").exists()
+
+
+# --- As other people save them ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_any_number_format_is_taken_as_float32(tmp_path, dtype, suffix):
+    net = build_generator("resnet_6", width=4, seed=1)
+    state = {key: value.to(dtype) for key, value in net.state_dict().items()}
+    save = torch.save if suffix == ".pth" else save_file
+    save(state, tmp_path / f"G{suffix}")
+    loaded = load_generator(tmp_path / f"G{suffix}")
+    for key, value in loaded.net.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, state[key].float())
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+WRAPPED = {
+    "state_dict": lambda g, d: {"state_dict": g, "epoch": 3, "name": "heart"},
+    "by name": lambda g, d: {"G": g, "D": d, "optimizer": {0: {"step": g["model.1.bias"]}}},
+    "parallel": lambda g, d: {"state_dict": prefixed(g, "module.")},
+    "side by side": lambda g, d: {"state_dict": prefixed(g, "netG.") | prefixed(d, "netD.")},
+    "compiled": lambda g, d: prefixed(g, "_orig_mod."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_the_generator_is_found_in_a_larger_file(tmp_path, name):
+    net, judge = build_generator("resnet_6", width=4, seed=1), build_discriminator("patch", width=4)
+    torch.save(WRAPPED[name](net.state_dict(), judge.state_dict()), tmp_path / "all.pth")
+    loaded = load_generator(tmp_path / "all.pth")
+    assert same(net, loaded.net)
+    assert loaded.facts["generator"] == "resnet_6"
+
+
+def test_two_generators_in_one_file_are_not_chosen_from(tmp_path):
+    state = build_generator("resnet_6", width=4).state_dict()
+    torch.save({"G_A": state, "G_B": state}, tmp_path / "both.pth")
+    one_line(tmp_path / "both.pth", r"several generators \(G_A, G_B\): save one alone")
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    state = dict(build_generator("resnet_6", width=4).state_dict())
+    state["model.4.weight"] = torch.full_like(state["model.4.weight"], torch.nan)
+    torch.save(state, tmp_path / "broken.pth")
+    one_line(tmp_path / "broken.pth", "model.4.weight holds NaN or infinity")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_pointers_and_pages_are_named(tmp_path, suffix):
+    file = tmp_path / f"G{suffix}"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    one_line(file, "a Git LFS pointer, not the weights: `git lfs pull`")
+    file.write_bytes(b"<html>sign in</html>")
+    one_line(file, "a web page, not the weights")

@@ -119,7 +119,7 @@ def test_where_no_hub_is_there_is_one_line(push, hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     status, _, err = push("--yes")
     assert status == 2
-    assert "--repo jane/hearts: the connection broke (ConnectError): run again" in err
+    assert "--repo jane/hearts: nothing answers at http://127.0.0.1:9: is HF_ENDPOINT right?" in err
 
 
 # --- The way back -------------------------------------------------------------------------------

@@ -1,0 +1,167 @@
+"""The connection to a model hub: which hub, and what went wrong on the way, in one line."""
+
+import os
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from logging import ERROR
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from echodiff.config import InputError
+
+_ANSWERS = {
+    401: "the hub does not accept the token: `hf auth login`, or set HF_TOKEN",
+    403: "this token may not do that there: is the name another user's, or the token read-only?",
+    404: "there is no such repository, or this token may not see it",
+    407: "the proxy asks for a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+    409: "the name is taken, or the repository changed meanwhile: run again to see what is there",
+    412: "the repository changed meanwhile: run again to see what is there",
+    413: "the hub finds it too large",
+    429: "the hub asks for a pause: run again later, it goes on",
+}
+
+
+def endpoint() -> str | None:
+    """The hub of HF_ENDPOINT, as it is set now; None is huggingface_hub's own default."""
+    given = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if not given:
+        return None
+    split = urlsplit(given)
+    if split.scheme not in ("http", "https") or not split.hostname:
+        raise InputError(f"HF_ENDPOINT {given}: is written https://HOST or http://HOST:PORT")
+    return given
+
+
+@contextmanager
+def told_in_one_line(name: str = "") -> Iterator[None]:
+    """Turn what the hub's client raises into an InputError of one line that begins with `name`."""
+    import httpx2
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(ERROR)  # its retries: only what comes of them is told
+    try:
+        _check_certificates()
+        endpoint()
+        yield
+    except InputError:
+        raise
+    except (httpx2.HTTPError, OSError, ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"{name}: {_explain(error)}".removeprefix(": ")) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _check_certificates() -> None:
+    # Python's own error names neither the file nor the variable.
+    given = os.environ.get("SSL_CERT_FILE")
+    if given and not Path(given).is_file():
+        raise InputError(f"SSL_CERT_FILE {given}: no such file: correct it, or unset it")
+
+
+def _explain(error: BaseException) -> str:
+    """What to do about an error of the hub's client; a failing disk is raised as it is."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    told = _explain_answer(chain) or _explain_setting(chain) or _explain_network(chain)
+    if told is not None:
+        return told
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
+        raise error  # a disk, not the hub
+    if isinstance(error, RuntimeError) and len(chain) > 1:
+        return f"{error} ({type(chain[-1]).__name__}: {' '.join(str(chain[-1]).split())})"
+    return " ".join(str(error).split())
+
+
+def _explain_answer(chain: Sequence[BaseException]) -> str | None:
+    """What the hub answered."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    for one in chain:
+        if isinstance(one, RevisionNotFoundError):
+            return "there is no such revision (404)"
+        status = getattr(getattr(one, "response", None), "status_code", None)
+        if status is None:
+            continue
+        if isinstance(one, RepositoryNotFoundError):
+            status = 404  # the Hub answers 401 to who may not know that it is there
+        said = str(getattr(one, "server_message", None) or "").strip()
+        if status >= 500:
+            answer = "the hub failed: run again, it goes on"
+        else:
+            answer = _ANSWERS.get(status, "the hub refused")
+        return f"{answer} ({status}{': ' if said else ''}{' '.join(said.split())})"
+    return None
+
+
+def _explain_setting(chain: Sequence[BaseException]) -> str | None:
+    """What stands in the environment and keeps the hub from being asked."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    kinds = [type(one) for one in chain]
+    text = " ".join(str(one) for one in chain)
+    if any(issubclass(kind, OfflineModeIsEnabled) for kind in kinds):
+        is_wanted = any(issubclass(kind, LocalEntryNotFoundError) for kind in kinds)
+        cache = " and the cache does not hold it" if is_wanted else ""
+        return f"HF_HUB_OFFLINE is set{cache}: unset it, so that the hub is asked"
+    if any(issubclass(kind, ImportError) for kind in kinds) and "SOCKS" in text:
+        return (
+            f"the proxy {_proxy()} needs a package: `pip install socksio`, "
+            "or unset ALL_PROXY and HTTPS_PROXY"
+        )
+    if "scheme for proxy" in text:
+        return f"the proxy {_proxy()} is no proxy: HTTPS_PROXY is written http://HOST:PORT"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "its certificate is not trusted here: set SSL_CERT_FILE to a file with the "
+            "certificates of your network (REQUESTS_CA_BUNDLE is not read)"
+        )
+    if any(issubclass(kind, ssl.SSLError) for kind in kinds):
+        return f"no encrypted connection ({text.split(chr(10))[0]}): is SSL_CERT_FILE right?"
+    return None
+
+
+def _explain_network(chain: Sequence[BaseException]) -> str | None:
+    """Where the way to the hub ends."""
+    import httpx2
+
+    proxy = _proxy()
+    address = proxy or _hub()
+    setting = "the proxy" if proxy else "HF_ENDPOINT"
+    for one in reversed(chain):
+        if isinstance(one, socket.gaierror):
+            return (
+                f"no host {urlsplit(address).hostname or address} is known: is this machine on a "
+                f"network, and is {setting} right?"
+            )
+        if isinstance(one, ConnectionRefusedError):
+            return f"nothing answers at {address}: is {setting} right?"
+        if isinstance(one, httpx2.ProxyError):
+            return f"the proxy {proxy or ''} refuses ({' '.join(str(one).split())})"
+        if isinstance(one, httpx2.UnsupportedProtocol):
+            return f"{address} is no address of a hub: HF_ENDPOINT is written https://HOST"
+    for one in chain:
+        if isinstance(one, httpx2.HTTPError | ConnectionError):
+            return f"the connection broke ({type(one).__name__}): run again, it goes on"
+    return None
+
+
+def _hub() -> str:
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or str(constants.ENDPOINT)
+
+
+def _proxy() -> str | None:
+    """The proxy on the way to the hub, without user and password."""
+    split = urlsplit(_hub())
+    proxies = urllib.request.getproxies()
+    found = proxies.get(split.scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(split.netloc):
+        return None
+    scheme, mark, rest = found.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
