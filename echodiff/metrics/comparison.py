@@ -30,7 +30,7 @@ def compare_sets(
     be zero, or where a set has too few patients. ValueError where a set has frames of one patient.
     """
     bandwidth = compute_bandwidth(reference.features)
-    values, spreads = _measure_together([first, second], reference, build_rbf_kernel(bandwidth))
+    values, spreads = measure_together([first, second], reference, build_rbf_kernel(bandwidth))
     low = high = None
     if spreads:
         quantile = float(stdtrit(min(one.degrees for one in spreads), 1.0 - TAIL))
@@ -55,7 +55,7 @@ def rank_sets(
     one is soon significant by chance. ValueError where a set has frames of one patient.
     """
     kernel = build_rbf_kernel(compute_bandwidth(reference.features))
-    values, spreads = _measure_together([*sets.values()], reference, kernel)
+    values, spreads = measure_together([*sets.values()], reference, kernel)
     rows: list[dict[str, Any]] = []
     for (i, first), (j, second) in combinations(enumerate(sets), 2):
         value, low, high, p = values[i] - values[j], None, None, None
@@ -112,7 +112,7 @@ def compute_ratio_interval(
     return float((b - root) / a), float((b + root) / a)
 
 
-def _measure_together(
+def measure_together(
     sets: Sequence[FeatureSet], reference: FeatureSet, kernel: Kernel
 ) -> tuple[list[float], list[Spread]]:
     """MMD^2 of each set and its spread; no spreads where a set has too few patients."""
