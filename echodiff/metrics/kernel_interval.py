@@ -257,8 +257,11 @@ def compute_share_below(spread: Spread, true: float) -> float:
     most = 4.0 * max(true, 0.0) * (0.5 * degenerate) ** 0.5
     here = min(max(linear + slope * (true - spread.value), 0.0), most)
     variance = here + degenerate
-    mixed = spread.mixed_cube * here / linear if linear > 0.0 else 0.0
-    skewness = (mixed + spread.degenerate_cube) / variance**1.5
+    # m'S^2 m goes with m'S m; without an estimate of both, as T_3 goes with T_2.
+    per_linear = (
+        spread.mixed_cube / linear if linear > 0.0 else 1.5 * spread.degenerate_cube / degenerate
+    )
+    skewness = (per_linear * here + spread.degenerate_cube) / variance**1.5
     deviation = (spread.value - true) / variance**0.5
     # Student's distribution for a variance that is estimated.
     normal = float(ndtri(np.clip(stdtr(spread.degrees, deviation), 1e-12, 1.0 - 1e-12)))

@@ -70,7 +70,7 @@ def test_the_truth_of_a_pool_is_that_of_its_frames(simulated, tmp_path):
 
 
 def test_a_run_is_resumed_where_it_was_stopped(simulated, tmp_path, monkeypatch, capsys):
-    out, only = tmp_path / "counts.json", "k^-1 | hint"
+    out, only = tmp_path / "counts.json", "k^-2 | hint"
     for repeats in (25, 50):
         given = f"--out {out} --counts 12 --repeats {repeats}".split()
         monkeypatch.setattr("sys.argv", ["calibration.py", *given, "--only", only])
@@ -81,7 +81,7 @@ def test_a_run_is_resumed_where_it_was_stopped(simulated, tmp_path, monkeypatch,
     assert json.loads(out.read_text()) == resumed
     monkeypatch.setattr("sys.argv", ["calibration.py", "--out", str(out), "--table"])
     simulated.main()
-    assert "| k^-1 | 12 | 50 |" in capsys.readouterr().out
+    assert "| k^-2 | 12 | 50 |" in capsys.readouterr().out
 
 
 def assert_uniform(shares, repeats):
