@@ -227,9 +227,7 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     from echodiff.evaluate import compare_frames
 
     pictures = held_out_pictures(Run.load(run_dir))
-    gains = compare_frames(
-        config.out / "base", config.out / "lora", pictures, features=FEATURES, seed=config.seed
-    )
+    gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains
 

@@ -144,7 +144,6 @@ def compare_frames(
     reference: Path | Sequence[Path],
     *,
     features: Sequence[str] = DEFAULT_FEATURES,
-    seed: int = 0,
 ) -> dict[str, Score]:
     """What `second` (the LoRA) gains over `first` (the base) against one reference.
 
@@ -160,7 +159,7 @@ def compare_frames(
     for network in networks:
         sets = [one.in_features(network.name) for one in (of_first, of_second, of_reference)]
         try:
-            ratio = compare_sets(sets[0], sets[1], sets[2], network, seed=seed)
+            ratio = compare_sets(sets[0], sets[1], sets[2], network)
         except ValueError as error:
             raise InputError(f"{second} against {first}: {error}") from error
         gains[f"mmd_ratio_{network.name}"] = ratio
@@ -247,7 +246,7 @@ def _evaluate(config: EvaluateConfig) -> int:
     }
     result: dict[str, Any] = next(iter(results.values()))
     if config.compare:
-        result = {"sets": results, "differences": _rank(sets, reference, networks, config.seed)}
+        result = {"sets": results, "differences": _rank(sets, reference, networks)}
     config.out.mkdir(parents=True, exist_ok=True)
     _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
@@ -289,13 +288,13 @@ def _find_pairs(config: EvaluateConfig, folder: Path, real: RealFrames) -> Pairi
 
 
 def _rank(
-    sets: Mapping[str, Measured], reference: Measured, networks: Networks, seed: int
+    sets: Mapping[str, Measured], reference: Measured, networks: Networks
 ) -> list[dict[str, Any]]:
     rows = []
     for network in networks.opened:
         features = {name: one.in_features(network.name) for name, one in sets.items()}
         try:
-            rows += rank_sets(features, reference.in_features(network.name), network, seed=seed)
+            rows += rank_sets(features, reference.in_features(network.name), network)
         except ValueError as error:
             raise InputError(f"--compare: {error}") from error
     return rows

@@ -99,6 +99,25 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert any(line.startswith("mmd_tiny") and "real against real" in line for line in printed)
 
 
+@pytest.mark.parametrize("patients", [1, 2, 3])
+def test_few_patients_of_many_frames_have_no_interval(generated, tmp_path, patients):
+    reference = write_frames(tmp_path / "few", 24, seed=2, shows_asd=1.0, text="ASD, secundum")
+    lines = [json.loads(line) for line in (reference / "metadata.jsonl").read_text().splitlines()]
+    rows = [row | {"patient_id": f"p{i % patients}"} for i, row in enumerate(lines)]
+    (reference / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "scores"
+    args = [str(generated), "--reference", str(reference), "--out", str(out)]
+    assert main([*args, "--features", "texture"]) == 0
+    result = json.loads((out / "metrics.json").read_text())
+    if patients == 1:
+        assert "all 24 of reference are of one" in result["left_out"]["mmd_texture"]
+        assert "kid_texture" not in result["scores"]
+    else:
+        score = result["scores"]["mmd_texture"]
+        assert (score["low"], score["high"], score["floor"], score["p"]) == (None,) * 4
+        assert np.isfinite(score["value"])
+
+
 def test_every_score_has_counts_interval_and_network(generated, reference):
     for name, score in score_frames(generated, reference)["scores"].items():
         assert {

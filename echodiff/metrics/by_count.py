@@ -7,10 +7,16 @@ falls with the count, and so does its floor, which is why neither is compared ac
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echodiff.metrics.feature_set import Array, FeatureSet, pool_groups
 from echodiff.metrics.frechet import compute_frechet_distance
-from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2_draws
+from echodiff.metrics.kernel import (
+    build_rbf_kernel,
+    compute_bandwidth,
+    compute_mmd2_draws,
+    count_pairs,
+)
 from echodiff.metrics.resampling import sample_splits
 from echodiff.metrics.scores import MIN_FRAMES, Network
 
@@ -26,16 +32,20 @@ def score_by_count(
 
     Each is the mean over NUM_DRAWS draws of n generated and n reference frames; `mmd_low`,
     `mmd_high` are its extremes. The floor is of n against n reference frames of other patients,
-    None where there are not twice as many.
+    None where there are not twice as many. Draws of frames of a single patient are left out, and
+    counts at which there are no others.
     """
     fewest = min(len(generated), len(reference), MAX_COUNT)
-    if fewest < MIN_FRAMES or not reference.has_groups:
+    if fewest < MIN_FRAMES or not (generated.has_groups and reference.has_groups):
         return []
     generator = np.random.default_rng(seed)
     kernel = build_rbf_kernel(compute_bandwidth(reference.features))
     features = np.concatenate([generated.features, reference.features])
     groups = pool_groups(generated, reference)
     n, m = len(generated), len(reference)
+
+    def has_pairs(chosen: Array) -> NDArray[np.bool_]:
+        return np.asarray(count_pairs(chosen, groups) > 0)
 
     def compare(first: Array, second: Array) -> tuple[Array, float]:
         mmd, frechet = [], []
@@ -52,12 +62,16 @@ def score_by_count(
         real, others = sample_splits(reference.groups, count, count, NUM_DRAWS, generator)
         ours = np.pad(drawn, ((0, 0), (0, m)))
         real, others = (np.pad(part, ((0, 0), (n, 0))) for part in (real, others))
-        mmd, frechet = compare(ours, real)
+        is_usable = has_pairs(ours) & has_pairs(real)
+        if not is_usable.any():
+            continue
+        mmd, frechet = compare(ours[is_usable], real[is_usable])
         row = {"n": count, "features": network.name, "mmd": float(mmd.mean()),
                "mmd_low": float(mmd.min()), "mmd_high": float(mmd.max()), "fd": frechet,
                "mmd_floor": None, "fd_floor": None}  # fmt: skip
-        if (others.sum(axis=1) == count).all():
-            floor, row["fd_floor"] = compare(real, others)
+        is_usable = has_pairs(real) & has_pairs(others)
+        if (others.sum(axis=1) == count).all() and is_usable.any():
+            floor, row["fd_floor"] = compare(real[is_usable], others[is_usable])
             row["mmd_floor"] = float(floor.mean())
         rows.append(row)
     return rows

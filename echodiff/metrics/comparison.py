@@ -2,42 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from echodiff.metrics.feature_set import Array, FeatureSet, pool_groups
 from echodiff.metrics.kernel import (
+    Choices,
     Kernel,
     build_rbf_kernel,
     compute_bandwidth,
-    compute_mmd2_draws,
+    sweep_pairs,
 )
+from echodiff.metrics.kernel_interval import TAIL, Spread, measure_spread
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import MIN_FRAMES, Network, Score, halves_of
+from echodiff.metrics.scores import MIN_FRAMES, Network, Score
 
 
 def compare_sets(
-    first: FeatureSet, second: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
+    first: FeatureSet, second: FeatureSet, reference: FeatureSet, network: Network
 ) -> Score:
     """Ratio of MMD^2 of `second` to that of `first` against one reference, with its interval.
 
-    Halves of all three sets are drawn together, so that what the shared reference does to both
-    cancels. The interval is Fieller's; its ends are None where the denominator could be zero, or
-    where a set has too few patients.
+    What the shared reference does to both cancels: their covariance is known from what each of its
+    patients adds to both. The interval is Fieller's; its ends are None where the denominator could
+    be zero, or where a set has too few patients. ValueError where a set has frames of one patient.
     """
     bandwidth = compute_bandwidth(reference.features)
-    mmd2_first, mmd2_second = _repeat_together(
-        [first, second], reference, build_rbf_kernel(bandwidth), seed
-    )
+    values, spreads = measure_together([first, second], reference, build_rbf_kernel(bandwidth))
     low = high = None
-    if len(mmd2_first) > 1:
-        covariance = np.cov(mmd2_first[1:], mmd2_second[1:])
-        low, high = compute_ratio_interval(mmd2_first[0], mmd2_second[0], covariance)
+    if spreads:
+        quantile = float(stdtrit(min(one.degrees for one in spreads), 1.0 - TAIL))
+        covariance = compute_covariance(spreads[0], spreads[1])
+        low, high = compute_ratio_interval(values[0], values[1], covariance, quantile)
     return {
-        "value": float(mmd2_second[0] / mmd2_first[0]), "low": low, "high": high,
-        "mmd2_first": float(mmd2_first[0]), "mmd2_second": float(mmd2_second[0]),
+        "value": values[1] / values[0], "low": low, "high": high,
+        "mmd2_first": values[0], "mmd2_second": values[1],
         "n_first": len(first), "n": len(second), "n_reference": len(reference),
         "features": network.name, "features_sha256": network.sha256, "resize": network.resize,
         "bandwidth": bandwidth,
@@ -45,26 +46,26 @@ def compare_sets(
 
 
 def rank_sets(
-    sets: Mapping[str, FeatureSet], reference: FeatureSet, network: Network, *, seed: int
+    sets: Mapping[str, FeatureSet], reference: FeatureSet, network: Network
 ) -> list[dict[str, Any]]:
     """MMD^2 of every set less that of every other, against one reference: a row a pair.
 
-    `value` below zero: `first` is nearer to the reference. Intervals and `p` are of the spread of
-    the differences over half-samples that are drawn together, normal; `p_holm` is Holm's (1979)
-    over all pairs: of as many comparisons one is soon significant by chance.
+    `value` below zero: `first` is nearer to the reference. Intervals and `p` are Student's, with
+    the variance of the difference; `p_holm` is Holm's (1979) over all pairs: of as many comparisons
+    one is soon significant by chance. ValueError where a set has frames of one patient.
     """
     kernel = build_rbf_kernel(compute_bandwidth(reference.features))
-    repeats = dict(
-        zip(sets, _repeat_together([*sets.values()], reference, kernel, seed), strict=True)
-    )
+    values, spreads = measure_together([*sets.values()], reference, kernel)
     rows: list[dict[str, Any]] = []
-    for first, second in combinations(sets, 2):
-        difference = repeats[first] - repeats[second]
-        value, low, high, p = float(difference[0]), None, None, None
-        if len(difference) > 1:
-            error = float(np.std(difference[1:], ddof=1))
-            low, high = value - Z_95 * error, value + Z_95 * error
-            p = erfc(abs(value) / error / sqrt(2.0))
+    for (i, first), (j, second) in combinations(enumerate(sets), 2):
+        value, low, high, p = values[i] - values[j], None, None, None
+        if spreads:
+            covariance = compute_covariance(spreads[i], spreads[j])
+            error = float(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1]) ** 0.5
+            degrees = min(spreads[i].degrees, spreads[j].degrees)
+            reach = float(stdtrit(degrees, 1.0 - TAIL)) * error
+            low, high = value - reach, value + reach
+            p = 2.0 * float(stdtr(degrees, -abs(value) / error)) if error > 0.0 else None
         rows.append({
             "first": first, "second": second, "score": f"mmd_{network.name}", "value": value,
             "low": low, "high": high, "p": p, "p_holm": None,
@@ -80,15 +81,28 @@ def rank_sets(
     return rows
 
 
+def compute_covariance(first: Spread, second: Spread) -> Array:
+    """Covariance (2, 2) of the MMD^2 of two sets against the same reference.
+
+    Each is the sum over patients of squared first-order contributions less the degenerate variance,
+    which that sum counts twice. Of the difference, no less than its degenerate variance is left.
+    """
+    shared = float(first.second.linear @ second.second.linear) - first.degenerate_within_second
+    variances = [max(one.linear, 0.0) + one.degenerate for one in (first, second)]
+    least = first.degenerate + second.degenerate - 2.0 * first.degenerate_within_second
+    shared = min(shared, 0.5 * (sum(variances) - least))
+    return np.array([[variances[0], shared], [shared, variances[1]]])
+
+
 def compute_ratio_interval(
-    denominator: float, numerator: float, covariance: Array
+    denominator: float, numerator: float, covariance: Array, quantile: float = Z_95
 ) -> tuple[float | None, float | None]:
-    """Fieller's 95 % interval: ratios r with |numerator - r denominator| within 1.96 errors.
+    """Fieller's 95 % interval: ratios r with |numerator - r denominator| within `quantile` errors.
 
     covariance: (2, 2) of (denominator, numerator). Unbounded, so (None, None), where the
     denominator is not above zero for certain.
     """
-    z2 = Z_95**2
+    z2 = quantile**2
     a = denominator**2 - z2 * covariance[0, 0]
     b = numerator * denominator - z2 * covariance[0, 1]
     c = numerator**2 - z2 * covariance[1, 1]
@@ -98,24 +112,26 @@ def compute_ratio_interval(
     return float((b - root) / a), float((b + root) / a)
 
 
-def _repeat_together(
-    sets: Sequence[FeatureSet], reference: FeatureSet, kernel: Kernel, seed: int
-) -> list[Array]:
-    """MMD^2 of each set, and of its half-samples with the same halves of the reference."""
-    if min(len(one) for one in (*sets, reference)) < MIN_FRAMES:
-        raise ValueError(f"a comparison needs {MIN_FRAMES} frames in each set")
-    generator = np.random.default_rng(seed)
-    *halves, of_reference = [halves_of(one, generator) for one in (*sets, reference)]
-    repeats = min(len(of_reference), *(len(rows) for rows in halves))
-    results = []
-    for one, rows in zip(sets, halves, strict=True):
-        first, second = (
-            np.concatenate([np.ones((1, part.shape[1])), part[:repeats]])
-            for part in (rows, of_reference)
+def measure_together(
+    sets: Sequence[FeatureSet], reference: FeatureSet, kernel: Kernel
+) -> tuple[list[float], list[Spread]]:
+    """MMD^2 of each set and its spread; no spreads where a set has too few patients."""
+    for one in (*sets, reference):
+        if len(one) < MIN_FRAMES:
+            raise ValueError(f"a comparison needs {MIN_FRAMES} frames in each set")
+        if not one.has_pairs:
+            raise ValueError("a comparison needs frames of two patients or more in each set")
+    values, spreads = [], []
+    for one in sets:
+        n, m = len(one), len(reference)
+        both = np.repeat(np.eye(2), [n, m], axis=1)
+        (swept,) = sweep_pairs(
+            np.concatenate([one.features, reference.features]),
+            [(kernel, [Choices(both[:1], both[1:])])],
+            pool_groups(one, reference),
+            both,
         )
-        pooled = np.concatenate([one.features, reference.features])
-        first = np.pad(first, ((0, 0), (0, len(reference))))
-        second = np.pad(second, ((0, 0), (len(one), 0)))
-        groups = pool_groups(one, reference)
-        results.append(compute_mmd2_draws(pooled, kernel, first, second, groups))
-    return results
+        values.append(float(swept.draws[0][0]))
+        spreads.append(measure_spread(values[-1], swept.sums, one, reference, kernel))
+    known = [spread for spread in spreads if spread is not None]
+    return values, known if len(known) == len(sets) else []

@@ -50,6 +50,9 @@ def score_coverage(
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
         return {}, dict.fromkeys(names, f"needs {MIN_FRAMES} frames a side, there are {fewest}")
+    if not (generated.has_neighbours and reference.has_neighbours):
+        reason = f"needs {NUM_NEIGHBOURS} frames of other patients for every frame"
+        return {}, dict.fromkeys(names, reason)
     x, y = (one.thinned(REPEATS_MAX_COUNT) for one in (generated, reference))
     draws = sample_draws(x, y, np.random.default_rng(seed))
     repeats = _compute_repeats(x, y, draws)
@@ -88,7 +91,7 @@ def find_collapse(scores: dict[str, Score], network: Network) -> str | None:
     balls of the reference than real frames do, at the same counts.
     """
     density = scores.get(f"density_{network.name}")
-    if density is None or density["floor_low"] is None:
+    if density is None or None in (density["floor_low"], density["value_at_floor_n"]):
         return None
     error = (density["floor_high"] - density["floor"]) / Z_95
     excess = density["value_at_floor_n"] - density["floor"]
@@ -112,13 +115,16 @@ def _compute_repeats(
     distances[groups[:, None] == groups] = np.inf
 
     def compare(first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
-        radii = (find_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second))
+        radii = [find_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second)]
+        if not np.isfinite(np.concatenate(radii)).all():
+            return np.full(len(NAMES), np.nan)  # too few frames of other patients were drawn
         return _compare(distances[np.ix_(first, second)], *radii)
 
     def repeat(first: Array, from_first: int, second: Array) -> Array:
         pairs = zip(first[:NUM_REPEATS], second[:NUM_REPEATS], strict=True)
         rows = [compare(from_first + np.flatnonzero(a), n + np.flatnonzero(b)) for a, b in pairs]
-        return np.reshape(rows, (len(rows), len(NAMES)))
+        table = np.reshape(rows, (len(rows), len(NAMES)))
+        return table[np.isfinite(table).all(axis=1)]
 
     return {
         "halves": repeat(draws.generated_halves, 0, draws.reference_halves),

@@ -31,14 +31,22 @@ class FeatureSet:
         return count_groups(self.groups) >= MIN_GROUPS
 
     @property
-    def pair_groups(self) -> Groups:
-        """Groups whose own pairs a kernel score leaves out; frames, where groups are too few."""
-        return self.groups if self.has_groups else np.arange(len(self))
+    def has_pairs(self) -> bool:
+        """Whether there are two frames of different patients: a kernel score needs such pairs."""
+        return count_groups(self.groups) >= 2
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether every frame has NUM_NEIGHBOURS frames of other patients."""
+        return len(self) - int(np.bincount(self.groups).max(initial=0)) >= NUM_NEIGHBOURS
 
     @cached_property
     def radii(self) -> Array:
-        """Squared distance of each frame to its k-th nearest of another group, (N,)."""
-        features, groups = self.features, self.pair_groups
+        """Squared distance of each frame to its k-th nearest of another group, (N,).
+
+        Infinite where there are fewer than k.
+        """
+        features, groups = self.features, self.groups
         squares = np.einsum("nd,nd->n", features, features)
         nearest = np.full((len(features), NUM_NEIGHBOURS), np.inf)
         for start in range(0, len(features), BLOCK_ROWS):
@@ -62,7 +70,7 @@ class FeatureSet:
 
 def pool_groups(first: FeatureSet, second: FeatureSet) -> Groups:
     """Groups of the frames of both sets, (N1 + N2,); none is in both."""
-    return np.concatenate([first.pair_groups, second.pair_groups + count_groups(first.pair_groups)])
+    return np.concatenate([first.groups, second.groups + count_groups(first.groups)])
 
 
 def _keep_nearest(nearest: Array, distances: Array) -> Array:

@@ -7,8 +7,8 @@ slightly negative. KID is the same with the kernel (x.y / D + 1)^3 (Binkowski et
 here over all pairs instead of random subsets.
 
 One pass over the pairs of frames, in blocks of rows, gives the statistic under every kernel and for
-thousands of pairs of row choices at once: the estimate, its half-samples, its permutations and its
-floor.
+thousands of pairs of row choices at once: the estimate, its permutations and its floor, and the
+sums by frame that its interval needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,25 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from echodiff.metrics.resampling import Groups, thin_groups
+from echodiff.metrics.resampling import Groups
 
 BLOCK_ROWS = 256
 """Rows of the kernel matrix held at once: 20 MB at 10,000 frames."""
 
 BANDWIDTH_MAX_COUNT = 2000
 """Most reference frames whose pairwise distances enter the median."""
-
-VARIANCE_MAX_COUNT = 1500
-"""Most frames a side that the degenerate variance is estimated on."""
-
-DEGENERATE_SHARE = 1.1
-"""How often the degenerate variance is taken off that of half-samples, which show it thrice."""
-
-DEGENERATE_COUNT = 100
-"""Patients of the smaller set above which that share falls, by the fourth root of their number: of
-a small effect in large sets, half-samples show too little of the other part."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,16 @@ class Choices:
     def second_at(self, rows: slice) -> NDArray[np.float64]:
         return np.asarray(1.0 - self.first[:, rows] if self.second is None
                           else self.second[:, rows])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one pass over the pairs of N frames gives for one kernel."""
+
+    draws: list[NDArray[np.float64]]
+    """MMD^2 (R,) of each of the choices."""
+    sums: NDArray[np.float64]
+    """(S, N) sums of the kernel of every frame with the frames of other patients in each set."""
 
 
 def build_pairs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Pairs:
@@ -133,27 +132,30 @@ def compute_mmd2_draws(
     the two sets of repeat r. groups: (N,) patient of each row; none: each row stands alone. A set
     has rows of two groups or more, and shares none with the other.
     """
-    return sweep_pairs(pooled, [(kernel, [Choices(first, second)])], groups)[0][0]
+    return sweep_pairs(pooled, [(kernel, [Choices(first, second)])], groups)[0].draws[0]
 
 
 def sweep_pairs(
     pooled: NDArray[np.float64],
     tests: Sequence[tuple[Kernel, Sequence[Choices]]],
     groups: Groups | None = None,
-) -> list[list[NDArray[np.float64]]]:
+    sets: NDArray[np.float64] | None = None,
+) -> list[Swept]:
     """`compute_mmd2_draws` of several kernels and choices: every pair of frames is met once.
 
-    Returns (R,) for each of the choices of each kernel.
+    sets: (S, N) of 0 and 1, the sets over which the kernel of every frame is summed; none: S = 0.
     """
     groups = np.arange(len(pooled)) if groups is None else groups
+    sets = np.zeros((0, len(pooled))) if sets is None else sets
     squares = np.einsum("nd,nd->n", pooled, pooled)
     sums = [[np.zeros((3, len(one.first))) for one in choices] for _, choices in tests]
+    by_frame = [np.zeros_like(sets) for _ in tests]
     for start in range(0, len(pooled), BLOCK_ROWS):
         rows, rest = slice(start, start + BLOCK_ROWS), slice(start, None)
         products = pooled[rows] @ pooled[rest].T
         pairs = Pairs(products, squares[rows], squares[rest], pooled.shape[1])
         is_alike = groups[rows, None] == groups[rest]
-        for (kernel, choices), parts in zip(tests, sums, strict=True):
+        for (kernel, choices), parts, of_frame in zip(tests, sums, by_frame, strict=True):
             matrix = kernel(pairs)
             # No pair of a frame with itself or its own patient: this makes the estimate unbiased.
             matrix[is_alike] = 0.0
@@ -161,9 +163,11 @@ def sweep_pairs(
             matrix[:, : len(products)] *= 0.5
             for one, part in zip(choices, parts, strict=True):
                 part += _sum_block(matrix, one, rows, rest)
+            of_frame[:, rows] += sets[:, rest] @ matrix.T
+            of_frame[:, rest] += sets[:, rows] @ matrix
     return [
-        [_combine(one, part, groups) for one, part in zip(choices, parts, strict=True)]
-        for (_, choices), parts in zip(tests, sums, strict=True)
+        Swept([_combine(one, part, groups) for one, part in zip(choices, parts, strict=True)], own)
+        for (_, choices), parts, own in zip(tests, sums, by_frame, strict=True)
     ]
 
 
@@ -207,30 +211,6 @@ def _combine(choices: Choices, sums: NDArray[np.float64], groups: Groups) -> NDA
     )
 
 
-def compute_degenerate_variance(
-    first: NDArray[np.float64], of_first: Groups, second: NDArray[np.float64], of_second: Groups,
-    kernel: Kernel,
-) -> float:  # fmt: skip
-    """The part of the variance of MMD^2 that falls as 1 / n^2, all there is for equal sets.
-
-    Second-order term of Hoeffding's decomposition (Serfling 1980, section 5.2): from the kernel
-    without its row and column means, summed over the frames of each pair of patients. Estimated on
-    at most VARIANCE_MAX_COUNT frames a side.
-    """
-    kept_first, of_x = thin_groups(of_first, VARIANCE_MAX_COUNT)
-    kept_second, of_y = thin_groups(of_second, VARIANCE_MAX_COUNT)
-    x, y = first[kept_first], second[kept_second]
-    within_first = _mean_square(kernel(build_pairs(x, x)), of_x, of_x, is_within=True)
-    within_second = _mean_square(kernel(build_pairs(y, y)), of_y, of_y, is_within=True)
-    across = _mean_square(kernel(build_pairs(x, y)), of_x, of_y, is_within=False)
-    n, m = len(np.unique(of_first)), len(np.unique(of_second))
-    return (
-        2.0 * within_first / (n * (n - 1.0))
-        + 2.0 * within_second / (m * (m - 1.0))
-        + 4.0 * across / (n * m)
-    )
-
-
 def compute_mmd2(first: NDArray[np.float64], second: NDArray[np.float64], kernel: Kernel) -> float:
     """Unbiased MMD^2 of two feature sets (N1, D), (N2, D), at least two rows each."""
     is_first = np.repeat([[1.0, 0.0]], [len(first), len(second)], axis=1)
@@ -251,45 +231,6 @@ def _sum_groups(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))
-
-
-def _mean_square(
-    matrix: NDArray[np.float64], rows: Groups, columns: Groups, *, is_within: bool
-) -> float:
-    """Mean square, over pairs of groups, of the centred kernel between two average groups."""
-    pairs = np.ones_like(matrix)
-    if is_within:
-        pairs[rows[:, None] == columns] = 0.0
-    centred = matrix * pairs
-    of_row = centred.sum(axis=1) / pairs.sum(axis=1)
-    of_column = centred.sum(axis=0) / pairs.sum(axis=0)
-    whole = float(centred.sum() / pairs.sum())
-    centred -= of_row[:, None]
-    centred -= of_column - whole
-    centred *= pairs
-    summed = _sum_groups(_sum_groups(centred, columns).T, rows).T
-    num_rows, num_columns = summed.shape
-    scale = len(rows) / num_rows * len(columns) / num_columns
-    # Degrees of freedom that the means have taken.
-    free = num_rows * (num_rows - 3.0) if is_within else (num_rows - 1.0) * (num_columns - 1.0)
-    return float(((summed / scale) ** 2).sum() / free)
-
-
-def compute_kernel_interval(
-    value: float, half_variance: float, degenerate_variance: float, num_groups: int
-) -> NDArray[np.float64]:
-    """95 % interval of MMD^2, (2,), from the variance of its half-samples.
-
-    The variance of a U-statistic is L / n + Q / n^2. A half-sample without replacement shows the
-    first part once and the second three times, which near equal sets is an interval twice too
-    wide: a share of the second is taken off again. The quantile is Student's, of a third of the
-    patients of the smaller set, num_groups: small samples of KID are skewed. Both were set, and
-    held to a known truth, by simulation (benchmarks/calibration.py, docs/evaluation.md).
-    """
-    share = DEGENERATE_SHARE * min(1.0, DEGENERATE_COUNT / num_groups) ** 0.25
-    variance = max(half_variance - share * degenerate_variance, degenerate_variance)
-    reach = float(stdtrit(-(-(num_groups - 1) // 3), 0.975)) * variance**0.5
-    return np.array([value - reach, value + reach])
 
 
 def compute_permutation_p(observed: float, permuted: NDArray[np.float64]) -> float:

@@ -19,16 +19,14 @@ from echodiff.metrics.kernel import (
     Kernel,
     build_rbf_kernel,
     compute_bandwidth,
-    compute_degenerate_variance,
-    compute_kernel_interval,
     compute_permutation_p,
     count_pairs,
     cubic_kernel,
     sweep_pairs,
 )
+from echodiff.metrics.kernel_interval import compute_kernel_interval, measure_spread
 from echodiff.metrics.resampling import (
     Z_95,
-    count_groups,
     sample_halves,
     sample_permutations,
     sample_splits,
@@ -39,10 +37,9 @@ SCORE_KEYS = (
     "value", "low", "high", "n", "n_reference", "features", "features_sha256", "resize", "scale",
     "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference", "value_at_floor_n",
 )  # fmt: skip
-NUM_HALVES = 200
+NUM_HALVES = 40
 NUM_PERMUTATIONS = 999
 NUM_SPLITS = 40
-NUM_HALVES_FRECHET = 40
 NUM_SPLITS_FRECHET = 10
 MIN_FRAMES = 4
 """Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
@@ -96,13 +93,16 @@ def score_sets(
     left_out: dict[str, str] = {}
     tests: dict[str, tuple[Kernel, Array]] = {}
     bandwidth = 0.0
-    try:
-        bandwidth = compute_bandwidth(reference.features)
-        permutations = _sample_permutations(generated, reference, generator)
-        tests[names[0]] = build_rbf_kernel(bandwidth), permutations
-    except ValueError as error:
-        left_out[names[0]] = str(error)
-    tests[names[1]] = cubic_kernel, _sample_none(generated, reference)
+    if no_pairs := _explain_no_pairs(generated, reference):
+        left_out |= dict.fromkeys(names[:2], no_pairs)
+    else:
+        try:
+            bandwidth = compute_bandwidth(reference.features)
+            permutations = _sample_permutations(generated, reference, generator)
+            tests[names[0]] = build_rbf_kernel(bandwidth), permutations
+        except ValueError as error:
+            left_out[names[0]] = str(error)
+        tests[names[1]] = cubic_kernel, _sample_none(generated, reference)
     for name, repeats in compute_kernel_repeats(generated, reference, tests, draws).items():
         permuted = repeats.pop("permuted")
         scale = KID_SCALE if name == names[1] else 1
@@ -113,6 +113,14 @@ def score_sets(
             scores[name] |= {"p": p, "bandwidth": bandwidth}
     scores[names[2]] = _score_frechet(generated, reference, draws, network)
     return scores, left_out
+
+
+def _explain_no_pairs(generated: FeatureSet, reference: FeatureSet) -> str | None:
+    """Why there is no mean over pairs of frames of different patients; None where there is."""
+    for name, one in (("generated", generated), ("reference", reference)):
+        if not one.has_pairs:
+            return f"compares frames of different patients, all {len(one)} of {name} are of one"
+    return None
 
 
 def _sample_permutations(
@@ -131,11 +139,9 @@ def _score_frechet(
     generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
 ) -> Score:
     x, y = generated.features, reference.features
-    halves, splits = slice(NUM_HALVES_FRECHET), slice(NUM_SPLITS_FRECHET)
+    splits = slice(NUM_SPLITS_FRECHET)
     value = compute_frechet_distance(x, y)
-    spread = compute_frechet_draws(
-        x, y, draws.generated_halves[halves], draws.reference_halves[halves]
-    )
+    spread = compute_frechet_draws(x, y, draws.generated_halves, draws.reference_halves)
     repeats = {
         "value": np.array([value]),
         "interval": compute_spread_interval(value, spread),
@@ -151,12 +157,11 @@ def compute_kernel_repeats(
     generated: FeatureSet, reference: FeatureSet, tests: Mapping[str, tuple[Kernel, Array]],
     draws: Draws,
 ) -> dict[str, dict[str, Array]]:  # fmt: skip
-    """The statistic of every kernel and all its repeats, in one pass over the pairs of frames.
+    """The statistic of every kernel, its interval and its repeats, in one pass over the pairs.
 
     tests: by name a kernel and its permutations (R, N + M), which may be none.
     """
     n, m = len(generated), len(reference)
-    pooled = np.concatenate([generated.features, reference.features])
 
     def left(rows: Array) -> Array:
         return np.pad(rows, ((0, 0), (0, m)))
@@ -166,40 +171,25 @@ def compute_kernel_repeats(
 
     parts = {
         "value": (left(np.ones((1, n))), right(np.ones((1, m)))),
-        "halves": (left(draws.generated_halves), right(draws.reference_halves)),
         "floor": (right(draws.floor_first), right(draws.floor_second)),
         "at_floor": (left(draws.generated_at_floor), right(draws.floor_second)),
     }
     drawn = Choices(*(np.concatenate(side) for side in zip(*parts.values(), strict=True)))
     ends = np.cumsum([len(first) for first, _ in parts.values()])
     swept = sweep_pairs(
-        pooled,
+        np.concatenate([generated.features, reference.features]),
         [(kernel, [drawn, Choices(dealt, None)]) for kernel, dealt in tests.values()],
         pool_groups(generated, reference),
+        np.concatenate(parts["value"]),
     )
     repeats = {}
-    for (name, (kernel, _)), (values, permuted) in zip(tests.items(), swept, strict=True):
+    for (name, (kernel, _)), one in zip(tests.items(), swept, strict=True):
+        values, permuted = one.draws
         own = dict(zip(parts, np.split(values, ends[:-1]), strict=True)) | {"permuted": permuted}
-        own["interval"] = _compute_interval(own, generated, reference, kernel)
+        spread = measure_spread(float(values[0]), one.sums, generated, reference, kernel)
+        own["interval"] = np.zeros(0) if spread is None else compute_kernel_interval(spread)
         repeats[name] = own
     return repeats
-
-
-def _compute_interval(
-    repeats: Mapping[str, Array], generated: FeatureSet, reference: FeatureSet, kernel: Kernel
-) -> Array:
-    if not len(repeats["halves"]):
-        return np.zeros(0)
-    degenerate = compute_degenerate_variance(
-        generated.features, generated.pair_groups, reference.features, reference.pair_groups,
-        kernel,
-    )  # fmt: skip
-    return compute_kernel_interval(
-        float(repeats["value"][0]),
-        float(repeats["halves"].var(ddof=1)),
-        degenerate,
-        min(count_groups(generated.groups), count_groups(reference.groups)),
-    )
 
 
 def build_score(
@@ -216,11 +206,11 @@ def build_score(
     if len(floor) > 1:
         floor_low, floor_high = compute_spread_interval(float(floor.mean()), floor).tolist()
     counts = (draws.floor_first.sum(axis=1), draws.floor_second.sum(axis=1))
-    floor_counts = [int(np.median(count)) if len(count) else None for count in counts]
+    floor_counts = [int(np.median(count)) if len(floor) else None for count in counts]
     record = dict(zip(SCORE_KEYS, (
         value, low, high, len(generated), len(reference), network.name, network.sha256,
         network.resize, scale, floor_value, floor_low, floor_high, *floor_counts,
-        float(repeats["at_floor"].mean()) * scale if len(floor) else None,
+        float(repeats["at_floor"].mean()) * scale if len(repeats["at_floor"]) else None,
     ), strict=True))  # fmt: skip
     return record
 
@@ -242,19 +232,16 @@ def sample_draws(
     )
     order = np.argsort(generator.random((len(first), len(generated))), axis=1)
     at_floor = (order < floor_n).astype(np.float64)
-    # With few patients, one part may hold nearly everything: such a split has no distance.
+    # With few patients, a part may have frames of only one: such a split has no distance.
     is_usable = np.logical_and.reduce([
-        count_pairs(first, reference.pair_groups) > 0,
-        count_pairs(second, reference.pair_groups) > 0,
-        count_pairs(at_floor, generated.pair_groups) > 0,
+        count_pairs(first, reference.groups) > 0,
+        count_pairs(second, reference.groups) > 0,
+        count_pairs(at_floor, generated.groups) > 0,
     ])  # fmt: skip
     first, second, at_floor = first[is_usable], second[is_usable], at_floor[is_usable]
-    generated_halves = halves_of(generated, generator)
-    reference_halves = halves_of(reference, generator)
+    generated_halves, reference_halves = (
+        sample_halves(one.groups, NUM_HALVES if one.has_groups else 0, generator)
+        for one in (generated, reference)
+    )
     repeats = min(len(generated_halves), len(reference_halves))
     return Draws(generated_halves[:repeats], reference_halves[:repeats], first, second, at_floor)
-
-
-def halves_of(one: FeatureSet, generator: np.random.Generator) -> Array:
-    """Half-samples (NUM_HALVES, N) of a set; none where it has too few patients."""
-    return sample_halves(one.groups, NUM_HALVES if one.has_groups else 0, generator)

@@ -111,3 +111,26 @@ def test_few_frames_are_left_out_with_the_reason():
     assert (
         left_out["density_net"] == f"needs {MIN_FRAMES} frames a side, there are {MIN_FRAMES - 1}"
     )
+
+
+@pytest.mark.parametrize("sizes", [[30], [28, 2], [36, 1, 1, 1, 1]])
+def test_frames_without_neighbours_of_other_patients_are_left_out(sizes):
+    rng = np.random.default_rng(9)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    few = FeatureSet(rng.standard_normal((len(groups), 4)), groups)
+    other = alone(rng.standard_normal((30, 4)))
+    for sets in ((few, other), (other, few)):
+        scores, left_out = score_coverage(*sets, Net(), seed=0)
+        assert scores == {}
+        assert "5 frames of other patients" in left_out["density_net"]
+
+
+def test_draws_without_neighbours_are_no_part_of_intervals_and_floors():
+    rng = np.random.default_rng(10)
+    groups = np.repeat(np.arange(6), [30, 2, 2, 2, 2, 2])
+    reference = FeatureSet(rng.standard_normal((40, 4)), groups)
+    generated = alone(rng.standard_normal((40, 4)))
+    scores, _ = score_coverage(generated, reference, Net(), seed=0)
+    for score in scores.values():
+        assert score["floor"] is None or np.isfinite(score["floor"])
+    assert scores["density_net"]["value"] < 5
