@@ -8,9 +8,12 @@ The same command on an unfinished run folder goes on where it was.
 
 import logging
 import sys
+from pathlib import Path
 
 from echodiff.config import as_dict, parse, run_main
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.fingerprints import hash_frames
+from echodiff.rows import Frame
 
 PROG = "train_lora.py"
 
@@ -29,7 +32,6 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
     from echodiff.diffusion.memory import state_memory
     from echodiff.metrics.held_out import open_held_out, open_networks
-    from echodiff.runs import sha256_tree
     from echodiff.training.folder import open_run
     from echodiff.training.precision import start_accelerator
 
@@ -43,6 +45,7 @@ def main(argv: list[str]) -> None:
     )
     is_main = accelerator.is_main_process
     dataset = load_set(config, config.data) if config.data else None
+    frames = [*dataset.train, *dataset.held_out] if dataset else []
     unet, schedule, resolution = load_for_training(
         config.base, precision.weight_dtype, config.resolution
     )
@@ -52,45 +55,52 @@ def main(argv: list[str]) -> None:
     networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
 
     # --- The run folder; the frames, given or simulated, encoded once
-    run = open_run(
+    with open_run(
         command="train_lora",
         config=as_dict(config),
         out=config.out,
         stem="lora",
-        data_sha256=sha256_tree(config.data) if config.data else "",
+        data=hash_frames(config.data, frames) if config.data and is_main else {},
         base_sha256=base_sha256(config.base),
         mixed_precision=precision.mixed_precision,
         overwrite=config.overwrite,
-    )
-    dataset = dataset or simulate_set(config, run, resolution, accelerator)
-    if is_main:
-        record = {"base": config.base, "resolution": resolution, **precision.to_record()}
-        run.update(**record, **dataset.to_record(run.run_dir))
-        print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
-    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
-
-    # --- Train, look now and then, save
-    watches: list[Watch] = []
-    if config.sample_every:
-        watches.append(SampleGrids(config, dataset, run.samples, resolution))
-    if score := open_held_out(networks, dataset.folder, dataset.held_out, dataset.max_value):
-        watches.append(SampleScores(config, dataset, score, resolution))
+        inputs=list_inputs(config, frames),
+    ) as run:
+        dataset = dataset or simulate_set(config, run, resolution, accelerator)
         if is_main:
-            run.update(evaluation=score.to_record())
-    train(
-        config,
-        run,
-        accelerator,
-        unet=unet,
-        schedule=schedule,
-        encoded=encoded,
-        held_out=held_out,
-        watches=watches,
-    )
-    if is_main:
-        sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
-        run.finish(weights_sha256=sha256)
-        print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
+            record = {"base": config.base, "resolution": resolution, **precision.to_record()}
+            run.update(**record, **dataset.to_record(run.run_dir))
+            print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
+        encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
+
+        # --- Train, look now and then, save
+        watches: list[Watch] = []
+        if config.sample_every:
+            watches.append(SampleGrids(config, dataset, run.samples, resolution))
+        if score := open_held_out(networks, dataset.folder, dataset.held_out, dataset.max_value):
+            watches.append(SampleScores(config, dataset, score, resolution))
+            if is_main:
+                run.update(evaluation=score.to_record())
+        train(
+            config,
+            run,
+            accelerator,
+            unet=unet,
+            schedule=schedule,
+            encoded=encoded,
+            held_out=held_out,
+            watches=watches,
+        )
+        if is_main:
+            sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
+            run.finish(weights_sha256=sha256)
+            print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
+
+
+def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
+    """Everything of this machine that the training reads."""
+    pictures = [config.data / frame.file_name for frame in frames] if config.data else []
+    return [Path(config.base), *pictures, *([config.data] if config.data else [])]
 
 
 if __name__ == "__main__":

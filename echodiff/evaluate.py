@@ -13,6 +13,7 @@ from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
 from echodiff.files import write_json_atomic
+from echodiff.folders import FolderLock
 from echodiff.images import find_max_value, write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
@@ -151,6 +152,14 @@ def _evaluate(config: EvaluateConfig) -> int:
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: is there already; --overwrite replaces it")
     names = _name_sets(config.generated)
+    for folder in (*config.generated, config.reference, config.train):
+        if folder is not None and folder.resolve() == config.out.resolve():
+            raise InputError(f"--out {config.out}: is {folder}, which this command reads")
+    with FolderLock(config.out):
+        return _score(config, names, target)
+
+
+def _score(config: EvaluateConfig, names: Sequence[str], target: Path) -> int:
     networks = load_networks(config.features)
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
     reference = read(config.reference)
@@ -171,7 +180,6 @@ def _evaluate(config: EvaluateConfig) -> int:
     result: dict[str, Any] = next(iter(results.values()))
     if config.compare:
         result = {"sets": results, "differences": _rank(sets, reference, networks, config.seed)}
-    config.out.mkdir(parents=True, exist_ok=True)
     _write_report(config, results, result.get("differences", []))
     write_json_atomic(target, result)
     for name, one in results.items():

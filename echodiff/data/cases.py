@@ -98,3 +98,5 @@ class DataSet:
     """Tables that the cases were listed from, besides their own files."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""
+    beside: Sequence[str] = ()
+    """Names of files that its command writes into the frames folder besides."""

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.config import InputError, as_dict
+from echodiff.data.bad_files import BadFiles
 from echodiff.data.captions import Captions, load_captions, name_words
-from echodiff.data.cards import write_card
+from echodiff.data.cards import CARD, write_card
 from echodiff.data.cases import Case, DataSet, Facts, Shot
 from echodiff.data.prepare_config import OFFICIAL, split_words
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
@@ -26,13 +27,10 @@ from echodiff.data.splits import (
     patient_of,
     split_patients,
 )
+from echodiff.fingerprints import sha256_file
 from echodiff.frames import Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8
 from echodiff.processes import map_in_order
-from echodiff.runs import compute_fingerprint, sha256_file
-
-MOST_BAD = 0.05
-"""Share of bad files above which a data set is not trusted."""
 
 
 class Ready(NamedTuple):
@@ -73,15 +71,20 @@ class Tally:
 def prepare(config: PrepareConfig, data: DataSet) -> None:
     """Write the frames folder of a data set, and say what came out.
 
-    One bad file of many is named and skipped; more than `MOST_BAD` stop the command, unless it
-    was told to go on. Memory does not grow with the pixels read.
+    One bad file of many is named and skipped; more than `bad_files.MOST_BAD` stop the command,
+    unless it was told to go on; what was written stays. Memory does not grow with the pixels read.
     """
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
     captions = load_captions(config.captions, data.captions)
-    fingerprint = fingerprint_job(config, data, cases)
-    bad: dict[str, str] = {}
-    with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+    bad = BadFiles(len(cases), allow=config.allow_bad)
+    with FramesWriter(
+        config.out,
+        overwrite=config.overwrite,
+        fingerprint=describe_job(config, data, cases),
+        inputs=list_inputs(config, data, cases),
+        beside=(CARD, *data.beside),
+    ) as writer:
         texts = None
         if config.annotated is not None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
@@ -89,22 +92,26 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             rows = [build_frame(ready, case, data, homes, captions) for case, ready in opened]
             texts = draw_texts(config, rows)
         left = find_left(cases, writer)
-        if bad:
-            left = [case for case in left if case.name not in bad]
+        if bad.reasons:
+            left = [case for case in left if case.name not in bad.reasons]
         for case, ready in open_cases(config, data, left, len(cases), bad, len(writer.done)):
             frame = build_frame(ready, case, data, homes, captions)
             if ready.name in writer or (texts is not None and ready.name not in texts):
                 continue
             frame = frame if texts is None else replace(frame, text=texts[ready.name])
-            writer.add(frame, ready.image_u8, ready.mask_u8)
+            try:
+                writer.add(frame, ready.image_u8, ready.mask_u8)
+            except InputError as error:
+                bad.add(case.name, f"{case.path}: {error}")
         if not writer.done:
             raise InputError(f"{config.src}: gives no frames")
         tally = Tally()
         for frame in writer.rows():
             tally.add(frame)
-        write_card(config.card, data.card, config.out, tally, skipped=len(bad))
+        write_card(config.card, data.card, config.out, tally, skipped=len(bad.reasons))
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
-    skipped = f"; {len(bad)} of {len(cases)} files were bad and skipped" if bad else ""
+    num_bad = len(bad.reasons)
+    skipped = f"; {num_bad} of {len(cases)} files were bad and skipped" if num_bad else ""
     print(
         f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
         f"captioned){skipped}: {config.out}"
@@ -162,7 +169,7 @@ def open_cases(
     data: DataSet,
     cases: Sequence[Case],
     num_cases: int,
-    bad: dict[str, str],
+    bad: BadFiles,
     num_done: int = 0,
 ) -> Iterator[tuple[Case, Ready]]:
     """Read cases in worker processes and yield their frames in order; name and count the bad."""
@@ -180,13 +187,7 @@ def open_cases(
     bar = tqdm(opened, desc=data.name, unit="file", total=num_cases, initial=first)
     for case, frames in zip(cases, bar, strict=False):
         if isinstance(frames, str):
-            bad[case.name] = frames
-            bar.write(f"skipped: {frames}", file=sys.stderr)
-            if len(bad) > MOST_BAD * num_cases and not config.allow_bad:
-                raise InputError(
-                    f"{frames} ({len(bad)} of {num_cases} files are bad, more than "
-                    f"{MOST_BAD:.0%}; --allow-bad goes on without them)"
-                )
+            bad.add(case.name, frames)
             continue
         for ready in frames:
             if num_done >= limit:
@@ -286,27 +287,43 @@ def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]
     return {frame.file_name: frame.text for frame in kept}
 
 
-def fingerprint_job(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> str:
-    """Hash of the settings, the tables, and name, size and time of every file that is read.
+def describe_job(
+    config: PrepareConfig, data: DataSet, cases: Sequence[Case]
+) -> dict[str, dict[str, Any]]:
+    """The settings, a hash of every table, and a hash of place, size and time of every file.
 
     Splits, names and captions depend on all of them: a folder begun before they changed cannot be
     gone on with.
     """
-    tables = [*data.listings, *([Path(config.captions)] if Path(config.captions).is_file() else [])]
-    settings = as_dict(config) | {"out": "", "overwrite": False, "allow_bad": False, "workers": 0}
-    settings["tables"] = {str(path): sha256_file(path) for path in tables}
-    stamps = hashlib.sha256()
-    for stamp in _stamps(cases):
-        stamps.update(f"{stamp}\n".encode(errors="surrogateescape"))
-    settings["files"] = stamps.hexdigest()
-    return compute_fingerprint(settings)
+    indifferent = ("out", "overwrite", "allow_bad", "workers")
+    settings = {name: value for name, value in as_dict(config).items() if name not in indifferent}
+    return {
+        "settings": settings,
+        "tables": {str(path): sha256_file(path) for path in list_tables(config, data)},
+        "files": {str(path): stamp for case in cases for path, stamp in _stamps(case)},
+    }
 
 
-def _stamps(cases: Sequence[Case]) -> Iterator[str]:
+def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
+    """Everything that is read, the data set as a whole included."""
+    yield config.src
+    yield from list_tables(config, data)
+    yield from () if config.card is None else (config.card,)
     for case in cases:
-        for path in (case.path, *case.extra_paths):
-            try:
-                found = path.stat()
-                yield f"{case.name} {path} {found.st_size} {found.st_mtime_ns}"
-            except OSError:
-                yield f"{case.name} {path} missing"
+        yield from (case.path, *case.extra_paths)
+
+
+def list_tables(config: PrepareConfig, data: DataSet) -> list[Path]:
+    """Files that are read besides the cases."""
+    captions = Path(config.captions)
+    return [*data.listings, *([captions] if captions.is_file() else [])]
+
+
+def _stamps(case: Case) -> Iterator[tuple[Path, str]]:
+    for path in (case.path, *case.extra_paths):
+        try:
+            found = path.stat()
+            stamp = f"{case.name} {found.st_size} {found.st_mtime_ns}"
+        except OSError:
+            stamp = f"{case.name} missing"
+        yield path, hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()[:16]

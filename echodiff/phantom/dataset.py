@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -69,7 +69,10 @@ def write_phantom_frames(
     job = partial(
         _render, seed=seed, size=size, population=population, modalities=tuple(modalities)
     )
-    fingerprint = json.dumps([repr(population), num, seed, size, list(splits)])
+    settings = {"num": num, "seed": seed, "size": size, "split": list(splits)}
+    settings |= {name: list(value) if isinstance(value, tuple) else value
+                 for name, value in vars(population).items()}  # fmt: skip
+    fingerprint = {"settings": settings}
     with ExitStack() as stack:
         writers = {
             modality: stack.enter_context(
@@ -214,6 +217,6 @@ def _shares(text: str) -> tuple[float, float, float]:
         train, val, test = (float(part) for part in text.split("/"))
     except ValueError as error:
         raise InputError(f"--split is three numbers such as 70/15/15, not {text!r}") from error
-    if min(train, val, test) < 0 or train <= 0:
-        raise InputError(f"--split {text}: shares cannot be negative, and train cannot be empty")
+    if not all(math.isfinite(share) and share >= 0 for share in (train, val, test)) or train == 0:
+        raise InputError(f"--split {text}: shares are 0 or more, and train is above 0")
     return train, val, test
