@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.grids import SampleGrids, SampleScores
     from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
+    from echodiff.diffusion.lora_start import start_from
     from echodiff.diffusion.memory import state_memory
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.training.folder import open_run
@@ -50,6 +51,9 @@ def main(argv: list[str]) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    init_sha256 = ""
+    if config.init_from is not None:
+        init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
     if config.memory:
         return state_memory(config, accelerator, unet, schedule, resolution)
     networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
@@ -65,6 +69,8 @@ def main(argv: list[str]) -> None:
         mixed_precision=precision.mixed_precision,
         overwrite=config.overwrite,
         inputs=list_inputs(config, frames),
+        init_sha256=init_sha256,
+        extended=("epochs", "max_steps") if config.continue_ else (),
     ) as run:
         dataset = dataset or simulate_set(config, run, resolution, accelerator)
         if is_main:
@@ -100,7 +106,8 @@ def main(argv: list[str]) -> None:
 def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
     """Everything of this machine that the training reads."""
     pictures = [config.data / frame.file_name for frame in frames] if config.data else []
-    return [Path(config.base), *pictures, *([config.data] if config.data else [])]
+    given = [path for path in (config.data, config.init_from) if path is not None]
+    return [Path(config.base), *given, *pictures]
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class DemoConfig:
     phantom_frames: int | None = None
     """Simulated frames of the new hospital (count); none: what the training's preset says."""
     max_steps: int | None = None
-    """Stop the training after this many optimizer steps (count); none: what its preset says."""
+    """Optimizer steps of the training (count); none: what its preset says."""
     base: str = "tiny"
     """Base model: `tiny` (embedded), a hub id, or a local folder."""
     overwrite: bool = False

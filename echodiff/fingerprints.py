@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from echodiff.fields import flag_of
 from echodiff.rows import Frame
 
 _SHOWN = 3
@@ -79,11 +80,6 @@ def describe_difference(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> s
         return ""
     more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
     return f". It differs in {', '.join(parts[:_SHOWN])}{more}"
-
-
-def flag_of(field: str) -> str:
-    """The flag of a settings field."""
-    return "--" + field.rstrip("_").replace("_", "-")
 
 
 def _list_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:

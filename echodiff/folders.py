@@ -1,4 +1,4 @@
-"""Output folders: one process at a time writes one, no input is in it, only what was written goes."""
+"""Output folders: one process at a time writes one, and only what was written there is removed."""
 
 import errno
 import json

@@ -64,6 +64,7 @@ class Run:
         self.record = record
         self.is_resumed = is_resumed
         """Whether `create` found an unfinished run of the same settings to go on with."""
+        self._extension: tuple[Job, Mapping[str, Any]] | None = None
 
     @classmethod
     def find(
@@ -114,7 +115,7 @@ class Run:
         overwrite: first remove what a run wrote there, the record last; where anything else lies
         in `out`, nothing is removed, and it is an InputError.
         extended: settings that may differ from those of the run there, which may be finished: it
-        is trained on under these.
+        is trained on under these once `extend` was called.
         ignored: settings that do not tell one run from another.
         inputs: what the command reads; an InputError where it is, holds or lies in `out`.
         """
@@ -122,7 +123,11 @@ class Run:
         job = Job(command, {k: v for k, v in config.items() if k not in ignored}, data)
         run = cls.find(out, job, overwrite=overwrite, extended=extended, inputs=inputs)
         if run is not None:
-            run._go_on(job)
+            remove_leftovers([out, run.checkpoints, run.samples, run.scratch])
+            run.is_resumed = True
+            if run.record["fingerprint"] != job.fingerprint:
+                run._extension = job, config
+                return run
         else:
             if (out / RECORD).is_file():
                 clear_folder(out, lambda name: bool(_WRITTEN.fullmatch(name)), last=RECORD)
@@ -155,6 +160,16 @@ class Run:
         if not isinstance(record, dict) or "status" not in record:
             raise InputError(f"{path}: is no run record")
         return cls(Path(run_dir), record, is_resumed=False)
+
+    def extend(self) -> None:
+        """Take the settings that an `extended` run was asked for; until it ends, it is unfinished.
+
+        `create` does not do it: what is wrong with them may be seen later, and changes nothing.
+        """
+        if self._extension is not None:
+            job, config = self._extension
+            self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
+            self._write_config(config)
 
     @property
     def is_finished(self) -> bool:
@@ -198,10 +213,13 @@ class Run:
         """Append one row to `metrics.jsonl`."""
         append_line(self.metrics, json.dumps({"step": step} | values, ensure_ascii=False))
 
-    def rewind(self, step: int) -> None:
-        """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again."""
+    def rewind(self, step: int, *, num_rows: int | None = None) -> None:
+        """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again.
+
+        num_rows: how many there were when its checkpoint was written, where that is known.
+        """
         if self.metrics.exists():
-            rows = [row for row in self.read_metrics() if row["step"] <= step]
+            rows = [row for row in self.read_metrics() if row["step"] <= step][:num_rows]
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text_atomic(self.metrics, text)
 
@@ -213,8 +231,12 @@ class Run:
         return [json.loads(line) for line in whole.splitlines() if line]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        # Without --overwrite: whoever repeats this run by its file does not ask to clear another.
-        lines = [yaml_line(key, value) for key, value in config.items() if key != "overwrite"]
+        # Whoever repeats this run by its file does not ask to clear another, or to train it on.
+        lines = [
+            yaml_line(key, value)
+            for key, value in config.items()
+            if key not in ("overwrite", "continue_")
+        ]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:
@@ -229,12 +251,6 @@ class Run:
             )
         if self.is_finished and not extended:
             raise InputError(f"{self.run_dir}: is a finished run; --overwrite starts anew")
-
-    def _go_on(self, job: Job) -> None:
-        if self.record["fingerprint"] != job.fingerprint:
-            self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
-        remove_leftovers([self.run_dir, self.checkpoints, self.samples, self.scratch])
-        self.is_resumed = True
 
 
 def sha256_tree(folder: Path) -> str:

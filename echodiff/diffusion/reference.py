@@ -80,5 +80,8 @@ def held_out_pictures(run: Run) -> list[Path]:
     pictures = [folder / str(name) for name in run.record.get("held_out", [])]
     for path in pictures:
         if not path.is_file():
-            raise InputError(f"{run.run_dir}: its held-out frame {path} is not there any more")
+            raise InputError(
+                f"{run.run_dir}: its held-out frame {path} is not there: a run that was copied has "
+                "no frames with it; --reference FOLDER names others to score against"
+            )
     return pictures

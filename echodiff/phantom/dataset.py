@@ -58,13 +58,16 @@ def write_phantom_frames(
     Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
     population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
     """
-    population = Population(
-        styles=tuple(styles),
-        findings=tuple(findings),
-        finding_rate=finding_rate,
-        child_rate=child_rate,
-        views=tuple(views),
-    )
+    try:
+        population = Population(
+            styles=tuple(styles),
+            findings=tuple(findings),
+            finding_rate=finding_rate,
+            child_rate=child_rate,
+            views=tuple(views),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
     folders = {m: out if tuple(modalities) == ("echo",) else out / m for m in modalities}
     job = partial(
         _render, seed=seed, size=size, population=population, modalities=tuple(modalities)
@@ -81,7 +84,9 @@ def write_phantom_frames(
             for modality, folder in folders.items()
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
-        bar = tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+        bar = stack.enter_context(
+            tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+        )
         for index, (images, mask, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True
         ):
@@ -91,7 +96,6 @@ def write_phantom_frames(
                     row = _row(frame, modality, split)
                     writer.add(row, images[modality], mask)
             bar.update()
-        bar.close()
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
@@ -153,7 +157,7 @@ class PhantomConfig:
     findings: str = ",".join(Finding)
     """Findings to draw from, separated by commas; `none` for normal hearts."""
     finding_rate: float = 0.5
-    """Share of patients with a finding, 0 to 1."""
+    """Share of patients with a finding that their view can show, 0 to 1."""
     child_rate: float = 0.25
     """Share of patients who are children, 0 to 1."""
     views: str = "A4C"

@@ -11,7 +11,7 @@ from echodiff.folders import FolderLock
 from echodiff.runs import Run, claim_free
 
 # Keys that change no result: a run may be gone on with under other values of these.
-_INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep", "continue_", "allow_bad")
+_INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep", "continue_")
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def open_run(
     base_sha256: str,
     mixed_precision: str,
     overwrite: bool,
+    init_sha256: str = "",
     extended: tuple[str, ...] = (),
     places: tuple[str, ...] = ("data",),
     inputs: Iterable[Path | None] = (),
@@ -37,7 +38,8 @@ def open_run(
     writes, is an InputError, and stays as it is. The folder is locked until the block ends.
 
     data: a hash of every frame that is trained on; `places` are the settings that say where they
-    lie, which then tells nothing. extended, inputs: as in `Run.create`.
+    lie, which then tells nothing. init_sha256: of the weights that are started from, if any.
+    extended, inputs: as in `Run.create`.
     """
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
@@ -68,8 +70,9 @@ def open_run(
                 ignored=ignored,
                 inputs=inputs,
             )
-            _refuse_other_parts(run, base_sha256, mixed_precision)
-            run.update(base_sha256=base_sha256, mixed_precision=mixed_precision)
+            parts = {"base_sha256": base_sha256, "init_sha256": init_sha256}
+            _refuse_other_parts(run, parts, mixed_precision)
+            run.update(**parts, mixed_precision=mixed_precision)
             path, resumed = [run.run_dir], run.is_resumed
         broadcast_object_list(path)
         state.wait_for_everyone()
@@ -92,9 +95,10 @@ def _lock_unfinished(root: Path, stem: str, job: Job) -> FolderLock | None:
     return None
 
 
-def _refuse_other_parts(run: Run, base_sha256: str, mixed_precision: str) -> None:
-    if run.record.get("base_sha256", base_sha256) != base_sha256:
-        raise InputError(f"{run.run_dir}: was begun on another base; --overwrite starts anew")
+def _refuse_other_parts(run: Run, parts: Mapping[str, str], mixed_precision: str) -> None:
+    for name, what in (("base_sha256", "on another base"), ("init_sha256", "from other weights")):
+        if run.record.get(name, parts[name]) != parts[name]:
+            raise InputError(f"{run.run_dir}: was begun {what}; --overwrite starts anew")
     begun_in = run.record.get("mixed_precision", mixed_precision)
     if begun_in != mixed_precision:
         # The launcher or the hardware may have chosen it: then no setting tells them apart.
