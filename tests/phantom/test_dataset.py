@@ -97,6 +97,9 @@ def test_splits_hold_their_shares_and_never_share_a_patient():
         (["--modality", "pet"], "--modality: pet"),
         (["--views", "SAX"], "--views: SAX"),
         (["--split", "70/30"], "--split"),
+        (["--split", "nan/1/1"], "--split nan/1/1"),
+        (["--split", "inf/1/1"], "--split inf/1/1"),
+        (["--findings", "asd", "--views", "A2C"], "--findings: an A2C view"),
         (["--finding-rate", "2"], "--finding-rate"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--workers", "-1"], "--workers must be at least 0"),
@@ -136,3 +139,10 @@ def test_25_frames_a_second_at_256_pixels_with_flat_memory(tmp_path):
         peaks.append(int(done.stdout.split()[-1]))
     assert 400 / seconds > 25
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_at_rate_one_every_patient_has_a_finding_that_the_view_shows(tmp_path):
+    for view in ("A2C", "A4C"):
+        flags = ["--finding-rate", "1", "--views", view, "--num", "24", "--size", "64"]
+        assert main(["phantom", *flags, "--out", str(tmp_path / view)]) == 0
+        assert all(frame.findings for frame in load_frames(tmp_path / view))
