@@ -5,12 +5,10 @@ It is a Hugging Face `imagefolder`: `datasets.load_dataset("imagefolder", data_d
 
 import dataclasses
 import errno
-import itertools
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -21,23 +19,28 @@ from numpy.typing import NDArray
 from echodiff.config import InputError
 from echodiff.files import (
     PARTIAL_PREFIX,
-    cut_torn_line,
     line_appended,
     write_text_atomic,
-    written_beside,
 )
-from echodiff.fingerprints import describe_difference
 from echodiff.folders import LOCK, FolderLock, clear_folder, refuse_inputs, remove_leftovers
 from echodiff.images import IMAGE_SUFFIXES, write_image, write_mask
 from echodiff.rows import Frame as Frame
 from echodiff.rows import check_inside, parse_row, read_rows, to_line
-
-METADATA = "metadata.jsonl"
-IMAGES, MASKS = "images", "masks"
+from echodiff.unfinished import IMAGES as IMAGES
+from echodiff.unfinished import (
+    JOB,
+    join_rows,
+    list_names,
+    list_parts,
+    mask_of,
+    refuse_other_job,
+    remove_strays,
+)
+from echodiff.unfinished import MASKS as MASKS
+from echodiff.unfinished import METADATA as METADATA
 
 _BAD_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 """What is wrong with a file's name, and not with the disk."""
-_TORN_NAME = re.compile(r'\{"file_name": "((?:[^"\\]|\\.)*)')
 
 
 def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
@@ -151,11 +154,11 @@ class FramesWriter:
     @property
     def is_begun(self) -> bool:
         """Whether any row is written, by whatever process."""
-        return (self.out / METADATA).exists() or any(p.stat().st_size for p in self._parts())
+        return (self.out / METADATA).exists() or any(p.stat().st_size for p in list_parts(self.out))
 
     @property
     def _job(self) -> Path:
-        return self.out / ".metadata.partial.job"
+        return self.out / JOB
 
     def __enter__(self) -> Self:
         if self.shard == 0:
@@ -195,7 +198,7 @@ class FramesWriter:
         if mask_u8 is not None:
             if mask_u8.shape != image_u8.shape[:2]:
                 raise ValueError(f"{file_name}: mask {mask_u8.shape}, image {image_u8.shape}")
-            mask_name = _mask_of(file_name)
+            mask_name = mask_of(file_name)
         frame = dataclasses.replace(frame, file_name=file_name, mask_file_name=mask_name)
         try:
             # Killed before the line has its end, the folder says which files are of no use.
@@ -220,7 +223,7 @@ class FramesWriter:
             return
         try:
             if kind is None:
-                self._join_rows()
+                join_rows(self.out)
             elif not self.is_begun:
                 self._remove_nothing_written()
         finally:
@@ -231,7 +234,7 @@ class FramesWriter:
         remove_leftovers([self.out, *self._picture_folders()])
         if self.overwrite:
             self._clear()
-        self._remove_strays()
+        remove_strays(self.out)
         job = self.fingerprint
         text = job if isinstance(job, str) else json.dumps(job)
         write_text_atomic(self._job, text)
@@ -260,136 +263,49 @@ class FramesWriter:
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, not a folder")
         names = {path.name for path in self.out.iterdir()} if self.out.exists() else set()
-        is_finished, is_unfinished = METADATA in names, bool(self._parts())
+        is_finished, is_unfinished = METADATA in names, bool(list_parts(self.out))
         if self.overwrite and (is_finished or is_unfinished):
             return
         if is_finished:
             raise InputError(f"{self.out}: is a finished frames folder; --overwrite starts anew")
         if is_unfinished:
-            self._refuse_other_job()
+            refuse_other_job(self.out, self.fingerprint)
         elif any(not name.startswith(PARTIAL_PREFIX) and name != LOCK for name in names):
             raise InputError(f"{self.out}: is not empty and is no frames folder")
 
-    def _refuse_other_job(self) -> None:
-        begun_as = self._job.read_text(encoding="utf-8") if self._job.exists() else ""
-        begun: Any = begun_as
-        if not isinstance(self.fingerprint, str):
-            with suppress(ValueError):
-                begun = json.loads(begun_as)
-        asked = self.fingerprint
-        if begun == (asked if isinstance(asked, str) else json.loads(json.dumps(asked))):
-            return
-        difference = ""
-        if isinstance(begun, dict) and not isinstance(asked, str):
-            difference = describe_difference(begun, json.loads(json.dumps(asked)))
-        raise InputError(
-            f"{self.out}: was begun with other settings or files; --overwrite starts anew"
-            f"{difference}"
-        )
-
     def _clear(self) -> None:
         written = {METADATA, self._job.name, *self.beside}
-        for path in [self.out / METADATA, *self._parts()]:
+        for path in [self.out / METADATA, *list_parts(self.out)]:
             if path.exists():
                 written.add(path.name)
-                for name in _list_names(path, with_torn=True):
-                    written.update((name, _mask_of(name)))
+                for name in list_names(path, with_torn=True):
+                    written.update((name, mask_of(name)))
         # The rows go last: stopped half-way, this is still a frames folder that can be cleared.
         rows = METADATA if (self.out / METADATA).exists() else self.partial.name
         clear_folder(self.out, written.__contains__, last=rows)
 
     def _read_partial_rows(self) -> None:
-        for path in self._parts():
+        for path in list_parts(self.out):
             rows = [frame for _, frame in read_rows(path)] if path.stat().st_size else []
             self._done.update((frame.file_name, None) for frame in rows)
 
-    def _remove_strays(self) -> None:
-        """Remove what was being written when the last run was killed, by its torn row.
-
-        A picture of somebody else would be in the finished folder without a row: an InputError.
-        """
-        named: set[str] = set()
-        for part in self._parts():
-            torn = _name_in(cut_torn_line(part))
-            named.update(_list_names(part))
-            for folder in self._picture_folders() if torn else ():
-                for path in folder.rglob("*"):
-                    picture = IMAGES + path.relative_to(self.out).as_posix()[len(folder.name) :]
-                    is_it = picture == torn or (
-                        not torn.endswith(".png") and picture.startswith(torn)
-                    )
-                    if is_it and picture not in named and path.is_file():
-                        path.unlink()
-        for path in (self.out / IMAGES).rglob("*"):
-            name = path.relative_to(self.out).as_posix()
-            if path.suffix.lower() in IMAGE_SUFFIXES and name not in named:
-                raise InputError(f"{path}: no row of this unfinished folder names it: move it away")
-
     def _remove_nothing_written(self) -> None:
-        for path in (*self._parts(), self._job):
+        for path in (*list_parts(self.out), self._job):
             path.unlink(missing_ok=True)
         for folder in self._picture_folders():
             with suppress(OSError):
                 folder.rmdir()
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.out.glob("metadata.partial*.jsonl"))
 
     def _picture_folders(self) -> list[Path]:
         return [self.out / name for name in (IMAGES, MASKS)]
 
     def rows(self) -> Iterator[Frame]:
         """The rows written so far, one at a time, by whatever process."""
-        for part in self._parts():
+        for part in list_parts(self.out):
             with part.open(encoding="utf-8") as file:
                 for line in file:
                     yield parse_row(line)
 
-    def _join_rows(self) -> None:
-        """Sort the rows of all processes by file name; only names and places are held in memory,
-        and not even those where the rows are sorted already."""
-        parts = self._parts()
-        names = (frame.file_name for frame in self.rows())
-        if len(parts) == 1 and all(name < after for name, after in itertools.pairwise(names)):
-            os.replace(parts[0], self.out / METADATA)
-            self._job.unlink()
-            return
-        with ExitStack() as stack:
-            files = [stack.enter_context(part.open("rb")) for part in parts]
-            places = []
-            for number, file in enumerate(files):
-                start = 0
-                for line in file:
-                    places.append((parse_row(line).file_name, number, start))
-                    start += len(line)
-            with written_beside(self.out / METADATA) as beside, beside.open("wb") as joined:
-                for _, number, start in sorted(places):
-                    files[number].seek(start)
-                    joined.write(files[number].readline())
-        for part in [*parts, self._job]:
-            part.unlink()
-
 
 def _under(folder: str, file_name: str) -> str:
     return file_name if file_name.startswith(folder + "/") else f"{folder}/{file_name}"
-
-
-def _mask_of(file_name: str) -> str:
-    return MASKS + file_name.removeprefix(IMAGES)
-
-
-def _list_names(rows: Path, *, with_torn: bool = False) -> Iterator[str]:
-    """Pictures of a file of rows; with_torn: also that of a last line without an end."""
-    with rows.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n") or with_torn:
-                with suppress(ValueError, TypeError, KeyError):
-                    yield str(json.loads(line)["file_name"])
-
-
-def _name_in(torn: bytes) -> str:
-    """The picture that a torn row names, or as much of its name as was written."""
-    found = _TORN_NAME.match(torn.decode("utf-8", "ignore"))
-    with suppress(ValueError):
-        return str(json.loads(f'"{found[1]}"')) if found else ""
-    return ""

@@ -21,9 +21,9 @@ class BadFiles:
     def add(self, name: str, reason: str) -> None:
         """Say that `name` is skipped, and why, in one line."""
         self.reasons[name] = reason
-        tqdm.write(f"skipped: {reason}", file=sys.stderr)
         if len(self.reasons) > MOST_BAD * self.num_files and not self.allow:
             raise InputError(
                 f"{reason} ({len(self.reasons)} of {self.num_files} files are bad, more than "
                 f"{MOST_BAD:.0%}; --allow-bad goes on without them)"
             )
+        tqdm.write(f"skipped: {reason}", file=sys.stderr)

@@ -174,3 +174,19 @@ def test_masks_are_needed_where_the_generator_translates_them(echodiff, refusal,
     assert echodiff("translate", tmp_path / "run", domains[1], "--out", tmp_path / "out") == 0
     line = refusal("translate", tmp_path / "run", domains[3], "--out", tmp_path / "none")
     assert "images/0000.png: has no mask" in line
+
+
+def test_one_frame_that_cannot_be_read_costs_nothing_but_itself(
+    echodiff, refusal, run, domains, tmp_path, capsys
+):
+    picture = Path(domains[1]) / "images" / "0003.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
+    assert "--allow-bad goes on without them" in refusal(*flags)
+    kept = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert "0003.png" not in kept
+    assert echodiff(*flags, "--allow-bad") == 0
+    assert "1 of" in capsys.readouterr().out
+    names = {Path(frame.file_name).name for frame in load_frames(tmp_path / "out")}
+    assert "0003.png" not in names
+    assert kept <= names

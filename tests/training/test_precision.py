@@ -1,7 +1,6 @@
 """Which number format a training gets, by request, launcher, size and hardware."""
 
 import logging
-
 import os
 
 import pytest
