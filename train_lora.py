@@ -8,12 +8,10 @@ The same command on an unfinished run folder goes on where it was.
 
 import logging
 import sys
-from pathlib import Path
 
 from echodiff.config import as_dict, parse, run_main
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.fingerprints import hash_frames
-from echodiff.rows import Frame
 
 PROG = "train_lora.py"
 
@@ -26,7 +24,7 @@ def main(argv: list[str]) -> None:
 
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
-    from echodiff.diffusion.dataset import encode_set, load_set, simulate_set
+    from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
     from echodiff.diffusion.grids import SampleGrids, SampleScores
     from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
@@ -101,13 +99,6 @@ def main(argv: list[str]) -> None:
             sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)
             print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
-
-
-def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
-    """Everything of this machine that the training reads."""
-    pictures = [config.data / frame.file_name for frame in frames] if config.data else []
-    given = [path for path in (config.data, config.init_from) if path is not None]
-    return [Path(config.base), *given, *pictures]
 
 
 if __name__ == "__main__":
