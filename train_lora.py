@@ -49,9 +49,7 @@ def main(argv: list[str]) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
-    init_sha256 = ""
-    if config.init_from is not None:
-        init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
+    init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
     if config.memory:
         return state_memory(config, accelerator, unet, schedule, resolution)
     networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
@@ -85,16 +83,8 @@ def main(argv: list[str]) -> None:
             watches.append(SampleScores(config, dataset, score, resolution))
             if is_main:
                 run.update(evaluation=score.to_record())
-        train(
-            config,
-            run,
-            accelerator,
-            unet=unet,
-            schedule=schedule,
-            encoded=encoded,
-            held_out=held_out,
-            watches=watches,
-        )
+        parts = {"unet": unet, "schedule": schedule, "encoded": encoded, "held_out": held_out}
+        train(config, run, accelerator, **parts, watches=watches)
         if is_main:
             sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)

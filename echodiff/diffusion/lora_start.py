@@ -21,12 +21,15 @@ _HALVES = {
 """What the two matrices of a layer are called, by whatever program."""
 
 
-def start_from(unet: torch.nn.Module, path: Path, *, rank: int, alpha: float) -> str:
+def start_from(unet: torch.nn.Module, path: Path | None, *, rank: int, alpha: float) -> str:
     """Put the adapter of a run folder or a LoRA file into that of `unet`; return its SHA-256.
 
     It must have the same rank and the same layers. Another alpha is worked into the matrices, so
-    that the first step starts from what the file draws.
+    that the first step starts from what the file draws. Without a path nothing is done, and the
+    hash is empty.
     """
+    if path is None:
+        return ""
     try:
         file = find_lora(path)
         if (path / RECORD).is_file() and not Run.load(path).is_finished:

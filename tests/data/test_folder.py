@@ -47,10 +47,6 @@ def failure(src, capsys, *flags):
     status, out = prepare(src, *flags)
     assert status == 2
     assert not out.exists()
-    return error_line(capsys)
-
-
-def error_line(capsys):
     error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert len(error) == 1
     return error[0]
@@ -167,10 +163,6 @@ def test_a_disk_that_fills_up_is_one_line_and_the_command_goes_on_later(src, cap
     fill_disk_at(monkeypatch, "patient0007")
     status, out = prepare(src, "--patient-regex", REGEX)
     assert status == 2
-    return error_line(capsys)
-
-
-def error_line(capsys):
     error = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert len(error) == 1
     assert "patient0007_4CH_ED.png: No space left on device" in error[0]
@@ -271,8 +263,8 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
     flags = ("--patient-regex", REGEX, "--masks", str(masks))
     status, out = prepare(src, *flags)
     assert status == 2
-    assert not (out / "metadata.jsonl").exists()  # what was written stays; it can be gone on with
-    error = error_line(capsys)
+    assert not (out / "metadata.jsonl").exists()  # what was written stays, and can be gone on with
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert "2 of 20 files are bad, more than 5%; --allow-bad goes on without them" in error
     status, out = prepare(src, *flags, "--allow-bad")
     assert status == 0
