@@ -27,8 +27,9 @@ def main(argv: list[str]) -> None:
         build_sampler,
         draw_frames,
         is_drawn,
+        list_inputs,
         measure_drift,
-        plan_job,
+        open_job,
         record_job,
         write_sheet,
     )
@@ -52,40 +53,41 @@ def main(argv: list[str]) -> None:
     white_level = model.run.record.get("white_level") if model.run else None
     if reference.source is not None:
         find_white_level(reference.source, known=white_level)
-    job = plan_job(config, sampler, model, state)
+    with open_job(config, sampler, model, state) as (job, lock):
+        # --- Draw; each process takes every n-th batch of what is missing
+        if not is_drawn(job, config.overwrite):
+            inputs = list_inputs(config, model, reference)
+            draw_frames(job, sampler, state, overwrite=config.overwrite, lock=lock, inputs=inputs)
+        if networks is None:
+            return
 
-    # --- Draw; each process takes every n-th batch of what is missing
-    if not is_drawn(job, config.overwrite):
-        draw_frames(job, sampler, state, overwrite=config.overwrite)
-    if networks is None:
-        return
+        # --- Look at them, and measure
+        write_sheet(job)
+        if drift := measure_drift(job, model, sampler):
+            print(drift)
+        print(f"scoring against {reference.text}")
+        with reference.opened() as real:
+            result = score_frames(job.out, real, features=networks, seed=config.seed,
+                                  out=job.out, white_level=white_level)  # fmt: skip
+            write_report(
+                job.out / "report.html",
+                title=f"Images for {config.prompt_file.stem}",
+                summary=f"{config.num_images} images by {model.name}, "
+                f"scored against {reference.text}.",
+                sets=[ImageSet(title="Generated", folder=job.out)],
+                reference=real,
+                reference_text=reference.text,
+                run=model.run,
+                white_level=white_level,
+            )
+        record_job(job, white_level=white_level, reference=reference.text, finished=True)
 
-    # --- Look at them, and measure
-    write_sheet(job)
-    if drift := measure_drift(job, model, sampler):
-        print(drift)
-    print(f"scoring against {reference.text}")
-    with reference.opened() as real:
-        result = score_frames(job.out, real, features=networks, seed=config.seed,
-                              out=job.out, white_level=white_level)  # fmt: skip
-        write_report(
-            job.out / "report.html",
-            title=f"Images for {config.prompt_file.stem}",
-            summary=f"{config.num_images} images by {model.name}, scored against {reference.text}.",
-            sets=[ImageSet(title="Generated", folder=job.out)],
-            reference=real,
-            reference_text=reference.text,
-            run=model.run,
-            white_level=white_level,
-        )
-    record_job(job, white_level=white_level, reference=reference.text, finished=True)
-
-    # --- Say what came out
-    for name, score in result["scores"].items():
-        print(format_score(name, score))
-    for alarm in result["alarms"]:
-        print(f"warning: {alarm}")
-    print(f"{config.num_images} images by {model.name}: {job.out}")
+        # --- Say what came out
+        for name, score in result["scores"].items():
+            print(format_score(name, score))
+        for alarm in result["alarms"]:
+            print(f"warning: {alarm}")
+        print(f"{config.num_images} images by {model.name}: {job.out}")
 
 
 if __name__ == "__main__":

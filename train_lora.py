@@ -11,6 +11,7 @@ import sys
 
 from echodiff.config import as_dict, parse, run_main
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.fingerprints import hash_frames
 
 PROG = "train_lora.py"
 
@@ -23,14 +24,14 @@ def main(argv: list[str]) -> None:
 
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
-    from echodiff.diffusion.dataset import encode_set, load_set, simulate_set
+    from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
     from echodiff.diffusion.grids import SampleGrids, SampleScores
     from echodiff.diffusion.loop import Watch, train
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
+    from echodiff.diffusion.lora_start import start_from
     from echodiff.diffusion.memory import state_memory
     from echodiff.diffusion.schedulers import check_steps
     from echodiff.metrics.held_out import open_held_out, open_networks
-    from echodiff.runs import sha256_tree
     from echodiff.training.folder import open_run
     from echodiff.training.precision import start_accelerator
 
@@ -44,56 +45,53 @@ def main(argv: list[str]) -> None:
     )
     is_main = accelerator.is_main_process
     dataset = load_set(config, config.data, is_quiet=not is_main) if config.data else None
+    frames = [*dataset.train, *dataset.held_out] if dataset else []
     unet, schedule, resolution = load_for_training(
         config.base, precision.weight_dtype, config.resolution
     )
     check_steps(config.sample_steps, schedule.config.num_train_timesteps, "--sample-steps")
     add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
     if config.memory:
         return state_memory(config, accelerator, unet, schedule, resolution)
     networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
 
     # --- The run folder; the frames, given or simulated, encoded once
-    run = open_run(
+    with open_run(
         command="train_lora",
         config=as_dict(config),
         out=config.out,
         stem="lora",
-        data_sha256=sha256_tree(config.data) if config.data else "",
+        data=hash_frames(config.data, frames) if config.data and is_main else {},
         base_sha256=base_sha256(config.base),
         mixed_precision=precision.mixed_precision,
         overwrite=config.overwrite,
-    )
-    dataset = dataset or simulate_set(config, run, resolution, accelerator)
-    if is_main:
-        record = {"base": config.base, "resolution": resolution, **precision.to_record()}
-        run.update(**record, **dataset.to_record(run.run_dir))
-        print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
-    encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
-
-    # --- Train, look now and then, save
-    watches: list[Watch] = []
-    if config.sample_every:
-        watches.append(SampleGrids(config, dataset, run.samples, resolution))
-    if score := open_held_out(networks, dataset.folder, dataset.val, dataset.max_value):
-        watches.append(SampleScores(config, dataset, score, resolution))
+        inputs=list_inputs(config, frames),
+        init_sha256=init_sha256,
+        extended=("epochs", "max_steps") if config.continue_ else (),
+    ) as run:
+        dataset = dataset or simulate_set(config, run, resolution, accelerator)
         if is_main:
-            run.update(evaluation=score.to_record())
-    train(
-        config,
-        run,
-        accelerator,
-        unet=unet,
-        schedule=schedule,
-        encoded=encoded,
-        held_out=held_out,
-        watches=watches,
-    )
-    del encoded, held_out, watches  # they map files of the run's scratch folder
-    if is_main:
-        sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
-        run.finish(weights_sha256=sha256)
-        print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
+            record = {"base": config.base, "resolution": resolution, **precision.to_record()}
+            run.update(**record, **dataset.to_record(run.run_dir))
+            print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
+        encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
+
+        # --- Train, look now and then, save
+        watches: list[Watch] = []
+        if config.sample_every:
+            watches.append(SampleGrids(config, dataset, run.samples, resolution))
+        if score := open_held_out(networks, dataset.folder, dataset.val, dataset.max_value):
+            watches.append(SampleScores(config, dataset, score, resolution))
+            if is_main:
+                run.update(evaluation=score.to_record())
+        parts = {"unet": unet, "schedule": schedule, "encoded": encoded, "held_out": held_out}
+        train(config, run, accelerator, **parts, watches=watches)
+        del encoded, held_out, watches, parts  # they map files of the run's scratch folder
+        if is_main:
+            sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
+            run.finish(weights_sha256=sha256)
+            print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ The only module that knows jsonargparse. Fields, YAML keys and flags share their
 import dataclasses
 import difflib
 import math
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ import yaml
 from echodiff.fields import as_dict as as_dict
 from echodiff.fields import (
     field_default,
+    field_of,
+    flag_of,
     is_bool,
     is_list,
     is_optional,
@@ -95,7 +98,8 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
         report(prog, f"{place}{error.strerror}")
         return 2
     except KeyboardInterrupt:
-        report(prog, "interrupted")
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            report(prog, "interrupted")
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -137,7 +141,7 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
                 flags[waiting.pop(0)] = argument
             continue
         flag, equals, value = argument.partition("=")
-        name = flag[2:].replace("-", "_")
+        name = field_of(flag)
         if name.startswith("no_") and name not in fields and not equals:
             hint = hints.get(name.removeprefix("no_"))
             if is_bool(hint) or is_optional(hint):
@@ -263,12 +267,12 @@ def explain(message: str, given: dict[str, Any], flags: Flags, source: str | Non
         return f"{where(name, flags, source)}: expected {expected}, got {given.get(name)!r}"
     if "required" in message:
         names = message.rsplit(":", 1)[-1].strip().replace("\u200b", "").split(", ")
-        return f"missing: {', '.join('--' + name.replace('_', '-') for name in names)}"
+        return f"missing: {', '.join(map(flag_of, names))}"
     return message
 
 
 def where(name: str, flags: Flags, source: str | None) -> str:
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     return flag if name in flags or source is None else f"{source}: {name}"
 
 

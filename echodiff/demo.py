@@ -43,7 +43,7 @@ IMPORTED_MEANWHILE = ("echodiff.diffusion.generation", "echodiff.evaluate", "ech
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
 """Folder of each stage, and what its command writes down there."""
 STALE = {"status": "stale"}
-"""In place of the record: --overwrite gave this stage up, and it was not begun anew yet."""
+"""In the record: --overwrite gave this stage up, and it was not begun anew yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class DemoConfig:
     phantom_frames: int | None = None
     """Simulated frames of the new hospital (count); none: what the training's preset says."""
     max_steps: int | None = None
-    """Stop the training after this many optimizer steps (count); none: what its preset says."""
+    """Optimizer steps of the training (count); none: what its preset says."""
     base: str = "tiny"
     """Base model: `tiny` (embedded), a hub id, or a local folder."""
     overwrite: bool = False
@@ -183,7 +183,7 @@ def run_stage(stage: Stage, number: int) -> None:
     if "finished" in record:
         print("done before", flush=True)
         return
-    stage.run([*stage.flags, *(["--overwrite"] if record == STALE else [])])
+    stage.run([*stage.flags, *(["--overwrite"] if STALE.items() <= record.items() else [])])
 
 
 def launch(script: Path, flags: Sequence[str]) -> None:
@@ -261,7 +261,10 @@ def _condemn(out: Path) -> None:
     """
     for folder, record in RECORDS.items():
         if (out / folder).exists():
-            write_json_atomic(out / folder / record, STALE)
+            path = out / folder / record
+            begun = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            begun.pop("finished", None)
+            write_json_atomic(path, begun | STALE)
     for name in ("metrics.json", "report.html"):
         (out / name).unlink(missing_ok=True)
 

@@ -24,6 +24,7 @@ from echodiff.data.real_frames import (
 )
 from echodiff.data.splits import warn_without_patient
 from echodiff.files import write_json_atomic
+from echodiff.folders import FolderLock
 from echodiff.frames import Frame, load_frames
 from echodiff.images import write_image
 from echodiff.metrics.assessment import score_fully, score_measured
@@ -219,10 +220,25 @@ def _evaluate(config: EvaluateConfig) -> int:
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: is there already; --overwrite replaces it")
     names = _name_sets(config.generated)
+    for folder in (*config.generated, config.reference, config.train):
+        if folder is not None and folder.resolve() == config.out.resolve():
+            raise InputError(f"--out {config.out}: is {folder}, which this command reads")
     real = choose_reference(config.reference, config.split)
     trained = choose_trained(config.train) if config.train else None
     unknown = _check_reference(real, config.generated, trained, num_readers=NUM_READERS)
     print(f"scoring against {real.text}")
+    with FolderLock(config.out):
+        return _score(config, names, target, real, trained, unknown)
+
+
+def _score(
+    config: EvaluateConfig,
+    names: Sequence[str],
+    target: Path,
+    real: RealFrames,
+    trained: RealFrames | None,
+    unknown: Sequence[str],
+) -> int:
     networks = load_networks(config.features)
     networks = replace(networks, notes=(*networks.notes, *unknown))
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
@@ -247,7 +263,6 @@ def _evaluate(config: EvaluateConfig) -> int:
     result: dict[str, Any] = next(iter(results.values()))
     if config.compare:
         result = {"sets": results, "differences": _rank(sets, reference, networks)}
-    config.out.mkdir(parents=True, exist_ok=True)
     _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():

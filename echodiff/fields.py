@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import inspect
 import itertools
+import keyword
 import sys
 import textwrap
 import types
@@ -24,6 +25,17 @@ def preset_names(cls: type | None = None) -> list[str]:
         fields = {field.name for field in dataclasses.fields(cls)}
         paths = [p for p in paths if set(yaml.safe_load(p.read_text("utf-8")) or {}) <= fields]
     return [path.stem for path in paths]
+
+
+def flag_of(field: str) -> str:
+    """The flag of a settings field; `continue_` is a word of Python's own without its line."""
+    return "--" + field.rstrip("_").replace("_", "-")
+
+
+def field_of(flag: str) -> str:
+    """The settings field of a flag."""
+    name = flag.removeprefix("--").replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def strip_none(hint: Any) -> Any:
@@ -97,7 +109,7 @@ def print_help(cls: type, prog: str, description: str) -> None:
     known = f", or a preset: {', '.join(presets)}" if presets else ""
     lines += ["  --config NAME|PATH", f"      A YAML file{known}. Flags win over it."]
     for field in fields:
-        flag = "--" + field.name.replace("_", "-")
+        flag = flag_of(field.name)
         shown = f"{flag} | --no-{flag[2:]}" if is_bool(hints[field.name]) else flag
         kind = "" if is_bool(hints[field.name]) else " " + type_name(hints[field.name])
         default = field_default(field)

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,17 @@ PARTIAL_PREFIX = ".partial-"
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `path` to write to; it takes its place when all went well.
 
-    The sibling keeps the suffix, which some writers read the format from. On any failure it is
-    removed, and an OSError is raised anew with `path` as its file name: a write that runs out of
-    disk does not name the file by itself.
+    The sibling keeps the suffix, which some writers read the format from. Its name cannot be
+    guessed, and it is made anew: nobody has put a link there before. On any failure it is removed,
+    and an OSError is raised anew with `path` as its file name: a write that runs out of disk does
+    not name the file by itself.
     """
     path = Path(path)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not by tempfile: what it makes only its owner may read.
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield partial
         os.replace(partial, path)
     except OSError as error:
@@ -48,21 +53,58 @@ def write_json_atomic(path: Path, value: Any) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line, at once; on a failure the file is cut back to what it was."""
-    data = line.encode("utf-8") + b"\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: a buffer would be tried once more when the file closes.
-        with path.open("ab", buffering=0) as file:
-            size = file.tell()
-            try:
-                if file.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                with suppress(OSError):
-                    file.truncate(size)
-                raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with _appending(path) as file:
+        _write(file, line.encode("utf-8") + b"\n")
+
+
+@contextmanager
+def line_appended(path: Path, line: str) -> Iterator[None]:
+    """Append one line in two parts: its words before the block, its end after it.
+
+    On a failure the file is cut back to what it was. Where the process is killed in the block, the
+    last line has no end, and says what was being done.
+    """
+    data = line.encode("utf-8")
+    with _appending(path) as file:
+        _write(file, data)
+        yield
+        _write(file, b"\n")
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[FileIO]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Unbuffered: a buffer would be tried once more when the file closes.
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            yield file
+        except BaseException as error:
+            with suppress(OSError):
+                file.truncate(size)
+            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def cut_torn_line(path: Path) -> bytes:
+    """Cut off a last line without an end, which a killed process left, and return it."""
+    with Path(path).open("r+b") as file:
+        end = start = file.seek(0, os.SEEK_END)
+        torn = b""
+        while start and b"\n" not in torn:
+            size = min(start, 65536)
+            start = file.seek(start - size)
+            torn = file.read(size) + torn
+        torn = torn[torn.rfind(b"\n") + 1 :]
+        if torn:
+            file.truncate(end - len(torn))
+    return torn
 
 
 def shipped(name: str) -> Path:

@@ -4,26 +4,43 @@ It is a Hugging Face `imagefolder`: `datasets.load_dataset("imagefolder", data_d
 """
 
 import dataclasses
-import itertools
+import errno
+import json
 import os
-import shutil
-from collections.abc import Iterator, KeysView, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.config import InputError
-from echodiff.files import PARTIAL_PREFIX, append_line, write_text_atomic, written_beside
+from echodiff.files import (
+    PARTIAL_PREFIX,
+    line_appended,
+    write_text_atomic,
+)
+from echodiff.folders import LOCK, FolderLock, clear_folder, refuse_inputs, remove_leftovers
 from echodiff.images import IMAGE_SUFFIXES, is_data_folder, write_image, write_mask
 from echodiff.rows import Frame as Frame
-from echodiff.rows import check_inside, cut_torn_line, parse_row, read_rows, to_line
+from echodiff.rows import check_inside, parse_row, read_rows, to_line
+from echodiff.unfinished import IMAGES as IMAGES
+from echodiff.unfinished import (
+    JOB,
+    join_rows,
+    list_names,
+    list_parts,
+    mask_of,
+    refuse_other_job,
+    remove_strays,
+)
+from echodiff.unfinished import MASKS as MASKS
+from echodiff.unfinished import METADATA as METADATA
 
-METADATA = "metadata.jsonl"
-IMAGES, MASKS = "images", "masks"
+_BAD_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+"""What is wrong with a file's name, and not with the disk."""
 
 
 def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
@@ -91,23 +108,39 @@ class FramesWriter:
 
     Pictures come under `images/`, masks under `masks/`. Until the block ends well the rows are in
     `metadata.partial.jsonl`; opening the folder again then goes on, and `done` says what is there.
-    `fingerprint` is whatever tells one job from another: a folder begun with another one is
-    refused, like a finished or a foreign folder. `overwrite` clears a frames folder first, and
-    only that.
+    What was written stays, whatever ended the block; where nothing was, nothing is left.
+
+    fingerprint: whatever tells one job from another, `settings` by field and files by name. A
+    folder begun with another one is refused, like a finished or a foreign folder.
+    overwrite: first remove the frames that the rows name, and files of `beside`; where anything
+    else lies there, nothing is removed, and it is an InputError.
+    inputs: what the command reads; an InputError where it is, holds or lies in `out`.
+    beside: files that the command writes into the folder besides.
+    lock: the folder's lock, where the caller has it; otherwise it is held for the block.
 
     Several processes may write one folder, each with its own `shard`. Shard 0 opens it first, and
     leaves the block last, joining all rows; waiting for that is the callers' part.
     """
 
     def __init__(
-        self, out: Path, *, overwrite: bool = False, fingerprint: str = "", shard: int = 0
+        self,
+        out: Path,
+        *,
+        overwrite: bool = False,
+        fingerprint: Mapping[str, Any] | str = "",
+        shard: int = 0,
+        inputs: Iterable[Path | None] = (),
+        beside: Collection[str] = (),
+        lock: FolderLock | None = None,
     ) -> None:
         self.out = Path(out)
         self.overwrite = overwrite
         self.fingerprint = fingerprint
         self.shard = shard
+        self.inputs, self.beside = inputs, beside
+        self._lock = lock or FolderLock(self.out)
+        self._has_own_lock = lock is None
         self._done: dict[str, None] = {}  # of 20,000 names, a set would take five times the room
-        self._is_new = False
 
     @property
     def done(self) -> KeysView[str]:
@@ -119,23 +152,30 @@ class FramesWriter:
         return self.out / f"metadata.partial{f'-{self.shard}' if self.shard else ''}.jsonl"
 
     @property
+    def is_begun(self) -> bool:
+        """Whether any row is written, by whatever process."""
+        return (self.out / METADATA).exists() or any(p.stat().st_size for p in list_parts(self.out))
+
+    @property
     def _job(self) -> Path:
-        return self.out / ".metadata.partial.job"
+        return self.out / JOB
 
     def __enter__(self) -> Self:
         _check_outside(self.out)
-        self._is_new = not self.out.exists()
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise InputError(f"{self.out}: is a file, not a folder") from error
         if self.shard == 0:
             self._check_place()
-            write_text_atomic(self._job, self.fingerprint)
-        self._read_partial_rows()
-        self.partial.touch()
-        if self.shard == 0:
-            self._remove_strays()
+            refuse_inputs(self.out, self.inputs)
+            # Only now: a folder that is refused is not touched.
+            if self._has_own_lock:
+                self._lock.acquire()
+        try:
+            if self.shard == 0:
+                self._begin()
+            self._read_partial_rows()
+            self.partial.touch()
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __contains__(self, file_name: str) -> bool:
@@ -147,7 +187,10 @@ class FramesWriter:
         image_u8: NDArray[np.uint8],
         mask_u8: NDArray[np.uint8] | None = None,
     ) -> Frame:
-        """Write picture, mask, row, in this order, and return the frame as it was written."""
+        """Write mask, picture and row, and return the frame as it was written.
+
+        A name that no file can have is an InputError, and the folder is as it was before.
+        """
         file_name = _under(IMAGES, frame.file_name)
         check_inside(file_name, "file_name")
         if file_name in self.done:
@@ -156,11 +199,18 @@ class FramesWriter:
         if mask_u8 is not None:
             if mask_u8.shape != image_u8.shape[:2]:
                 raise ValueError(f"{file_name}: mask {mask_u8.shape}, image {image_u8.shape}")
-            mask_name = MASKS + file_name.removeprefix(IMAGES)
-            write_mask(self.out / mask_name, mask_u8)
+            mask_name = mask_of(file_name)
         frame = dataclasses.replace(frame, file_name=file_name, mask_file_name=mask_name)
-        write_image(self.out / file_name, image_u8)
-        append_line(self.partial, to_line(frame))
+        try:
+            # Killed before the line has its end, the folder says which files are of no use.
+            with line_appended(self.partial, to_line(frame)):
+                self._write_pictures(frame, image_u8, mask_u8)
+        except UnicodeEncodeError as error:
+            raise InputError(f"{file_name!r}: cannot be written: {error}") from error
+        except OSError as error:
+            if error.errno not in _BAD_NAME:
+                raise
+            raise InputError(f"{file_name}: {error.strerror}") from error
         self._done[file_name] = None
         return frame
 
@@ -170,81 +220,92 @@ class FramesWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self.shard == 0:
-            self._join_rows()
-        elif self._is_new and kind and (not self.done or issubclass(kind, InputError)):
-            shutil.rmtree(self.out)
+        if self.shard:
+            return
+        try:
+            if kind is None:
+                join_rows(self.out)
+            elif not self.is_begun:
+                self._remove_nothing_written()
+        finally:
+            self._release()
+
+    def _begin(self) -> None:
+        self._check_place()
+        remove_leftovers([self.out, *self._picture_folders()])
+        if self.overwrite:
+            self._clear()
+        remove_strays(self.out)
+        job = self.fingerprint
+        text = job if isinstance(job, str) else json.dumps(job)
+        write_text_atomic(self._job, text)
+
+    def _release(self) -> None:
+        if self._has_own_lock:
+            self._lock.release()
+
+    def _write_pictures(
+        self, frame: Frame, image_u8: NDArray[np.uint8], mask_u8: NDArray[np.uint8] | None
+    ) -> None:
+        written = []
+        try:
+            if mask_u8 is not None:
+                written.append(self.out / str(frame.mask_file_name))
+                write_mask(written[-1], mask_u8)
+            written.append(self.out / frame.file_name)
+            write_image(written[-1], image_u8)
+        except BaseException:
+            for path in written:
+                with suppress(OSError):
+                    path.unlink()
+            raise
 
     def _check_place(self) -> None:
-        is_finished = (self.out / METADATA).exists()
-        is_unfinished = self.partial.exists()
-        names = [p for p in self.out.iterdir() if not p.name.startswith(PARTIAL_PREFIX)]
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, not a folder")
+        names = {path.name for path in self.out.iterdir()} if self.out.exists() else set()
+        is_finished, is_unfinished = METADATA in names, bool(list_parts(self.out))
         if self.overwrite and (is_finished or is_unfinished):
-            self._clear()
-        elif is_finished:
+            return
+        if is_finished:
             raise InputError(f"{self.out}: is a finished frames folder; --overwrite starts anew")
-        elif is_unfinished:
-            begun_as = self._job.read_text(encoding="utf-8") if self._job.exists() else ""
-            if begun_as != self.fingerprint:
-                raise InputError(
-                    f"{self.out}: was begun with other settings or files; --overwrite starts anew"
-                )
-        elif names:
+        if is_unfinished:
+            refuse_other_job(self.out, self.fingerprint)
+        elif any(not name.startswith(PARTIAL_PREFIX) and name != LOCK for name in names):
             raise InputError(f"{self.out}: is not empty and is no frames folder")
 
     def _clear(self) -> None:
+        written = {METADATA, self._job.name, *self.beside}
+        for path in [self.out / METADATA, *list_parts(self.out)]:
+            if path.exists():
+                written.add(path.name)
+                for name in list_names(path, with_torn=True):
+                    written.update((name, mask_of(name)))
         # The rows go last: stopped half-way, this is still a frames folder that can be cleared.
-        for name in (IMAGES, MASKS):
-            if (self.out / name).exists():
-                shutil.rmtree(self.out / name)
-        for path in [self.out / METADATA, *self.out.glob("metadata.partial*.jsonl")]:
-            path.unlink(missing_ok=True)
+        rows = METADATA if (self.out / METADATA).exists() else self.partial.name
+        clear_folder(self.out, written.__contains__, last=rows)
 
     def _read_partial_rows(self) -> None:
-        for path in self.out.glob("metadata.partial*.jsonl"):
-            if path == self.partial or self.shard == 0:  # shard 0 opens before the others write
-                cut_torn_line(path)
+        for path in list_parts(self.out):
             rows = [frame for _, frame in read_rows(path)] if path.stat().st_size else []
             self._done.update((frame.file_name, None) for frame in rows)
 
-    def _remove_strays(self) -> None:
-        """Remove what was written when the last run stopped before its row was."""
-        for name in (IMAGES, MASKS):
-            for path in (self.out / name).rglob("*"):
-                picture = IMAGES + path.relative_to(self.out).as_posix().removeprefix(name)
-                if path.is_file() and picture not in self.done:
-                    path.unlink()
+    def _remove_nothing_written(self) -> None:
+        for path in (*list_parts(self.out), self._job):
+            path.unlink(missing_ok=True)
+        for folder in self._picture_folders():
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _picture_folders(self) -> list[Path]:
+        return [self.out / name for name in (IMAGES, MASKS)]
 
     def rows(self) -> Iterator[Frame]:
         """The rows written so far, one at a time, by whatever process."""
-        for part in sorted(self.out.glob("metadata.partial*.jsonl")):
+        for part in list_parts(self.out):
             with part.open(encoding="utf-8") as file:
                 for line in file:
                     yield parse_row(line)
-
-    def _join_rows(self) -> None:
-        """Sort the rows of all processes by file name; only names and places are held in memory,
-        and not even those where the rows are sorted already."""
-        parts = sorted(self.out.glob("metadata.partial*.jsonl"))
-        names = (frame.file_name for frame in self.rows())
-        if len(parts) == 1 and all(name < after for name, after in itertools.pairwise(names)):
-            os.replace(parts[0], self.out / METADATA)
-            self._job.unlink()
-            return
-        with ExitStack() as stack:
-            files = [stack.enter_context(part.open("rb")) for part in parts]
-            places = []
-            for number, file in enumerate(files):
-                start = 0
-                for line in file:
-                    places.append((parse_row(line).file_name, number, start))
-                    start += len(line)
-            with written_beside(self.out / METADATA) as beside, beside.open("wb") as joined:
-                for _, number, start in sorted(places):
-                    files[number].seek(start)
-                    joined.write(files[number].readline())
-        for part in [*parts, self._job]:
-            part.unlink()
 
 
 def _check_outside(out: Path) -> None:

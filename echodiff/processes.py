@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -29,16 +31,40 @@ def map_in_order(
         return
     # A fork would inherit the locks of running threads and a copy of all that this process holds.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+    pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
+    try:
         queue = iter(items)
-        waiting = [pool.submit(job, item) for item in islice(queue, 4 * workers)]
+        with _interrupts_held_back():
+            waiting = [pool.submit(job, item) for item in islice(queue, 4 * workers)]
         while waiting:
             yield waiting.pop(0).result()
-            waiting.extend(pool.submit(job, item) for item in islice(queue, 1))
+            with _interrupts_held_back():
+                waiting.extend(pool.submit(job, item) for item in islice(queue, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """A worker whose main process was killed would wait for work for ever."""
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that an interrupt from the keyboard, which goes to all of them, leaves alone:
+    they would each print a traceback. The main process has it after the block, and ends them."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and hasattr(signal, "pthread_sigmask")):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_parent() -> None:
+    """A worker whose main process was killed would wait for work for ever; it ends with it.
+
+    An interrupt is the main process's to answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -77,14 +77,6 @@ def parse_row(line: str | bytes) -> Frame:
     return _from_row(json.loads(line))
 
 
-def cut_torn_line(path: Path) -> None:
-    """A process killed while appending leaves half a line; the picture will be made again."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-
-
 def read_rows(metadata: Path) -> list[tuple[int, Frame]]:
     """Rows with their line numbers, from 1; checks each by itself and that names are unique."""
     frames: list[tuple[int, Frame]] = []

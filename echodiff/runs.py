@@ -9,19 +9,40 @@ import importlib.metadata
 import json
 import logging
 import platform
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from echodiff.config import InputError
 from echodiff.fields import yaml_line
-from echodiff.files import append_line, write_json_atomic, write_text_atomic
+from echodiff.files import PARTIAL_PREFIX, append_line, write_json_atomic, write_text_atomic
+from echodiff.fingerprints import Job, describe_difference
+from echodiff.fingerprints import compute_fingerprint as compute_fingerprint
+from echodiff.fingerprints import sha256_file as sha256_file
+from echodiff.folders import LOCK, FolderLock, clear_folder, refuse_inputs, remove_leftovers
 
 logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
+
+_WRITTEN = re.compile(
+    r"""run\.json | config\.yaml | metrics\.jsonl | logs/.*
+    | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
+        | pytorch_lora_weights(_kohya)?\.safetensors)
+    | [GDF](_[AB])?\.safetensors
+    | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
+    | samples/(step-\d+ | losses)\.png
+    | scratch/[^/]*\.npy
+    | (.*/)?\.partial-[^/]*
+    | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job
+        | (images | masks)/phantom-\d+\.png)""",
+    re.VERBOSE,
+)
+"""Files of a run folder that a training writes, and that --overwrite removes."""
 
 _PACKAGES = (
     "echodiff",
@@ -47,6 +68,36 @@ class Run:
         self.record = record
         self.is_resumed = is_resumed
         """Whether `create` found an unfinished run of the same settings to go on with."""
+        self._extension: tuple[Job, Mapping[str, Any]] | None = None
+
+    @classmethod
+    def find(
+        cls,
+        out: Path,
+        job: Job,
+        *,
+        overwrite: bool = False,
+        extended: tuple[str, ...] = (),
+        inputs: Iterable[Path | None] = (),
+    ) -> Self | None:
+        """The run of `job` in `out` that can be gone on with; None where one may begin there.
+
+        InputError where neither is so, and nothing is changed. The options are those of `create`.
+        """
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out}: is a file, not a folder")
+        if not (out / RECORD).is_file():
+            if out.exists() and (strange := _find_strange(out)):
+                raise InputError(f"{out}: is not empty and is no run folder (it holds {strange})")
+            refuse_inputs(out, inputs)
+            return None
+        run = cls.load(out)
+        if not {"command", "fingerprint", "versions"} <= run.record.keys():
+            raise InputError(f"{out}: holds {RECORD}, which no run of echodiff wrote")
+        if not overwrite:
+            run._refuse_other(job, extended)
+        refuse_inputs(out, inputs)
+        return None if overwrite else run
 
     @classmethod
     def create(
@@ -55,43 +106,48 @@ class Run:
         *,
         command: str,
         config: Mapping[str, Any],
-        data: str = "",
+        data: str | Mapping[str, str] = "",
         overwrite: bool = False,
+        extended: tuple[str, ...] = (),
         ignored: tuple[str, ...] = ("out", "overwrite"),
+        inputs: Iterable[Path | None] = (),
     ) -> Self:
         """Begin a run in `out`, or go on with the unfinished one of the same settings there.
 
-        `config` holds plain values (`config.as_dict`); `data` is a hash of what is trained on.
-        Keys in `ignored` do not tell one run from another.
+        config: plain values (`config.as_dict`).
+        data: a hash of what is trained on, or one of every frame by its file name.
+        overwrite: first remove what a run wrote there, the record last; where anything else lies
+        in `out`, nothing is removed, and it is an InputError.
+        extended: settings that may differ from those of the run there, which may be finished: it
+        is trained on under these once `extend` was called.
+        ignored: settings that do not tell one run from another.
+        inputs: what the command reads; an InputError where it is, holds or lies in `out`.
         """
         out = Path(out)
-        fingerprint = compute_fingerprint(
-            {"command": command, "data": data}
-            | {k: v for k, v in config.items() if k not in ignored}
-        )
-        if out.exists() and not out.is_dir():
-            raise InputError(f"{out}: is a file, not a folder")
-        if (out / RECORD).is_file():
-            if not overwrite:
-                run = cls.load(out)
-                run._refuse_other(fingerprint)
-                run.is_resumed = True
-                run._write_config(config)
+        job = Job(command, {k: v for k, v in config.items() if k not in ignored}, data)
+        run = cls.find(out, job, overwrite=overwrite, extended=extended, inputs=inputs)
+        if run is not None:
+            remove_leftovers([out, run.checkpoints, run.samples, run.scratch])
+            run.is_resumed = True
+            if run.record["fingerprint"] != job.fingerprint:
+                run._extension = job, config
                 return run
-            _clear(out)
-        elif out.exists() and any(out.iterdir()):
-            raise InputError(f"{out}: is not empty and is no run folder")
-        record = {
-            "command": command,
-            "status": "running",
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "fingerprint": fingerprint,
-            "data": data,
-            "versions": versions(),
-        }
-        # The record comes first: without it, the folder would be no run and refused ever after.
-        write_json_atomic(out / RECORD, record)
-        run = cls(out, record, is_resumed=False)
+        else:
+            if (out / RECORD).is_file():
+                clear_folder(out, lambda name: bool(_WRITTEN.fullmatch(name)), last=RECORD)
+            record = {
+                "command": command,
+                "status": "running",
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "fingerprint": job.fingerprint,
+                "settings": job.settings,
+                "data": job.data_sha256,
+                "frames": job.files,
+                "versions": versions(),
+            }
+            # The record comes first: without it, the folder would be no run, refused ever after.
+            write_json_atomic(out / RECORD, record)
+            run = cls(out, record, is_resumed=False)
         run._write_config(config)
         return run
 
@@ -108,6 +164,16 @@ class Run:
         if not isinstance(record, dict) or "status" not in record:
             raise InputError(f"{path}: is no run record")
         return cls(Path(run_dir), record, is_resumed=False)
+
+    def extend(self) -> None:
+        """Take the settings that an `extended` run was asked for; until it ends, it is unfinished.
+
+        `create` does not do it: what is wrong with them may be seen later, and changes nothing.
+        """
+        if self._extension is not None:
+            job, config = self._extension
+            self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
+            self._write_config(config)
 
     @property
     def is_finished(self) -> bool:
@@ -154,10 +220,13 @@ class Run:
         """Append one row to `metrics.jsonl`."""
         append_line(self.metrics, json.dumps({"step": step} | values, ensure_ascii=False))
 
-    def rewind(self, step: int) -> None:
-        """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again."""
+    def rewind(self, step: int, *, num_rows: int | None = None) -> None:
+        """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again.
+
+        num_rows: how many there were when its checkpoint was written, where that is known.
+        """
         if self.metrics.exists():
-            rows = [row for row in self.read_metrics() if row["step"] <= step]
+            rows = [row for row in self.read_metrics() if row["step"] <= step][:num_rows]
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text_atomic(self.metrics, text)
 
@@ -169,30 +238,26 @@ class Run:
         return [json.loads(line) for line in whole.split("\n") if line]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        # Without --overwrite: whoever repeats this run by its file does not ask to clear another.
-        lines = [yaml_line(key, value) for key, value in config.items() if key != "overwrite"]
+        # Whoever repeats this run by its file does not ask to clear another, or to train it on.
+        lines = [
+            yaml_line(key, value)
+            for key, value in config.items()
+            if key not in ("overwrite", "continue_")
+        ]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
-    def _refuse_other(self, fingerprint: str) -> None:
-        if self.record.get("fingerprint") != fingerprint:
-            state = "another run"
-        elif self.is_finished:
-            state = "a finished run"
-        else:
-            return
-        raise InputError(f"{self.run_dir}: is {state}; --overwrite starts anew")
-
-
-def compute_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever their order."""
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:
+        """InputError where this is not the run that is asked for; it says in what they differ."""
+        settings = self.record.get("settings", {})
+        before = {name: settings[name] for name in extended if name in settings}
+        is_extended = before and self.record["fingerprint"] == job.but(before).fingerprint
+        if self.record["fingerprint"] != job.fingerprint and not is_extended:
+            raise InputError(
+                f"{self.run_dir}: is another run; --overwrite starts anew"
+                f"{describe_difference(self.record, job.to_record())}"
+            )
+        if self.is_finished and not extended:
+            raise InputError(f"{self.run_dir}: is a finished run; --overwrite starts anew")
 
 
 def sha256_tree(folder: Path) -> str:
@@ -224,6 +289,13 @@ def next_free(root: Path, stem: str) -> Path:
     return path
 
 
+def claim_free(root: Path, stem: str) -> FolderLock:
+    """Make the first of `root/stem-1`, `root/stem-2`, ... that does not exist, and lock it."""
+    while True:
+        with suppress(FileExistsError):  # another process was quicker
+            return FolderLock(next_free(root, stem)).acquire(is_new=True)
+
+
 def newest_finished_run(root: Path = Path("runs"), command: str | None = None) -> Path | None:
     """The run folder under `root` that finished last (of `command`, if given), or None."""
     finished = []
@@ -234,12 +306,7 @@ def newest_finished_run(root: Path = Path("runs"), command: str | None = None) -
     return max(finished)[2].parent if finished else None
 
 
-def _clear(run_dir: Path) -> None:
-    """Remove what a run writes, and nothing else that may lie there; the record last."""
-    for name in ("checkpoints", "samples", "scratch", "logs", "frames"):
-        if (run_dir / name).exists():
-            shutil.rmtree(run_dir / name)
-    for path in run_dir.glob("*.safetensors"):
-        path.unlink()
-    for name in ("config.yaml", "metrics.jsonl", RECORD):
-        (run_dir / name).unlink(missing_ok=True)
+def _find_strange(folder: Path) -> str | None:
+    hidden = (LOCK, PARTIAL_PREFIX)
+    names = (path.name for path in folder.iterdir() if not path.name.startswith(hidden))
+    return min(names, default=None)

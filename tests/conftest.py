@@ -208,6 +208,25 @@ def train_lora(
 
 
 @pytest.fixture
+def refusal(
+    train_lora: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """`refusal("--data", folder, ...)`: the one line with which the training is refused."""
+    from echodiff.config import run_main
+
+    def run(*flags: object) -> str:
+        capsys.readouterr()
+        status = run_main(lambda: train_lora(*flags), "train_lora.py")
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+        assert status == 2
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
 def assert_accepted(
     train_lora: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], None]:

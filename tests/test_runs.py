@@ -64,14 +64,14 @@ def test_another_run_is_refused(tmp_path, options):
 def test_a_finished_run_is_refused_and_overwritten_when_told(tmp_path):
     run = create(tmp_path / "a")
     run.log(1, loss=0.5)
-    run.checkpoints.mkdir()
-    (run.run_dir / "notes.txt").write_text("mine")
+    (run.checkpoints / "step-000001").mkdir(parents=True)
+    (run.checkpoints / "step-000001" / "state.json").write_text("{}")
     run.finish(weights_sha256="abc")
     with pytest.raises(InputError, match=r"a: is a finished run; --overwrite starts anew"):
         create(tmp_path / "a")
     assert not create(tmp_path / "a", overwrite=True).is_finished
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert names == ["config.yaml", "notes.txt", "run.json"]
+    assert names == ["config.yaml", "run.json"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -113,3 +113,5 @@ class DataSet:
     """Whether `read` itself deals with text, sector and Doppler, as that of DICOM files does."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""
+    beside: Sequence[str] = ()
+    """Names of files that its command writes into the frames folder besides."""

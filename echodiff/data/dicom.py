@@ -138,6 +138,7 @@ def find_dicom(config: DicomConfig) -> Found:
         cases=cases,
         is_clean=True,
         read=partial(read_series if modality == "mr" else read_clip, reading=reading),
+        beside=(REPORT,),
     )
     held = [Held(tuple(same), keywords) for keywords, same in names.items()]
     return Found(data=data, held=held, aside=aside)

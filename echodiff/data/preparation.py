@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from echodiff.data.assignment import (
     person_of,
     split_again,
 )
-from echodiff.data.before_after import Seen, list_findings, write_sheet
+from echodiff.data.bad_files import BadFiles
+from echodiff.data.before_after import SHEET, Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
     list_names,
@@ -31,20 +32,17 @@ from echodiff.data.captions import (
     name_words,
     names_of,
 )
-from echodiff.data.cards import write_card
+from echodiff.data.cards import CARD, write_card
 from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
 from echodiff.data.prepare_config import split_words
 from echodiff.data.screenshots import OVER_SCAN, Cleaning, choose_cleaning, clean_shots
 from echodiff.data.splits import SPLITS, patient_of
+from echodiff.fingerprints import sha256_file
 from echodiff.frames import IMAGES, Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
-from echodiff.runs import compute_fingerprint, sha256_file
 from echodiff.system import portable_name
-
-MOST_BAD = 0.05
-"""Share of bad files above which a data set is not trusted."""
 
 
 class Ready(NamedTuple):
@@ -91,17 +89,22 @@ class Tally:
 def prepare(config: PrepareConfig, data: DataSet) -> None:
     """Write the frames folder of a data set, and say what came out.
 
-    One bad file of many is named and skipped; more than `MOST_BAD` stop the command, unless it
-    was told to go on. Memory does not grow with the pixels read.
+    One bad file of many is named and skipped; more than `bad_files.MOST_BAD` stop the command,
+    unless it was told to go on; what was written stays. Memory does not grow with the pixels read.
     """
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
     captions = load_captions(config.captions, data.captions)
     sources = list_source_names(cases) if captions.texts else set[str]()
-    fingerprint = fingerprint_job(config, data, cases)
-    bad: dict[str, str] = {}
+    bad = BadFiles(len(cases), allow=config.allow_bad)
     seen = Seen()
-    with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+    with FramesWriter(
+        config.out,
+        overwrite=config.overwrite,
+        fingerprint=describe_job(config, data, cases),
+        inputs=list_inputs(config, data, cases),
+        beside=(CARD, SHEET, *data.beside),
+    ) as writer:
         texts = None
         if config.annotated is not None:
             # Who keeps a caption is drawn over all rows, so all are read once before.
@@ -114,14 +117,17 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             frames = [replace(row, split=homes[person_of(case)]) for case, row in rows]
             texts = draw_texts(config, frames)
         left = find_left(cases, writer)
-        left = [case for case in left if case.name not in bad and case.name not in seen.left_out]
+        left = [c for c in left if c.name not in bad.reasons and c.name not in seen.left_out]
         done = len(writer.done)
         for case, ready in open_cases(config, data, left, len(cases), bad, seen, done):
             frame = build_frame(ready, case, data, homes, captions, sources)
             if ready.name in writer or (texts is not None and ready.name not in texts):
                 continue
             frame = frame if texts is None else replace(frame, text=texts[ready.name])
-            writer.add(frame, ready.image_u8, ready.mask_u8)
+            try:
+                writer.add(frame, ready.image_u8, ready.mask_u8)
+            except InputError as error:
+                bad.add(case.name, f"{case.path}: {error}")
         if not writer.done:
             raise InputError(f"{config.src}: gives no frames")
         tally = Tally()
@@ -130,7 +136,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             tally.add(frame)
             if captions.texts:
                 written.update(list_names(frame.file_name.removeprefix(f"{IMAGES}/")))
-        write_card(config.card, data.card, config.out, tally, skipped=len(bad))
+        write_card(config.card, data.card, config.out, tally, skipped=len(bad.reasons))
         write_sheet(config.out, seen)
     if unused := captions.find_unused(sources | written | {case.name for case in cases}):
         warnings.warn(
@@ -141,7 +147,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     if data.white_level is not None:
         print(f"white of files of more than 8 bits: {data.white_level}")
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
-    skipped = f"; {len(bad)} of {len(cases)} files were bad and skipped" if bad else ""
+    num_bad = len(bad.reasons)
+    skipped = f"; {num_bad} of {len(cases)} files were bad and skipped" if num_bad else ""
     print(
         f"{tally.frames} frames of {len(tally.patients)} patients ({shares}; {tally.captioned} "
         f"captioned){skipped}: {config.out}"
@@ -184,7 +191,7 @@ def open_cases(
     data: DataSet,
     cases: Sequence[Case],
     num_cases: int,
-    bad: dict[str, str],
+    bad: BadFiles,
     seen: Seen,
     num_done: int = 0,
 ) -> Iterator[tuple[Case, Ready]]:
@@ -208,13 +215,7 @@ def open_cases(
             bar.write(f"left out: {case.path}: {frames}", file=sys.stderr)
             continue
         if isinstance(frames, str):
-            bad[case.name] = frames
-            bar.write(f"skipped: {frames}", file=sys.stderr)
-            if len(bad) > MOST_BAD * num_cases and not config.allow_bad:
-                raise InputError(
-                    f"{frames} ({len(bad)} of {num_cases} files are bad, more than "
-                    f"{MOST_BAD:.0%}; --allow-bad goes on without them)"
-                )
+            bad.add(case.name, frames)
             continue
         for ready in frames:
             if num_done >= limit:
@@ -314,27 +315,43 @@ def build_frame(
     )
 
 
-def fingerprint_job(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> str:
-    """Hash of the settings, the tables, and name, size and time of every file that is read.
+def describe_job(
+    config: PrepareConfig, data: DataSet, cases: Sequence[Case]
+) -> dict[str, dict[str, Any]]:
+    """The settings, a hash of every table, and a hash of place, size and time of every file.
 
     Splits, names and captions depend on all of them: a folder begun before they changed cannot be
     gone on with.
     """
-    tables = [*data.listings, *([Path(config.captions)] if Path(config.captions).is_file() else [])]
-    settings = as_dict(config) | {"out": "", "overwrite": False, "allow_bad": False, "workers": 0}
-    settings["tables"] = {str(path): sha256_file(path) for path in tables}
-    stamps = hashlib.sha256()
-    for stamp in _stamps(cases):
-        stamps.update(f"{stamp}\n".encode(errors="surrogateescape"))
-    settings["files"] = stamps.hexdigest()
-    return compute_fingerprint(settings)
+    indifferent = ("out", "overwrite", "allow_bad", "workers")
+    settings = {name: value for name, value in as_dict(config).items() if name not in indifferent}
+    return {
+        "settings": settings,
+        "tables": {str(path): sha256_file(path) for path in list_tables(config, data)},
+        "files": {str(path): stamp for case in cases for path, stamp in _stamps(case)},
+    }
 
 
-def _stamps(cases: Sequence[Case]) -> Iterator[str]:
+def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
+    """Everything that is read, the data set as a whole included."""
+    yield config.src
+    yield from list_tables(config, data)
+    yield from () if config.card is None else (config.card,)
     for case in cases:
-        for path in (case.path, *case.extra_paths):
-            try:
-                found = path.stat()
-                yield f"{case.name} {path} {found.st_size} {found.st_mtime_ns}"
-            except OSError:
-                yield f"{case.name} {path} missing"
+        yield from (case.path, *case.extra_paths)
+
+
+def list_tables(config: PrepareConfig, data: DataSet) -> list[Path]:
+    """Files that are read besides the cases."""
+    captions = Path(config.captions)
+    return [*data.listings, *([captions] if captions.is_file() else [])]
+
+
+def _stamps(case: Case) -> Iterator[tuple[Path, str]]:
+    for path in (case.path, *case.extra_paths):
+        try:
+            found = path.stat()
+            stamp = f"{case.name} {found.st_size} {found.st_mtime_ns}"
+        except OSError:
+            stamp = f"{case.name} missing"
+        yield path, hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -116,6 +116,6 @@ def gather_samples(encoded: EncodedFrames, draw: Draw, rows: torch.Tensor) -> Sa
 
 
 def count_steps(num_samples: int, *, epochs: int, step_size: int, max_steps: int | None) -> int:
-    """Optimizer steps that show `num_samples` `epochs` times, `step_size` at once."""
-    steps = math.ceil(num_samples * epochs / step_size)
-    return steps if max_steps is None else min(steps, max_steps)
+    """Optimizer steps: `max_steps`, or those that show `num_samples` `epochs` times, `step_size` at
+    once."""
+    return math.ceil(num_samples * epochs / step_size) if max_steps is None else max_steps

@@ -145,6 +145,13 @@ def _list_gaps(chosen: TrainingFrames, *, has_val: bool) -> Iterator[str]:
         )
 
 
+def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
+    """Everything of this machine that the training reads."""
+    pictures = [config.data / frame.file_name for frame in frames] if config.data else []
+    given = [path for path in (config.data, config.init_from) if path is not None]
+    return [Path(config.base), *given, *pictures]
+
+
 def encode_set(
     config: TrainLoraConfig,
     dataset: TrainingSet,

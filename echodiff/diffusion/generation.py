@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,19 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from echodiff.config import as_dict
+from echodiff.config import InputError, as_dict
 from echodiff.data.leaks import TRAINED_ON, as_record
 from echodiff.diffusion.acceleration import Compile
 from echodiff.diffusion.generate_config import GenerateConfig
 from echodiff.diffusion.model import Model
 from echodiff.diffusion.prompts import Prompt, cycle_prompts
-from echodiff.diffusion.reference import find_training
+from echodiff.diffusion.reference import Reference, find_training
 from echodiff.diffusion.sample import Sampler, count_truncated, plan_batches
 from echodiff.files import write_json_atomic
+from echodiff.folders import FolderLock
 from echodiff.frames import IMAGES, METADATA, Frame, FramesWriter, load_frames
 from echodiff.images import contact_sheet, read_gray_u8, write_image
-from echodiff.runs import compute_fingerprint, next_free, versions
+from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.training.streams import DRAWN_BY
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Job:
     compile: Compile
     settings: dict[str, Any]
     fingerprint: str
+    identity: dict[str, Any]
+    """What the fingerprint is of."""
     record: dict[str, Any]
 
 
@@ -72,11 +75,29 @@ def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Mode
     )
 
 
-def plan_job(config: GenerateConfig, sampler: Sampler, model: Model, state: PartialState) -> Job:
-    """Settle settings and output folder: rank 0 looks at the disk, the others are told."""
-    job = _plan_job(config, sampler, model) if state.is_main_process else None
-    settled: Job = broadcast_object_list([job])[0]
-    return settled
+@contextmanager
+def open_job(
+    config: GenerateConfig, sampler: Sampler, model: Model, state: PartialState
+) -> Iterator[tuple[Job, FolderLock | None]]:
+    """Settle settings and output folder: rank 0 looks at the disk, the others are told.
+
+    Rank 0 holds the folder's lock until the block ends.
+    """
+    job, lock = None, None
+    try:
+        if state.is_main_process:
+            job = _plan_job(config, sampler, model)
+            lock = (
+                FolderLock(config.out).acquire()
+                if config.out is not None
+                else _lock_out(Path("generated"), config.prompt_file.stem, job.fingerprint)
+            )
+            job = dataclasses.replace(job, out=lock.folder)
+        settled: Job = broadcast_object_list([job])[0]
+        yield settled, lock
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
@@ -99,12 +120,13 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "base_sha256": model.base_sha256,
     }
     identity = {
-        **settings,
-        "noise": DRAWN_BY,
-        "weights_sha256": model.weights_sha256,
-        "seed": config.seed,
-        "num_images": config.num_images,
-        "prompts": [dataclasses.asdict(prompt) for prompt in sampler.prompts],
+        "settings": settings
+        | {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.num_images},
+        "weights": model.weights_sha256,
+        "prompts": {
+            f"prompt {number}": dataclasses.asdict(prompt)
+            for number, prompt in enumerate(sampler.prompts, start=1)
+        },
     }
     fingerprint = compute_fingerprint(identity)
     training = find_training(model)
@@ -122,7 +144,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "versions": versions(),
     }
     return Job(
-        out=config.out or find_out(Path("generated"), config.prompt_file.stem, fingerprint),
+        out=Path(),
         num_images=config.num_images,
         seed=config.seed,
         batch_size=config.batch_size,
@@ -130,6 +152,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         compile="none" if config.exact else config.compile,
         settings=settings,
         fingerprint=fingerprint,
+        identity=identity,
         record=record,
     )
 
@@ -140,13 +163,25 @@ def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
     return [prompt.text for prompt in dict.fromkeys(cycle) if prompt not in drawn]
 
 
-def find_out(root: Path, stem: str, fingerprint: str) -> Path:
-    """The open job of these settings under `root`, else the next free name."""
+def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> list[Path]:
+    """Everything of this machine that is read: none of it may be, hold or lie in the output."""
+    inputs = [config.prompt_file, Path(model.base), Path(model.weights)]
+    inputs += [Path(name) for name in config.features]
+    if config.reference is not None:
+        inputs.append(config.reference)
+    if model.run is not None:
+        inputs.append(model.run.run_dir / str(model.run.record.get("data_dir", "")))
+    return [*inputs, *(reference.source or ())]
+
+
+def _lock_out(root: Path, stem: str, fingerprint: str) -> FolderLock:
+    """The lock of the open job of these settings under `root`, else of the next free name."""
     for path in sorted(root.glob(f"{stem}-*/{JOB}")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("fingerprint") == fingerprint and "finished" not in record:
-            return path.parent
-    return next_free(root, stem)
+            with suppress(InputError):  # another process draws it
+                return FolderLock(path.parent).acquire()
+    return claim_free(root, stem)
 
 
 def is_drawn(job: Job, overwrite: bool) -> bool:
@@ -158,13 +193,30 @@ def is_drawn(job: Job, overwrite: bool) -> bool:
     return record.get("fingerprint") == job.fingerprint and "finished" not in record
 
 
-def draw_frames(job: Job, sampler: Sampler, state: PartialState, *, overwrite: bool) -> None:
+def draw_frames(
+    job: Job,
+    sampler: Sampler,
+    state: PartialState,
+    *,
+    overwrite: bool,
+    lock: FolderLock | None,
+    inputs: Sequence[Path],
+) -> None:
     """Fill the job's folder, each process its share of what is missing.
 
     The batches left are dealt round by round, so any number of processes draws the same set.
     """
     start = time.monotonic()
-    with _open_writer(job, state, overwrite) as writer:
+    writer = FramesWriter(
+        job.out,
+        overwrite=overwrite and state.is_main_process,
+        fingerprint=job.identity,
+        shard=state.process_index,
+        inputs=inputs,
+        beside=(JOB, SHEET, "metrics.json", "report.html"),
+        lock=lock,
+    )
+    with _opened(writer, job, state):
         missing = [i for i in range(job.num_images) if file_name(i) not in writer]
         missing = broadcast_object_list([missing])[0]
         batches = plan_batches(missing, job.batch_size, sampler.exact)
@@ -271,22 +323,21 @@ def record_job(job: Job, **fields: Any) -> None:
 
 
 @contextmanager
-def _open_writer(job: Job, state: PartialState, overwrite: bool) -> Iterator[FramesWriter]:
+def _opened(writer: FramesWriter, job: Job, state: PartialState) -> Iterator[None]:
     """This process's shard of the folder: rank 0 opens it first and joins it when all are done."""
-    writer = FramesWriter(
-        job.out,
-        overwrite=overwrite and state.is_main_process,
-        fingerprint=job.fingerprint,
-        shard=state.process_index,
-    )
-    with ExitStack() as stack:
-        with state.main_process_first():
-            stack.enter_context(writer)
-            if state.is_main_process:
-                for name in (SHEET, "metrics.json", "report.html"):  # of a set overwritten
-                    (job.out / name).unlink(missing_ok=True)
-                write_json_atomic(job.out / JOB, job.record)
-        # Nobody appends a row while another still reads what is there.
-        state.wait_for_everyone()
-        yield writer
-        state.wait_for_everyone()
+    is_recorded = False
+    try:
+        with ExitStack() as stack:
+            with state.main_process_first():
+                stack.enter_context(writer)
+                if state.is_main_process:
+                    is_recorded = True
+                    write_json_atomic(job.out / JOB, job.record)
+            # Nobody appends a row while another still reads what is there.
+            state.wait_for_everyone()
+            yield
+            state.wait_for_everyone()
+    except BaseException:
+        if is_recorded and not writer.is_begun:
+            (job.out / JOB).unlink(missing_ok=True)
+        raise

@@ -1,6 +1,7 @@
 """The training loop of a LoRA: a function of (config, frames, seed), resumable to the last bit."""
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +15,7 @@ from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import compute_losses, draw_held_out
 from echodiff.diffusion.step import StepSamples, TrainingStep, learning_rate_at
-from echodiff.training.checkpoints import load_newest_checkpoint, save_checkpoint
+from echodiff.training.checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
 from echodiff.training.trackers import Curves
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ def train(
                 loss = compute_held_out_loss(config, seen, schedule, held_out)
             curves.log(step, held_out_loss=loss)
 
+    def log(step: int) -> None:
+        loss, norm = (sum(values) / len(values) for values in zip(*progress.read, strict=True))
+        rate = learning_rate_at(step - 1, num_steps, config)
+        curves.log(step, loss=loss, gradient_norm=norm, learning_rate=rate)
+        bar.set_postfix(loss=f"{loss:.4f}")
+        progress.read = []
+
     def look(watch: Watch, step: int) -> None:
         if accelerator.is_main_process:
             with training.averaged() as seen:
@@ -85,6 +93,7 @@ def train(
     # --- Go on from the newest checkpoint
     progress = Progress()
     checkpoint = load_newest_checkpoint(run.checkpoints)
+    refuse_extension(run, config, num_steps, checkpoint)
     if checkpoint is not None:
         training.restore(checkpoint)
         progress = Progress(checkpoint.step, read=[(a, b) for a, b in checkpoint.state["read"]])
@@ -92,7 +101,10 @@ def train(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         # Without a checkpoint the row of step 0, too, will be written again.
-        run.rewind(progress.step if checkpoint is not None else -1)
+        num_rows = checkpoint.state.get("num_rows") if checkpoint is not None else None
+        run.rewind(progress.step if checkpoint is not None else -1, num_rows=num_rows)
+        run.extend()
+        run.update(num_steps=num_steps)
     if progress.step == 0:
         look_held_out(0)
         for watch in watches:
@@ -114,34 +126,61 @@ def train(
 
             # --- Once in a while: read the loss, look at held-out frames, save
             step, is_end = progress.step, progress.step == num_steps
-            is_log = is_end or is_due(step, config.log_every)
-            is_save = is_due(step, config.checkpoint_every)
-            if is_log or is_save:
+            is_log, is_save = is_due(step, config.log_every), is_due(step, config.checkpoint_every)
+            if is_log or is_save or is_end:
                 read_losses(progress, accelerator, samples)
             if is_log:
-                loss, norm = (
-                    sum(values) / len(values) for values in zip(*progress.read, strict=True)
-                )
-                rate = learning_rate_at(step - 1, num_steps, config)
-                curves.log(step, loss=loss, gradient_norm=norm, learning_rate=rate)
-                bar.set_postfix(loss=f"{loss:.4f}")
-                progress.read = []
-            if is_end or is_due(step, config.held_out_every):
+                log(step)
+            if is_due(step, config.held_out_every):
                 look_held_out(step)
             for watch in watches:
-                if is_end or is_due(step, watch.every):
+                if is_due(step, watch.every):
                     look(watch, step)
             if is_save and accelerator.is_main_process:
+                state = {"read": progress.read, "scaler": training.scaler_state()}
                 save_checkpoint(
                     run.checkpoints,
                     step=step,
                     tensors=training.tensors(),
-                    state={"read": progress.read, "scaler": training.scaler_state()},
+                    state=state | {"num_rows": len(run.read_metrics())},
                     keep=config.keep,
                 )
 
+    # --- A last look, where that was not the turn. After the checkpoint: a run that is trained on
+    # from there has the rows of one that was asked for at once.
+    if not is_due(num_steps, config.log_every) and progress.read:
+        log(num_steps)
+    if not is_due(num_steps, config.held_out_every):
+        look_held_out(num_steps)
+    for watch in watches:
+        if not is_due(num_steps, watch.every):
+            look(watch, num_steps)
     curves.close()
     training.finish()
+
+
+def refuse_extension(
+    run: "Run", config: TrainLoraConfig, num_steps: int, checkpoint: Checkpoint | None
+) -> None:
+    """InputError where --continue asks for no more steps than the run has, or where those done
+    would have had other rates in a run of `num_steps`."""
+    before = int(run.record.get("num_steps", num_steps))
+    done = 0 if checkpoint is None else checkpoint.step
+    reason = ""
+    if run.is_finished and num_steps <= before:
+        reason = f"{run.run_dir} has {before} steps, {num_steps} are asked for"
+    elif before != num_steps and any(
+        learning_rate_at(step, before, config) != learning_rate_at(step, num_steps, config)
+        for step in range(done)
+    ):
+        reason = (
+            f"--lr-scheduler {config.lr_scheduler} falls to zero at the last of {before} steps: in "
+            f"a run of {num_steps} those done had other rates; --init-from starts anew from it"
+        )
+    if reason:
+        if run.is_finished:
+            shutil.rmtree(run.scratch, ignore_errors=True)
+        raise InputError(f"--continue: {reason}")
 
 
 def is_due(step: int, every: int) -> bool:

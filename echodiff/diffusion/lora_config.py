@@ -26,6 +26,12 @@ class TrainLoraConfig:
     """Run folder; none: runs/lora-K, the unfinished one of the same settings or the next free."""
     overwrite: bool = False
     """Start anew in a folder that holds a finished or a different run."""
+    continue_: bool = False
+    """Train the run in --out on, to more --epochs or --max-steps: exactly what it would be had they
+    been asked for at once. All other settings stay as they were."""
+    init_from: Path | None = None
+    """Run folder or LoRA file whose adapter is started from, in place of a drawn one; its rank and
+    alpha must be those given here. Adam and the order of the frames begin anew."""
     seed: int = 0
     """Decides adapter, choice and order of frames, noise and time steps (0 or more)."""
 
@@ -57,7 +63,7 @@ class TrainLoraConfig:
     epochs: int = 4
     """Times the whole set is shown (count)."""
     max_steps: int | None = None
-    """Stop after this many optimizer steps whatever the epochs say (count); none: no limit."""
+    """Optimizer steps, more or fewer than the epochs make (count); none: what the epochs make."""
     batch_size: int = 2
     """Frames in one forward pass, over all processes together (count)."""
     gradient_accumulation: int = 1
@@ -187,6 +193,10 @@ class TrainLoraConfig:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
         if self.optimizer == "adam8bit" and importlib.util.find_spec("bitsandbytes") is None:
             raise ValueError("--optimizer adam8bit: needs bitsandbytes: pip install bitsandbytes")
+        if self.continue_ and (self.overwrite or self.out is None):
+            raise ValueError(
+                "--continue: takes the run of --out, and not together with --overwrite"
+            )
         if not self.evaluate_features:
             raise ValueError("--evaluate-features is empty")
         out, data = self.out, self.data

@@ -4,7 +4,6 @@ import functools
 
 from echodiff.config import InputError, as_dict, parse
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.runs import compute_fingerprint, sha256_tree
 
 PROG = "echodiff train-gan"
 FORWARD = ("G_A", "G")
@@ -43,38 +42,39 @@ def main(argv: list[str]) -> None:
     dataset = load_set(config, show_progress=True)
 
     # --- The run folder
-    folders = [folder for folder in (config.source, config.target) if folder is not None]
-    run = open_run(
+    with open_run(
         command="train-gan",
         config=as_dict(config),
         out=config.out,
         stem="gan",
-        data_sha256=compute_fingerprint({"folders": [sha256_tree(folder) for folder in folders]}),
+        data=dataset.hash_frames(),
         base_sha256="",
         mixed_precision=precision.mixed_precision,
         overwrite=config.overwrite,
-    )
-    run.update(**precision.to_record(), **dataset.to_record(), num_parameters=num_parameters)
-    print(f"{dataset.summary}, at {config.resolution} pixels; {precision.summary}")
+        places=("source", "target"),
+        inputs=dataset.list_files(),
+    ) as run:
+        run.update(**precision.to_record(), **dataset.to_record(), num_parameters=num_parameters)
+        print(f"{dataset.summary}, at {config.resolution} pixels; {precision.summary}")
 
-    # --- Train, save every network
-    device = accelerator.device
-    captures = can_capture(accelerator, obstacle=MIRRORS if config.flip_equivariance else None)
-    method = build_method(
-        config,
-        nets,
-        device,
-        functools.partial(
-            torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
-        ),
-        is_captured=captures,
-    )
-    train(config, run, accelerator, method=method, dataset=dataset, has_graph=captures)
-    facts = describe_generators(config, dataset)
-    hashes = {
-        name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))
-        for name, net in method.nets.items()
-    }
-    forward = next(name for name in FORWARD if name in hashes)
-    run.finish(weights_sha256=hashes[forward], networks_sha256=hashes)
-    print(f"{config.method} in {run.run_dir}: {forward}.safetensors goes from source to target")
+        # --- Train, save every network
+        device = accelerator.device
+        captures = can_capture(accelerator, obstacle=MIRRORS if config.flip_equivariance else None)
+        method = build_method(
+            config,
+            nets,
+            device,
+            functools.partial(
+                torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
+            ),
+            is_captured=captures,
+        )
+        train(config, run, accelerator, method=method, dataset=dataset, has_graph=captures)
+        facts = describe_generators(config, dataset)
+        hashes = {
+            name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))
+            for name, net in method.nets.items()
+        }
+        forward = next(name for name in FORWARD if name in hashes)
+        run.finish(weights_sha256=hashes[forward], networks_sha256=hashes)
+        print(f"{config.method} in {run.run_dir}: {forward}.safetensors goes from source to target")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from echodiff.config import InputError
 from echodiff.data.leaks import TRAINED_ON, describe_trained
 from echodiff.data.splits import warn_without_patient
+from echodiff.fingerprints import hash_frames
 from echodiff.frames import Frame
 from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
@@ -39,6 +40,8 @@ class Domain(NamedTuple):
     values: Values
     white_level: int | None = None
     """By which pictures of more than 8 bits were read: one for the whole folder."""
+    is_mask: bool = False
+    """Whether they are the frames' masks."""
 
     def crop(self, rows: torch.Tensor, corners: torch.Tensor, side: int) -> torch.Tensor:
         """Crops (B, C, side, side) of `rows` at `corners` (B, 2), as a network takes them."""
@@ -102,6 +105,30 @@ class TranslationSet:
             for domain, chosen in named
         )
 
+    def hash_frames(self) -> dict[str, str]:
+        """A hash of every frame that is trained on or watched, by domain and file name."""
+        return {
+            f"{name}/{file}": digest
+            for name, domain, frames in self._list_domains()
+            for file, digest in hash_frames(
+                domain.folder, frames, has_images=not domain.is_mask, has_masks=domain.is_mask
+            ).items()
+        }
+
+    def list_files(self) -> list[Path]:
+        """The folders of both domains, and the files in them that are read."""
+        return [
+            path
+            for _, domain, frames in self._list_domains()
+            for path in (domain.folder, *(domain.folder / frame.file_name for frame in frames))
+        ]
+
+    def _list_domains(self) -> list[tuple[str, Domain, list[Frame]]]:
+        return [
+            ("source", self.source, [*self.source.frames, *self.held_out_source]),
+            ("target", self.target, [*self.target.frames, *self.held_out_target]),
+        ]
+
     def to_record(self) -> dict[str, Any]:
         """What `run.json` says of the frames."""
         return {
@@ -138,7 +165,12 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
         bar = tqdm(frames, desc="reading", unit="frame", disable=not show_progress)
         images = np.stack([readers[domain](frame) for frame in bar])
         return Domain(
-            folders[domain], frames, torch.from_numpy(images), values[domain], whites[domain]
+            folders[domain],
+            frames,
+            torch.from_numpy(images),
+            values[domain],
+            white_level=whites[domain],
+            is_mask=domain == 0 and config.source_kind == "mask",
         )
 
     source, target = read(0, chosen.source), read(1, chosen.target)

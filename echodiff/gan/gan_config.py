@@ -83,7 +83,8 @@ class TrainGanConfig:
     decay_epochs: int = 100
     """Epochs after these, in which the rate falls linearly (count). The last one still learns."""
     steps: int | None = None
-    """Optimizer steps in all (count); none: what the epochs make."""
+    """Optimizer steps in all, of which --epochs and --decay-epochs are then the shares at the full
+    and at the falling rate (count); none: what the epochs make."""
     batch_size: int = 1
     """Pictures of each domain in a step (count)."""
     replacement: bool = False

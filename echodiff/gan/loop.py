@@ -86,7 +86,7 @@ def train(
     with tqdm(total=num_steps, initial=progress.step, desc="training", unit="step") as bar:
         while progress.step < num_steps:
             # --- One step
-            factor = rate_factor(progress.step * config.batch_size // len(order), config)
+            factor = rate_factor(rate_epoch(progress.step, num_steps, len(order), config), config)
             progress.unread.append(taken.run(progress.step, factor))
             progress.step += 1
             progress.names = taken.names
@@ -135,11 +135,21 @@ def count_steps(config: TrainGanConfig, epoch: int) -> int:
     return math.ceil((config.epochs + config.decay_epochs) * epoch / config.batch_size)
 
 
+def rate_epoch(step: int, num_steps: int, epoch: int, config: TrainGanConfig) -> int:
+    """Number of the epoch, of `epoch` pictures, whose rate step number `step` has (0 is the first).
+
+    Where `steps` are asked for, they are shared out over the epochs as if these ended with them.
+    """
+    if config.steps is None:
+        return step * config.batch_size // epoch
+    return step * (config.epochs + config.decay_epochs) // num_steps
+
+
 def rate_factor(epoch: int, config: TrainGanConfig) -> float:
     """Share of the rate in epoch number `epoch` (0 is the first).
 
     The last epoch of the decay still learns, with 1 / (decay_epochs + 1): in the published code
-    of 2020 the rate reached 0 before it. After the end (more `steps` than epochs) it stays there.
+    of 2020 the rate reached 0 before it.
     """
     done = max(0, epoch + 1 - config.epochs)
     return 1.0 - min(done, config.decay_epochs) / (config.decay_epochs + 1)

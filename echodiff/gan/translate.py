@@ -5,19 +5,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from echodiff.config import InputError, parse, positional
+from echodiff.data.bad_files import BadFiles
 from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
 from echodiff.files import write_json_atomic
+from echodiff.fingerprints import hash_frames
 from echodiff.frames import Frame, FramesWriter, load_frames
 from echodiff.images import (
     read_image_u8,
     read_mask_u8,
     read_size,
 )
-from echodiff.runs import RECORD, Run, compute_fingerprint, sha256_tree
-from echodiff.white_level import find_white_level
+from echodiff.runs import RECORD, Run
+from echodiff.white_level import of_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +63,8 @@ class TranslateConfig:
     """Frames in one pass (count)."""
     threads: int | None = None
     """CPU threads (count); none: torch's choice."""
+    allow_bad: bool = False
+    """Go on when more than 5 % of the frames cannot be read or written."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
@@ -88,9 +92,12 @@ def main(argv: list[str]) -> None:
     if not frames:
         raise InputError(f"--split {config.split}: no row of {config.folder} has it")
     check_names(config.folder, frames)
+    bad = BadFiles(len(frames), allow=config.allow_bad)
+    readable = [frame for frame in frames if is_readable(config.folder, frame, bad)]
     side = config.resolution or loaded.facts.get("resolution", 256)
     if config.resolution is None and loaded.facts.get("method") == "srgan":
-        side = max(max(read_size(config.folder / frame.file_name)) for frame in frames)
+        sides = (max(read_size(config.folder / frame.file_name)) for frame in readable)
+        side = max(sides, default=side)
     try:
         check_sides(loaded.net, side, side)  # type: ignore[arg-type]
     except ValueError as error:
@@ -103,15 +110,9 @@ def main(argv: list[str]) -> None:
         "direction": "back" if config.back else "forward",
         "resolution": side,
     }
-    reader = FrameReader(config.folder, loaded, side)
-    fingerprint = compute_fingerprint(
-        {
-            **settings,
-            "weights": loaded.sha256,
-            "frames": sha256_tree(config.folder),
-            "split": config.split,
-        }
-    )
+    reader = FrameReader(config.folder, readable, loaded, side)
+    read = hash_frames(config.folder, frames, has_masks=True)
+    job = {"settings": settings | {"split": config.split}, "weights": loaded.sha256, "frames": read}
 
     run = find_run(config.run)
     training = None if run is None else load_trained(run)
@@ -125,17 +126,31 @@ def main(argv: list[str]) -> None:
     # --- Translate what is not there yet
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = loaded.net.to(device).eval()
-    with FramesWriter(config.out, overwrite=config.overwrite, fingerprint=fingerprint) as writer:
+    with FramesWriter(
+        config.out,
+        overwrite=config.overwrite,
+        fingerprint=job,
+        inputs=[config.run, config.folder, *(config.folder / f.file_name for f in frames)],
+        beside=(JOB,),
+    ) as writer:
         write_json_atomic(config.out / JOB, record)
-        missing = [frame for frame in frames if as_png(frame.file_name) not in writer]
+        missing = [frame for frame in readable if as_png(frame.file_name) not in writer]
         with tqdm(total=len(missing), desc="translating", unit="frame") as bar:
             for start in range(0, len(missing), config.batch_size):
-                batch = missing[start : start + config.batch_size]
-                for frame, image_u8 in zip(batch, translate(net, reader, batch), strict=True):
-                    row = describe(frame, reader, loaded, json.dumps(settings))
-                    writer.add(row, image_u8, reader.read_mask(frame))
+                batch = reader.read(missing[start : start + config.batch_size], bad)
+                outputs = translate(net, reader, batch)
+                for source, image_u8 in zip(batch, outputs, strict=True):
+                    row = describe(source.frame, reader, loaded, json.dumps(settings))
+                    try:
+                        writer.add(row, image_u8, source.mask_u8)
+                    except InputError as error:
+                        bad.add(source.frame.file_name, str(error))
                     bar.update()
-    print(f"{len(frames)} frames in {config.out}")
+        if not writer.done:
+            raise InputError(f"{config.folder}: not one frame could be translated")
+    num_bad = len(bad.reasons)
+    skipped = f"; {num_bad} of {len(frames)} were bad and skipped" if num_bad else ""
+    print(f"{len(frames) - num_bad} frames in {config.out}{skipped}")
 
 
 def find_weights(config: TranslateConfig) -> Path:
@@ -156,15 +171,45 @@ def find_weights(config: TranslateConfig) -> Path:
                      if config.back else f"{config.run}: holds no generator")  # fmt: skip
 
 
+def is_readable(folder: Path, frame: Frame, bad: BadFiles) -> bool:
+    """Whether what is needed of every picture before the first is translated can be read."""
+    try:
+        read_size(folder / frame.file_name)
+    except (InputError, OSError) as error:
+        bad.add(frame.file_name, str(error))
+        return False
+    return True
+
+
+class Source(NamedTuple):
+    """One frame as a generator takes it, (C, side, side) uint8, and its mask as it is kept."""
+
+    frame: Frame
+    image_u8: "NDArray[np.uint8]"
+    mask_u8: "NDArray[np.uint8] | None"
+
+
 class FrameReader:
     """Reads frames and masks of one folder as a generator takes them."""
 
-    def __init__(self, folder: Path, loaded: "LoadedGenerator", side: int) -> None:
+    def __init__(
+        self, folder: Path, frames: list[Frame], loaded: "LoadedGenerator", side: int
+    ) -> None:
         self.folder, self.facts, self.side = folder, loaded.facts, side
         self.output_side = side * int(getattr(loaded.net, "scale", 1))
-        self.white = find_white_level(folder, known=loaded.facts.get("white_level"))
+        self.white = of_frames(folder, frames, known=loaded.facts.get("white_level"))
 
-    def read(self, frame: Frame) -> "NDArray[np.uint8]":
+    def read(self, frames: list[Frame], bad: BadFiles) -> "list[Source]":
+        """The frames that can be read; the others are counted as bad."""
+        sources = []
+        for frame in frames:
+            try:
+                sources.append(Source(frame, self._read_image(frame), self._read_mask(frame)))
+            except (InputError, OSError) as error:
+                bad.add(frame.file_name, str(error))
+        return sources
+
+    def _read_image(self, frame: Frame) -> "NDArray[np.uint8]":
         """One frame (C, side, side) as the generator's training read it."""
         from echodiff.gan.pictures import paint_mask, prepare_image, prepare_mask
 
@@ -176,7 +221,7 @@ class FrameReader:
         mask = prepare_mask(mask, self.facts["labels"], self.side)
         return mask if self.facts["generator"] == "patch_cgan" else paint_mask(mask, channels)
 
-    def read_mask(self, frame: Frame) -> "NDArray[np.uint8] | None":
+    def _read_mask(self, frame: Frame) -> "NDArray[np.uint8] | None":
         """All labels of a frame's mask, in the place and size that its translation has."""
         from echodiff.gan.pictures import prepare_mask
 
@@ -194,9 +239,9 @@ class FrameReader:
 
 
 def translate(
-    net: "torch.nn.Module", reader: FrameReader, frames: list[Frame]
+    net: "torch.nn.Module", reader: FrameReader, sources: "list[Source]"
 ) -> "Iterator[NDArray[np.uint8]]":
-    """Translations (H, W) or (H, W, 3) of `frames`, in one pass."""
+    """Translations (H, W) or (H, W, 3) of `sources`, in one pass."""
     import numpy as np
     import torch
 
@@ -205,12 +250,14 @@ def translate(
     is_conditional = reader.facts["generator"] == "patch_cgan"
     taken: Values = "labels" if is_conditional else "pm1"
     given: Values = "01" if is_conditional else "pm1"
-    images = torch.from_numpy(np.stack([reader.read(frame) for frame in frames]))
+    if not sources:
+        return
+    images = torch.from_numpy(np.stack([source.image_u8 for source in sources]))
     with torch.inference_mode():
         outputs = net(to_values(images, taken).to(next(net.parameters()).device))
-    for frame, output in zip(frames, outputs, strict=True):
+    for source, output in zip(sources, outputs, strict=True):
         if not output.isfinite().all():
-            raise InputError(f"{frame.file_name}: its translation is not finite")
+            raise InputError(f"{source.frame.file_name}: its translation is not finite")
         yield from_values(output, given)
 
 

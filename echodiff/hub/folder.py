@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
@@ -24,6 +26,7 @@ from echodiff.runs import RECORD, sha256_file
 
 SHEET_PICTURES = 12
 SHEET_COLUMNS = 4
+_TOKEN = re.compile("[0-9a-f]{16}")
 _STAYS = frozenset({
     "out", "data", "overwrite", "tracker", "threads", "memory", "checkpoint_every", "keep",
 })  # fmt: skip
@@ -43,20 +46,28 @@ _COLUMNS = frozenset({
 def folder_written_beside(out: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `out` to fill, which takes its place when all went well.
 
-    An earlier push or pull is replaced; where anything else lies there, it is an InputError.
+    An earlier push or pull is replaced; where anything else lies there, it is an InputError. The
+    caller holds the lock beside `out`: siblings that a killed process left are removed.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"--out {out}: is there already and is no folder")
     if strange := _find_strange(out):
         raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=PARTIAL_PREFIX) as scratch:
-        partial, old = Path(scratch) / "new", Path(scratch) / "old"
+    prefix = f"{PARTIAL_PREFIX}{out.name}-"
+    for left in out.parent.glob(f"{glob.escape(prefix)}*"):
+        if _TOKEN.fullmatch(left.name.removeprefix(prefix)) and not left.is_symlink():
+            shutil.rmtree(left)
+    scratch = out.with_name(prefix + secrets.token_hex(8))
+    partial, old = scratch / "new", scratch / "old"
+    scratch.mkdir(0o700)
+    try:
         partial.mkdir()
         yield partial
         if out.exists():
             os.replace(out, old)
         os.replace(partial, out)
+    finally:
+        shutil.rmtree(scratch)
 
 
 def _find_strange(out: Path) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echodiff.config import InputError, parse, positional
+from echodiff.folders import FolderLock
 from echodiff.hub.folder import folder_written_beside
 from echodiff.published import fetch_published, parse_name
 
@@ -42,12 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = config.out or root / name.repo.split("/")[1]
     if out.exists() and not config.overwrite:
         raise InputError(f"--out {out}: is there already; --overwrite replaces an earlier pull")
-    folder = fetch_published(name, is_dataset=config.dataset)
-    with folder_written_beside(out) as partial:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():  # the cache links to them
-                copy = partial / path.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+    with FolderLock(out, beside=True):
+        folder = fetch_published(name, is_dataset=config.dataset)
+        with folder_written_beside(out) as partial:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():  # the cache links to them
+                    copy = partial / path.relative_to(folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, copy)
     print(f"{name} at {folder.name[:12]}, hashes as pushed: {out}")
     return 0

@@ -11,6 +11,7 @@ from echodiff.config import InputError, parse, positional
 from echodiff.data.burned_text import find_text
 from echodiff.data.ocr import check_ocr, find_text_by_ocr
 from echodiff.files import write_text_atomic
+from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
 from echodiff.hub.client import Target, find_token, push_folder
 from echodiff.hub.folder import (
@@ -108,6 +109,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("nothing written; --accept REASON goes on, and puts the reason into the card")
         return 1
 
+    refuse_inputs(config.folder, list_inputs(config, contents))
+    with FolderLock(config.folder, beside=True):
+        return write_and_push(config, contents, token)
+
+
+def list_inputs(config: PushConfig, contents: Contents) -> list[Path | None]:
+    """Everything of this machine that goes into the folder, or that it is held against."""
+    trained = contents.trained
+    data = None if trained is None else trained.data
+    return [config.run, config.generated, config.dataset, config.data, data]
+
+
+def write_and_push(config: PushConfig, contents: Contents, token: str | None) -> int:
+    """Write the folder, say what is in it, and push it where that was asked for."""
     # --- Write it beside, and look at every byte of it
     try:
         with folder_written_beside(config.folder) as folder:

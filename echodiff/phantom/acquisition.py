@@ -63,7 +63,8 @@ class Population:
     styles: Sequence[str] = ("aspen", "birch")
     findings: Sequence[Finding] = tuple(Finding)
     finding_rate: float = 0.5
-    """Share of patients with at least one finding; a quarter of those have two."""
+    """Share of patients with at least one finding that their view can show; a quarter of those have
+    two."""
     child_rate: float = 0.25
     views: Sequence[View] = (View.A4C,)
 
@@ -72,6 +73,9 @@ class Population:
         if unknown or not self.styles:
             known = ", ".join(STYLE_NAMES)
             raise ValueError(f"--styles: unknown {unknown or 'none'}; known: {known}")
+        if View.A2C in self.views and self.findings and not _LEFT_HEART & set(self.findings):
+            shown = ", ".join(sorted(_LEFT_HEART))
+            raise ValueError(f"--findings: an A2C view shows none of these, but {shown}")
         if not 0 <= self.finding_rate <= 1:
             raise ValueError(f"--finding-rate must lie in [0, 1], not {self.finding_rate}")
 
@@ -83,16 +87,17 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     is_ill = rng.random() < population.finding_rate
     has_two = rng.random() < 0.25
     order = rng.permutation(len(population.findings))
-    if is_ill and population.findings:
-        chosen = frozenset(population.findings[i] for i in order[: 1 + has_two])
+    drawn = [population.findings[i] for i in order]
+    view = population.views[int(rng.integers(len(population.views)))]
+    if view is View.A2C:  # of what it can show; the order of the draws is that of all findings
+        drawn = [finding for finding in drawn if finding in _LEFT_HEART]
+    if is_ill:
+        chosen = frozenset(drawn[: 1 + has_two])
         if {
             Finding.LVH,
             Finding.DILATED_LV,
         } <= chosen:  # a narrow and a wide cavity exclude each other
             chosen -= {Finding.DILATED_LV}
-    view = population.views[int(rng.integers(len(population.views)))]
-    if view is View.A2C:
-        chosen &= _LEFT_HEART
     heart = sample_heart(rng, chosen, is_child=bool(rng.random() < population.child_rate))
     name = population.styles[int(rng.integers(len(population.styles)))]
     style = draw_style(name, rng)

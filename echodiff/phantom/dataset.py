@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -58,18 +58,24 @@ def write_phantom_frames(
     Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
     population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
     """
-    population = Population(
-        styles=tuple(styles),
-        findings=tuple(findings),
-        finding_rate=finding_rate,
-        child_rate=child_rate,
-        views=tuple(views),
-    )
+    try:
+        population = Population(
+            styles=tuple(styles),
+            findings=tuple(findings),
+            finding_rate=finding_rate,
+            child_rate=child_rate,
+            views=tuple(views),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
     folders = {m: out if tuple(modalities) == ("echo",) else out / m for m in modalities}
     job = partial(
         _render, seed=seed, size=size, population=population, modalities=tuple(modalities)
     )
-    fingerprint = json.dumps([repr(population), num, seed, size, list(splits)])
+    settings = {"num": num, "seed": seed, "size": size, "split": list(splits)}
+    settings |= {name: list(value) if isinstance(value, tuple) else value
+                 for name, value in vars(population).items()}  # fmt: skip
+    fingerprint = {"settings": settings}
     with ExitStack() as stack:
         writers = {
             modality: stack.enter_context(
@@ -78,7 +84,9 @@ def write_phantom_frames(
             for modality, folder in folders.items()
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
-        bar = tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+        bar = stack.enter_context(
+            tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+        )
         for index, (images, mask, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True
         ):
@@ -88,7 +96,6 @@ def write_phantom_frames(
                     row = _row(frame, modality, split)
                     writer.add(row, images[modality], mask)
             bar.update()
-        bar.close()
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
@@ -150,7 +157,7 @@ class PhantomConfig:
     findings: str = ",".join(Finding)
     """Findings to draw from, separated by commas; `none` for normal hearts."""
     finding_rate: float = 0.5
-    """Share of patients with a finding, 0 to 1."""
+    """Share of patients with a finding that their view can show, 0 to 1."""
     child_rate: float = 0.25
     """Share of patients who are children, 0 to 1."""
     views: str = "A4C"
@@ -214,6 +221,6 @@ def _shares(text: str) -> tuple[float, float, float]:
         train, val, test = (float(part) for part in text.split("/"))
     except ValueError as error:
         raise InputError(f"--split is three numbers such as 70/15/15, not {text!r}") from error
-    if min(train, val, test) < 0 or train <= 0:
-        raise InputError(f"--split {text}: shares cannot be negative, and train cannot be empty")
+    if not all(math.isfinite(share) and share >= 0 for share in (train, val, test)) or train == 0:
+        raise InputError(f"--split {text}: shares are 0 or more, and train is above 0")
     return train, val, test

@@ -1,33 +1,46 @@
 """Open the run folder of a training, on every process of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError
-from echodiff.runs import Run, next_free
+from echodiff.fingerprints import Job
+from echodiff.folders import FolderLock
+from echodiff.runs import Run, claim_free
 from echodiff.training.streams import DRAWN_BY
 
 # Keys that change no result: a run may be gone on with under other values of these.
-_INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep")
+_INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep", "continue_")
 
 
+@contextmanager
 def open_run(
     *,
     command: str,
     config: Mapping[str, Any],
     out: Path | None,
     stem: str,
-    data_sha256: str,
+    data: Mapping[str, str],
     base_sha256: str,
     mixed_precision: str,
     overwrite: bool,
+    init_sha256: str = "",
+    extended: tuple[str, ...] = (),
+    places: tuple[str, ...] = ("data",),
+    inputs: Iterable[Path | None] = (),
     root: Path = Path("runs"),
-) -> Run:
+) -> Iterator[Run]:
     """Begin a run in `out`, or go on with it there; all processes get the same folder.
 
-    Without `out`: the unfinished run of the same settings under `root`, else the next free
-    `stem-K`. A folder that holds something else is an InputError, and stays as it is.
+    Without `out`: the unfinished run of the same settings under `root` that no other process works
+    on, else the next free `stem-K`. A folder that holds something else, or that another process
+    writes, is an InputError, and stays as it is. The folder is locked until the block ends.
+
+    data: a hash of every frame that is trained on; `places` are the settings that say where they
+    lie, which then tells nothing. init_sha256: of the weights that are started from, if any.
+    extended, inputs: as in `Run.create`.
     """
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
@@ -35,48 +48,66 @@ def open_run(
     state = PartialState()
     path: list[Path | None] = [None]
     resumed = False
-    if state.is_main_process:
-        options: dict[str, Any] = {
-            "command": command,
-            "config": config,
-            "data": data_sha256,
-            # With the data's hash known, where they lie says nothing.
-            "ignored": (*_INDIFFERENT, "data") if data_sha256 else _INDIFFERENT,
-        }
-        if out is None and not overwrite:
-            out = _find_unfinished(root, stem, options)
-        run = Run.create(out or next_free(root, stem), overwrite=overwrite, **options)
-        if run.record.get("base_sha256", base_sha256) != base_sha256:
-            raise InputError(f"{run.run_dir}: was begun on another base; --overwrite starts anew")
-        begun_in = run.record.get("mixed_precision", mixed_precision)
-        if begun_in != mixed_precision:
-            # The launcher or the hardware may have chosen it: then no setting tells them apart.
-            raise InputError(
-                f"{run.run_dir}: was begun with mixed precision {begun_in}, this is "
-                f"{mixed_precision}: start it as before, or --overwrite starts anew"
+    lock: FolderLock | None = None
+    try:
+        if state.is_main_process:
+            ignored = (*_INDIFFERENT, *places) if data else _INDIFFERENT
+            settings = {name: value for name, value in config.items() if name not in ignored}
+            job, inputs = Job(command, settings, data), list(inputs)
+            if out is not None:
+                # Before the lock too: a folder that is refused is not touched.
+                Run.find(out, job, overwrite=overwrite, extended=extended, inputs=inputs)
+                lock = FolderLock(out).acquire()
+            else:
+                found = None if overwrite else _lock_unfinished(root, stem, job)
+                lock = found or claim_free(root, stem)
+            run = Run.create(
+                lock.folder,
+                command=command,
+                config=config,
+                data=data,
+                overwrite=overwrite,
+                extended=extended,
+                ignored=ignored,
+                inputs=inputs,
             )
-        if run.is_resumed and run.record.get("draws") != DRAWN_BY and run.checkpoints.exists():
-            raise InputError(
-                f"{run.run_dir}: was begun by a version that drew other noise; --overwrite starts "
-                "anew"
-            )
-        run.update(base_sha256=base_sha256, mixed_precision=mixed_precision, draws=DRAWN_BY)
-        path, resumed = [run.run_dir], run.is_resumed
-    broadcast_object_list(path)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        return run
-    assert path[0] is not None
-    loaded = Run.load(path[0])
-    loaded.is_resumed = resumed
-    return loaded
+            parts = {"base_sha256": base_sha256, "init_sha256": init_sha256}
+            _refuse_other_parts(run, parts, mixed_precision)
+            run.update(**parts, mixed_precision=mixed_precision, draws=DRAWN_BY)
+            path, resumed = [run.run_dir], run.is_resumed
+        broadcast_object_list(path)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            assert path[0] is not None
+            run = Run.load(path[0])
+            run.is_resumed = resumed
+        yield run
+    finally:
+        if lock is not None:
+            lock.release()
 
 
-def _find_unfinished(root: Path, stem: str, options: Mapping[str, Any]) -> Path | None:
+def _lock_unfinished(root: Path, stem: str, job: Job) -> FolderLock | None:
+    """The lock of the first unfinished run of `job` that no other process works on."""
     for record in sorted(root.glob(f"{stem}-*/run.json")):
-        try:
-            if Run.create(record.parent, **options).is_resumable:
-                return record.parent
-        except InputError:
-            continue  # finished, or another run: not the one looked for
+        with suppress(InputError):  # finished, another run, or in work
+            if Run.find(record.parent, job) is not None:
+                return FolderLock(record.parent).acquire()
     return None
+
+
+def _refuse_other_parts(run: Run, parts: Mapping[str, str], mixed_precision: str) -> None:
+    if run.is_resumed and run.record.get("draws") != DRAWN_BY and run.checkpoints.exists():
+        raise InputError(
+            f"{run.run_dir}: was begun by a version that drew other noise; --overwrite starts anew"
+        )
+    for name, what in (("base_sha256", "on another base"), ("init_sha256", "from other weights")):
+        if run.record.get(name, parts[name]) != parts[name]:
+            raise InputError(f"{run.run_dir}: was begun {what}; --overwrite starts anew")
+    begun_in = run.record.get("mixed_precision", mixed_precision)
+    if begun_in != mixed_precision:
+        # The launcher or the hardware may have chosen it: then no setting tells them apart.
+        raise InputError(
+            f"{run.run_dir}: was begun with mixed precision {begun_in}, this is "
+            f"{mixed_precision}: start it as before, or --overwrite starts anew"
+        )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -29,6 +30,23 @@ faster in bf16 on a CPU that has it, an 8M one not at all (casts cost what the p
 
 _LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
 """Set by accelerate launch, by torchrun."""
+
+
+LONGEST_WAIT = timedelta(days=30)
+"""Of one process for another: the first one may simulate frames or score for hours while the others
+wait, and where one dies the launcher ends them all."""
+
+_UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+_OVERRULED = (
+    "ACCELERATE_DYNAMO_",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+    "ACCELERATE_GRADIENT_CLIPPING",
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,31 @@ def choose_threads(requested: int | None, num_processes: int) -> int:
     return torch.get_num_threads()
 
 
+def leave_out_settings_of_others() -> None:
+    """Take away what `accelerate config`, or an environment, of another project would change.
+
+    Accelerate reads it past our own settings: gradients would be a quarter, in silence. What is
+    not supported here is an InputError.
+    """
+    for name, what in _UNSUPPORTED.items():
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            raise InputError(
+                f"{name}={os.environ[name]}: {what} is not supported here: unset it, or give "
+                "accelerate launch a --config_file without it"
+            )
+    overruled = []
+    for name in sorted(name for name in os.environ if name.startswith(_OVERRULED)):
+        value = os.environ.pop(name)
+        if value.lower() not in ("", "no", "0", "1", "false", "default"):
+            overruled.append(f"{name}={value}")
+    if overruled and os.environ.get("RANK", "0") == "0":
+        logger.warning(
+            "%s: set for another project and left out: --compile and --gradient-accumulation "
+            "decide here",
+            ", ".join(overruled),
+        )
+
+
 def start_processes(threads: int | None) -> "PartialState":
     """Join the processes that a launcher started, alone where there is none; `choose_threads`.
 
@@ -154,8 +197,10 @@ def start_processes(threads: int | None) -> "PartialState":
     """
     from accelerate import PartialState
 
+    leave_out_settings_of_others()
     asked_for = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    state = PartialState(cpu=asked_for or not torch.accelerator.is_available())
+    is_cpu = asked_for or not torch.accelerator.is_available()
+    state = PartialState(cpu=is_cpu, timeout=LONGEST_WAIT)
     is_one_of_many = "MASTER_ADDR" in os.environ and "LOCAL_RANK" not in os.environ
     if state.num_processes == 1 and is_one_of_many and "ACCELERATE_USE_CPU" in os.environ:
         logger.warning(

@@ -261,7 +261,10 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
     write_image(masks / "patient0008_4CH_ES.png", np.zeros((4, 4), np.uint8))
     (masks / "patient0008_4CH_ED.png").unlink()
     flags = ("--patient-regex", REGEX, "--masks", str(masks))
-    error = failure(src, capsys, *flags)
+    status, out = prepare(src, *flags)
+    assert status == 2
+    assert not (out / "metadata.jsonl").exists()  # what was written stays, and can be gone on with
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert "2 of 20 files are bad, more than 5%; --allow-bad goes on without them" in error
     status, out = prepare(src, *flags, "--allow-bad")
     assert status == 0

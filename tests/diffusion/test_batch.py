@@ -91,6 +91,7 @@ def test_the_papers_recipe_is_880_steps() -> None:
     assert count_steps(440, epochs=4, step_size=2, max_steps=None) == 880
     assert count_steps(5, epochs=1, step_size=2, max_steps=None) == 3
     assert count_steps(440, epochs=4, step_size=2, max_steps=7) == 7
+    assert count_steps(440, epochs=1, step_size=2, max_steps=900) == 900
 
 
 def test_time_steps_are_drawn_as_often_as_they_weigh() -> None:

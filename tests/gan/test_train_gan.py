@@ -19,7 +19,7 @@ from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.loop import rate_factor
+from echodiff.gan.loop import rate_epoch, rate_factor
 from echodiff.gan.step import TranslationStep
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
@@ -170,6 +170,16 @@ def test_the_last_epoch_of_the_decay_still_learns():
     assert all(one > other for one, other in itertools.pairwise(factors[99:]))
     constant = config_of("--source", "a", "--target", "b", "--epochs", 5, "--decay-epochs", 0)
     assert [rate_factor(epoch, constant) for epoch in range(6)] == [1.0] * 6
+
+
+@pytest.mark.parametrize("steps", [20, 5000])  # fewer and more than the epochs of 10 pictures make
+def test_the_rate_falls_over_the_steps_that_were_asked_for(tmp_path, steps):
+    config = TrainGanConfig(source=tmp_path, target=tmp_path / "b", steps=steps)
+    factors = [rate_factor(rate_epoch(s, steps, 10, config), config) for s in range(steps)]
+    assert factors[: steps // 2 - 1] == [1.0] * (steps // 2 - 1)
+    assert factors[3 * steps // 4] == pytest.approx(0.5, abs=0.06)
+    assert factors == sorted(factors, reverse=True)
+    assert 0 < factors[-1] < 0.11
 
 
 def test_rates_of_generator_and_discriminator_fall_together(

@@ -249,3 +249,19 @@ def test_half_a_generator_draws_what_the_whole_one_draws(echodiff, domains, tmp_
     for whole, double, half in zip(*drawn.values(), strict=True):
         assert np.array_equal(whole, double)
         assert abs(whole - half).max() <= 1
+
+
+def test_one_frame_that_cannot_be_read_costs_nothing_but_itself(
+    echodiff, refusal, run, domains, tmp_path, capsys
+):
+    picture = Path(domains[1]) / "images" / "0003.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
+    assert "--allow-bad goes on without them" in refusal(*flags)
+    kept = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert "0003.png" not in kept
+    assert echodiff(*flags, "--allow-bad") == 0
+    assert "1 of" in capsys.readouterr().out
+    names = {Path(frame.file_name).name for frame in load_frames(tmp_path / "out")}
+    assert "0003.png" not in names
+    assert kept <= names

@@ -1,6 +1,5 @@
 """`echodiff phantom` through its own door."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.anatomy import Label
-from echodiff.frames import load_frames
+from echodiff.frames import FramesWriter, load_frames
 from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.phantom.acquisition import Acquisition, render
 from echodiff.phantom.dataset import split_of
@@ -62,24 +61,24 @@ def test_frame_i_depends_on_seed_and_i_alone(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_an_interrupted_folder_is_gone_on_with(tmp_path):
+def test_an_interrupted_folder_is_gone_on_with(tmp_path, monkeypatch):
     main([*FEW, "--out", str(tmp_path / "whole")])
     out = tmp_path / "broken"
-    main([*FEW, "--out", str(out)])
-    rows = (out / "metadata.jsonl").read_text().splitlines(keepends=True)
-    (out / "metadata.jsonl").unlink()
-    job = json.dumps([_population(), 6, 3, 64, [70.0, 15.0, 15.0]])
-    (out / "metadata.partial.jsonl").write_text("".join(rows[:2]) + rows[2][:40])
-    (out / ".metadata.partial.job").write_text(job)
+    add = FramesWriter.add
+
+    def interrupted(writer, *frame):
+        if len(writer.done) == 2:
+            raise KeyboardInterrupt
+        return add(writer, *frame)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FramesWriter, "add", interrupted)
+        assert main([*FEW, "--out", str(out)]) == 130
+    rows = (tmp_path / "whole" / "metadata.jsonl").read_text().splitlines(keepends=True)
+    with (out / "metadata.partial.jsonl").open("a") as file:
+        file.write(rows[2][:40])
     assert main([*FEW, "--out", str(out)]) == 0
     assert (out / "metadata.jsonl").read_bytes() == (tmp_path / "whole/metadata.jsonl").read_bytes()
-
-
-def _population():
-    from echodiff.anatomy import Finding, View
-    from echodiff.phantom.acquisition import Population
-
-    return repr(Population(styles=("aspen", "birch"), findings=tuple(Finding), views=(View.A4C,)))
 
 
 def test_splits_hold_their_shares_and_never_share_a_patient():
@@ -98,6 +97,9 @@ def test_splits_hold_their_shares_and_never_share_a_patient():
         (["--modality", "pet"], "--modality: pet"),
         (["--views", "SAX"], "--views: SAX"),
         (["--split", "70/30"], "--split"),
+        (["--split", "nan/1/1"], "--split nan/1/1"),
+        (["--split", "inf/1/1"], "--split inf/1/1"),
+        (["--findings", "asd", "--views", "A2C"], "--findings: an A2C view"),
         (["--finding-rate", "2"], "--finding-rate"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--workers", "-1"], "--workers must be at least 0"),
@@ -161,3 +163,10 @@ def test_a_modality_can_be_added_beside_finished_ones(tmp_path, capsys):
     assert not (out / "ct").exists()
     assert main([*FEW, "--out", str(out), "--modality", "ct"]) == 0
     assert load_frames(out / "ct") == load_frames(whole / "ct")
+
+
+def test_at_rate_one_every_patient_has_a_finding_that_the_view_shows(tmp_path):
+    for view in ("A2C", "A4C"):
+        flags = ["--finding-rate", "1", "--views", view, "--num", "24", "--size", "64"]
+        assert main(["phantom", *flags, "--out", str(tmp_path / view)]) == 0
+        assert all(frame.findings for frame in load_frames(tmp_path / view))

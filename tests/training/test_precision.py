@@ -1,6 +1,7 @@
 """Which number format a training gets, by request, launcher, size and hardware."""
 
 import logging
+import os
 from collections.abc import Callable
 
 import pytest
@@ -103,3 +104,25 @@ def test_float32_is_settled_and_recorded(
     assert kinds() == ("ieee", "tf32")
     set_float32("ieee")
     assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
+def test_what_is_not_supported_is_refused_by_name(monkeypatch, name):
+    from echodiff.config import InputError
+    from echodiff.training.precision import start_processes
+
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(InputError, match=f"ACCELERATE_USE_{name}=true: .* is not supported here"):
+        start_processes(None)
+
+
+def test_settings_of_another_project_are_left_out_with_one_warning(monkeypatch, caplog):
+    from echodiff.training.precision import leave_out_settings_of_others
+
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    leave_out_settings_of_others()
+    (record,) = caplog.records
+    assert "ACCELERATE_DYNAMO_BACKEND=INDUCTOR" in record.message
+    assert "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4" in record.message
+    assert not [name for name in os.environ if name.startswith(("ACCELERATE_D", "ACCELERATE_G"))]

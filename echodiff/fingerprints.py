@@ -1,0 +1,106 @@
+"""What tells one job from another: its settings and the files it reads, and how two jobs differ."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from echodiff.fields import flag_of
+from echodiff.rows import Frame
+
+_SHOWN = 3
+"""Settings or files that a message names; the others are counted."""
+_LONGEST = 40
+"""Characters of a value in a message."""
+
+
+class Job:
+    """What a run is asked to be: what tells it from another."""
+
+    def __init__(
+        self, command: str, settings: dict[str, Any], data: str | Mapping[str, str] = ""
+    ) -> None:
+        self.command, self.settings, self.data = command, settings, data
+        self.files = {} if isinstance(data, str) else dict(data)
+        self.data_sha256 = data if isinstance(data, str) else compute_fingerprint(data)
+        told = {"command": command, "data": self.data_sha256} | settings
+        self.fingerprint = compute_fingerprint(told)
+
+    def but(self, settings: Mapping[str, Any]) -> "Job":
+        """The same with other values of some settings."""
+        return Job(self.command, {**self.settings, **settings}, self.data)
+
+    def to_record(self) -> dict[str, Any]:
+        """What two of them are compared by."""
+        return {"command": self.command, "settings": self.settings, "frames": self.files}
+
+
+def compute_fingerprint(values: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values, whatever their order."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_frames(
+    folder: Path, frames: Sequence[Frame], *, has_images: bool = True, has_masks: bool = False
+) -> dict[str, str]:
+    """File name of every frame -> a hash of what a training takes of it.
+
+    That is caption, patient and split of its row, and the bytes of its picture and its mask, as far
+    as they are asked for. Other files of the folder, such as notes or a data card, do not count.
+    """
+    hashes = {}
+    for frame in frames:
+        digest = hashlib.sha256()
+        row = [frame.file_name, frame.text, frame.patient_id, frame.pair_id, frame.split]
+        digest.update(json.dumps(row).encode())
+        names = [frame.file_name] if has_images else []
+        names += [frame.mask_file_name] if has_masks and frame.mask_file_name else []
+        for name in names:
+            digest.update(sha256_file(folder / name).encode())
+        hashes[frame.file_name] = digest.hexdigest()[:16]
+    return hashes
+
+
+def describe_difference(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """In what two jobs differ, as the end of a sentence; empty where nothing is known of it.
+
+    Both map a name to a value. Under `settings` stand values by their field, which are named by
+    their flags; under other names files by their path, with a hash.
+    """
+    parts = list(_list_differences(begun, asked))
+    if not parts:
+        return ""
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return f". It differs in {', '.join(parts[:_SHOWN])}{more}"
+
+
+def _list_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    for name in [key for key in asked if key in begun]:
+        theirs, ours = begun[name], asked[name]
+        if theirs == ours:
+            continue
+        if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+            yield f"{name.replace('_', ' ')} ({_short(theirs)} there, {_short(ours)} here)"
+            continue
+        for key in dict.fromkeys([*ours, *theirs]):
+            there, here = theirs.get(key), ours.get(key)
+            if there == here:
+                continue
+            if name == "settings":
+                yield f"{flag_of(key)} ({_short(there)} there, {_short(here)} here)"
+            else:
+                state = "gone" if key not in ours else "new" if key not in theirs else "changed"
+                yield f"{key} ({state})"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
