@@ -20,14 +20,13 @@ from echodiff.hub.folder import (
 )
 from echodiff.hub.licences import find_base, find_cards, find_objections
 from echodiff.hub.likeness import find_training_pictures
+from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
 from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
 from echodiff.runs import RECORD
 
 PROG = "echodiff push"
-_SHORT_WORD = 4
-"""Names of patients and files up to this length could be any word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,9 +214,7 @@ def list_known(config: PushConfig, contents: Contents, token: str | None) -> Kno
     secrets = {str(folder): what for folder, what in folders.items() if len(folder.parts) > 2}
     if token:
         secrets[token] = "the token of this machine"
-    # Generated frames are numbered too: a name of digits alone tells nothing.
-    telling = {word for word in words if len(word) > _SHORT_WORD and not word.isdecimal()}
-    return Known(secrets, frozenset(telling), frozenset(seeds))
+    return Known(secrets, PrivateWords(words), frozenset(seeds))
 
 
 def list_lines(config: PushConfig, contents: Contents) -> Iterator[str]:

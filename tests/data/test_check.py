@@ -209,6 +209,16 @@ def _(folder):
     change(folder, set_in_rows([0], vendor="sonographer@hospital.org"))
 
 
+@breaks("identifier-place", image(0))
+def _(folder):
+    change(folder, set_in_rows([0], vendor="from /mnt/hospital/echo"))
+
+
+@breaks("credential", image(0))
+def _(folder):
+    change(folder, set_in_rows([0], text="ASD, hf_" + "aB3dE5fG7h" * 3))
+
+
 @breaks("identifier-age", image(0))
 def _(folder):
     change(folder, set_in_rows([0], age_years=94.0))
