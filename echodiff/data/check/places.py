@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from echodiff.data.check.forms import Span, find_forms
+from echodiff.data.check.forms import Span, blank, find_forms
 
 _ROOTS = r"(?:home|root|Users|mnt|media|data|scratch|tmp|var|opt|srv|etc|usr|Volumes|nfs|gpfs|lustre)"
 _PART = r"[\w.@+~%$-]{1,255}"
@@ -28,12 +28,12 @@ _FORMS = tuple(
     )
 )
 _PUBLIC = re.compile(
-    r"(?:https?://)(?:[\w-]{1,63}\.){0,4}(?:huggingface\.co|doi\.org|arxiv\.org|apache\.org|spdx\.org"
-    r"|creativecommons\.org|pytorch\.org|github\.io|readthedocs\.io)(?:[/?#]|$)"
+    r"\bhttps?://(?:[\w-]{1,63}\.){0,4}(?:huggingface\.co|doi\.org|arxiv\.org|apache\.org|spdx\.org"
+    r"|creativecommons\.org|pytorch\.org|github\.io|readthedocs\.io)(?:[/?#][^\s<>\"'`)\]]{0,2000}|(?![\w.]))"
 )
 """Addresses of publications, licences and software: they name no house."""
 
 
 def find_places(text: str) -> Iterator[Span]:
     """Start and end of every path, web address and host in `text`, but for well-known public ones."""
-    return find_forms(text, _FORMS, lambda found: not _PUBLIC.match(found))
+    return find_forms(blank(text, [match.span() for match in _PUBLIC.finditer(text)]), _FORMS)
