@@ -10,7 +10,7 @@ Every name, number and token here is invented. Exit status 1 where a bar is miss
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,132 +24,162 @@ NUM_EACH = 10
 NUM_CAPTIONS = 2000
 RECALL, RECALL_OF_A_KIND, FALSE_ALARMS = 0.95, 0.8, 0.01
 
+NAMES = {
+    "first": "John Maria Aigerim Chen Lars Fatima Diego Anna Yerlan Zoë",
+    "last": "Smith Garcia Nurlanova Okafor Lindqvist O'Brien Hughes-Owen Kim Rossi Novak",
+    "russian": "Иванов Петрова Сидоренко Кузнецова Ахметов Ким Волков Орлова Соколов Белова",
+    "russian_first": "Иван Мария Сергей Ольга Ерлан Анна Пётр Дарья Олег Вера",
+    "patronymic": "Иванович Петровна Сергеевич Олеговна Ерланович Викторовна Алексеевич Юрьевна "
+    "Павлович Игоревна",
+    "kazakh": "Ахметов Сейітов Оспанова Қасымов Төлеген Ерлан Айгүл Динара Нұрбол Сәуле",
+    "kazakh_father": "Серікұлы Нұрланқызы Болатұлы Маратқызы Асқарұлы Ерболқызы Қанатұлы "
+    "Дәуренқызы Талғатұлы Айдынқызы",
+    "month": "January February March April May June July August September October November "
+    "December",
+    "mon": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec",
+    "MON": "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC",
+    "russian_month": "января февраля марта апреля мая июня июля августа сентября октября ноября "
+    "декабря",
+    "kazakh_month": "қаңтар ақпан наурыз сәуір мамыр маусым шілде тамыз қыркүйек қазан қараша "
+    "желтоқсан",
+    "roman": "I II III IV V VI VII VIII IX X XI XII",
+    "title": "Dr. Mrs Prof. Mr. Frau",
+}
+"""Word lists; a template takes one of the words by its field."""
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-FIRST = ["John", "Maria", "Aigerim", "Chen", "Lars", "Fatima", "Diego", "Anna", "Yerlan", "Zoë"]
-LAST = ["Smith", "Garcia", "Nurlanova", "Okafor", "Lindqvist", "O'Brien", "Hughes-Owen", "Kim",
-        "Rossi", "Novak"]  # fmt: skip
-RUSSIAN = ["Иванов", "Петрова", "Сидоренко", "Кузнецова", "Ахметов", "Ким", "Волков", "Орлова",
-           "Соколов", "Белова"]  # fmt: skip
-RUSSIAN_FIRST = ["Иван", "Мария", "Сергей", "Ольга", "Ерлан", "Анна", "Пётр", "Дарья", "Олег", "Вера"]
-PATRONYMIC = ["Иванович", "Петровна", "Сергеевич", "Олеговна", "Ерланович", "Викторовна",
-              "Алексеевич", "Юрьевна", "Павлович", "Игоревна"]  # fmt: skip
-KAZAKH = ["Серікұлы", "Нұрланқызы", "Болатұлы", "Маратқызы", "Асқарұлы", "Ерболқызы", "Қанатұлы",
-          "Дәуренқызы", "Талғатұлы", "Айдынқызы"]  # fmt: skip
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September",
-          "October", "November", "December"]  # fmt: skip
-RUSSIAN_MONTHS = ["января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа",
-                  "сентября", "октября", "ноября", "декабря"]  # fmt: skip
-ROMAN = ["I", "II", "III", "IV", "VI", "VII", "VIII", "IX", "X", "XII"]
-KAZAKH_MONTHS = ["қаңтар", "ақпан", "наурыз", "сәуір", "мамыр", "маусым", "шілде", "тамыз",
-                 "қыркүйек", "қазан", "қараша", "желтоқсан"]  # fmt: skip
-TELEPHONES = ["+7 701 234 56 78", "+44 20 7946 0958", "+1 (212) 555-0187", "+49 30 901820",
-              "+998 71 233 56 78", "+33 1 42 68 53 00", "+86 10 6552 9988", "+91 22 2778 2183",
-              "+55 11 3322-3322", "+81 3-3201-3331"]  # fmt: skip
-NATIONAL = ["8 (701) 234-56-78", "8 727 250 44 19", "(212) 555-0187", "020 7946 0958",
-            "030 901820", "01 42 68 53 00", "8 495 123-45-67", "(415) 555 0132", "8(812)334-55-66",
-            "0171 1234567"]  # fmt: skip
+ALPHABETS = {
+    "digits": "123456789",
+    "hex": "0123456789abcdef",
+    "low": LETTERS,
+    "CAPS": LETTERS.upper(),
+    "key": LETTERS + LETTERS.upper() + "0123456789",
+}
+"""Letters of `{key[20]}`: twenty of them at random."""
 
-Draw = Callable[[np.random.Generator, int], str]
-
-
-def _letters(rng: np.random.Generator, length: int, alphabet: str = LETTERS + "0123456789") -> str:
-    return "".join(rng.choice(list(alphabet), length))
-
-
-def _day(rng: np.random.Generator) -> tuple[int, int, int]:
-    return int(rng.integers(1950, 2026)), int(rng.integers(1, 13)), int(rng.integers(1, 29))
-
-
-def _numeric_date(rng: np.random.Generator, i: int) -> str:
-    year, month, day = _day(rng)
-    return [
-        f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}", f"{month}/{day}/{year}",
-        f"{year}{month:02}{day:02}", f"{day:02}.{month:02}.{year % 100:02}", f"{year}. {month}. {day}",
-        f"{day}/{month}/{year % 100:02}", f"{year}:{month:02}:{day:02} 10:11:12",
-        f"{day:02} {month:02} {year}", f"{day:02}–{month:02}–{year}",
-    ][i % 10]  # fmt: skip
-
-
-def _english_date(rng: np.random.Generator, i: int) -> str:
-    year, month, day = _day(rng)
-    name = MONTHS[month - 1]
-    return [
-        f"{day} {name} {year}", f"{name} {day}, {year}", f"the {day}th of {name}, {year}",
-        f"{day}-{name[:3]}-{year}", f"{day:02}{name[:3].upper()}{year}", f"{name[:3]} {day} '{year % 100:02}",
-        f"{year} {name} {day}", f"{name} {day}th", f"{day} {name[:3]}. {year}", f"{day} of {name}",
-    ][i % 10]  # fmt: skip
-
-
-def _russian_date(rng: np.random.Generator, i: int) -> str:
-    year, month, day = _day(rng)
-    name = RUSSIAN_MONTHS[month - 1]
-    return [f"{day} {name} {year} г.", f"{day} {name}", f"от {day}-го {name} {year} года",
-            f"{year} г., {day} {name}", f"{day} {name} {year % 100:02} года"][i % 5]  # fmt: skip
-
-
-def _kazakh_date(rng: np.random.Generator, i: int) -> str:
-    year, month, day = _day(rng)
-    name = KAZAKH_MONTHS[month - 1]
-    return [f"{year} ж. {day} {name}", f"{day} {name} {year} ж.", f"{year} жылғы {day} {name}",
-            f"{day} {name}", f"{year} жылы {day}-{name}"][i % 5]  # fmt: skip
-
-
-def _label_name(rng: np.random.Generator, i: int) -> str:
-    first, last = FIRST[i % 10], LAST[(i * 3) % 10]
-    return [f"Patient: {first} {last}", f"patient name: {last}", f"Name = {first} {last}",
-            f"Surname: {last}", f"performed by {first} {last}"][i % 5]  # fmt: skip
-
-
-WORDS: dict[str, Draw] = {
-    "date in numbers": _numeric_date,
-    "date in English": _english_date,
-    "date in Russian": _russian_date,
-    "date in Kazakh": _kazakh_date,
-    "date with a Roman month": lambda rng, i: f"{1 + i}.{ROMAN[i % 10]}.20{10 + i}",
-    "telephone, international": lambda rng, i: TELEPHONES[i % 10],
-    "telephone, national": lambda rng, i: NATIONAL[i % 10],
-    "telephone, labelled": lambda rng, i: f"{['tel.', 'phone:', 'тел.', 'моб.', 'call'][i % 5]} {rng.integers(200, 999)} {rng.integers(10, 99)} {rng.integers(10, 99)}",
-    "DICOM UID": lambda rng, i: f"1.2.{rng.integers(100, 999)}.{rng.integers(10**5, 10**6)}.{rng.integers(1, 9)}.{rng.integers(10**8)}.{i}",
-    "DICOM UID of a UUID": lambda rng, i: f"2.25.{_letters(rng, 38, '123456789')}",
-    "e-mail": lambda rng, i: f"{FIRST[i % 10].lower()}.{_letters(rng, 6)}@{['clinic.kz', 'hospital.example', 'mail.ru', 'nhs.uk'][i % 4]}",
-    "name, DICOM": lambda rng, i: [f"{LAST[i % 10].upper()}^{FIRST[i % 10].upper()}", f"{RUSSIAN[i % 10]}^{RUSSIAN_FIRST[i % 10]}"][i % 2],
-    "name after a title": lambda rng, i: f"{['Dr.', 'Mrs', 'Prof.', 'Mr.', 'Frau'][i % 5]} {LAST[i % 10]}",
-    "name after a label": _label_name,
-    "name, Russian, initials": lambda rng, i: [f"{RUSSIAN[i % 10]} {RUSSIAN_FIRST[i % 10][0]}.{PATRONYMIC[i % 10][0]}.", f"{RUSSIAN_FIRST[i % 10][0]}. {PATRONYMIC[i % 10][0]}. {RUSSIAN[i % 10]}"][i % 2],
-    "name, Russian, in full": lambda rng, i: f"{RUSSIAN[i % 10]} {RUSSIAN_FIRST[i % 10]} {PATRONYMIC[i % 10]}",
-    "name, Russian, after a label": lambda rng, i: f"{['пациент', 'Пациентка', 'врач', 'ФИО:', 'фамилия:'][i % 5]} {RUSSIAN[i % 10]}",
-    "name, Kazakh": lambda rng, i: f"{['Ахметов', 'Ерлан', 'Айгүл', 'Динара', 'Нұрбол'][i % 5]} {KAZAKH[i % 10]}",
-    "name, Kazakh, after a label": lambda rng, i: f"{['науқас', 'Науқас:', 'дәрігер', 'аты-жөні:', 'тегі:'][i % 5]} {['Ахметов', 'Сейітов', 'Оспанова', 'Қасымов', 'Төлеген'][i % 5]}",
-    "record number": lambda rng, i: [f"{rng.integers(10**6, 10**9)}", f"MRN {rng.integers(1000, 99999)}", f"№ {rng.integers(1000, 99999)}", f"ИИН {rng.integers(10**11, 10**12)}", f"Accession: A{rng.integers(1000, 99999)}"][i % 5],
-    "insurance number": lambda rng, i: [f"{rng.integers(100, 999)}-{rng.integers(10, 99)}-{rng.integers(1000, 9999)}", f"{rng.integers(100, 999)}-{rng.integers(100, 999)}-{rng.integers(100, 999)} {rng.integers(10, 99)}", f"{rng.integers(100, 999)} {rng.integers(100, 999)} {rng.integers(1000, 9999)}"][i % 3],
-    "age above 90": lambda rng, i: [f"{91 + i} years old", f"aged {91 + i}", f"{91 + i} лет", f"{91 + i}-year-old man", f"{91 + i} жаста"][i % 5],
-    "path, Unix": lambda rng, i: f"/{['home', 'mnt', 'data', 'srv', 'Users'][i % 5]}/{_letters(rng, 5)}/frames/{i:04}.png",
-    "path, Windows": lambda rng, i: [f"C:\\Users\\{_letters(rng, 6)}\\echo", f"D:/hospital/{_letters(rng, 6)}", f"\\\\server\\share\\{_letters(rng, 6)}", f"%USERPROFILE%\\{_letters(rng, 5)}"][i % 4],
-    "path, home": lambda rng, i: [f"~/{_letters(rng, 6)}/x", f"~jane/{_letters(rng, 6)}", f"$HOME/{_letters(rng, 6)}", f"file:///srv/{_letters(rng, 6)}"][i % 4],
-    "web address": lambda rng, i: [f"https://pacs.clinic.kz/study/{_letters(rng, 8)}", f"s3://{_letters(rng, 8)}/echo", f"http://10.0.0.{i}:8080/x", f"www.hospital-{_letters(rng, 4)}.org/staff", f"smb://nas/{_letters(rng, 5)}"][i % 5],
-    "host": lambda rng, i: [f"10.{rng.integers(255)}.{rng.integers(255)}.{rng.integers(255)}", f"pacs{i}.hospital.local", f"jane@gpu{i}:frames/x", f"nas.{_letters(rng, 4)}.lan"][i % 4],
-    "token, Hugging Face": lambda rng, i: "hf_" + _letters(rng, 34, LETTERS + LETTERS.upper()),
-    "token, GitHub or GitLab": lambda rng, i: [f"ghp_{_letters(rng, 36)}", f"github_pat_{_letters(rng, 60)}", f"glpat-{_letters(rng, 20)}"][i % 3],
-    "token, cloud": lambda rng, i: [f"AKIA{_letters(rng, 16, LETTERS.upper())}", f"AIza{_letters(rng, 35)}", f"AccountKey={_letters(rng, 86)}=="][i % 3],
-    "token, AI service": lambda rng, i: [f"sk-{_letters(rng, 48)}", f"sk-proj-{_letters(rng, 40)}", f"wandb: {_letters(rng, 40, '0123456789abcdef')}"][i % 3],
-    "token, messenger": lambda rng, i: [f"xoxb-{rng.integers(10**11, 10**12)}-{_letters(rng, 24)}", f"{rng.integers(10**9, 10**10 - 1)}:AA{_letters(rng, 33)}"][i % 2],
-    "token, package index": lambda rng, i: [f"pypi-AgEIcHlwaS5vcmc{_letters(rng, 80)}", f"//registry.example/:_authToken=npm_{_letters(rng, 36)}"][i % 2],
-    "JSON web token": lambda rng, i: f"eyJ{_letters(rng, 20)}.eyJ{_letters(rng, 30)}.{_letters(rng, 20)}",
-    "password": lambda rng, i: [f"postgresql://jane:{_letters(rng, 10)}@db/x", f"password={_letters(rng, 10)}", f"пароль: {_letters(rng, 8)}", f"Bearer {_letters(rng, 30)}"][i % 4],
-    "DICOM tag": lambda rng, i: ["(0010,0010)", "PatientBirthDate", "(0008, 0050) 12", "ReferringPhysicianName", "InstitutionName"][i % 5],
+WORDS: dict[str, tuple[str, ...]] = {
+    "date in numbers": (
+        "{d:02}.{m:02}.{y}", "{y}-{m:02}-{d:02}", "{m}/{d}/{y}", "{y}{m:02}{d:02}",
+        "{d:02}.{m:02}.{yy}", "{y}. {m}. {d}", "{d}/{m}/{yy}", "{y}:{m:02}:{d:02} 10:11:12",
+        "{d:02} {m:02} {y}", "{d:02}–{m:02}–{y}",
+    ),
+    "date in English": (
+        "{d} {month} {y}", "{month} {d}, {y}", "the {d}th of {month}, {y}", "{d}-{mon}-{y}",
+        "{d:02}{MON}{y}", "{mon} {d} '{yy}", "{y} {month} {d}", "{month} {d}th", "{d} {mon}. {y}",
+        "{d} of {month}",
+    ),
+    "date in Russian": (
+        "{d} {russian_month} {y} г.", "{d} {russian_month}", "от {d}-го {russian_month} {y} года",
+        "{y} г., {d} {russian_month}", "{d} {russian_month} {yy} года",
+    ),
+    "date in Kazakh": (
+        "{y} ж. {d} {kazakh_month}", "{d} {kazakh_month} {y} ж.", "{y} жылғы {d} {kazakh_month}",
+        "{d} {kazakh_month}", "{y} жылы {d}-{kazakh_month}",
+    ),
+    "date with a Roman month": ("{d}.{roman}.{y}", "{d} {roman} {y}", "{d}/{roman}/{y}"),
+    "telephone, international": (
+        "+7 701 234 56 78", "+44 20 7946 0958", "+1 (212) 555-0187", "+49 30 901820",
+        "+998 71 233 56 78", "+33 1 42 68 53 00", "+86 10 6552 9988", "+91 22 2778 2183",
+        "+55 11 3322-3322", "+81 3-3201-3331",
+    ),
+    "telephone, national": (
+        "8 (701) 234-56-78", "8 727 250 44 19", "(212) 555-0187", "020 7946 0958", "030 901820",
+        "01 42 68 53 00", "8 495 123-45-67", "(415) 555 0132", "8(812)334-55-66", "0171 1234567",
+    ),
+    "telephone, labelled": (
+        "tel. {digits[3]} {digits[2]} {digits[2]}", "phone: {digits[3]}-{digits[4]}",
+        "тел. {digits[2]}-{digits[2]}-{digits[2]}", "моб. {digits[3]} {digits[4]}",
+        "call {digits[3]} {digits[4]}",
+    ),
+    "DICOM UID": ("1.2.{digits[3]}.{digits[6]}.{digits[1]}.{digits[8]}.3",),
+    "DICOM UID of a UUID": ("2.25.{digits[38]}",),
+    "e-mail": ("{low[6]}.{low[4]}@clinic.kz", "{low[7]}@hospital.example", "{low[5]}@mail.ru"),
+    "name, DICOM": ("{CAPS[6]}^{CAPS[4]}", "{russian}^{russian_first}", "{last}^{first}"),
+    "name after a title": ("{title} {last}", "{title} {first} {last}"),
+    "name after a label": (
+        "Patient: {first} {last}", "patient name: {last}", "Name = {first} {last}",
+        "Surname: {last}", "performed by {first} {last}",
+    ),
+    "name, Russian, initials": ("{russian} И.П.", "А. С. {russian}"),
+    "name, Russian, in full": ("{russian} {russian_first} {patronymic}",),
+    "name, Russian, after a label": (
+        "пациент {russian}", "Пациентка {russian}", "врач {russian}", "ФИО: {russian}",
+        "фамилия: {russian}",
+    ),
+    "name, Kazakh": ("{kazakh} {kazakh_father}",),
+    "name, Kazakh, after a label": (
+        "науқас {kazakh}", "Науқас: {kazakh}", "дәрігер {kazakh}", "аты-жөні: {kazakh}",
+        "тегі: {kazakh}",
+    ),
+    "record number": (
+        "{digits[7]}", "{digits[9]}", "MRN {digits[5]}", "№ {digits[5]}", "ИИН {digits[12]}",
+        "Accession: A{digits[5]}",
+    ),
+    "insurance number": (
+        "{digits[3]}-{digits[2]}-{digits[4]}", "{digits[3]}-{digits[3]}-{digits[3]} {digits[2]}",
+        "{digits[3]} {digits[3]} {digits[4]}",
+    ),
+    "age above 90": ("9{d10} years old", "aged 9{d10}", "9{d10} лет", "9{d10}-year-old man",
+                     "9{d10} жаста"),
+    "path, Unix": ("/home/{low[5]}/frames/1.png", "/mnt/{low[5]}/x", "/Users/{low[5]}/echo"),
+    "path, Windows": ("C:\\Users\\{low[6]}\\echo", "D:/hospital/{low[6]}",
+                      "\\\\server\\share\\{low[6]}", "%USERPROFILE%\\{low[5]}"),
+    "path, home": ("~/{low[6]}/x", "~jane/{low[6]}", "$HOME/{low[6]}", "file:///srv/{low[6]}"),
+    "web address": (
+        "https://pacs.clinic.kz/study/{low[8]}", "s3://{low[8]}/echo", "http://10.0.0.{d}:8080/x",
+        "www.hospital-{low[4]}.org/staff", "smb://nas/{low[5]}",
+    ),
+    "host": ("10.{d}.{m}.{d}", "pacs{d}.hospital.local", "jane@gpu{d}:frames", "nas.{low[4]}.lan"),
+    "token, Hugging Face": ("hf_{key[34]}",),
+    "token, GitHub or GitLab": ("ghp_{key[36]}", "github_pat_{key[60]}", "glpat-{key[20]}"),
+    "token, cloud": ("AKIA{CAPS[16]}", "AIza{key[35]}", "AccountKey={key[86]}=="),
+    "token, AI service": ("sk-{key[48]}", "sk-proj-{key[40]}", "wandb: {hex[40]}"),
+    "token, messenger": ("xoxb-{digits[12]}-{key[24]}", "{digits[10]}:AA{key[33]}"),
+    "token, package index": (
+        "pypi-AgEIcHlwaS5vcmc{key[80]}", "//registry.example/:_authToken=npm_{key[36]}",
+    ),
+    "JSON web token": ("eyJ{key[20]}.eyJ{key[30]}.{key[20]}",),
+    "password": ("postgresql://jane:{key[10]}@db/x", "password={key[10]}", "пароль: {key[8]}",
+                 "Bearer {key[30]}"),
+    "DICOM tag": ("(0010,0010)", "PatientBirthDate", "(0008, 0050) 12", "ReferringPhysicianName",
+                  "InstitutionName"),
 }  # fmt: skip
-"""Kind -> a secret of it, from a generator and its number among those of its kind."""
+"""Kind -> templates of secrets; every name, number and token that they make is invented."""
+
+
+class _Letters:
+    """`{key[20]}` in a template: that many letters of an alphabet."""
+
+    def __init__(self, rng: np.random.Generator, alphabet: str) -> None:
+        self._rng, self._alphabet = rng, alphabet
+
+    def __getitem__(self, length: int) -> str:
+        return "".join(self._rng.choice(list(self._alphabet), length))
+
+
+def fill(template: str, rng: np.random.Generator) -> str:
+    """A secret of a template."""
+    year = int(rng.integers(1950, 2026))
+    fields: dict[str, object] = {name: rng.choice(words.split()) for name, words in NAMES.items()}
+    fields |= {name: _Letters(rng, alphabet) for name, alphabet in ALPHABETS.items()}
+    fields |= {"y": year, "yy": f"{year % 100:02}", "d10": int(rng.integers(1, 10))}
+    fields |= {"m": int(rng.integers(1, 13)), "d": int(rng.integers(1, 29))}
+    return template.format(**fields)
+
 
 _AROUND = ("ASD, secundum, {}, 4-chamber position", "{}", "scan of {}; heart cavities not dilated",
            "({}) LVH, walls thickened", "ДМПП, {}, полости не расширены")  # fmt: skip
 
 
-def draw_secrets(seed: int = 0, num_each: int = NUM_EACH) -> Iterator[tuple[str, str, str]]:
-    """(kind, secret, caption that holds it), `num_each` of every kind in `WORDS`."""
-    for kind, draw in WORDS.items():
+def draw_secrets(
+    seed: int = 0, num_each: int = NUM_EACH, kinds: Iterable[str] = tuple(WORDS)
+) -> Iterator[tuple[str, str, str]]:
+    """(kind, secret, caption that holds it), `num_each` of every kind."""
+    for kind in kinds:
+        templates = WORDS[kind]
         rng = np.random.default_rng([seed, *kind.encode()])
         for i in range(num_each):
-            secret = draw(rng, i)
+            secret = fill(templates[i % len(templates)], rng)
             yield kind, secret, _AROUND[int(rng.integers(len(_AROUND)))].format(secret)
 
 
@@ -198,8 +228,9 @@ def draw_captions(seed: int = 0, num: int = NUM_CAPTIONS) -> Iterator[str]:
             heart = contract(heart, rng) if rng.random() < 0.5 else heart
             yield write_caption(heart, View.A4C, rng)
         else:
-            values = dict(a=rng.integers(20, 75), b=rng.integers(50, 220), c=rng.integers(15, 60),
-                          d=rng.integers(5, 13), e=rng.integers(10, 19), f=rng.integers(6, 12))  # fmt: skip
+            ranges = {"a": (20, 75), "b": (50, 220), "c": (15, 60), "d": (5, 13), "e": (10, 19)}
+            ranges["f"] = (6, 12)
+            values = {name: rng.integers(*bounds) for name, bounds in ranges.items()}
             yield templates[int(rng.integers(len(templates)))].format(**values)
 
 
@@ -226,8 +257,8 @@ def main() -> int:
     hits = [hit for of_kind in found.values() for hit in of_kind]
     lowest = min(float(np.mean(of_kind)) for of_kind in found.values())
     print(
-        f"recall {np.mean(hits):.1%} of {len(hits)} secrets of {len(found)} kinds, lowest of a kind "
-        f"{lowest:.0%}; false alarms {len(alarms)} of {NUM_CAPTIONS} captions"
+        f"recall {np.mean(hits):.1%} of {len(hits)} secrets of {len(found)} kinds, lowest of a "
+        f"kind {lowest:.0%}; false alarms {len(alarms)} of {NUM_CAPTIONS} captions"
     )
     is_good = np.mean(hits) >= RECALL and lowest >= RECALL_OF_A_KIND
     return int(not (is_good and len(alarms) <= FALSE_ALARMS * NUM_CAPTIONS))

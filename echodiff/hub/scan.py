@@ -156,7 +156,7 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of everything in a JSON value: names of fields, texts, and large whole numbers."""
+    """(key, text) of a JSON value: names of fields, texts, and large whole numbers."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             below = f"{key}.{name}" if key else str(name)

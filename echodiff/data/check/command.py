@@ -19,6 +19,7 @@ from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.splits import patient_of
+from echodiff.fields import printable
 from echodiff.files import write_json_atomic
 from echodiff.processes import map_in_order
 from echodiff.rows import Frame
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config.folder, with_text=config.text, accepted=config.accept, workers=config.workers
     )
     for line in list_lines(findings, config.show):
-        print(line)
+        print(printable(line))
     if config.json is not None:
         write_json_atomic(config.json, findings.to_json())
     return int(findings.counts[Severity.ERROR] > 0)

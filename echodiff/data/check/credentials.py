@@ -19,7 +19,10 @@ _FORMS = tuple(
         ("a JSON web token", r"\beyJ[\w-]{15,2000}\.eyJ[\w-]{15,2000}\."),
         ("a password in an address", r"\b[a-z][a-z0-9+]{1,15}://[^\s/:@]{0,255}:[^\s/@]{1,255}@"),
         ("a bearer token", r"(?i:\bbearer)\s[A-Za-z0-9._~+/-]{20,}"),
-        ("an access key in an address", r"[?&](?:sig|X-Amz-Signature|token|access_token|key)=[\w%.-]{16,}"),
+        (
+            "an access key in an address",
+            r"[?&](?:sig|X-Amz-Signature|token|access_token|key)=[\w%.-]{16,}",
+        ),
         (
             "a password",
             r"(?i:\b(?:password|passwd|pwd|secret|пароль|құпиясөз)\b)[\"']?\s{0,2}[:=]\s{0,2}[\"']?[^\s\"',]{4,255}",

@@ -34,7 +34,12 @@ _KAZAKH = (
 _MONTH = rf"(?:{_ENGLISH}|{_RUSSIAN}|{_KAZAKH})"
 _FULL_MONTH = (
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
-    rf"|JANUARY|FEBRUARY|MARCH|APRIL|JUNE|JULY|AUGUST|SEPTEMBER|OCTOBER|NOVEMBER|DECEMBER)\b"
+    r"|JANUARY|FEBRUARY|MARCH|APRIL|JUNE|JULY|AUGUST|SEPTEMBER|OCTOBER|NOVEMBER|DECEMBER)\b"
+)
+_FULL_RUSSIAN = "января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря"
+_FULL_KAZAKH = (
+    "(?:қаңтар|ақпан|наурыз|сәуір|мамыр|маусым|шілде|тамыз|қыркүйек|қазан|қараша|желтоқсан)"
+    "(?:да|де|та|те)?"
 )
 _DAY = rf"{_D}(?:st|nd|rd|th|-?(?:го|е|ші|шы|сі|сы|ыншы|інші))?"
 _OF = r"(?:\s{0,2}[-.,/]\s{0,2}|\s{1,2}(?:of\s|the\s)?|(?<=\d)(?=[^\W\d]))"
@@ -48,39 +53,52 @@ _FORMS = tuple(
         # 2021-03-04, 2021:03:04, 2021. 3. 4, 2021 03 04
         (rf"(?<!\d){_YEAR}\s?([-_./:\s])\s?{_M}\s?\1\s?{_D}(?!\d)", 0),
         # 04.03.2021, 3/4/2021, 04 03 2021
-        (rf"(?<!\d)(?:{_D}\s?([-_./\s])\s?{_M}|{_M}\s?([-_./])\s?{_D})\s?(?:\1|\2)\s?{_YEAR}(?!\d)", 0),
-        # 04.03.21, 4/3/21: the year of two digits is preceded by as many of day and month, or a slash
-        (rf"(?<![\d.,/])(?:0[1-9]|[12]\d|3[01])([.-])(?:0[1-9]|1[0-2])\1\d\d(?![\d.]\d|\d){_UNIT}", 0),
+        (
+            rf"(?<!\d)(?:{_D}\s?([-_./\s])\s?{_M}|{_M}\s?([-_./])\s?{_D})"
+            rf"\s?(?:\1|\2)\s?{_YEAR}(?!\d)",
+            0,
+        ),
+        # 04.03.21 and 4/3/21; 4.3.21 could be anything else
+        (
+            r"(?<![\d.,/])(?:0[1-9]|[12]\d|3[01])([.-])(?:0[1-9]|1[0-2])\1\d\d"
+            rf"(?![\d.]\d|\d){_UNIT}",
+            0,
+        ),
         (rf"(?<![\d.,/])(?:{_D}/{_M}|{_M}/{_D})/\d\d(?![\d/]){_UNIT}", 0),
         # with a word before it even 4.3.21
         (
-            rf"\b(?:dated?|born|dob|from|since|until|on|от|дата|род(?:ился|илась)|күні|туған)\b\W{{1,3}}"
-            rf"{_D}([-./]){_M}\1\d\d(?!\d){_UNIT}",
+            r"\b(?:dated?|born|dob|from|since|until|on|от|дата|род(?:ился|илась)|күні|туған)\b"
+            rf"\W{{1,3}}{_D}([-./]){_M}\1\d\d(?!\d){_UNIT}",
             re.IGNORECASE,
         ),
         # 20210304, 20210304101112
-        (r"(?<!\d)(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6}(?:\.\d{1,6})?)?(?!\d)", 0),
-        # 04032021 is a number of eight digits, which another rule finds
+        (
+            r"(?<!\d)(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+            r"(?:\d{6}(?:\.\d{1,6})?)?(?!\d)",
+            0,
+        ),
         # 4 March 2021, 4th of March, '21, 4-Mar-2021, 04MAR2021, 4 марта 2021 г., 4 наурыз 2021 ж.
         (rf"(?<!\d){_DAY}{_OF}{_MONTH}{_TO_YEAR}{_SHORT_YEAR}{_UNIT}", re.IGNORECASE),
         # March 4, 2021; Mar 4th '21; наурыздың 4-і, 2021
-        (rf"\b{_MONTH}\s{{0,2}}[-.]?\s?{_DAY}(?:[,.]?\s{{1,2}}|[-./]|,)'?{_SHORT_YEAR}(?!\d){_UNIT}", re.IGNORECASE),
+        (
+            rf"\b{_MONTH}\s{{0,2}}[-.]?\s?{_DAY}(?:[,.]?\s{{1,2}}|[-./]|,)'?{_SHORT_YEAR}"
+            rf"(?!\d){_UNIT}",
+            re.IGNORECASE,
+        ),
         # 2021 March 4; 2021 ж. 4 наурыз; 2021 жылғы 4 наурыз
-        (rf"(?<!\d){_YEAR}{_ERA}[-,./\s]{{1,3}}(?:{_MONTH}[-,./\s]{{0,2}}{_DAY}|{_DAY}{_OF}{_MONTH})(?!\d)", re.IGNORECASE),
-        # 4.III.2021
+        (
+            rf"(?<!\d){_YEAR}{_ERA}[-,./\s]{{1,3}}"
+            rf"(?:{_MONTH}[-,./\s]{{0,2}}{_DAY}|{_DAY}{_OF}{_MONTH})(?!\d)",
+            re.IGNORECASE,
+        ),
+        # 4.III.2021, not the class of NYHA III 2021
         (rf"(?<!\d){_D}\s?([-./\s])\s?{_ROMAN}\s?\1\s?(?:{_YEAR})(?!\d)", 0),
         # A day without its year: months in full only, since `dec 5` and `may 2` mean other things
         (rf"(?<!\d)(?:{_DAY})(?:\s(?:of\s)?|-){_FULL_MONTH}", 0),
         (rf"\b(?!May\b){_FULL_MONTH}\s(?:the\s)?{_DAY}(?![\d.]){_UNIT}", 0),
-        (
-            rf"(?<!\d){_DAY}\s(?:января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября"
-            r"|ноября|декабря)\b",
-            re.IGNORECASE,
-        ),
-        (rf"(?<!\d){_DAY}[\s-](?:қаңтар|ақпан|наурыз|сәуір|мамыр|маусым|шілде|тамыз|қыркүйек|қазан|қараша|желтоқсан)"
-         r"(?:да|де|та|те)?\b", re.IGNORECASE),
+        (rf"(?<!\d){_DAY}[\s-](?:{_FULL_RUSSIAN}|{_FULL_KAZAKH})(?!\w)", re.IGNORECASE),
     )
-)  # fmt: skip
+)
 
 
 def find_dates(text: str) -> Iterator[Span]:

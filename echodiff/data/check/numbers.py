@@ -1,4 +1,4 @@
-"""Find numbers that lead to a person: DICOM identifiers, record, insurance and telephone numbers."""
+"""Find numbers that lead to a person: DICOM UIDs, record, insurance and telephone numbers."""
 
 import functools
 import re

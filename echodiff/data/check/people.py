@@ -31,9 +31,16 @@ _FORMS = tuple(
     re.compile(form, flags)
     for form, flags in (
         # DOE^JANE, the way DICOM writes a name; mm^2 and kg^m are none
-        (r"(?<![^\W\d_])[^\W\d_]{2,64}\^[^\W\d_]{1,64}|(?<![^\W\d_])[A-ZА-ЯЁ][^\W\d_]{1,63}\^(?!\w)", 0),
+        (
+            r"(?<![^\W\d_])[^\W\d_]{2,64}\^[^\W\d_]{1,64}"
+            r"|(?<![^\W\d_])[A-ZА-ЯЁ][^\W\d_]{1,63}\^(?!\w)",
+            0,
+        ),
         (rf"\b{_TITLE}\b\.?\s{{1,2}}{_FULL_NAME}", 0),
-        (rf"(?<!\w){_LABEL}\s{{0,2}}[:=]\s{{0,2}}[^\W\d_]{{2,64}}(?:\s{_NAME}){{0,2}}", re.IGNORECASE),
+        (
+            rf"(?<!\w){_LABEL}\s{{0,2}}[:=]\s{{0,2}}[^\W\d_]{{2,64}}(?:\s{_NAME}){{0,2}}",
+            re.IGNORECASE,
+        ),
         (rf"\b{_ROLE}(?:\s{{0,2}}[:=]\s{{0,2}}|\s){_FULL_NAME}", 0),
         (rf"\b{_BY}\sby:?\s{_FULL_NAME}", 0),
         # Иванов И.И. and И.И. Иванов, with both initials

@@ -1,11 +1,13 @@
-"""Find places in a text: paths of a machine, web addresses, hosts. They lead to who made the data."""
+"""Find paths, web addresses and hosts in a text: they lead to who made the data."""
 
 import re
 from collections.abc import Iterator
 
 from echodiff.data.check.forms import Span, blank, find_forms
 
-_ROOTS = r"(?:home|root|Users|mnt|media|data|scratch|tmp|var|opt|srv|etc|usr|Volumes|nfs|gpfs|lustre)"
+_ROOTS = (
+    r"(?:home|root|Users|mnt|media|data|scratch|tmp|var|opt|srv|etc|usr|Volumes|nfs|gpfs|lustre)"
+)
 _PART = r"[\w.@+~%$-]{1,255}"
 _FORMS = tuple(
     re.compile(form)
@@ -35,5 +37,5 @@ _PUBLIC = re.compile(
 
 
 def find_places(text: str) -> Iterator[Span]:
-    """Start and end of every path, web address and host in `text`, but for well-known public ones."""
+    """Start and end of every path, address and host in `text`, but for well-known public ones."""
     return find_forms(blank(text, [match.span() for match in _PUBLIC.finditer(text)]), _FORMS)
