@@ -322,6 +322,23 @@ def test_every_kind_is_tested():
 # --- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes() + b"IVANOV"), "6 bytes after the image"),
+        (lambda path: Image.open(path).copy().save(path, icc_profile=b"x" * 200), "a iCCP chunk"),
+        (lambda path: Image.merge("LA", [Image.open(path).convert("L")] * 2).save(path),
+         "an alpha channel"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_pixels_are_found(folder, spoil, said):
+    spoil(folder / image(0))
+    _, report = check(folder)
+    found = [f for f in report["findings"] if f["kind"] == "picture-metadata"]
+    assert [f["file"] for f in found] == [image(0)]
+    assert said in found[0]["message"]
+
+
 def test_a_clean_folder_passes(folder, capsys):
     status, report = check(folder, text="--text")
     assert (status, report["findings"], report["frames"], report["patients"]) == (0, [], 8, 4)

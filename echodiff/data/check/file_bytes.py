@@ -1,9 +1,12 @@
 """What the bytes of an image file hold besides its pixels: chunks, segments, trailing data."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from PIL import Image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -25,9 +28,15 @@ def find_beyond_pixels(data: bytes, *, is_strict: bool = False) -> Iterator[str]
         yield from _find_in_jpeg(data)
 
 
-def find_beyond_pixels_of(path: Path) -> list[str]:
-    """The same of a file."""
-    return list(find_beyond_pixels(Path(path).read_bytes()))
+def find_beyond_pixels_of(path: Path) -> Iterator[str]:
+    """The same of a file, and an alpha channel that hides or holds something."""
+    data = Path(path).read_bytes()
+    yield from find_beyond_pixels(data)
+    with Image.open(io.BytesIO(data)) as image:
+        if "A" in image.getbands():
+            lowest, _ = image.getchannel("A").getextrema()
+            if isinstance(lowest, int | float) and lowest < 255:
+                yield "an alpha channel"
 
 
 def _find_in_png(data: bytes, allowed: frozenset[bytes]) -> Iterator[str]:
