@@ -29,6 +29,7 @@ from echodiff.fields import (
     item_type,
     plain,
     print_help,
+    printable,
     yaml_line,
 )
 from echodiff.fields import preset_names as preset_names
@@ -107,7 +108,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
 
 def report(prog: str, message: str) -> None:
     """Print the one line that an error is worth."""
-    line = " ".join(message.split())
+    line = " ".join(printable(message).split())
     sys.stderr.write(f"{prog}: error: {line}\n" if prog else f"error: {line}\n")
 
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import types
 import typing
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,15 @@ class QuotingDumper(yaml.SafeDumper):
 QuotingDumper.add_representer(
     str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
 )
+
+
+def printable(text: str) -> str:
+    """`text` without control and formatting characters, which could move the cursor of a terminal
+    or hide text; tabs and line feeds stay."""
+    return "".join(
+        letter if letter in "\t\n" or not unicodedata.category(letter).startswith("C") else "\ufffd"
+        for letter in text
+    )
 
 
 def yaml_value(value: Any) -> str:

@@ -86,6 +86,9 @@ def check_hashes(folder: Path, name: str, *, kind: str) -> None:
         raise InputError(f"{name}: {MANIFEST} is damaged ({error})") from error
     if manifest.get("kind") != kind:
         raise InputError(f"{name}: is a {manifest.get('kind')}, not a {kind}")
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    if strange := sorted(there - set(hashes) - {MANIFEST}):
+        raise InputError(f"{name}: {strange[0]} is not among the files that were pushed")
     for file, digest in hashes.items():
         check_inside(file, "file")
         if not (folder / file).is_file():

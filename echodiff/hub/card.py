@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from echodiff.config import InputError
+from echodiff.fields import printable
 from echodiff.files import shipped
 from echodiff.frames import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
@@ -175,10 +176,13 @@ def _render(template: str, head: str, contents: Contents) -> str:
         "base": contents.base,
         "base_text": _base_text(contents.base),
         "cards": [_shown(card) for card in contents.cards],
-        "data_names": ", ".join(card.title for card in contents.cards) or "unnamed frames",
-        "privacy": contents.privacy,
+        "data_names": ", ".join(_cell(card.title) for card in contents.cards) or "unnamed frames",
+        "privacy": contents.privacy and {"verdict": _cell(str(contents.privacy["verdict"]))},
         "accepted": contents.accepted
-        and {"reasons": contents.objections, "reason": _cell(contents.accepted)},
+        and {
+            "reasons": [_cell(one) for one in contents.objections],
+            "reason": _cell(contents.accepted),
+        },
         "num_frames": len(contents.trained.frames) if contents.trained else 0,
         **_of_training(contents),
         **_of_generated(contents),
@@ -216,8 +220,8 @@ def _of_training(contents: Contents) -> dict[str, Any]:
         "base_code_is_known": bool(base.model),
         "weights_name": WEIGHTS,
         "kohya_name": KOHYA,
-        "example": (example or "apical four-chamber view").replace('"', "'").replace("\\", ""),
-        "versions": list(record["versions"].items()),
+        "example": _code(example or "apical four-chamber view"),
+        "versions": _list_versions(record["versions"]),
     }
 
 
@@ -242,7 +246,7 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         "samples": [_sample(frame) for frame in choose_samples(generated.frames)],
         "scores": rows,
         "networks": list_networks([{row["key"]: scores[0][row["key"]] for row in rows}]),
-        "alarms": generated.metrics.get("alarms", []),
+        "alarms": [_cell(str(alarm)) for alarm in generated.metrics.get("alarms", [])],
         "num_images": len(generated.frames),
         "num_prompts": len({frame.text for frame in generated.frames}),
         "drawn": drawn,
@@ -253,8 +257,12 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         "guidance": settings["guidance"],
     }
     if contents.trained is None:
-        found["versions"] = list(generated.job["versions"].items())
+        found["versions"] = _list_versions(generated.job["versions"])
     return found
+
+
+def _list_versions(versions: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(_cell(str(key)), _cell(str(value))) for key, value in versions.items()]
 
 
 def _sample(frame: Frame) -> dict[str, Any]:
@@ -269,12 +277,33 @@ def _base_text(base: Base) -> str:
 
 
 def _shown(card: DataCard) -> DataCard:
-    """A card whose headings stand below those of the page that it is put into."""
+    """A card whose texts can be put into the page: headings stand below those of the page, and
+    nothing in it opens HTML or leaves a code block open."""
     lower = re.compile(r"^(#+) ", re.MULTILINE)
     body = lower.sub(lambda match: "#" * min(6, len(match[1]) + 3) + " ", card.body)
-    return dataclasses.replace(card, body=body)
+    body = body.replace("<", "&lt;")
+    for fence in ("```", "~~~"):
+        if len(re.findall(rf"^\s*{fence}", body, re.MULTILINE)) % 2:
+            body += f"\n{fence}"
+    texts: dict[str, Any] = {
+        f.name: _cell(value)
+        for f in dataclasses.fields(card)
+        if f.name not in {"body", "slug"} and isinstance(value := getattr(card, f.name), str)
+    }
+    if texts.get("licence_link") and not _LINK.fullmatch(card.licence_link or ""):
+        texts["licence_link"] = ""
+    return dataclasses.replace(card, **texts, body=body)
+
+
+_LINK = re.compile(r"https?://[\w./?&=%~+-]+")
+_MARKDOWN = re.compile(r"([\\`*_<>\[\]!|~$])")
 
 
 def _cell(text: str) -> str:
-    """One line that breaks no table."""
-    return " ".join(text.replace("|", "\\|").split())
+    """One line of plain text: no letter of it is read as Markdown or HTML."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(printable(text).split()))
+
+
+def _code(text: str) -> str:
+    """What may stand inside a quoted string of a code block."""
+    return " ".join(re.sub(r"[\\`\"]", "'", printable(text)).split())

@@ -7,14 +7,21 @@ one, and the next one finds what is there already.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError
 from echodiff.connection import endpoint, told_in_one_line
+from echodiff.fingerprints import sha256_file
 from echodiff.published import MANIFEST
 
+_TEXTS = frozenset({".md", ".json", ".jsonl", ".yaml"})
+_LARGEST_TEXT = 5_000_000
+"""Bytes of a text that is held in memory between the check of its hash and its upload; the hub
+stores larger ones by their hash, as it does images and weights."""
 _OF_THE_HUB = frozenset({".gitattributes"})
 
 
@@ -36,9 +43,12 @@ def find_token() -> str | None:
     return get_token()
 
 
-def push_folder(folder: Path, target: Target, message: str) -> str:
-    """Make the repository if it is not there, commit the folder's files, return in words what
+def push_folder(folder: Path, target: Target, message: str, hashes: Mapping[str, str]) -> str:
+    """Make the repository if it is not there, commit the files of `hashes`, return in words what
     happened, with the commit's URL.
+
+    hashes: name -> SHA-256 of what was scanned. Another file of the folder does not go up, and one
+    that is no longer the same is an InputError.
 
     InputError in one line where the hub refuses or the connection breaks; a repository of that
     name which holds something else, or which is public unasked, is left alone.
@@ -48,9 +58,10 @@ def push_folder(folder: Path, target: Target, message: str) -> str:
     with told_in_one_line(f"--repo {target.repo}"):
         api = HfApi(endpoint=endpoint(), token=target.token, library_name="echodiff")
         there, head = _open_repository(api, target)
-        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names = sorted(hashes)
         operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=_open_scanned(folder / name, sha))
+            for name, sha in sorted(hashes.items())
         ]
         operations += [
             CommitOperationDelete(path_in_repo=name, is_folder=False)
@@ -65,6 +76,16 @@ def push_folder(folder: Path, target: Target, message: str) -> str:
         )
     done = "there already, unchanged" if commit.oid == head else "pushed"
     return f"{done}: {commit.commit_url}"
+
+
+def _open_scanned(path: Path, sha256: str) -> bytes | Path:
+    """The bytes of a text, or the path of a binary file, which the client sends by its hash."""
+    is_text = path.suffix in _TEXTS and path.is_file() and path.stat().st_size <= _LARGEST_TEXT
+    data = path.read_bytes() if is_text else None
+    found = hashlib.sha256(data).hexdigest() if data is not None else sha256_file(path)
+    if found != sha256:
+        raise InputError(f"{path}: changed after the scan; nothing was pushed, run it again")
+    return path if data is None else data
 
 
 def _open_repository(api: Any, target: Target) -> tuple[set[str], str | None]:

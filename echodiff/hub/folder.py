@@ -112,19 +112,20 @@ def write_dataset(folder: Path, generated: Generated) -> None:
     for frame in generated.frames:
         row = {key: value for key, value in frame.to_row().items() if key in _COLUMNS}
         lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        (folder / frame.file_name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(generated.folder / frame.file_name, folder / frame.file_name)
+        # Pixels alone go up: whatever else the file carries is not decoded, and so not written.
+        write_image(folder / frame.file_name, read_image_u8(generated.folder / frame.file_name))
     write_text_atomic(folder / "metadata.jsonl", "".join(lines))
     write_json_atomic(folder / SCORES, public_metrics(generated))
     write_sheet(folder / SHEET, generated)
 
 
-def write_manifest(folder: Path, kind: str) -> None:
-    """The hash of every other file; written last."""
+def write_manifest(folder: Path, kind: str) -> dict[str, str]:
+    """Write the hash of every other file, last; returns those and the manifest's own."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
     manifest = {"kind": kind, "echodiff": __version__, "files": hashes}
     write_json_atomic(folder / MANIFEST, manifest)
+    return hashes | {MANIFEST: sha256_file(folder / MANIFEST)}
 
 
 def write_sheet(path: Path, generated: Generated) -> None:

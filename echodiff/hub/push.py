@@ -10,6 +10,7 @@ from echodiff import __version__
 from echodiff.config import InputError, parse, positional
 from echodiff.data.burned_text import find_text
 from echodiff.data.ocr import check_ocr, find_text_by_ocr
+from echodiff.fields import printable
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
@@ -23,6 +24,7 @@ from echodiff.hub.folder import (
 )
 from echodiff.hub.licences import find_base, find_cards, find_objections
 from echodiff.hub.likeness import find_training_pictures
+from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
 from echodiff.images import read_image_u8
@@ -30,8 +32,6 @@ from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse
 from echodiff.runs import RECORD
 
 PROG = "echodiff push"
-_SHORT_WORD = 4
-"""Names of patients and files up to this length could be any word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     contents = gather(config)
     if contents.objections and not config.accept:
         for objection in contents.objections:
-            print(f"refused: {objection}")
+            print(printable(f"refused: {objection}"))
         print("nothing written; --accept REASON goes on, and puts the reason into the card")
         return 1
 
@@ -126,24 +126,25 @@ def write_and_push(config: PushConfig, contents: Contents, token: str | None) ->
     # --- Write it beside, and look at every byte of it
     try:
         with folder_written_beside(config.folder) as folder:
-            write_folder(folder, config, contents)
+            hashes = write_folder(folder, config, contents)
             if findings := find_everything(folder, config, contents, token):
                 raise StoppedError(findings)
     except StoppedError as stop:
         for finding in stop.findings:
-            print(f"stopped: {finding.file}: {finding.message}")
+            print(printable(f"stopped: {finding.file}: {finding.message}"))
         print("nothing written, nothing pushed")
         return 1
 
     # --- Say what it is, and push
-    for line in list_lines(config, contents):
-        print(line)
+    for line in list_lines(config, contents, list_known(config, contents, token)):
+        print(printable(line))
     if not config.yes:
         print(f"dry run, nothing pushed: {config.folder}; --yes pushes it")
         return 0
     assert token is not None
     target = Target(repo=config.repo, kind=config.kind, is_public=config.public, token=token)
-    print(push_folder(config.folder, target, f"echodiff {__version__}: {config.kind}"))
+    message = f"echodiff {__version__}: {config.kind}"
+    print(push_folder(config.folder, target, message, hashes))
     return 0
 
 
@@ -190,8 +191,8 @@ def _run_behind(generated: Generated | None) -> Path | None:
     return Path(weights)
 
 
-def write_folder(folder: Path, config: PushConfig, contents: Contents) -> None:
-    """Fill `folder` with everything that goes up."""
+def write_folder(folder: Path, config: PushConfig, contents: Contents) -> dict[str, str]:
+    """Fill `folder` with everything that goes up; returns the SHA-256 of each file."""
     if config.dataset is None:
         assert contents.trained is not None
         privacy = dict(contents.privacy) if contents.privacy else None
@@ -202,7 +203,7 @@ def write_folder(folder: Path, config: PushConfig, contents: Contents) -> None:
         write_dataset(folder, contents.generated)
         card = build_dataset_card(contents)
     write_text_atomic(folder / CARD, card)
-    write_manifest(folder, config.kind)
+    return write_manifest(folder, config.kind)
 
 
 def find_everything(
@@ -254,12 +255,10 @@ def list_known(config: PushConfig, contents: Contents, token: str | None) -> Kno
     secrets = {str(folder): what for folder, what in folders.items() if len(folder.parts) > 2}
     if token:
         secrets[token] = "the token of this machine"
-    # Generated frames are numbered too: a name of digits alone tells nothing.
-    telling = {word for word in words if len(word) > _SHORT_WORD and not word.isdecimal()}
-    return Known(secrets, frozenset(telling), frozenset(seeds))
+    return Known(secrets, PrivateWords(words), frozenset(seeds))
 
 
-def list_lines(config: PushConfig, contents: Contents) -> Iterator[str]:
+def list_lines(config: PushConfig, contents: Contents, known: Known) -> Iterator[str]:
     """What goes up, what it lacks, and what was accepted, for a person."""
     visibility = "public" if config.public else "private"
     yield f"{config.repo} ({config.kind}, {visibility}):"
@@ -272,5 +271,10 @@ def list_lines(config: PushConfig, contents: Contents) -> Iterator[str]:
         yield f"  {len(paths) - len(shown)} {'pictures':38} {size / 1000:10,.1f} kB"
     for missing in list_missing(contents):
         yield f"missing: {missing}"
+    if names := sorted(known.private_words.unsearchable):
+        yield (
+            f"not searched for: {len(names)} names that are short or ordinary words, "
+            f"such as {names[0]!r}"
+        )
     for objection in contents.objections:
         yield f"accepted: {objection}"

@@ -7,7 +7,9 @@ find nothing is no proof.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import html
 import json
 import re
 import struct
@@ -16,13 +18,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import yaml
 
 from echodiff.config import InputError
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
+from echodiff.data.check.file_bytes import find_beyond_pixels
 from echodiff.files import shipped
+from echodiff.hub.private_words import PrivateWords
 from echodiff.images import read_embedded, read_size
+from echodiff.published import CONFIG, MANIFEST, PRIVACY
 
 
 class Finding(NamedTuple):
@@ -40,33 +46,15 @@ class Known:
 
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Text that must not appear -> what it is."""
-    private_words: frozenset[str] = frozenset()
+    private_words: PrivateWords = field(default_factory=lambda: PrivateWords(()))
     """Patients and files of the training."""
     harmless: frozenset[str] = frozenset()
     """Numbers of the recipe that look like a date or a record's number: a seed."""
 
 
-_TOKENS = tuple(
-    (name, re.compile(form))
-    for name, form in (
-        ("a Hugging Face token", rb"\bhf_[A-Za-z0-9]{20,}|\bapi_org_[A-Za-z0-9]{20,}"),
-        ("a GitHub token", rb"\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}"),
-        ("a GitLab token", rb"\bglpat-[\w-]{20,}"),
-        ("an API key", rb"\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[\w-]{20,}"),
-        ("an AWS key", rb"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-        ("a private key", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-        ("a JSON web token", rb"\beyJ[\w-]{15,}\.eyJ[\w-]{15,}\."),
-        ("a password in an address", rb"\b[a-z]{3,10}://[^\s/:@]+:[^\s/@]+@"),
-    )
-)
-_PATH = re.compile(
-    r"(?<![\w/:.)\]>~-])/(?!/)(?:[\w.@+~-]+/)+[\w.@+~-]*"  # /home/jane/frames, not in an address
-    r"|(?<![\w/:.)\]>~-])/(?:home|root|Users|mnt|media|data|scratch|tmp|var|opt|srv)\b"
-    r"|file:/+\S+|(?<!\w)~/[\w.-]+|\b[A-Za-z]:[\\/](?!/)[\w.\\/ -]+|\\\\[\w.-]+\\[\w.$-]+"
-)
 _TAG = re.compile(r"\(\s*[\dA-Fa-f]{4}\s*,\s*[\dA-Fa-f]{4}\s*\)")
 _TAG_KEY = re.compile(r"[\dA-Fa-f]{8}")
-_CAMEL = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][A-Za-z]*)+\b")
+_CAMEL = re.compile(r"\b[A-Z][a-z]+[A-Z][A-Za-z]*\b")
 _SHORT_HASH = re.compile(r"SHA-256 `?[\da-f]{12}\b")
 """As the cards give them: some are digits alone."""
 _OF_THE_FORMAT = frozenset({
@@ -74,8 +62,19 @@ _OF_THE_FORMAT = frozenset({
     "model-index.results.metrics.name",
 })  # fmt: skip
 """Keys of the Hub's model card that are called as a person's would be."""
-_WORD = re.compile(r"[\w.^-]+")
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_TENSOR = re.compile(
+    r"unet\.[\w.]{1,200}\.lora(?:_[AB]|\.up|\.down)\.weight"
+    r"|lora_unet_\w{1,200}\.(?:lora_(?:up|down)\.weight|alpha)"
+)
+"""Names that an adapter's tensors have, in diffusers' layout and in kohya's."""
+_MOST_AXES = 4
+_PRIVACY_FIELDS = frozenset({
+    "weights_sha256", "data_sha256", "settings", "attacks", "ceiling", "verdict", "not_tested",
+    "n", "seed", "versions",
+})  # fmt: skip
+_MANIFEST_FIELDS = frozenset({"kind", "echodiff", "files"})
+_SMALLEST_NUMBER = 1_000_000
+"""Whole numbers from here on are read as text too: a record number fits into them."""
 
 
 def scan_folder(folder: Path, allowed: Sequence[str], known: Known) -> list[Finding]:
@@ -95,39 +94,41 @@ def scan_folder(folder: Path, allowed: Sequence[str], known: Known) -> list[Find
 def scan_file(path: Path, known: Known) -> Iterator[str]:
     """What is wrong with one file, message by message; each only once."""
     data = path.read_bytes()
-    yield from _scan_bytes(data, known)
-    try:
-        match path.suffix:
-            case ".safetensors":
-                texts = _walk(_read_header(data))
-            case ".json":
-                texts = _walk(json.loads(data))
-            case ".jsonl":
-                texts = _walk([json.loads(line) for line in data.split(b"\n") if line.strip()])
-            case ".yaml":
-                texts = _walk(yaml.safe_load(data))
-            case ".png":
-                texts = _read_picture(path, data)
-            case _:
-                texts = _read_markdown(data.decode("utf-8"))
-        seen: dict[str, None] = {}
-        for key, text in texts:
-            for message in _scan_text(key, text, known):
-                seen[message] = None
-        yield from seen
-    except (ValueError, yaml.YAMLError, InputError) as error:
-        yield f"cannot be read as what its name says ({' '.join(str(error).split())[:120]})"
-
-
-def _scan_bytes(data: bytes, known: Known) -> Iterator[str]:
     if data[128:132] == b"DICM":
         yield "is a DICOM file"
-    for what, form in _TOKENS:
-        if form.search(data):
-            yield f"holds {what}"
     for secret, what in known.secrets.items():
         if secret.encode() in data:
             yield f"holds {what}"
+    seen: dict[str, None] = {}
+    try:
+        for key, text in _read_texts(path, data):
+            for message in _scan_text(key, text, known):
+                seen[message] = None
+    except (ValueError, yaml.YAMLError, InputError, RecursionError) as error:
+        seen[f"cannot be read as what its name says ({' '.join(str(error).split())[:120]})"] = None
+    yield from seen
+
+
+def _read_texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
+    """(key, text) of everything in a file that can be read as text; ValueError where it has what
+    a file of its name has not."""
+    match path.suffix:
+        case ".safetensors":
+            yield from _walk(_read_header(data))
+        case ".json":
+            value = _load_json(data)
+            _check_fields(path.name, value)
+            yield from _walk(value)
+        case ".jsonl":
+            for line in data.split(b"\n"):
+                if line.strip():
+                    yield from _walk(_load_json(line))
+        case ".yaml":
+            yield from _walk(_load_yaml(path.name, data.decode("utf-8")))
+        case ".png":
+            _check_picture(path, data)
+        case _:
+            yield from _read_markdown(data.decode("utf-8"))
 
 
 def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
@@ -137,56 +138,106 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
             yield f"holds the DICOM tag {keyword}{where}"
     if (tag := _TAG.search(text)) or _TAG_KEY.fullmatch(key.rpartition(".")[2]):
         yield f"holds the DICOM tag {tag.group() if tag else key}{where}"
-    if found := _PATH.search(text):
-        yield f"holds an absolute path, {found.group()!r}{where}"
     if key not in _OF_THE_FORMAT and is_identifying_column(key.rpartition(".")[2]):
         yield f"has a field that identifies people or devices{where}"
-    words = {word.strip("._-") for word in _WORD.findall(text)}
-    for word in sorted(words & known.private_words):
+    for word in known.private_words.find(text):
         yield f"names a patient or a file of the training, {word!r}{where}"
     text = _SHORT_HASH.sub(" ", text)
     for number in known.harmless:
         text = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", " ", text)
-    for kind, found_text in find_identifiers(text):
-        yield f"holds {found_text!r}, {kind.removeprefix('identifier-')} of a person?{where}"
+    for kind, found in find_identifiers(text):
+        match kind:
+            case "credential":
+                yield f"holds {found}{where}"
+            case "identifier-place":
+                yield f"holds a path or an address, {found!r}{where}"
+            case _:
+                yield f"holds {found!r}, {kind.removeprefix('identifier-')} of a person?{where}"
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of everything in a JSON value that is text; numbers tell no name."""
+    """(key, text) of a JSON value: names of fields, texts, and large whole numbers."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             below = f"{key}.{name}" if key else str(name)
-            yield below, ""
+            yield below, str(name)
             yield from _walk(inner, below)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _walk(inner, key)
     elif isinstance(value, str):
         yield key, value
+    elif isinstance(value, int | float) and value == value // 1 >= _SMALLEST_NUMBER:
+        yield key, str(int(value))
+
+
+def _load_json(data: bytes) -> Any:
+    """ValueError for what no reader would show: a field that is there twice hides the first."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a field is there twice")
+        return dict(pairs)
+
+    return json.loads(data, object_pairs_hook=unique)
+
+
+def _load_yaml(name: str, text: str) -> Any:
+    """The same of YAML, of which this software writes `key: value` lines alone."""
+    if re.search(r"(?:^|\s)#", re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)):
+        raise ValueError("holds comments")
+    value = yaml.safe_load(text)
+    keys = re.findall(r"^([^\s:]+):", text, re.MULTILINE)
+    if len(set(keys)) < len(keys):
+        raise ValueError("a field is there twice")
+    _check_fields(name, value)
+    return value
+
+
+def _check_fields(name: str, value: Any) -> None:
+    """ValueError for fields that this software does not write."""
+    match name:
+        case _ if name == MANIFEST:
+            allowed = _MANIFEST_FIELDS
+        case _ if name == PRIVACY:
+            allowed = _PRIVACY_FIELDS
+        case _ if name == CONFIG:
+            from echodiff.diffusion.lora_config import TrainLoraConfig
+
+            allowed = frozenset(f.name for f in dataclasses.fields(TrainLoraConfig))
+        case _:
+            return
+    if strange := sorted(set(map(str, value)) - allowed):
+        raise ValueError(f"has the unknown field {strange[0]!r}")
 
 
 def _read_header(data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file; ValueError where bytes lie outside of its tensors."""
+    """The header of a safetensors file; ValueError where bytes lie outside of its tensors, or a
+    tensor is none of an adapter."""
     if len(data) < 8:
         raise ValueError("cut short")
     (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
+    header = _load_json(data[8 : 8 + length])
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    if 8 + length + end != len(data):
+    size = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
+    if 8 + length + end != len(data) or size != end:
         raise ValueError("bytes beyond its tensors")
+    for name, entry in tensors.items():
+        if not _TENSOR.fullmatch(name) or len(entry["shape"]) > _MOST_AXES:
+            raise ValueError(f"{name!r} is no tensor of an adapter")
     names = {name.replace(".", " "): "" for name in tensors}
     return {"names": " ".join(names), "metadata": header.get("__metadata__", {})}
 
 
-def _read_picture(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
+def _check_picture(path: Path, data: bytes) -> None:
+    """ValueError for a PNG that carries anything but pixels."""
     read_size(path)
-    if not data.endswith(_PNG_END):
-        raise ValueError("bytes beyond the picture")
-    carried = read_embedded(path)
+    carried = [*read_embedded(path), *find_beyond_pixels(data, is_strict=True)]
+    if data[25] not in (0, 2):  # the colour type of IHDR
+        carried.append("an alpha channel or a palette")
     if carried:
         raise ValueError(f"carries more than pixels: {', '.join(sorted(carried))}")
-    return iter(())
 
 
 def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
@@ -194,8 +245,15 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
     data cards, which name data sets and their authors."""
     if text.startswith("---\n"):
         _, head, text = text.split("---\n", 2)
-        yield from _walk(yaml.safe_load(head))
-    yield "", "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
+        for key, value in _walk(yaml.safe_load(head)):
+            # The licence's own address stands in the shipped card of its data set.
+            if value not in "\n".join(_shipped_lines()):
+                yield key, value
+    plain = "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
+    yield "", plain
+    # As a browser shows it.
+    if (shown := unquote(html.unescape(plain))) != plain:
+        yield "", shown
 
 
 @functools.cache

@@ -209,6 +209,16 @@ def _(folder):
     change(folder, set_in_rows([0], vendor="sonographer@hospital.org"))
 
 
+@breaks("identifier-place", image(0))
+def _(folder):
+    change(folder, set_in_rows([0], vendor="from /mnt/hospital/echo"))
+
+
+@breaks("credential", image(0))
+def _(folder):
+    change(folder, set_in_rows([0], text="ASD, hf_" + "aB3dE5fG7h" * 3))
+
+
 @breaks("identifier-age", image(0))
 def _(folder):
     change(folder, set_in_rows([0], age_years=94.0))
@@ -342,6 +352,23 @@ def test_every_kind_is_tested():
 
 
 # --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes() + b"IVANOV"), "6 bytes after the image"),
+        (lambda path: Image.open(path).copy().save(path, icc_profile=b"x" * 200), "a iCCP chunk"),
+        (lambda path: Image.merge("LA", [Image.open(path).convert("L")] * 2).save(path),
+         "an alpha channel"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_pixels_are_found(folder, spoil, said):
+    spoil(folder / image(0))
+    _, report = check(folder)
+    found = [f for f in report["findings"] if f["kind"] == "picture-metadata"]
+    assert [f["file"] for f in found] == [image(0)]
+    assert said in found[0]["message"]
 
 
 def test_a_clean_folder_passes(folder, capsys):

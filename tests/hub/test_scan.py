@@ -76,8 +76,8 @@ def training_image_changed(place, edit):
 PLANTED = {
     "token in the config": (config_says(TOKEN), "config.yaml: holds a Hugging Face token"),
     "token in the record": (record_says(TOKEN), "run.json: holds a Hugging Face token"),
-    "path in the record": (record_says("/opt/conda/lib"), "an absolute path, '/opt/conda/lib'"),
-    "path in an alarm": (alarms_say("see C:\\Users\\jane\\x"), "holds an absolute path"),
+    "path in the record": (record_says("/opt/conda/lib"), "a path or an address, '/opt/conda/lib'"),
+    "path in an alarm": (alarms_say("see C:\\Users\\jane\\x"), "holds a path or an address"),
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
     "tag as a key": (metrics_say(PatientBirthDate=""), "holds the DICOM tag PatientBirthDate"),
     "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', name of a person?"),
@@ -133,11 +133,8 @@ def test_a_data_set_is_searched_picture_by_picture(push, place, edit):
     info = PngInfo()
     info.add_text("PatientName", "DOE^JANE")
     Image.fromarray(pixels).save(place / "generated/asd-1/images/000003.png", pnginfo=info)
-    status, out, _ = push("--dataset", "generated/asd-1")
-    assert status == 1
-    assert (
-        "images/000003.png: cannot be read as what its name says (carries more than pixels" in out
-    )
+    assert push("--dataset", "generated/asd-1")[0] == 0
+    assert b"DOE" not in (place / "push/hearts/images/000003.png").read_bytes()
 
 
 # --- Files that no command of ours would write ----------------------------------------------------
@@ -162,12 +159,12 @@ def test_files_that_are_not_on_the_list_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"a": "AKIAABCDEFGHIJKLMNOP"}, "holds an AWS key"),
-        ({"a": "ghp_" + "a1B2c3D4e5" * 4}, "holds a GitHub token"),
-        ({"a": "https://jane:secret@hub.example/x"}, "holds a password in an address"),
-        ({"a": "-----BEGIN RSA PRIVATE KEY-----"}, "holds a private key"),
-        ({"a": "from ~/.cache/x"}, "holds an absolute path, '~/.cache' (at a)"),
-        ({"a": "file:///srv/x"}, "holds an absolute path, 'file:///srv/x' (at a)"),
+        ({"a": "AKIAABCDEFGHIJKLMNOP"}, "holds an AWS key (at a)"),
+        ({"a": "ghp_" + "a1B2c3D4e5" * 4}, "holds a GitHub token (at a)"),
+        ({"a": "https://jane:secret@hub.example/x"}, "holds a password in an address (at a)"),
+        ({"a": "-----BEGIN RSA PRIVATE KEY-----"}, "holds a private key (at a)"),
+        ({"a": "from ~/.cache/x"}, "holds a path or an address, '~/.cache/x' (at a)"),
+        ({"a": "file:///srv/x"}, "holds a path or an address, 'file:///srv/x' (at a)"),
         ({"a": "(0010,0020) was 7"}, "holds the DICOM tag (0010,0020) (at a)"),
         ({"00100010": {"vr": "PN"}}, "holds the DICOM tag 00100010 (at 00100010)"),
         ({"a": "1.2.276.0.7230010.3.1.4.8323329"}, "uid of a person? (at a)"),
@@ -192,7 +189,7 @@ def test_bytes_behind_a_picture_or_a_tensor_are_found(tmp_path, finished):
     messages = {message for _, message in found_in(tmp_path)}
     assert messages == {
         "cannot be read as what its name says (bytes beyond its tensors)",
-        "cannot be read as what its name says (bytes beyond the picture)",
+        "cannot be read as what its name says (carries more than pixels: 6 bytes after the image)",
     }
     (tmp_path / weights).write_bytes(data.replace(b'"format"', b'"/h/me/x"'))
     (tmp_path / "sheet.png").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 20)
@@ -204,10 +201,12 @@ def test_a_token_in_the_header_of_the_weights_is_found(tmp_path):
     from safetensors.numpy import save_file
 
     path = tmp_path / "pytorch_lora_weights.safetensors"
-    save_file({"a": np.zeros(2, np.float32)}, path, {"by": TOKEN, "at": "/home/jane/run"})
+    name = "unet.mid_block.to_q.lora_A.weight"
+    save_file({name: np.zeros((2, 2), np.float32)}, path, {"by": TOKEN, "at": "/home/jane/run"})
     messages = {message for _, message in found_in(tmp_path)}
     assert messages == {
-        "holds a Hugging Face token", "holds an absolute path, '/home/jane/run' (at metadata.at)",
+        "holds a Hugging Face token (at metadata.by)",
+        "holds a path or an address, '/home/jane/run' (at metadata.at)",
     }  # fmt: skip
 
 

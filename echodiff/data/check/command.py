@@ -20,6 +20,7 @@ from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.ocr import check_ocr
 from echodiff.data.splits import fold_id, patient_of
+from echodiff.fields import printable
 from echodiff.files import write_json_atomic
 from echodiff.frames import METADATA
 from echodiff.processes import map_in_order
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         workers=config.workers,
     )
     for line in list_lines(findings, config.show):
-        print(line)
+        print(printable(line))
     if config.json is not None:
         write_json_atomic(config.json, findings.to_json())
     return int(findings.counts[Severity.ERROR] > 0)

@@ -5,8 +5,17 @@ harbour names (45 CFR 164.514(b)(2)) is looked for where it has a form that a ru
 """
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
+
+from echodiff.data.check.credentials import find_credentials
+from echodiff.data.check.dates import find_dates
+from echodiff.data.check.forms import Span, blank, find_forms
+from echodiff.data.check.numbers import CODE, EMAIL, RECORD, UID, find_telephones
+from echodiff.data.check.people import find_people
+from echodiff.data.check.places import find_places
 
 
 class Trace(NamedTuple):
@@ -17,11 +26,6 @@ class Trace(NamedTuple):
     text: str
 
 
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-_YEAR, _M, _D = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
-_TITLE = r"(?:Mr|Mrs|Ms|Dr|Prof|Herr|Frau|Mme)"
-_LABEL = r"(?:patient(?:'s)? name|sur ?name|last name|first name|name|фамилия|фио)"
-
 _HASH = re.compile(
     r"(?<![^\W_])(?:(?=[\dx]*[a-f])(?:0x)?[\da-f]{16,}|[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12})"
     r"(?![^\W_])",
@@ -29,38 +33,22 @@ _HASH = re.compile(
 )
 """Hexadecimal names, such as those of EchoNet: made to tell nothing, though digits are in them."""
 
-_FORMS = (
-    ("identifier-uid", re.compile(r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}(?!\d)")),
-    ("identifier-email", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
-    ("identifier-name", re.compile(r"[^\W\d_]{2,}\^[^\W\d_]*")),
-    ("identifier-name", re.compile(rf"\b{_TITLE}\b\.? +[A-ZÀ-ÞА-ЯЁ][^\W\d_]+")),
-    ("identifier-name", re.compile(rf"\b{_LABEL} *[:=] *[^\W\d_]+", re.IGNORECASE)),
-    (
-        "identifier-age",
-        re.compile(
-            r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?y\.?o\b)|\baged? (?:9[1-9]|1[01]\d)\b",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "identifier-date",
-        re.compile(
-            rf"(?<!\d){_YEAR}([-_./:]){_M}\1{_D}(?!\d)"  # 2021-03-04, 2021:03:04
-            rf"|(?<!\d)(?:{_D}([-_./]){_M}|{_M}([-_./]){_D})(?:\2|\3){_YEAR}(?!\d)"  # 04.03.2021
-            r"|(?<![\d.])(?:0[1-9]|[12]\d|3[01])\.(?:0[1-9]|1[0-2])\.\d\d(?![\d.])"  # 04.03.21
-            r"|(?<!\d)(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6})?(?!\d)"
-            rf"|\b{_D}[- ]?{_MONTH}[- .,]+{_YEAR}\b|\b{_MONTH} {_D},? {_YEAR}\b",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "identifier-number",
-        re.compile(
-            r"(?<!\d)(?<!\d\.)0*[1-9]\d{6,}(?!\d)"  # record numbers
-            r"|(?<!\d)\d{3}-\d\d-\d{4}(?!\d)|(?<!\d)\d{3}-\d{3}-\d{3}[- ]\d\d(?!\d)"  # insurance
-            r"|\+\d[\d ()-]{8,}\d"  # telephone
-        ),
-    ),
+_AGE = re.compile(
+    r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?y\.?o\b|\s?лет\b|\s?жаста)"
+    r"|\baged? (?:9[1-9]|1[01]\d)\b",
+    re.IGNORECASE,
+)
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-") | {0x2044: "/"}
+
+_FINDERS: tuple[tuple[str, Callable[[str], Iterable[Span]]], ...] = (
+    ("identifier-place", find_places),
+    ("identifier-uid", partial(find_forms, forms=(UID,))),
+    ("identifier-email", partial(find_forms, forms=(EMAIL,))),
+    ("identifier-name", find_people),
+    ("identifier-age", partial(find_forms, forms=(_AGE,))),
+    ("identifier-date", find_dates),
+    ("identifier-number", find_telephones),
+    ("identifier-number", partial(find_forms, forms=(RECORD,))),
 )
 """In this order; what one has found, the next do not see."""
 
@@ -89,12 +77,31 @@ _WORD = re.compile(r"(?<![^\W_])[^\W\d_]+(?![^\W_])")
 
 
 def find_identifiers(text: str) -> Iterator[Trace]:
-    """What in a text has the form of a date, a number, an address or a titled name."""
-    text = _HASH.sub(" ", text)
-    for kind, form in _FORMS:
-        for match in form.finditer(text):
-            yield Trace(kind, match.group())
-        text = form.sub(" ", text)
+    """What in a text has the form of a date, a number, an address or a titled name.
+
+    Digits, dashes and spaces of all scripts are read as their ASCII forms; the texts found are
+    given in those.
+    """
+    text = fold(text)
+    yield from (Trace("credential", name) for name in find_credentials(text))
+    text = CODE.sub(" ", _HASH.sub(" ", text))
+    for kind, find in _FINDERS:
+        spans = sorted(find(text))
+        yield from (Trace(kind, text[start:end].strip()) for start, end in spans)
+        text = blank(text, spans)
+
+
+def fold(text: str) -> str:
+    """Compatible forms of letters, digits and dashes as one; characters without a width go."""
+    if text.isascii():
+        return text
+    # The number sign first: its compatible form is the word "No".
+    text = unicodedata.normalize("NFKC", text.replace("№", "#")).translate(_DASHES)
+    return "".join(
+        str(unicodedata.decimal(letter, letter))
+        for letter in text
+        if unicodedata.category(letter) != "Cf"
+    )
 
 
 def find_name_words(text: str, *, at_least: int) -> list[str]:

@@ -62,6 +62,8 @@ KINDS: dict[str, Kind] = {
     "identifier-number": Kind(_E, "a long number, such as a record's or a telephone's"),
     "identifier-email": Kind(_E, "an e-mail address"),
     "identifier-age": Kind(_E, "an age above 90"),
+    "identifier-place": Kind(_E, "a path, a web address or a host: a machine or a house"),
+    "credential": Kind(_E, "a token, a key or a password"),
     "identifier-column": Kind(_E, "a column of a kind that identifies people or devices"),
     "burned-in-text": Kind(_E, "text in the pixels"),
     "possible-name": Kind(_W, "capitalised words that may be a name"),

@@ -1,5 +1,6 @@
 """One picture and its mask: their faults, and the few numbers that are compared with the others."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from echodiff.config import InputError
 from echodiff.data.check.disclosure import find_identifiers
 from echodiff.data.check.doubles import Sketch, hash_pixels, sketch
 from echodiff.data.check.faults import Fault
+from echodiff.data.check.file_bytes import find_beyond_pixels_of
 from echodiff.decoding import describe_oddities
 from echodiff.images import read_embedded, read_image_u8, read_mask_u8, to_gray_u8
 
@@ -93,12 +95,18 @@ def _find_pixel_faults(
             yield Fault("colour", file, f"{coloured:.2%} of the pixels have colour")
 
 
+_TOLD = re.compile(r"a (?:tEXt|zTXt|iTXt|eXIf) chunk|a comment|a APP1 segment")
+"""What `read_embedded` opens."""
+
+
 def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
     if oddities := describe_oddities(folder / file):
         yield Fault("other-readers", file, ", ".join(oddities))
     carried = read_embedded(folder / file)
-    if carried:
-        yield Fault("picture-metadata", file, f"carries {', '.join(sorted(carried))}")
+    # Texts and EXIF are named by what they say, above; of other bytes only the kind is known.
+    beyond = [one for one in find_beyond_pixels_of(folder / file) if not _TOLD.match(one)]
+    if names := sorted([*carried, *beyond]):
+        yield Fault("picture-metadata", file, f"carries {', '.join(names)}")
     for place, text in carried.items():
         for kind, found in find_identifiers(text):
             yield Fault(kind, file, f"its metadata ({place}) hold {found!r}")

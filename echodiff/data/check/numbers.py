@@ -1,0 +1,71 @@
+"""Find numbers that lead to a person: DICOM UIDs, record, insurance and telephone numbers."""
+
+import functools
+import re
+from collections.abc import Iterator
+
+from echodiff.data.check.forms import Span, blank, find_forms
+
+UID = re.compile(r"(?<![\d.])(?:2\.25\.\d{6,39}|[0-2](?:\.(?:0|[1-9]\d{0,38})){5,60})(?![\d])")
+"""ISO object identifiers as DICOM uses them; 2.25 is followed by a UUID as one number."""
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+CODE = re.compile(
+    r"\b(?:SNOMED(?:[\s-]?CT)?|SCTID|ICD(?:-?1[01])?|LOINC|RadLex|UMLS|MeSH|DOI|PMID|PMCID|ISBN|ISSN"
+    r"|arXiv|RRID|ORPHA|OMIM)\b[\s:#=]{0,3}(?:code\s?)?[\w./:-]{1,64}",
+    re.IGNORECASE,
+)
+"""Codes of vocabularies and of publications: numbers that name no person."""
+RECORD = re.compile(
+    r"(?<!\d)(?<!\d\.)0*[1-9]\d{6,}(?!\d)"
+    r"|\b(?:MRN|NHS|SSN|PID|patient\s?(?:id|no|number)|record\s?(?:no|number)|accession|acc"
+    r"|ИИН|ЖСН|СНИЛС|полис|история\sболезни|амб(?:улаторная)?\.?\sкарта)\b[\s.:#-]{0,4}"
+    r"[A-Z]{0,4}-?\d[\d\s/-]{2,20}"
+    r"|(?<!\d)\d{3}-\d\d-\d{4}(?!\d)|(?<!\d)\d{3}-\d{3}-\d{3}[- ]\d\d(?!\d)"
+    r"|(?<![\d.])\d{3}[- ]\d{3}[- ]\d{4}(?![\d.])"  # NHS number, and telephones of many countries
+    r"|#\s?\d{4,}",
+    re.IGNORECASE,
+)
+
+_LABELLED = re.compile(
+    r"\b(?:tel(?:ephone)?|phone|mobile|mob|cell|call|fax|whats\s?app|тел(?:ефон)?|моб|сот|вацап"
+    r"|байланыс|ұялы)\b[\s.:#]{0,4}\+?[\d(][\d\s()./-]{4,24}\d",
+    re.IGNORECASE,
+)
+_GROUPED = re.compile(r"(?<![\w.,])(?:\+|00|[08][\s(-]|0\d|\()[\d\s()./-]{6,24}\d(?!\w|[.,]\d)")
+"""What begins as telephone numbers do; whether it is one says `phonenumbers`."""
+_REGIONS = (
+    "KZ", "RU", "UZ", "KG", "US", "GB", "DE", "FR", "IT", "ES", "NL", "PL", "SE", "TR",
+    "UA", "IN", "CN", "JP", "KR", "BR", "AU", "CH", "AT", "BE", "IL",
+)  # fmt: skip
+"""Whose national forms are tried."""
+
+
+_MOST_CANDIDATES = 1000
+
+
+def find_telephones(text: str) -> Iterator[Span]:
+    """Start and end of telephone numbers: of any country in their international form, and of the
+    countries most likely to be met in their national one.
+
+    Where a text has more than 1,000 candidates, all are taken for telephone numbers: to look at
+    each takes milliseconds.
+    """
+    spans = list(find_forms(text, (_LABELLED,)))
+    yield from spans
+    candidates = list(find_forms(blank(text, spans), (_GROUPED,)))
+    is_many = len(candidates) > _MOST_CANDIDATES
+    yield from (span for span in candidates if is_many or _is_telephone(text[slice(*span)]))
+
+
+@functools.lru_cache(1000)
+def _is_telephone(text: str) -> bool:
+    import phonenumbers
+
+    number = re.sub(r"^00", "+", text.strip())
+    for region in (None,) if number.startswith("+") else _REGIONS:
+        try:
+            if phonenumbers.is_valid_number(phonenumbers.parse(number, region)):
+                return True
+        except phonenumbers.NumberParseException:
+            continue
+    return False

@@ -1,0 +1,107 @@
+"""Find names of people in a text: after a title or a label, or in a form that only names have.
+
+English, Russian and Kazakh. A surname alone in a sentence is not found: no list of people is kept.
+"""
+
+import re
+from collections.abc import Iterator
+
+from echodiff.data.check.forms import Span, find_forms
+
+_NAME = r"(?:[A-Z]['’])?[A-ZÀ-ÞА-ЯЁӘҒҚҢӨҰҮҺІŠŽČ][^\W\d_]+(?:[-'’][^\W\d_]+)?"
+_INITIAL = r"[A-ZА-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?"
+_FULL_NAME = rf"(?:(?:{_INITIAL}){{1,2}})?{_NAME}(?:\s{_NAME}){{0,2}}(?:\s(?:{_INITIAL}){{1,2}})?"
+_TITLE = (
+    r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Doctor|Sr|Sra|Herr|Frau|Mme|DR|PROF"
+    r"|[Гг]-н|[Гг]-жа|[Гг]осподин|[Гг]оспожа|[Дд]окторa?|[Дд]-р|[Пп]роф(?:ессор)?|[Вв]рач"
+    r"|[Мм]ырза|[Дд]әрігер|[Пп]рофессор)"
+)
+_LABEL = (
+    r"(?:(?:patient(?:'s)?|full|sur|last|first|given|family|mother(?:'s)?|father(?:'s)?) ?name|name"
+    r"|фамилия|имя|отчество|ф\.? ?и\.? ?о\.?|аты[- ]?жөні|тегі|есімі)"
+)
+_ROLE = (
+    r"(?:[Pp]atient|PATIENT|[Pp]t|[Ss]onographer|[Pp]hysician|[Cc]ardiologist|[Oo]perator|[Rr]eader|[Pp]erson"
+    r"|[Пп]ациент(?:ка|а|ки|у)?|[Бб]ольн(?:ой|ая|ого)|[Рр]ебенок|[Рр]ебёнок|[Оо]ператор|[Вв]рач"
+    r"|[Нн]ауқас|[Бб]ала|[Дд]әрігер)"
+)
+_BY = r"(?:performed|reported|read|referred|signed|reviewed|scanned|examined|acquired|annotated)"
+
+_FORMS = tuple(
+    re.compile(form, flags)
+    for form, flags in (
+        # DOE^JANE, the way DICOM writes a name; mm^2 and kg^m are none
+        (
+            r"(?<![^\W\d_])[^\W\d_]{2,64}\^[^\W\d_]{1,64}"
+            r"|(?<![^\W\d_])[A-ZА-ЯЁ][^\W\d_]{1,63}\^(?!\w)",
+            0,
+        ),
+        (rf"\b{_TITLE}\b\.?\s{{1,2}}{_FULL_NAME}", 0),
+        (
+            rf"(?<!\w){_LABEL}\s{{0,2}}[:=]\s{{0,2}}[^\W\d_]{{2,64}}(?:\s{_NAME}){{0,2}}",
+            re.IGNORECASE,
+        ),
+        (rf"\b{_ROLE}(?:\s{{0,2}}[:=]\s{{0,2}}|\s){_FULL_NAME}", 0),
+        (rf"\b{_BY}\sby:?\s{_FULL_NAME}", 0),
+        # Иванов И.И. and И.И. Иванов, with both initials
+        (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}\s[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.", 0),
+        (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}", 0),
+        # Patronymics are in names alone
+        (
+            r"\b(?:[А-ЯЁ][а-яё]{1,25}(?:[оеё]вич|[оеи]вн|иничн)(?:а|у|е|ой|ом|ем|ы)?"
+            r"|[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{1,25}(?:ұлы|улы|қызы|кызы)(?:на|ның|н)?"
+            r"|[A-Z][a-z]{1,25}(?:[oe]vich|[oe]vna|uly|ulı|qyzy|qızı|kyzy))\b",
+            0,
+        ),
+    )
+)  # fmt: skip
+
+_EPONYMS = frozenset(
+    re.findall(
+        r"[^\W\d_]+",
+        """amplatz austin bachmann barlow beck bentall bernoulli bland blalock botallo botal
+        brock brugada carpentier carvallo chagas chiari corrigan damus danon david digeorge doppler
+        down duchenne duke ebstein edwards eisenmenger eustachian eustachius fabry fallot flint
+        fontan friedreich garland gerbode glenn gore hancock hill his holt hounsfield jatene
+        janeway jones kawasaki kaye koch kommerell konno kussmaul libman loeffler lutembacher
+        mahaim marfan mcconnell mustard noonan norwood oram osler parkinson patau pompe potts
+        purkinje quincke rastelli roger ross roth sacks scimitar senning shiley shone simpson
+        stansel starr swan taussig tei teichholz thebesian todaro turner uhl valsalva waterston
+        white wilkins williams wolff yacoub björk
+        фалло боталлов эйзенменгер эбштейн симпсон тейхольц марфан допплер вальсальва росс
+        фонтен гленн мастард сеннинг растелли бернулли""",
+    )
+)
+"""Diseases, signs, operations and devices are called after people who are no patients."""
+_NO_NAMES = frozenset(
+    re.findall(
+        r"[^\W\d_]+",
+        """adult apical asd atrial atrium boy child echo echocardiogram enlarged female girl heart
+        healthy infant in left lv lvh male man mitral newborn no normal position quality right rv
+        septa septum supine the unchanged unknown ventricle view vsd with woman walls lateral
+        motion movement prone rest stress sinus rhythm stable age sex weight height bsa history
+        presents presented was is has had not
+        взрослый ребенок ребёнок мужчина женщина мальчик девочка норма нормальный левый правый
+        сердце перегородка дефект лежа на в с без эхокардиография функциональной ультразвуковой
+        ересек ер әйел қыз ұл жүрек""",
+    )
+)
+"""What stands after `Patient:` though it is no name."""
+
+
+def find_people(text: str) -> Iterator[Span]:
+    """Start and end of every name in `text`, with the title or label that gives it away."""
+    return find_forms(text, _FORMS, _is_person)
+
+
+_LEADS = re.compile(rf"^(?:{_TITLE}\b\.?|{_ROLE}\b\s?[:=]?|{_BY}\sby:?)\s*")
+
+
+def _is_person(found: str) -> bool:
+    """Whether any word after the title is not an eponym, and the first is no word of the field."""
+    is_led = _LEADS.match(found)
+    words = re.findall(r"[^\W\d_]{2,}", found[is_led.end() :] if is_led else found)
+    if not is_led:
+        return True
+    lowered = [word.lower() for word in words]
+    return bool(lowered) and lowered[0] not in _NO_NAMES and not set(lowered) <= _EPONYMS

@@ -1,0 +1,41 @@
+"""Find paths, web addresses and hosts in a text: they lead to who made the data."""
+
+import re
+from collections.abc import Iterator
+
+from echodiff.data.check.forms import Span, blank, find_forms
+
+_ROOTS = (
+    r"(?:home|root|Users|mnt|media|data|scratch|tmp|var|opt|srv|etc|usr|Volumes|nfs|gpfs|lustre)"
+)
+_PART = r"[\w.@+~%$-]{1,255}"
+_FORMS = tuple(
+    re.compile(form)
+    for form in (
+        # Any scheme: https, s3, gs, smb, file, ssh, postgresql ...
+        r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s<>\"'`)\]]{1,2000}",
+        r"file:/{1,3}[^\s<>\"'`)\]]{1,2000}",
+        # /home/jane/frames, not the end of a web address; /data by itself only under a known root
+        rf"(?<![\w/:.)\]>~}}-])/(?!/)(?:{_PART}/){{1,60}}(?:{_PART})?",
+        rf"(?<![\w/:.)\]>~}}-])/{_ROOTS}\b",
+        r"(?<!\w)~\w{0,32}/[\w./-]{1,255}",
+        r"\b[A-Za-z]:(?:\\|/(?!/))[\w.\\/ -]{1,255}",
+        r"\\\\[\w.-]{1,255}\\[\w.$\\ -]{1,255}",
+        r"(?:\$\{?[A-Z_]{2,32}\}?|%[A-Z_]{2,32}%)[\\/][\w.\\/-]{1,255}",
+        # scp's jane@host:frames, and hosts that only a house knows
+        r"\b[\w.-]{1,64}@[\w.-]{1,255}:[\w./~-]{1,255}",
+        r"\b[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.(?:local|lan|internal|intranet|corp|localdomain)\b",
+        r"\bwww\.[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}(?:/[^\s<>\"'`)\]]{0,2000})?",
+        r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])",
+    )
+)
+_PUBLIC = re.compile(
+    r"\bhttps?://(?:[\w-]{1,63}\.){0,4}(?:huggingface\.co|doi\.org|arxiv\.org|apache\.org|spdx\.org"
+    r"|creativecommons\.org|pytorch\.org|github\.io|readthedocs\.io)(?:[/?#][^\s<>\"'`)\]]{0,2000}|(?![\w.]))"
+)
+"""Addresses of publications, licences and software: they name no house."""
+
+
+def find_places(text: str) -> Iterator[Span]:
+    """Start and end of every path, address and host in `text`, but for well-known public ones."""
+    return find_forms(blank(text, [match.span() for match in _PUBLIC.finditer(text)]), _FORMS)

@@ -1,0 +1,295 @@
+"""Planted secrets stop a push, clinical captions do not; each in time linear in the text."""
+
+import importlib.util
+import json
+import struct
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echodiff.data.check.disclosure import find_identifiers, find_name_words
+from echodiff.data.check.file_bytes import find_beyond_pixels
+from echodiff.frames import load_frames
+from echodiff.hub.private_words import PrivateWords
+from echodiff.hub.scan import Known, scan_folder
+from echodiff.images import write_image
+from echodiff.published import MODEL_FILES
+
+# huggingface_hub 2.4 uploads by `data=`, which its own HTTP client deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "push_leaks.py"
+
+
+def load_benchmark():
+    spec = importlib.util.spec_from_file_location("push_leaks", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["push_leaks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+leaks = load_benchmark()
+
+
+def found_in(folder):
+    return [message for _, message in scan_folder(folder, MODEL_FILES, Known())]
+
+
+# --- Words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", leaks.WORDS)
+def test_secrets_of_every_kind_stop_a_push(kind, tmp_path):
+    found = []
+    for _, _, text in leaks.draw_secrets(seed=1, num_each=5, kinds=[kind]):
+        (tmp_path / "metrics.json").write_text(json.dumps({"alarms": [text]}))
+        found.append(bool(found_in(tmp_path)))
+    assert len(found) == 5
+    assert sum(found) >= 4
+
+
+def test_clinical_captions_do_not(tmp_path):
+    captions = list(leaks.draw_captions(seed=1, num=400))
+    (tmp_path / "metrics.json").write_text(json.dumps({"alarms": captions}))
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dr. Blalock-Taussig", "kg/m^2 and mm^2", "SNOMED 253366007", "thickness 11.12.10 mm",
+        "split 10/10/80", "doi:10.1109/TMI.2021.3051806", "torch 2.14.1, v1.12.10",
+        "may 2 mm, dec 5, in march", "Patient: Adult male", "patient with ASD", "frames 12 to 16",
+        "45 51 59 68 72 84 beats", "E/A 1.2, 0.12345678901", "NYHA III 2021",
+    ],
+)  # fmt: skip
+def test_words_of_the_clinic_are_no_identifiers(text):
+    assert list(find_identifiers(text)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mc" + "a" * 30, "a_", "a", "1", "1.", "A.", "12 ", "+1 ", "(0 ", "aA", "January ", "0-",
+        "4 March 2021 ", "2.25.", "a@b.", "http://", "/a", "sk-", "eyJaaaaaaaaaaaaaaaaaaa-",
+        "Dr. Aa", "Иванов ",
+    ],
+)  # fmt: skip
+def test_a_long_text_takes_linear_time(text):
+    def seconds(length):
+        long = (text * (length // len(text) + 1))[:length]
+        start = time.process_time()
+        list(find_identifiers(long))
+        find_name_words(long, at_least=2)
+        return time.process_time() - start
+
+    short = max(seconds(25_000), 0.005)
+    assert seconds(100_000) < 16 * short  # four times the text: quadratic time would be 16 times
+
+
+# --- Names of this training -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("krd-0012", "look at KRD 0012 again"),
+        ("krd-0012", "krd0012.png"),
+        ("krd-0012", "xkrd0012x"),
+        ("Иванов_0012", "ИВАНОВ0012"),
+        ("Müller77", "mu\u0308ller 77"),
+        ("Żeleński", "zelenski"),
+        ("patient-0047115", "case no. 0047115"),
+        ("PAT12345", "number 12345"),
+        ("nurlanova", "see Nurlanova's scan"),
+        ("study_7_frame_0031", "Study 7, frame 0031"),
+    ],
+)
+def test_names_of_the_training_are_found_however_they_are_spelled(name, text):
+    assert PrivateWords([name]).find(text) == [name]
+
+
+def test_ordinary_and_short_names_are_not_searched_and_are_listed():
+    words = PrivateWords(["normal", "p1", "0007", "ventricle", "krd0012"])
+    assert words.unsearchable == {"normal", "p1", "0007", "ventricle"}
+    assert words.find("normal heart, left ventricle, 0007, image 000012.png") == []
+
+
+def test_a_push_says_which_names_it_cannot_search(push, place, edit, with_card):
+    from echodiff.files import shipped
+
+    data = with_card(shipped("data_cards/phantom.md").read_text())
+    rows = [f.to_row() | {"patient_id": f"p{i}"} for i, f in enumerate(load_frames(data))]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, _ = push()
+    assert status == 0
+    assert "not searched for: 12 names that are short or ordinary words, such as 'p0'" in out
+
+
+# --- Fields and bytes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("metrics.json", '{"IVANOV^IVAN": 1}', "name of a person?"),
+        ("metrics.json", '{"seen": 20210304}', "date of a person?"),
+        ("metrics.json", '{"mrn": 12345678.0}', "number of a person?"),
+        ("metrics.json", '{"a": "\\u0049VANOV^IVAN"}', "name of a person?"),
+        ("metrics.json", '{"a": "x", "a": "y"}', "a field is there twice"),
+        ("config.yaml", "patient: x\n", "unknown field 'patient'"),
+        ("config.yaml", "rank: 8  # IVANOV\n", "holds comments"),
+        ("config.yaml", "rank: 8\nrank: 9\n", "a field is there twice"),
+        ("privacy.json", '{"members": ["a"]}', "unknown field 'members'"),
+        ("push.json", '{"kind": "model", "by": "x"}', "unknown field 'by'"),
+        ("README.md", "seen by &#73;VANOV^IVAN", "name of a person?"),
+        ("README.md", "see %2Fhome%2Fjane%2Fx", "a path or an address"),
+    ],
+)
+def test_fields_numbers_and_escapes_are_read(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    assert any(said in message for message in found_in(tmp_path))
+
+
+def test_tensors_that_are_no_adapter_are_found(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file({"picture": np.zeros((8, 8), np.float32)}, path)
+    assert "'picture' is no tensor of an adapter" in found_in(tmp_path)[0]
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(
+        ">I", zlib.crc32(kind + content))  # fmt: skip
+
+
+def png(*, extra=b"", raw_tail=b"", stream_tail=b"", end=b"", colour=0):
+    channels = {0: 1, 6: 4}[colour]
+    raw = (b"\0" + bytes(range(4 * channels))) * 4 + raw_tail
+    header = struct.pack(">IIBBBBB", 4, 4, 8, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
+        + chunk(b"IDAT", zlib.compress(raw) + stream_tail) + chunk(b"IEND", b"") + end
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        ({"extra": chunk(b"tEXt", b"a\0b")}, "a tEXt chunk of 3 bytes"),
+        ({"extra": chunk(b"iCCP", b"x")}, "a iCCP chunk of 1 bytes"),
+        ({"extra": chunk(b"prVt", b"x")}, "a prVt chunk of 1 bytes"),
+        ({"extra": chunk(b"eXIf", b"x")}, "a eXIf chunk of 1 bytes"),
+        ({"extra": chunk(b"gAMA", b"\0\0\0\1")}, "a gAMA chunk of 4 bytes"),
+        ({"end": b"hidden"}, "6 bytes after the image"),
+        ({"raw_tail": b"hidden"}, "pixel data beyond its last row"),
+        ({"stream_tail": b"hidden"}, "6 bytes behind the compressed pixels"),
+    ],
+)
+def test_bytes_that_are_no_pixels_are_found(picture, said):
+    assert said in list(find_beyond_pixels(png(**picture), is_strict=True))
+    assert list(find_beyond_pixels(png(), is_strict=True)) == []
+
+
+def test_a_picture_in_the_alpha_channel_is_found(tmp_path):
+    (tmp_path / "sheet.png").write_bytes(png(colour=6))
+    assert "an alpha channel or a palette" in found_in(tmp_path)[0]
+    write_image(tmp_path / "sheet.png", np.zeros((8, 8, 3), np.uint8))
+    assert found_in(tmp_path) == []
+
+
+def test_segments_of_a_jpeg_are_found(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("L", (16, 16), 7).save(path, comment=b"IVANOV", quality=90)
+    data = path.read_bytes()
+    assert list(find_beyond_pixels(data)) == ["a comment of 8 bytes"]
+    Image.new("L", (16, 16), 7).save(path)
+    assert list(find_beyond_pixels(path.read_bytes())) == []
+    assert list(find_beyond_pixels(path.read_bytes() + b"abc")) == ["3 bytes after the image"]
+
+
+def test_pixels_of_a_set_are_written_anew(push, place, hub):
+    path = place / "generated/asd-1/images/000003.png"
+    path.write_bytes(path.read_bytes() + b"hidden")
+    status, _, _ = push("--dataset", "generated/asd-1", "--yes")
+    assert status == 0
+    sent = hub.repos["dataset", "jane/hearts"].files["images/000003.png"]
+    assert b"hidden" not in sent
+
+
+# --- Between the scan and the upload --------------------------------------------------------------
+
+
+def test_a_file_dropped_after_the_scan_does_not_go_up(push, place, hub, monkeypatch):
+    from echodiff.hub import push as command
+
+    def drop(folder, target, message, hashes):
+        (folder / "notes.txt").write_text("Dr. Smith")
+        return send(folder, target, message, hashes)
+
+    send = command.push_folder
+    monkeypatch.setattr(command, "push_folder", drop)
+    assert push("--yes")[0] == 0
+    assert "notes.txt" not in hub.repos["model", "jane/hearts"].files
+
+
+def test_a_file_changed_after_the_scan_stops_the_push(push, place, hub, monkeypatch):
+    from echodiff.hub import push as command
+
+    def change(folder, target, message, hashes):
+        (folder / "README.md").write_text("Dr. Smith")
+        return send(folder, target, message, hashes)
+
+    send = command.push_folder
+    monkeypatch.setattr(command, "push_folder", change)
+    status, _, err = push("--yes")
+    assert status == 2
+    assert "README.md: changed after the scan" in err
+
+
+def test_a_file_that_was_not_pushed_is_not_pulled(push, place, hub, capsys):
+    from echodiff.__main__ import main
+
+    assert push("--yes")[0] == 0
+    repo = hub.repos["model", "jane/hearts"]
+    repo.commit(repo.commits[repo.head] | {"privacy.json": (b"{}", False)}, "by somebody")
+    assert main(["pull", "jane/hearts", "--out", str(place / "pulled")]) == 2
+    assert "privacy.json is not among the files that were pushed" in capsys.readouterr().err
+    assert not (place / "pulled").exists()
+
+
+# --- The card -------------------------------------------------------------------------------------
+
+HOSTILE = "ASD ```\n<script>x</script> [a](http://x) ![b](c) | `rm`\n---\nlicense: mit\n---"
+
+
+def test_no_caption_name_or_licence_is_read_as_markup(push, place, edit, with_card):
+    from echodiff.hub.card import _cell, _code
+
+    cell = _cell(HOSTILE)
+    assert "\n" not in cell
+    for sign in ("`", "<", "[", "]", "|", "!"):
+        assert cell.count(sign) == cell.count("\\" + sign)
+    assert not set(_code(HOSTILE)) & set('`"\\\n')
+    alarms = place / "generated/asd-1/metrics.json"
+    edit(alarms, alarms=["<b>copies</b> [see](javascript:x) ```"])
+    status, _, _ = push("--generated", "generated/asd-1")
+    assert status == 0
+    text = (place / "push/hearts/README.md").read_text()
+    assert r"\<b\>copies\</b\> \[see\](javascript:x) \`\`\`" in text
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    from echodiff.config import report
+
+    report("echodiff check", "frames/\x1b[2Ja\u202eb: wrong")
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "\u202e" not in err
