@@ -95,3 +95,26 @@ def test_one_process_where_two_were_asked_for_is_said(
     )
     assert "accelerate launch starts one process on a CPU" in said
     assert "torchrun --nproc-per-node N starts N" in said
+
+
+SLOW_LOOK = """
+import datetime, runpy, sys, time
+from torch.distributed import distributed_c10d
+from echodiff.diffusion import grids
+
+distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=3)
+grids.SampleGrids.__call__ = lambda self, unet, step: time.sleep(7) or {}
+runpy.run_path(sys.argv[1])["main"](sys.argv[2:])
+"""
+
+
+def test_no_timeout_ends_a_run_whose_first_process_looks_for_long(
+    tiny_random_base: Path, toy_frames: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    script = tmp_path / "slow_look.py"
+    script.write_text(SLOW_LOOK)
+    more = ["--max-steps", 2, "--sample-every", 1]
+    command = [*TWO["torchrun"], str(script)]
+    run([*command, *flags(tiny_random_base, toy_frames, tmp_path / "run", *more)], environment)
+    assert (tmp_path / "run" / WEIGHTS).is_file()
+    assert not (tmp_path / "run" / ".echodiff.lock").exists()
