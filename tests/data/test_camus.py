@@ -107,8 +107,12 @@ def old(tmp_path):
     return tmp_path
 
 
+def out_of(src):
+    return src.parent / f"{src.name}-out"
+
+
 def prepare(src, *flags):
-    out = src / "out"
+    out = out_of(src)
     status = main(["prepare", "camus", str(src), "--out", str(out), "--workers", "1", *flags])
     return status, {Path(f.file_name).name: f for f in load_frames(out)} if status == 0 else {}
 
@@ -116,7 +120,7 @@ def prepare(src, *flags):
 def error_of(src, capsys, *flags):
     status, _ = prepare(src, *flags)
     assert status == 2
-    assert not (src / "out").exists()
+    assert not out_of(src).exists()
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -133,12 +137,12 @@ def test_pictures_masks_and_facts_come_back_exactly(layout, request):
     for name, frame in rows.items():
         number, view, phase = int(name[7:11]), name[12:15], frame.phase
         time = {"ED": 0, "ES": 4}[phase]
-        image = read_image_u8(src / "out" / frame.file_name)
+        image = read_image_u8(out_of(src) / frame.file_name)
         np.testing.assert_array_equal(image, picture(number, view, time))
         if layout == "old" and number == 3:
             assert frame.mask_file_name is None
         else:
-            labels = read_mask_u8(src / "out" / frame.mask_file_name)
+            labels = read_mask_u8(out_of(src) / frame.mask_file_name)
             np.testing.assert_array_equal(labels, mask(time))
         assert name == f"patient{number:04d}_{view}_{phase}.png"
         assert frame.view == {"2CH": "A2C", "4CH": "A4C"}[view]
@@ -153,7 +157,7 @@ def test_pictures_masks_and_facts_come_back_exactly(layout, request):
 
 def test_labels_mean_what_the_release_says(new):
     _, rows = prepare(new)
-    labels = read_mask_u8(new / "out" / rows["patient0001_4CH_ED.png"].mask_file_name)
+    labels = read_mask_u8(out_of(new) / rows["patient0001_4CH_ED.png"].mask_file_name)
     assert labels[10, 6] == Label.LV
     assert labels[10, 3] == Label.LV_MYOCARDIUM
     assert labels[19, 6] == Label.LA
@@ -169,7 +173,8 @@ def test_a_caption_says_what_is_known(new):
 
 
 def test_the_folder_of_nifti_files_alone_will_do(new):
-    src, out = new / "CAMUS_public/database_nifti", new / "out"
+    src = new / "CAMUS_public/database_nifti"
+    out = out_of(new)
     flags = ["--split", "official", "--views", "A4C", "--phases", "ES"]
     status = main(["prepare", "camus", str(src), "--out", str(out), *flags])
     assert status == 0
@@ -199,9 +204,9 @@ def test_sequences_give_every_frame_in_time(layout, request):
     for time, phase in enumerate(("ED", "1", "2", "3", "ES")):
         frame = rows[f"patient0001_4CH_frame-{time:04d}.png"]
         assert frame.phase == phase
-        image = read_image_u8(src / "out" / frame.file_name)
+        image = read_image_u8(out_of(src) / frame.file_name)
         np.testing.assert_array_equal(image, picture(1, "4CH", time))
-        labels = read_mask_u8(src / "out" / frame.mask_file_name)
+        labels = read_mask_u8(out_of(src) / frame.mask_file_name)
         np.testing.assert_array_equal(labels, mask(time))
         assert ("end of" in frame.text) == (phase in {"ED", "ES"})
 
@@ -216,9 +221,9 @@ def test_a_sequence_that_ends_with_diastole_is_turned_round(tmp_path):
     for time, phase in enumerate(("ED", "1", "2", "3", "ES")):
         frame = rows[f"patient0007_2CH_frame-{time:04d}.png"]
         assert frame.phase == phase
-        image = read_image_u8(tmp_path / "out" / frame.file_name)
+        image = read_image_u8(out_of(tmp_path) / frame.file_name)
         np.testing.assert_array_equal(image, picture(7, "2CH", time))
-        labels = read_mask_u8(tmp_path / "out" / frame.mask_file_name)
+        labels = read_mask_u8(out_of(tmp_path) / frame.mask_file_name)
         np.testing.assert_array_equal(labels, mask(time))
 
 
@@ -233,9 +238,9 @@ def test_pixels_twice_as_high_as_wide_become_square(write, suffix, tmp_path):
     _, rows = prepare(tmp_path, "--split", "1/0/0")
     frame = rows["patient0001_2CH_ED.png"]
     assert frame.spacing_mm == pytest.approx(0.25)
-    labels = read_mask_u8(tmp_path / "out" / frame.mask_file_name)
+    labels = read_mask_u8(out_of(tmp_path) / frame.mask_file_name)
     np.testing.assert_array_equal(labels, np.repeat(mask(0), 2, axis=0))
-    assert read_image_u8(tmp_path / "out" / frame.file_name).shape == (2 * HEIGHT, WIDTH)
+    assert read_image_u8(out_of(tmp_path) / frame.file_name).shape == (2 * HEIGHT, WIDTH)
 
 
 def test_packed_values_of_an_mhd_are_the_same(old):
@@ -244,7 +249,7 @@ def test_packed_values_of_an_mhd_are_the_same(old):
             path = old / f"training/patient0001/patient0001_{view}_{phase}.mhd"
             write_mhd(path, picture(1, view, time), (0.3, 0.3), packed=True)
     _, rows = prepare(old)
-    image = read_image_u8(old / "out" / rows["patient0001_2CH_ES.png"].file_name)
+    image = read_image_u8(out_of(old) / rows["patient0001_2CH_ES.png"].file_name)
     np.testing.assert_array_equal(image, picture(1, "2CH", 4))
 
 
@@ -258,7 +263,7 @@ def test_a_mask_in_another_order_of_axes_lies_on_its_image(new):
     status, rows = prepare(new, "--phases", "ED")
     assert status == 0
     for frame in rows.values():
-        np.testing.assert_array_equal(read_mask_u8(new / "out" / frame.mask_file_name), mask(0))
+        np.testing.assert_array_equal(read_mask_u8(out_of(new) / frame.mask_file_name), mask(0))
 
 
 def test_directions_of_an_mhd_are_obeyed(old, capsys):
@@ -275,7 +280,7 @@ def test_directions_of_an_mhd_are_obeyed(old, capsys):
     status, rows = prepare(old, "--phases", "ED")
     assert status == 0
     frame = rows["patient0001_4CH_ED.png"]
-    np.testing.assert_array_equal(read_mask_u8(old / "out" / frame.mask_file_name), mask(0))
+    np.testing.assert_array_equal(read_mask_u8(out_of(old) / frame.mask_file_name), mask(0))
     label.write_text(upwards.replace(offset, ""))
     assert prepare(old, "--phases", "ED", "--overwrite", "--allow-bad")[0] == 0
     assert "patient0001_4CH_ED_gt.mhd: by its header it lies 23 voxels" in capsys.readouterr().err
@@ -373,8 +378,12 @@ def test_a_bad_file_is_named_and_left_out(new, capsys, damage, words):
 
 def test_one_bad_file_of_six_is_too_many(new, capsys):
     empty("patient0002_4CH_ED.nii.gz")(new / "CAMUS_public/database_nifti/patient0002")
-    line = error_of(new, capsys)
+    assert prepare(new)[0] == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "patient0002_4CH_ED.nii.gz: empty file (1 of 6 files are bad" in line
+    # What was written waits for the same command with --allow-bad.
+    assert not (out_of(new) / "metadata.jsonl").exists()
+    assert prepare(new, "--allow-bad")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -412,7 +421,7 @@ def test_datasets_opens_it(new, monkeypatch):
     from datasets import load_dataset
 
     prepare(new)
-    table = load_dataset("imagefolder", data_dir=str(new / "out"), cache_dir=str(new / "cache"))[
+    table = load_dataset("imagefolder", data_dir=str(out_of(new)), cache_dir=str(new / "cache"))[
         "train"
     ]
     assert table.num_rows == 12
@@ -424,4 +433,4 @@ def test_datasets_opens_it(new, monkeypatch):
 def test_training_takes_it(release, request, assert_accepted):
     src = request.getfixturevalue(release)
     assert prepare(src)[0] == 0
-    assert_accepted(src / "out")
+    assert_accepted(out_of(src))

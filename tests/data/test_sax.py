@@ -145,13 +145,13 @@ def mnms(tmp_path):
 
 
 def prepare(name, src, *flags):
-    out = src / f"out-{name}"
+    out = src.parent / f"{src.name}-out-{name}"
     status = main(["prepare", name, str(src), "--out", str(out), "--workers", "1", *flags])
     return status, {Path(f.file_name).name: f for f in load_frames(out)} if status == 0 else {}
 
 
 def read(name, src, frame):
-    out = src / f"out-{name}"
+    out = src.parent / f"{src.name}-out-{name}"
     labels = read_mask_u8(out / frame.mask_file_name) if frame.mask_file_name else None
     return read_image_u8(out / frame.file_name), labels
 
@@ -159,7 +159,7 @@ def read(name, src, frame):
 def error_of(name, src, capsys, *flags):
     status, _ = prepare(name, src, *flags)
     assert status == 2
-    assert not (src / f"out-{name}").exists()
+    assert not (src.parent / f"{src.name}-out-{name}").exists()
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -634,7 +634,9 @@ def test_datasets_opens_it(name, request, tmp_path, monkeypatch):
     src = request.getfixturevalue(name)
     _, rows = prepare(name, src)
     table = load_dataset(
-        "imagefolder", data_dir=str(src / f"out-{name}"), cache_dir=str(tmp_path / "cache")
+        "imagefolder",
+        data_dir=str(src.parent / f"{src.name}-out-{name}"),
+        cache_dir=str(tmp_path / "cache"),
     )["train"]
     assert table.num_rows == len(rows)
     assert set(table["view"]) == {"SAX"}
@@ -644,4 +646,4 @@ def test_datasets_opens_it(name, request, tmp_path, monkeypatch):
 def test_training_takes_it(name, request, assert_accepted):
     src = request.getfixturevalue(name)
     assert prepare(name, src)[0] == 0
-    assert_accepted(src / f"out-{name}")
+    assert_accepted(src.parent / f"{src.name}-out-{name}")
