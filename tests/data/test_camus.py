@@ -116,7 +116,7 @@ def prepare(src, *flags):
 def error_of(src, capsys, *flags):
     status, _ = prepare(src, *flags)
     assert status == 2
-    assert not (src / "out").exists()
+    assert not (src / "out" / "metadata.jsonl").exists()
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 

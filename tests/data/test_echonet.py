@@ -331,7 +331,7 @@ def test_a_bad_clip_is_named_and_skipped(tmp_path, capsys, damage, words):
     assert "1 of 3 files were bad and skipped" in printed.out
     assert len(load_frames(tmp_path / "out")) == 4
     assert "0XB.avi" in fail(capsys, "dynamic", src, tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none" / "metadata.jsonl").exists()
 
 
 def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
@@ -345,7 +345,7 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
     error = fail(capsys, "dynamic", src, tmp_path / "none")
     assert "0X11.avi" in error
     assert "2 of 20 files are bad, more than 5%" in error
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none" / "metadata.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def read(name, src, frame):
 def error_of(name, src, capsys, *flags):
     status, _ = prepare(name, src, *flags)
     assert status == 2
-    assert not (src / f"out-{name}").exists()
+    assert not (src / f"out-{name}" / "metadata.jsonl").exists()
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
