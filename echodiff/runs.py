@@ -239,11 +239,9 @@ class Run:
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         # Whoever repeats this run by its file does not ask to clear another, or to train it on.
-        lines = [
-            yaml_line(key, value)
-            for key, value in config.items()
-            if key not in ("overwrite", "continue_")
-        ]
+        told = {name: value for name, value in config.items() if name != "overwrite"}
+        told |= {"continue_": False} if "continue_" in told else {}
+        lines = [yaml_line(name, value) for name, value in told.items()]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:

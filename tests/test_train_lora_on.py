@@ -38,7 +38,7 @@ def test_a_finished_run_trained_on_is_the_run_that_was_asked_for_at_once(
     assert Run.load(tmp_path / "on").is_finished
     # Now it is a run of 8 steps, whoever repeats it.
     assert "max_steps: 8" in (tmp_path / "on" / "config.yaml").read_text()
-    assert "continue" not in (tmp_path / "on" / "config.yaml").read_text()
+    assert "continue_: false" in (tmp_path / "on" / "config.yaml").read_text()
 
 
 def test_what_cannot_be_trained_on_exactly_is_refused_and_stays_finished(

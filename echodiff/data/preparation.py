@@ -333,8 +333,7 @@ def describe_job(
 
 
 def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
-    """Everything that is read, the data set as a whole included."""
-    yield config.src
+    """Every file that is read; that the output lies in the folder of the data set harms none."""
     yield from list_tables(config, data)
     yield from () if config.card is None else (config.card,)
     for case in cases:
