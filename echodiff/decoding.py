@@ -1,7 +1,6 @@
 """Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency.
 
-Pillow reads the files. It cuts colour of 16 bits to 8, and leaves the polarity of 16-bit TIFF
-alone; tifffile and FFmpeg (PyAV) decode the first, and the second is done here.
+Pillow reads the files, but for colour of 16 bits, which tifffile and FFmpeg (PyAV) decode.
 """
 
 import struct

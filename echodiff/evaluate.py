@@ -6,7 +6,6 @@ docs/evaluation.md.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.config import InputError, parse, positional, run_main
-from echodiff.data.leaks import TrainedOn, find_trainings
 from echodiff.data.real_frames import (
     RealFrames,
-    build_training,
+    check_reference,
     choose_reference,
     choose_trained,
-    refuse_trained,
+    open_reference,
 )
-from echodiff.data.splits import warn_without_patient
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
-from echodiff.frames import Frame, load_frames
 from echodiff.images import write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
@@ -41,8 +37,6 @@ from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
 from echodiff.tables import format_difference, format_score
 from echodiff.white_level import find_white_level
-
-logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -127,7 +121,7 @@ def score_frames(
     Prompt faithfulness is scored where `tiny` is among the features.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
-    name, pictures = _open_reference(reference, [generated])
+    name, pictures = open_reference(reference, [generated])
     of_generated = measure_frames(generated, networks.opened)
     of_reference = measure_frames(pictures, networks.opened, name=name, white_level=white_level)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
@@ -153,7 +147,7 @@ def compare_frames(
     the findings that the prompts of both name.
     """
     networks = load_networks(features).opened
-    name, pictures = _open_reference(reference, [first, second])
+    name, pictures = open_reference(reference, [first, second])
     of_first, of_second = (measure_frames(source, networks) for source in (first, second))
     of_reference = measure_frames(pictures, networks, name=name)
     gains: dict[str, Score] = {}
@@ -169,49 +163,6 @@ def compare_frames(
     return gains
 
 
-# --- Which real frames ---------------------------------------------------------------------------
-
-
-def _open_reference(
-    source: Path | Sequence[Path], generated: Sequence[Path]
-) -> tuple[str | None, Sequence[Path]]:
-    """Name and pictures to score against; of a folder, rows that no training has seen."""
-    if not isinstance(source, str | Path):
-        return None, source
-    reference = choose_reference(Path(source))
-    _check_reference(reference, generated, None)
-    return str(source), reference.paths
-
-
-def _check_reference(
-    reference: RealFrames,
-    generated: Sequence[Path],
-    train: RealFrames | None,
-    *,
-    num_readers: int = 1,
-) -> list[str]:
-    """Refuse a reference that the generators, or `train`, have seen; lines on what nobody can
-    tell."""
-    trainings: list[TrainedOn] = []
-    unknown = []
-    for folder in generated:
-        found, problem = find_trainings(folder, load_frames(folder))
-        trainings += found
-        unknown += [problem] if problem else []
-    if train is not None:
-        trainings.append(build_training(train, "--train", num_readers=num_readers))
-    refuse_trained(reference, trainings, num_readers=num_readers)
-    rows: dict[Path, list[Frame]] = {}
-    for real in (reference, train):
-        if real is not None:
-            rows.setdefault(real.folder.resolve(), []).extend(real.frames)
-    for folder, frames in rows.items():
-        warn_without_patient(folder, frames)
-    for line in unknown:
-        logger.warning("%s", line)
-    return unknown
-
-
 # --- The command ---------------------------------------------------------------------------------
 
 
@@ -225,7 +176,7 @@ def _evaluate(config: EvaluateConfig) -> int:
             raise InputError(f"--out {config.out}: is {folder}, which this command reads")
     real = choose_reference(config.reference, config.split)
     trained = choose_trained(config.train) if config.train else None
-    unknown = _check_reference(real, config.generated, trained, num_readers=NUM_READERS)
+    unknown = check_reference(real, config.generated, trained, num_readers=NUM_READERS)
     print(f"scoring against {real.text}")
     with FolderLock(config.out):
         return _score(config, names, target, real, trained, unknown)

@@ -177,7 +177,7 @@ def test_captions_that_are_held_out_are_told(
 
 
 def test_ids_that_differ_in_case_are_one_patient(place: Path) -> None:
-    export(place, 12, 0)
+    export(place, 12, 1)
     for path in sorted((place / "EXPORT").iterdir()):
         path.with_name("P" + path.name[1:].replace("4CH", "2CH")).write_bytes(path.read_bytes())
     assert prepare() == 0

@@ -92,7 +92,7 @@ def test_evaluate_and_pushes_have_locks_too(
 ) -> None:
     assert main([*PHANTOM, "--out", str(tmp_path / "a")]) == 0
     with held(tmp_path / "scores") as pid:
-        flags = ["evaluate", tmp_path / "a", "--reference", tmp_path / "a"]
+        flags = ["evaluate", tmp_path / "a", "--reference", tmp_path / "a", "--split", "train"]
         assert f"process {pid} on " in refused(capsys, *flags, "--out", tmp_path / "scores")
     with held(tmp_path / "pulled", "beside") as pid:
         line = refused(capsys, "pull", "jane/hearts", "--out", tmp_path / "pulled")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from echodiff.__main__ import main
 from echodiff.config import InputError
+from echodiff.data.bad_files import BadFiles
 from echodiff.diffusion.dataset import load_set
 from echodiff.diffusion.encoding import read_image_pm1
 from echodiff.diffusion.lora_config import TrainLoraConfig
@@ -87,6 +88,8 @@ def test_a_dark_held_out_folder_is_scored_at_the_level_of_the_training(tmp_path,
     generated = write_deep(tmp_path / "8", [200] * 6)  # 8 bits in 16: no level of their own
     generated = flatten(generated, tmp_path / "generated", 255)
     train = write_deep(tmp_path / "train", [3000, 900, 900, 900, 900])
+    rows = (train / "metadata.jsonl").read_text()
+    (train / "metadata.jsonl").write_text(rows.replace('"p', '"other'))  # other patients
     stated = {"white_level": 4095} if known_by == "the rows" else {}
     reference = write_deep(tmp_path / "held-out", [900] * 6, **stated)
     flat = flatten(reference, tmp_path / "flat", 4095)
@@ -117,8 +120,9 @@ def test_frames_to_translate_are_read_at_the_level_of_the_training(tmp_path):
     net = SimpleNamespace(scale=1)
     loaded = SimpleNamespace(facts={"white_level": 4095, "channels": 1}, net=net)
     [frame] = load_frames(folder)
-    read = FrameReader(folder, loaded, SIDE).read(frame)
-    np.testing.assert_array_equal(read[0], read_image_u8(flat / frame.file_name))
+    bad = BadFiles(1, allow=False)
+    [source] = FrameReader(folder, [frame], loaded, SIDE).read([frame], bad)
+    np.testing.assert_array_equal(source.image_u8[0], read_image_u8(flat / frame.file_name))
 
 
 def test_a_folder_that_has_no_one_level_is_refused(tmp_path):

@@ -1,6 +1,5 @@
 """From the cases of a data set to a frames folder: what every `echodiff prepare` shares."""
 
-import hashlib
 import sys
 import warnings
 from collections import Counter
@@ -8,13 +7,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from echodiff.config import InputError, as_dict
+from echodiff.config import InputError
 from echodiff.data.assignment import (
     assign_splits,
     describe_draw,
@@ -37,8 +36,8 @@ from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
 from echodiff.data.prepare_config import split_words
 from echodiff.data.screenshots import OVER_SCAN, Cleaning, choose_cleaning, clean_shots
+from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
-from echodiff.fingerprints import sha256_file
 from echodiff.frames import IMAGES, Frame, FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
@@ -313,44 +312,3 @@ def build_frame(
         source=data.name,
         extra=facts,
     )
-
-
-def describe_job(
-    config: PrepareConfig, data: DataSet, cases: Sequence[Case]
-) -> dict[str, dict[str, Any]]:
-    """The settings, a hash of every table, and a hash of place, size and time of every file.
-
-    Splits, names and captions depend on all of them: a folder begun before they changed cannot be
-    gone on with.
-    """
-    indifferent = ("out", "overwrite", "allow_bad", "workers")
-    settings = {name: value for name, value in as_dict(config).items() if name not in indifferent}
-    return {
-        "settings": settings,
-        "tables": {str(path): sha256_file(path) for path in list_tables(config, data)},
-        "files": {str(path): stamp for case in cases for path, stamp in _stamps(case)},
-    }
-
-
-def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
-    """Every file that is read; that the output lies in the folder of the data set harms none."""
-    yield from list_tables(config, data)
-    yield from () if config.card is None else (config.card,)
-    for case in cases:
-        yield from (case.path, *case.extra_paths)
-
-
-def list_tables(config: PrepareConfig, data: DataSet) -> list[Path]:
-    """Files that are read besides the cases."""
-    captions = Path(config.captions)
-    return [*data.listings, *([captions] if captions.is_file() else [])]
-
-
-def _stamps(case: Case) -> Iterator[tuple[Path, str]]:
-    for path in (case.path, *case.extra_paths):
-        try:
-            found = path.stat()
-            stamp = f"{case.name} {found.st_size} {found.st_mtime_ns}"
-        except OSError:
-            stamp = f"{case.name} missing"
-        yield path, hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()[:16]

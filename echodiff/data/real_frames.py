@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echodiff.config import InputError
-from echodiff.data.leaks import TrainedOn, describe_leaks, describe_trained, find_leaks
-from echodiff.data.splits import SPLITS, choose_rows
+from echodiff.data.leaks import (
+    TrainedOn,
+    describe_leaks,
+    describe_trained,
+    find_leaks,
+    find_trainings,
+)
+from echodiff.data.splits import SPLITS, choose_rows, warn_without_patient
 from echodiff.frames import Frame, load_frames
 from echodiff.runs import RECORD, Run
 
@@ -147,8 +153,51 @@ def _load_rows_of_run(run: Run, names: Sequence[str], kind: str) -> tuple[Path, 
     folder = run.run_dir / str(run.record.get("data_dir", ""))
     for name in names:
         if not (folder / name).is_file():
-            raise InputError(f"{run.run_dir}: its {kind} frame {folder / name} is not there")
+            raise InputError(
+                f"{run.run_dir}: its {kind} frame {folder / name} is not there: a run that was "
+                "copied has no frames with it; name a frames folder instead (--reference, --train)"
+            )
     rows = {frame.file_name: frame for frame in load_frames(folder)}
     if missing := [name for name in names if name not in rows]:
         raise InputError(f"{folder}: has no row of {missing[0]}, a {kind} frame of {run.run_dir}")
     return folder, [rows[name] for name in names]
+
+
+def open_reference(
+    source: Path | Sequence[Path], generated: Sequence[Path]
+) -> tuple[str | None, Sequence[Path]]:
+    """Name and pictures to score against; of a folder, rows that no training has seen."""
+    if not isinstance(source, str | Path):
+        return None, source
+    reference = choose_reference(Path(source))
+    check_reference(reference, generated, None)
+    return str(source), reference.paths
+
+
+def check_reference(
+    reference: RealFrames,
+    generated: Sequence[Path],
+    train: RealFrames | None,
+    *,
+    num_readers: int = 1,
+) -> list[str]:
+    """Refuse a reference that the generators, or `train`, have seen; lines on what nobody can
+    tell."""
+    trainings: list[TrainedOn] = []
+    unknown = []
+    for folder in generated:
+        found, problem = find_trainings(folder, load_frames(folder))
+        trainings += found
+        unknown += [problem] if problem else []
+    if train is not None:
+        trainings.append(build_training(train, "--train", num_readers=num_readers))
+    refuse_trained(reference, trainings, num_readers=num_readers)
+    rows: dict[Path, list[Frame]] = {}
+    for real in (reference, train):
+        if real is not None:
+            rows.setdefault(real.folder.resolve(), []).extend(real.frames)
+    for folder, frames in rows.items():
+        warn_without_patient(folder, frames)
+    for line in unknown:
+        logger.warning("%s", line)
+    return unknown

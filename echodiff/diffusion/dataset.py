@@ -18,6 +18,7 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames import METADATA, Frame, load_frames
+from echodiff.images import read_image_u8
 from echodiff.white_level import of_frames
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class TrainingSet:
         """Held-out frames that final scores alone see."""
         return [frame for frame in self.held_out if frame.split == "test"]
 
+    trained_on: dict[str, Any]
+    """What a later score must not be held against: `data.leaks`."""
+
     @property
     def summary(self) -> str:
         """One clause for the terminal."""
@@ -77,7 +81,7 @@ class TrainingSet:
             "val": [frame.file_name for frame in self.val],
             "test": [frame.file_name for frame in self.test],
             "held_out": [frame.file_name for frame in self.held_out],
-            TRAINED_ON: describe_trained([(self.folder, self.train)]),
+            TRAINED_ON: self.trained_on,
         }
 
 
@@ -114,12 +118,15 @@ def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -
             logger.warning("%s: going on with what there is", _add_hint(warning.message, chosen))
         for line in _list_gaps(chosen, has_val=bool(val)):
             logger.warning("%s: %s", folder, line)
+    for frame in watched:
+        read_image_u8(folder / frame.file_name)  # damaged ones stop here, before there is a run
     return TrainingSet(
         folder=folder,
         train=train,
         held_out=chosen.held_out,
         watched=watched,
         max_value=of_frames(folder, frames),
+        trained_on=describe_trained([(folder, train)]),
     )
 
 

@@ -165,10 +165,8 @@ def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
 
 def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> list[Path]:
     """Everything of this machine that is read: none of it may be, hold or lie in the output."""
-    inputs = [config.prompt_file, Path(model.base), Path(model.weights)]
-    inputs += [Path(name) for name in config.features]
-    if config.reference is not None:
-        inputs.append(config.reference)
+    inputs = [config.prompt_file, *map(Path, (model.base, model.weights, *config.features))]
+    inputs += [] if config.reference is None else [config.reference]
     if model.run is not None:
         inputs.append(model.run.run_dir / str(model.run.record.get("data_dir", "")))
     return [*inputs, *(reference.source or ())]

@@ -38,7 +38,9 @@ def state_memory(
     with tempfile.TemporaryDirectory() as folder:
         write_image(Path(folder) / "blank.png", np.zeros((resolution, resolution), np.uint8))
         frame = Frame(file_name="blank.png", text="echocardiogram", patient_id="")
-        dataset = TrainingSet(Path(folder), [frame], held_out=[], watched=[], max_value=None)
+        dataset = TrainingSet(
+            Path(folder), [frame], held_out=[], watched=[], max_value=None, trained_on={}
+        )
         encoded, _ = encode_set(config, dataset, resolution, device, Path(folder))
     peaks["encoding a frame"] = take_peak_gib(device)
     samples = StepSamples(config, encoded, schedule, accelerator)

@@ -37,7 +37,8 @@ SCORE_KEYS = (
     "value", "low", "high", "n", "n_reference", "features", "features_sha256", "resize", "scale",
     "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference", "value_at_floor_n",
 )  # fmt: skip
-NUM_HALVES = 40
+NUM_HALVES = 200
+NUM_HALVES_FRECHET = 40  # each costs a decomposition
 NUM_PERMUTATIONS = 999
 NUM_SPLITS = 40
 NUM_SPLITS_FRECHET = 10
@@ -240,7 +241,7 @@ def sample_draws(
     ])  # fmt: skip
     first, second, at_floor = first[is_usable], second[is_usable], at_floor[is_usable]
     generated_halves, reference_halves = (
-        sample_halves(one.groups, NUM_HALVES if one.has_groups else 0, generator)
+        sample_halves(one.groups, NUM_HALVES_FRECHET if one.has_groups else 0, generator)
         for one in (generated, reference)
     )
     repeats = min(len(generated_halves), len(reference_halves))

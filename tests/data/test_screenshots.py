@@ -13,8 +13,9 @@ from echodiff.data.sector import fill_convex
 from echodiff.frames import load_frames
 from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8, write_mask
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
-from echodiff.pretrain.drawn_screens import KINDS, LAYOUTS, draw_screen
+from echodiff.pretrain.drawn_screens import KINDS, draw_screen
 from echodiff.pretrain.drawn_text import list_fonts
+from echodiff.pretrain.screen_parts import LAYOUTS
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(

@@ -1,0 +1,52 @@
+"""Files that an `echodiff prepare` reads, and what tells one of its jobs from another."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from echodiff.config import as_dict
+from echodiff.data.cases import Case, DataSet
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.fingerprints import sha256_file
+
+
+def describe_job(
+    config: PrepareConfig, data: DataSet, cases: Sequence[Case]
+) -> dict[str, dict[str, Any]]:
+    """The settings, a hash of every table, and a hash of place, size and time of every file.
+
+    Splits, names and captions depend on all of them: a folder begun before they changed cannot be
+    gone on with.
+    """
+    indifferent = ("out", "overwrite", "allow_bad", "workers")
+    settings = {name: value for name, value in as_dict(config).items() if name not in indifferent}
+    return {
+        "settings": settings,
+        "tables": {str(path): sha256_file(path) for path in list_tables(config, data)},
+        "files": {str(path): stamp for case in cases for path, stamp in _stamps(case)},
+    }
+
+
+def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
+    """Every file that is read; that the output lies in the folder of the data set harms none."""
+    yield from list_tables(config, data)
+    yield from () if config.card is None else (config.card,)
+    for case in cases:
+        yield from (case.path, *case.extra_paths)
+
+
+def list_tables(config: PrepareConfig, data: DataSet) -> list[Path]:
+    """Files that are read besides the cases."""
+    captions = Path(config.captions)
+    return [*data.listings, *([captions] if captions.is_file() else [])]
+
+
+def _stamps(case: Case) -> Iterator[tuple[Path, str]]:
+    for path in (case.path, *case.extra_paths):
+        try:
+            found = path.stat()
+            stamp = f"{case.name} {found.st_size} {found.st_mtime_ns}"
+        except OSError:
+            stamp = f"{case.name} missing"
+        yield path, hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()[:16]
