@@ -119,17 +119,17 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "dtype": str(model.pipeline.unet.dtype).removeprefix("torch."),
         "base_sha256": model.base_sha256,
     }
+    drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.num_images}
     identity = {
-        "settings": settings
-        | {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.num_images},
+        "settings": {**settings, **drawn_by},
         "weights": model.weights_sha256,
         "prompts": {
             f"prompt {number}": dataclasses.asdict(prompt)
             for number, prompt in enumerate(sampler.prompts, start=1)
         },
     }
-    fingerprint = compute_fingerprint(identity)
     training = find_training(model)
+    fingerprint = compute_fingerprint(identity)
     record = {
         "fingerprint": fingerprint,
         "config": as_dict(config),
