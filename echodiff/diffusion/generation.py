@@ -87,11 +87,10 @@ def open_job(
     try:
         if state.is_main_process:
             job = _plan_job(config, sampler, model)
-            lock = (
-                FolderLock(config.out).acquire()
-                if config.out is not None
-                else _lock_out(Path("generated"), config.prompt_file.stem, job.fingerprint)
-            )
+            if config.out is not None:
+                lock = FolderLock(config.out).acquire()
+            else:
+                lock = _lock_out(Path("generated"), config.prompt_file.stem, job.fingerprint)
             job = dataclasses.replace(job, out=lock.folder)
         settled: Job = broadcast_object_list([job])[0]
         yield settled, lock
