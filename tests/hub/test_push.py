@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
+from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.files import shipped
 from echodiff.frames import load_frames
@@ -230,6 +231,27 @@ def test_a_set_goes_up_as_a_data_set_that_datasets_opens(push, place, hub, monke
     assert opened["text"][:2] == [frame.text for frame in frames[:2]]
     # Without RUN it is the run that the set says it was drawn with.
     assert push("--dataset", "generated/asd-1", run_dir="", repo="jane/drawn")[0] == 0
+
+
+def test_ocr_stops_a_push_of_images_that_show_text(push, place, monkeypatch):
+    pytest.importorskip("rapidocr", reason="needs the extra: pip install echodiff[ocr]")
+    pytest.importorskip("onnxruntime", reason="needs the extra: pip install echodiff[ocr]")
+    flags = ("--dataset", "generated/asd-1", "--ocr")
+    frames = load_frames(place / "generated/asd-1")
+    for frame in frames:  # what random weights draw may look like letters
+        Image.new("L", (240, 160), 30).save(place / "generated/asd-1" / frame.file_name)
+    assert push(*flags, repo="jane/drawn")[0] == 0
+    shutil.rmtree(place / "push/drawn")
+    image = Image.new("L", (240, 160), 30)
+    ImageDraw.Draw(image).text((20, 60), "PETROVA 1961", fill=240, font=ImageFont.load_default(22))
+    picture = frames[3].file_name
+    image.save(place / "generated/asd-1" / picture)
+    monkeypatch.setattr("echodiff.hub.push.find_text", lambda image_u8: [])
+    status, out, _ = push(*flags, repo="jane/drawn")
+    assert status == 1
+    assert re.search(rf"stopped: {picture}: shows text at x .* \(--ocr\)", out)
+    assert "PETROVA" not in out
+    assert not (place / "push/drawn").exists()
 
 
 def test_images_of_the_bare_base_answer_for_the_base_alone(push, place, edit):
