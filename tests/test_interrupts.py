@@ -20,6 +20,8 @@ def test_an_interrupt_of_all_processes_is_one_line(tmp_path: Path, after_s: floa
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A suite that runs in the background of a shell ignores the signal, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while not (out / "metadata.partial.jsonl").exists():
             time.sleep(0.02)
