@@ -52,11 +52,18 @@ def _interrupts_held_back() -> Iterator[None]:
     if not (is_main and hasattr(signal, "pthread_sigmask")):
         yield
         return
+    held_back: list[int] = []
+    # The mask is what the new processes inherit. It binds this thread alone: where another one (a
+    # progress bar's, a library's) takes the signal, Python would still raise it here.
+    answer = signal.signal(signal.SIGINT, lambda number, frame: held_back.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, answer)
+        if held_back:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _follow_parent() -> None:
