@@ -1,6 +1,7 @@
 """Training on: a finished run to more steps, an adapter from another one, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,20 @@ def test_an_adapter_is_started_from_another_one(
     line = refusal(*still, "--out", tmp_path / "third", "--rank", 4)
     assert "give its --rank" in line
     assert not (tmp_path / "third").exists()
+
+
+def test_what_the_weights_started_from_have_seen_is_no_reference(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path
+) -> None:
+    train_lora("--data", toy_frames, "--max-steps", 1, "--out", tmp_path / "first")
+    others = shutil.copytree(toy_frames, tmp_path / "others")
+    rows = (others / "metadata.jsonl").read_text().replace('"patient_id": "', '"patient_id": "z')
+    (others / "metadata.jsonl").write_text(rows)
+    start = ["--data", others, "--max-steps", 1, "--init-from", tmp_path / "first"]
+    train_lora(*start, "--out", tmp_path / "second")
+    seen = [Run.load(tmp_path / name).record["trained_on"] for name in ("first", "second")]
+    assert set(seen[0]["patients"]) < set(seen[1]["patients"])
+    assert set(seen[0]["pixels"]) <= set(seen[1]["pixels"])
 
 
 def test_the_weights_started_from_are_part_of_the_run(

@@ -5,6 +5,7 @@ A patient is recognised by its id, a frame by its pixels, in whatever file they 
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from echodiff.frames import Frame, load_frames
 from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
 from echodiff.processes import map_in_order
 from echodiff.runs import RECORD, Run
+
+logger = logging.getLogger(__name__)
 
 TRAINED_ON = "trained_on"
 """Key of `run.json`, `generate.json` and `translate.json`."""
@@ -113,6 +116,28 @@ def load_trained(run: Run) -> TrainedOn | None:
                 return None
             sets.append((folder, frames))
     return TrainedOn.from_record(by, describe_trained(sets)) if sets else None
+
+
+def inherit_trained(record: dict[str, Any], weights: Path | None) -> dict[str, Any]:
+    """`record` of `describe_trained`, and all that the training of `weights`, which this one starts
+    from, has seen; a warning where their run does not tell."""
+    if weights is None:
+        return record
+    run = find_run(weights)
+    parent = load_trained(run) if run is not None else None
+    if parent is None:
+        logger.warning("%s: no record of what these weights were trained on: it is not checked "
+                       "against a reference", weights)  # fmt: skip
+        return record
+    seen = as_record(parent)
+    patients = {
+        name: sorted({*record["patients"].get(name, ()), *seen["patients"].get(name, ())})
+        for name in {**record["patients"], **seen["patients"]}
+    }
+    joined = {
+        key: list(dict.fromkeys([*record[key], *seen[key]])) for key in ("pixels", "sketches")
+    }
+    return {"patients": patients, **joined}
 
 
 def as_record(training: TrainedOn) -> dict[str, Any]:

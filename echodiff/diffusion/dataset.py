@@ -12,7 +12,7 @@ import torch
 
 from echodiff.anatomy import Finding
 from echodiff.config import InputError
-from echodiff.data.leaks import TRAINED_ON, describe_trained
+from echodiff.data.leaks import TRAINED_ON, describe_trained, inherit_trained
 from echodiff.data.splits import TrainingFrames, draw_training_frames, warn_without_patient
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
@@ -126,7 +126,7 @@ def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -
         held_out=chosen.held_out,
         watched=watched,
         max_value=of_frames(folder, frames),
-        trained_on=describe_trained([(folder, train)]),
+        trained_on=inherit_trained(describe_trained([(folder, train)]), config.init_from),
     )
 
 
