@@ -34,13 +34,17 @@ class Seen:
     """Kind of every sound case that was left out, by its name."""
     previews: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """The first `MOST_SHOWN`, by the name of their frame."""
-    num_changed: int = 0
+    changed: set[str] = field(default_factory=set)
+    """Names of all frames that were changed: with --annotated each is read twice."""
+
+    @property
+    def num_changed(self) -> int:
+        return len(self.changed)
 
     def add_preview(self, name: str, preview_u8: NDArray[np.uint8]) -> None:
-        if name not in self.previews:
-            self.num_changed += 1
-            if len(self.previews) < MOST_SHOWN:
-                self.previews[name] = preview_u8
+        self.changed.add(name)
+        if len(self.previews) < MOST_SHOWN:
+            self.previews[name] = preview_u8
 
 
 def draw_preview(

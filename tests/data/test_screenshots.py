@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.__main__ import main
+from echodiff.data.before_after import MOST_SHOWN, Seen
 from echodiff.data.burned_text import find_text
 from echodiff.data.displays import COLOUR_DOPPLER, PANELS, STRIP, find_scan, name_display
 from echodiff.data.sector import fill_convex
@@ -199,3 +200,11 @@ def test_screens_drawn_around_real_frames_come_out_clean(tmp_path, capsys):
     assert prepare(tmp_path / "src", out, "--crop", "sector", "--text", "mask") == 0
     assert "text removed in 6 of 6 images" in capsys.readouterr().out
     assert not any(find_text(read_gray_u8(out / f.file_name)) for f in load_frames(out))
+
+
+def test_images_that_are_read_twice_are_counted_once():
+    seen = Seen()
+    for _ in range(2):  # as with --annotated
+        for number in range(MOST_SHOWN + 6):
+            seen.add_preview(f"{number}.png", np.zeros((2, 8, 8, 3), np.uint8))
+    assert (seen.num_changed, len(seen.previews)) == (MOST_SHOWN + 6, MOST_SHOWN)
