@@ -291,7 +291,8 @@ class FramesWriter:
             self._done.update((frame.file_name, None) for frame in rows)
 
     def _remove_nothing_written(self) -> None:
-        for path in (*list_parts(self.out), self._job):
+        # What the command writes beside the frames too: with it, the folder would be a foreign one.
+        for path in (*list_parts(self.out), self._job, *(self.out / name for name in self.beside)):
             path.unlink(missing_ok=True)
         for folder in self._picture_folders():
             with suppress(OSError):

@@ -258,6 +258,27 @@ def test_more_bad_files_than_allowed_leave_what_was_written(
     assert len(load_frames(tmp_path / "out")) == 6
 
 
+def test_a_preparation_goes_on_where_names_had_to_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a:b.png", "c.png"):
+        write_image(tmp_path / "src" / name, GRAY)
+    flags = ["prepare", "folder", str(tmp_path / "src"), "--out", str(tmp_path / "out"), *REGEX]
+    add = FramesWriter.add
+
+    def stop_after_one(writer: FramesWriter, *given: object) -> Frame:
+        if writer.done:
+            raise KeyboardInterrupt
+        return add(writer, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FramesWriter, "add", stop_after_one)
+        assert main([*flags, "--workers", "1"]) == 130
+    assert main([*flags, "--workers", "1"]) == 0
+    names = [frame.file_name for frame in load_frames(tmp_path / "out")]
+    assert names == ["images/a-3ab.png", "images/c.png"]
+
+
 def test_a_frame_whose_name_no_file_can_have_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     with FramesWriter(tmp_path / "out") as writer:
         writer.add(Frame(file_name="a.png", text=""), GRAY, GRAY % 3)

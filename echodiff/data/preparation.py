@@ -181,8 +181,9 @@ def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
         return cases
     stems = {Path(name).stem for name in writer.done}
     begun = {stem.rpartition("_")[0] for stem in stems} | stems
-    last = max(place for place, case in enumerate(cases) if case.name in begun)
-    return [case for place, case in enumerate(cases) if place >= last or case.name not in begun]
+    is_begun = [portable_name(case.name) in begun for case in cases]
+    last = max(place for place, yes in enumerate(is_begun) if yes)
+    return [case for place, case in enumerate(cases) if place >= last or not is_begun[place]]
 
 
 def open_cases(

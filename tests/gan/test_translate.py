@@ -265,3 +265,14 @@ def test_one_frame_that_cannot_be_read_costs_nothing_but_itself(
     names = {Path(frame.file_name).name for frame in load_frames(tmp_path / "out")}
     assert "0003.png" not in names
     assert kept <= names
+
+
+def test_where_no_frame_was_translated_nothing_is_left(echodiff, refusal, run, domains, tmp_path):
+    picture = Path(domains[1]) / "images" / "0000.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:60])
+    flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
+    assert "--allow-bad goes on without them" in refusal(*flags)
+    assert not (tmp_path / "out").exists()
+    picture.write_bytes(whole)
+    assert echodiff(*flags) == 0
