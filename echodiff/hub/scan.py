@@ -246,8 +246,7 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
     if text.startswith("---\n"):
         _, head, text = text.split("---\n", 2)
         for key, value in _walk(yaml.safe_load(head)):
-            # The licence's own address stands in the shipped card of its data set.
-            if value not in "\n".join(_shipped_lines()):
+            if not (key == "license_link" and f"license_link: {value}" in _shipped_lines()):
                 yield key, value
     plain = "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
     yield "", plain

@@ -149,6 +149,8 @@ def test_a_push_says_which_names_it_cannot_search(push, place, edit, with_card):
         ("privacy.json", '{"members": ["a"]}', "unknown field 'members'"),
         ("push.json", '{"kind": "model", "by": "x"}', "unknown field 'by'"),
         ("README.md", "seen by &#73;VANOV^IVAN", "name of a person?"),
+        # A shipped data card has this address, as what a reader of the card needs.
+        ("README.md", "---\nbase_model: https://www.ub.edu/mnms/\n---\n", "a path or an address"),
         ("README.md", "see %2Fhome%2Fjane%2Fx", "a path or an address"),
     ],
 )
