@@ -11,9 +11,9 @@ import logging
 import sys
 import warnings
 
-from echodiff.config import parse, run_main
-from echodiff.diffusion.generate_config import GenerateConfig
-from echodiff.diffusion.prompts import load_prompts
+from echodiff.diffusion.sampling.prompts import load_prompts
+from echodiff.diffusion.sampling.settings import GenerateConfig
+from echodiff.settings.command_line import parse, run_main
 
 PROG = "generate.py"
 
@@ -23,7 +23,8 @@ def main(argv: list[str]) -> None:
     prompts = load_prompts(config.prompt_file)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
-    from echodiff.diffusion.generation import (
+    from echodiff.diffusion.model import load_model
+    from echodiff.diffusion.sampling.job import (
         build_sampler,
         draw_frames,
         is_drawn,
@@ -33,14 +34,13 @@ def main(argv: list[str]) -> None:
         record_job,
         write_sheet,
     )
-    from echodiff.diffusion.model import load_model
-    from echodiff.diffusion.reference import find_reference
+    from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.evaluate import score_frames
+    from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.measured import load_networks
-    from echodiff.report import ImageSet, write_report
-    from echodiff.tables import format_score
+    from echodiff.report.page import ImageSet, write_report
+    from echodiff.report.tables import format_score
     from echodiff.training.precision import start_processes
-    from echodiff.white_level import find_white_level
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)

@@ -9,9 +9,10 @@ The same command on an unfinished run folder goes on where it was.
 import logging
 import sys
 
-from echodiff.config import as_dict, parse, run_main
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.fingerprints import hash_frames
+from echodiff.frames.reader import hash_frames
+from echodiff.settings.command_line import parse, run_main
+from echodiff.settings.fields import as_dict
 
 PROG = "train_lora.py"
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
     from echodiff.diffusion.lora_start import start_from
     from echodiff.diffusion.memory import state_memory
-    from echodiff.diffusion.schedulers import check_steps
+    from echodiff.diffusion.sampling.schedulers import check_steps
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.training.folder import open_run
     from echodiff.training.precision import start_accelerator

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from echodiff.data.burned_text import Box, find_text
+from echodiff.data.screens.burned_text import Box, find_text
 from echodiff.images import IMAGE_SUFFIXES, read_gray_u8
 from echodiff.pretrain.drawn_text import (
     COLOURS,

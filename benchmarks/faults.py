@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.metrics.assessment import score_measured
 from echodiff.metrics.measured import load_networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition

@@ -25,12 +25,12 @@ from unittest import mock
 
 import torch
 
-from echodiff.config import InputError
-from echodiff.frames import Frame
-from echodiff.gan.cut import CutDraw
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import build_order
+from echodiff.gan.methods.cut import CutDraw
 from echodiff.gan.recipes import Method, build_method, build_networks
 from echodiff.gan.step import TranslationStep, choose_compile
 from echodiff.runs import versions

@@ -20,7 +20,9 @@ from gan_segmentation import dice_of_masks, read_masks, train_segmentation
 from PIL import Image
 
 from echodiff.__main__ import main as echodiff
-from echodiff.frames import Frame, FramesWriter, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_image_u8, read_mask_u8
 
 SIDE = 128

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_image_u8, read_mask_u8, resize_mask, resize_u8, to_gray_u8
 from echodiff.metrics.resampling import Z_95, build_groups, sample_halves
 

@@ -25,12 +25,13 @@ import torch
 from random_sd15 import save_random_sd15
 
 from echodiff.diffusion.base import load_base, num_unet_parameters
-from echodiff.diffusion.generation import file_name, written_meanwhile
-from echodiff.diffusion.prompts import load_prompts
-from echodiff.diffusion.sample import Sampler, plan_batches
-from echodiff.diffusion.schedulers import SCHEDULERS, build_scheduler
+from echodiff.diffusion.sampling.job import file_name, written_meanwhile
+from echodiff.diffusion.sampling.prompts import load_prompts
+from echodiff.diffusion.sampling.sampler import Sampler, plan_batches
+from echodiff.diffusion.sampling.schedulers import SCHEDULERS, build_scheduler
 from echodiff.files import shipped
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.training.precision import choose_precision
 
 GUIDANCE = 5.0

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.measured import NUM_READERS, Networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition

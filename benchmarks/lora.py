@@ -31,7 +31,8 @@ import psutil
 import torch
 from random_sd15 import save_random_sd15
 
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 from echodiff.runs import versions
 

@@ -25,14 +25,17 @@ COMMANDS = {
 PREPARE = {
     "folder": ("echodiff.data.folder", "pictures, with masks and captions where there are some"),
     "unpaired": ("echodiff.data.unpaired", "trainA, trainB, testA, testB: two frames folders"),
-    "echonet-dynamic": ("echodiff.data.echonet", "adult A4C clips: ED and ES, or every k-th frame"),
-    "echonet-pediatric": ("echodiff.data.echonet_pediatric", "the same of children, A4C and PSAX"),
+    "echonet-dynamic": (
+        "echodiff.data.echonet.dynamic",
+        "adult A4C clips: ED and ES, or every k-th frame",
+    ),
+    "echonet-pediatric": ("echodiff.data.echonet.pediatric", "the same of children, A4C and PSAX"),
     "camus": ("echodiff.data.camus", "apical echo: ED and ES, or whole sequences, with masks"),
-    "acdc": ("echodiff.data.acdc", "cine MR: short-axis slices at ED and ES, with masks"),
-    "mnms": ("echodiff.data.mnms", "the same, of four makers"),
+    "acdc": ("echodiff.data.mr.acdc", "cine MR: short-axis slices at ED and ES, with masks"),
+    "mnms": ("echodiff.data.mr.mnms", "the same, of four makers"),
     "mesh": ("echodiff.data.mesh.command", "3D heart models: label slices and their pseudo images"),
     "dicom": (
-        "echodiff.data.dicom",
+        "echodiff.data.dicom.command",
         "ultrasound clips and MR series: grey, cropped, without identifiers",
     ),
 }
@@ -68,7 +71,7 @@ def dispatch(arguments: list[str]) -> int:
         print(f"error: {prog} {name} is not a command; {hint}", file=sys.stderr)
         return 2
 
-    from echodiff.config import run_main
+    from echodiff.settings.command_line import run_main
 
     command = importlib.import_module(commands[name][0])
     return run_main(lambda: command.main(arguments), f"{prog} {name}")

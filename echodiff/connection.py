@@ -10,7 +10,7 @@ from logging import ERROR
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 _ANSWERS = {
     401: "the hub does not accept the token: `hf auth login`, or set HF_TOKEN",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 Values = NDArray[Any]
 """Pixels as they are stored: uint8, or wider integers or floats."""

@@ -21,12 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError, parse, save
-from echodiff.demo_report import gain_lines, report_demo
-from echodiff.diffusion.generate_config import FAST, GenerateConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
+from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
+from echodiff.report.demo_page import gain_lines, report_demo
 from echodiff.runs import RECORD, Run
+from echodiff.settings.command_line import parse, save
 
 PROG = "echodiff demo"
 CONFIG = "demo.yaml"
@@ -37,7 +38,11 @@ FEATURES = ("tiny", "texture")
 LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
           "--dynamo_backend", "no", "--quiet")  # fmt: skip
 
-IMPORTED_MEANWHILE = ("echodiff.diffusion.generation", "echodiff.evaluate", "echodiff.report")
+IMPORTED_MEANWHILE = (
+    "echodiff.diffusion.sampling.job",
+    "echodiff.evaluate",
+    "echodiff.report.page",
+)
 """What drawing and comparing need, loaded while the training starts."""
 
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
@@ -205,8 +210,8 @@ def call(script: Path, flags: Sequence[str]) -> None:
 
 def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:
     """Write the captions of the held-out frames as prompts; return the file and their number."""
-    from echodiff.diffusion.reference import held_out_pictures
-    from echodiff.report import find_pictures
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+    from echodiff.report.page import find_pictures
 
     captions = [text for _, text in find_pictures(held_out_pictures(run)) if text]
     chosen = captions[: config.num_images]
@@ -223,7 +228,7 @@ def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:
 
 def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     """LoRA against base, both against the same held-out frames; written to DIR/metrics.json."""
-    from echodiff.diffusion.reference import held_out_pictures
+    from echodiff.diffusion.sampling.reference import held_out_pictures
     from echodiff.evaluate import compare_frames
 
     pictures = held_out_pictures(Run.load(run_dir))

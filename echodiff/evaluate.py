@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError, parse, positional, run_main
 from echodiff.data.real_frames import (
     RealFrames,
     check_reference,
@@ -20,8 +19,10 @@ from echodiff.data.real_frames import (
     choose_trained,
     open_reference,
 )
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
+from echodiff.frames.white_level import find_white_level
 from echodiff.images import write_image
 from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
@@ -35,8 +36,8 @@ from echodiff.metrics.measured import (
 )
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
-from echodiff.tables import format_difference, format_score
-from echodiff.white_level import find_white_level
+from echodiff.report.tables import format_difference, format_score
+from echodiff.settings.command_line import parse, positional, run_main
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -279,7 +280,12 @@ def _write_report(
     differences: Sequence[Mapping[str, Any]],
     white_level: int | None,
 ) -> None:
-    from echodiff.report import ImageSet, draw_samples, find_pictures, write_report
+    from echodiff.report.page import (
+        ImageSet,
+        draw_samples,
+        find_pictures,
+        write_report,
+    )
 
     titles = list(results) if config.compare else ["Generated"]
     samples = None

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from echodiff.fields import flag_of
-from echodiff.rows import Frame
+from echodiff.settings.fields import flag_of
 
 _SHOWN = 3
 """Settings or files that a message names; the others are counted."""
@@ -46,27 +45,6 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_frames(
-    folder: Path, frames: Sequence[Frame], *, has_images: bool = True, has_masks: bool = False
-) -> dict[str, str]:
-    """File name of every frame -> a hash of what a training takes of it.
-
-    That is caption, patient and split of its row, and the bytes of its picture and its mask, as far
-    as they are asked for. Other files of the folder, such as notes or a data card, do not count.
-    """
-    hashes = {}
-    for frame in frames:
-        digest = hashlib.sha256()
-        row = [frame.file_name, frame.text, frame.patient_id, frame.pair_id, frame.split]
-        digest.update(json.dumps(row).encode())
-        names = [frame.file_name] if has_images else []
-        names += [frame.mask_file_name] if has_masks and frame.mask_file_name else []
-        for name in names:
-            digest.update(sha256_file(folder / name).encode())
-        hashes[frame.file_name] = digest.hexdigest()[:16]
-    return hashes
 
 
 def describe_difference(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Self
 
 from filelock import lock_descriptor
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX
 
 LOCK = ".echodiff.lock"

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.anatomy import PALETTE
-from echodiff.config import InputError
 from echodiff.decoding import (
     decode,
     decode_colours,
@@ -27,6 +26,7 @@ from echodiff.decoding import (
     read_shown_size,
 )
 from echodiff.embedded import read_embedded as read_embedded
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic as write_json_atomic
 from echodiff.files import write_text_atomic as write_text_atomic
 from echodiff.files import written_beside

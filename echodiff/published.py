@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from echodiff.config import InputError
 from echodiff.connection import endpoint, told_in_one_line
-from echodiff.rows import check_inside
+from echodiff.errors import InputError
+from echodiff.frames.rows import check_inside
 from echodiff.runs import RECORD, sha256_file
 
 PREFIX = "hub:"

@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from echodiff.config import InputError
-from echodiff.fields import yaml_line
+from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, append_line, write_json_atomic, write_text_atomic
 from echodiff.fingerprints import Job, describe_difference
 from echodiff.fingerprints import compute_fingerprint as compute_fingerprint
 from echodiff.fingerprints import sha256_file as sha256_file
 from echodiff.folders import LOCK, FolderLock, clear_folder, refuse_inputs, remove_leftovers
+from echodiff.settings.fields import yaml_line
 
 logger = logging.getLogger(__name__)
 

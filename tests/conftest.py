@@ -212,7 +212,7 @@ def refusal(
     train_lora: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """`refusal("--data", folder, ...)`: the one line with which the training is refused."""
-    from echodiff.config import run_main
+    from echodiff.settings.command_line import run_main
 
     def run(*flags: object) -> str:
         capsys.readouterr()
@@ -286,12 +286,12 @@ def forks() -> Any:
             "jsonargparse",
             "peft",
             "typeshed_client",
-            "echodiff.diffusion.generation",
+            "echodiff.diffusion.sampling.job",
             "echodiff.diffusion.loop",
             "echodiff.diffusion.memory",
             "echodiff.evaluate",
             "echodiff.metrics.held_out",
-            "echodiff.report",
+            "echodiff.report.page",
             "echodiff.training.folder",
             "echodiff.training.precision",
         ]

@@ -92,7 +92,7 @@ def test_400_samples_are_near_held_out_phantoms():
     import torch
 
     from echodiff.diffusion.base import load_base
-    from echodiff.diffusion.sample import sample_images
+    from echodiff.diffusion.sampling.sampler import sample_images
     from echodiff.metrics.features import load_features
     from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2
 

@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 from echodiff.__main__ import main
-from echodiff.config import InputError
-from echodiff.frames import load_frames
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.images import (
     has_deep_pixels,
     read_image_u8,

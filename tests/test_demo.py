@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from echodiff import demo
-from echodiff.config import InputError, run_main
 from echodiff.demo import (
     DemoConfig,
     Stage,
@@ -18,11 +17,13 @@ from echodiff.demo import (
     training_stage,
     write_prompts,
 )
-from echodiff.demo_report import gain_lines, headlines
-from echodiff.diffusion.prompts import load_prompts
+from echodiff.diffusion.sampling.prompts import load_prompts
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.report.demo_page import gain_lines, headlines
 from echodiff.runs import Run
+from echodiff.settings.command_line import run_main
 
 
 @pytest.fixture

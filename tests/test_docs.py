@@ -11,14 +11,16 @@ from pydicom import examples
 
 from echodiff.__main__ import COMMANDS, PREPARE, main
 from echodiff.anatomy import Label
-from echodiff.config import parse, preset_names
 from echodiff.data.cards import read_head
 from echodiff.data.check.faults import KINDS
 from echodiff.data.preparation import PrepareConfig
-from echodiff.diffusion.generate_config import GenerateConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.sampling.settings import GenerateConfig
 from echodiff.evaluate import EvaluateConfig
-from echodiff.frames import Frame, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.settings.command_line import parse
+from echodiff.settings.fields import preset_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from echodiff.anatomy import Finding
-from echodiff.config import InputError
 from echodiff.diffusion.encoding import read_image_pm1
+from echodiff.errors import InputError
 from echodiff.evaluate import compare_frames, main, score_frames
-from echodiff.frames import Frame, FramesWriter
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import from_pm1, read_gray_u8
 from echodiff.metrics import features, measured, tiny_features
 from echodiff.metrics.inception import InceptionMissing

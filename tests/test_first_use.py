@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from echodiff.__main__ import main
-from echodiff.config import run_main
 from echodiff.files import shipped
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.runs import Run
+from echodiff.settings.command_line import run_main
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates.

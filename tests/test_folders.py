@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from echodiff.__main__ import main
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.files import written_beside
 from echodiff.folders import LOCK, FolderLock
-from echodiff.frames import Frame, FramesWriter, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import write_image
 from echodiff.runs import Run, claim_free
 

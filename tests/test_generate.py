@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from echodiff.config import run_main
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import add_lora, lora_state, save_lora
 from echodiff.files import shipped
-from echodiff.frames import FramesWriter, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.writer import FramesWriter
 from echodiff.runs import Run
+from echodiff.settings.command_line import run_main
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates.
@@ -269,8 +270,8 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
     write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)
     script.main([*flags, "--weights", "run", "--out", "merged"])
 
-    from echodiff.diffusion.prompts import load_prompts
-    from echodiff.diffusion.sample import sample_images
+    from echodiff.diffusion.sampling.prompts import load_prompts
+    from echodiff.diffusion.sampling.sampler import sample_images
 
     pipeline = load_base(str(tiny_random_base), torch.float32)
     pipeline.load_lora_weights(str(place / "run"))
@@ -286,8 +287,8 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
 def test_adapter_is_merged_before_any_rounding(
     place: Path, tiny_random_base: Path, precision: str
 ) -> None:
-    from echodiff.diffusion.generate_config import GenerateConfig
     from echodiff.diffusion.model import load_model
+    from echodiff.diffusion.sampling.settings import GenerateConfig
 
     write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)
     config = GenerateConfig(
@@ -361,7 +362,7 @@ def test_unfinished_scoring_is_gone_on_with(
 def test_pictures_are_written_while_the_next_are_drawn(
     script: ModuleType, place: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from echodiff.diffusion import generation
+    from echodiff.diffusion.sampling import job as generation
 
     monkeypatch.setattr(generation, "WAITING_IMAGES", 5)
     third_batch, order, drawn, ahead = threading.Event(), [], [], []
@@ -632,7 +633,7 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
     from echodiff.anatomy import Finding
-    from echodiff.diffusion.prompts import load_prompts
+    from echodiff.diffusion.sampling.prompts import load_prompts
     from echodiff.phantom.captions import findings_in
 
     asked = {
@@ -652,7 +653,7 @@ def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
 def test_every_flag_is_documented() -> None:
     from dataclasses import fields
 
-    from echodiff.diffusion.generate_config import GenerateConfig
+    from echodiff.diffusion.sampling.settings import GenerateConfig
 
     text = (shipped("generate.py").parent / "docs" / "generation.md").read_text(encoding="utf-8")
     for field in fields(GenerateConfig):

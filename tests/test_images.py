@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from echodiff.anatomy import PALETTE, Label
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.images import (
     bit_range,
     contact_sheet,

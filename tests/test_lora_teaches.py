@@ -17,8 +17,8 @@ import torch
 from echodiff.anatomy import Finding
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import load_lora
-from echodiff.diffusion.sample import sample_images
-from echodiff.frames import load_frames
+from echodiff.diffusion.sampling.sampler import sample_images
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_gray_u8
 from echodiff.metrics.faithfulness import compute_faithfulness
 from echodiff.metrics.features import load_features

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.runs import (
     Run,
     compute_fingerprint,

@@ -165,7 +165,7 @@ def test_a_run_stops_goes_on_and_cleans_up(windows, train_lora, make_frames, tmp
 @pytest.mark.parametrize("encoding", ["cp1251", "cp866", "ascii"])
 def test_a_console_without_a_character_shows_another(encoding):
     code = (
-        "import sys\nfrom echodiff.config import run_main\n"
+        "import sys\nfrom echodiff.settings.command_line import run_main\n"
         "sys.exit(run_main(lambda: print('MMD\\u00b2 \\u00d7 \\u2192'), 'x'))"
     )
     done = subprocess.run(
@@ -201,7 +201,7 @@ def test_prepared_frames_can_be_copied_to_windows(tmp_path, capsys):
     from PIL import Image
 
     from echodiff.__main__ import main
-    from echodiff.frames import load_frames
+    from echodiff.frames.reader import load_frames
 
     (tmp_path / "export").mkdir()
     noise = np.random.default_rng(0)

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from echodiff.config import parse, run_main
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import load_lora
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.sample import sample_images
+from echodiff.diffusion.sampling.sampler import sample_images
 from echodiff.evaluate import score_frames
-from echodiff.frames import Frame, FramesWriter, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.metrics.scores import MIN_FRAMES
 from echodiff.runs import Run
+from echodiff.settings.command_line import parse, run_main
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(

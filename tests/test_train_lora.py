@@ -18,11 +18,12 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from echodiff.config import InputError, parse, run_main, save
 from echodiff.diffusion import base, dataset, loop
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.frames import load_frames
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.runs import Run
+from echodiff.settings.command_line import parse, run_main, save
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(

@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from echodiff.config import InputError
 from echodiff.data.cases import Case
 from echodiff.data.prepare_config import OFFICIAL, PrepareConfig
 from echodiff.data.splits import (
@@ -15,7 +14,8 @@ from echodiff.data.splits import (
     split_for_training,
     split_patients,
 )
-from echodiff.frames import Frame
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 
 
 def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import sys
 
 from tqdm import tqdm
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 MOST_BAD = 0.05
 """Share of bad files above which a data set is not trusted."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from echodiff.data.burned_text import Box
+from echodiff.data.screens.burned_text import Box
 from echodiff.images import contact_sheet, resize_u8, to_gray_u8, write_image
 
 SHEET = "before_after.png"

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import View
-from echodiff.config import InputError, parse
 from echodiff.data import labels
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.volume_files import find_nifti, read_volume
 from echodiff.data.volumes import read_mask
+from echodiff.errors import InputError
+from echodiff.settings.command_line import parse
 
 VIEWS = {"2CH": View.A2C, "4CH": View.A4C}
 PHASES = ("ED", "ES")

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label, View
-from echodiff.config import InputError
 from echodiff.data.cases import Case, Facts
 from echodiff.data.csv_tables import is_table, read_captions_table
+from echodiff.errors import InputError
 
 PLAIN = (
     "{pathology}, {ef}, {view}, {slice} slice, {phase}, {chambers} visible, "

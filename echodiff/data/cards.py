@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.files import shipped, write_text_atomic
 
 CARD = "README.md"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 UNKNOWN = frozenset({"nan", "na", "n/a", "<na>", "none", "null", "unknown", "-"})

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from echodiff.config import InputError, parse
 from echodiff.data.captions import list_names, normalize
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.errors import InputError
 from echodiff.images import (
     find_max_value,
     list_pictures,
     read_image_u8,
 )
+from echodiff.settings.command_line import parse
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""

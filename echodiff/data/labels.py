@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.images import read_mask_u8, read_rgb_u8
 
 Colour = tuple[int, int, int]

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from echodiff.config import InputError
 from echodiff.data.check.doubles import RADIUS, Sketch, find_near, hash_pixels, sketch
 from echodiff.data.splits import fold_id
-from echodiff.frames import Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
 from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
 from echodiff.processes import map_in_order
 from echodiff.runs import RECORD, Run

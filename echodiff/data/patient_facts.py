@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 RANGES = {
     "ef": (1, 100),

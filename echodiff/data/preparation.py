@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from echodiff.config import InputError
 from echodiff.data.assignment import (
     assign_splits,
     describe_draw,
@@ -35,10 +34,18 @@ from echodiff.data.cards import CARD, write_card
 from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
 from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
 from echodiff.data.prepare_config import split_words
-from echodiff.data.screenshots import OVER_SCAN, Cleaning, choose_cleaning, clean_shots
+from echodiff.data.screens.screenshots import (
+    OVER_SCAN,
+    Cleaning,
+    choose_cleaning,
+    clean_shots,
+)
 from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
-from echodiff.frames import IMAGES, Frame, FramesWriter
+from echodiff.errors import InputError
+from echodiff.frames.layout import IMAGES
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
 from echodiff.system import portable_name

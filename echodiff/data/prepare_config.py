@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from echodiff.config import positional
 from echodiff.data.splits import parse_fractions
+from echodiff.settings.command_line import positional
 
 OFFICIAL = "official"
 """`--split`: the data set's own."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from echodiff.config import InputError
 from echodiff.data.leaks import (
     TrainedOn,
     describe_leaks,
@@ -15,7 +14,9 @@ from echodiff.data.leaks import (
     find_trainings,
 )
 from echodiff.data.splits import SPLITS, choose_rows, warn_without_patient
-from echodiff.frames import Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
 from echodiff.runs import RECORD, Run
 
 logger = logging.getLogger(__name__)

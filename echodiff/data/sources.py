@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import as_dict
 from echodiff.data.cases import Case, DataSet
 from echodiff.data.prepare_config import PrepareConfig
 from echodiff.fingerprints import sha256_file
+from echodiff.settings.fields import as_dict
 
 
 def describe_job(

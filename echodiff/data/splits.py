@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from echodiff.config import InputError
-from echodiff.frames import Frame
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.errors import InputError
 from echodiff.images import find_max_value, list_pictures, read_image_u8
+from echodiff.settings.command_line import parse
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 

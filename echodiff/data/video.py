@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -17,7 +17,7 @@ from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 OFF_QFORM = 0.25
 """Voxels by which a qform may lie beside the sform: it is written in 32 bits."""

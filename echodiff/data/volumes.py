@@ -13,9 +13,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
-from echodiff.config import InputError
 from echodiff.data.labels import relabel
 from echodiff.data.volume_files import Volume, read_volume, to_whole
+from echodiff.errors import InputError
 
 Turn = NDArray[np.float64]
 """(3, 2) orientation array of nibabel: where each axis of the file goes, and whether it flips."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.training.checkpoints import check_finite
 from echodiff.training.weight_files import open_safetensors
 

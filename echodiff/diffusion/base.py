@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from echodiff.config import InputError
 from echodiff.connection import endpoint, told_in_one_line
 from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters
 from echodiff.diffusion.loss import build_noise_schedule
+from echodiff.errors import InputError
 from echodiff.training.checkpoints import check_finite
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.training.checkpoints import read_shapes
 
 WEIGHED_PARTS = {

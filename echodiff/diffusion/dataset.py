@@ -11,15 +11,17 @@ import numpy as np
 import torch
 
 from echodiff.anatomy import Finding
-from echodiff.config import InputError
 from echodiff.data.leaks import TRAINED_ON, describe_trained, inherit_trained
 from echodiff.data.splits import TrainingFrames, draw_training_frames, warn_without_patient
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.frames import METADATA, Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.layout import METADATA
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import of_frames
 from echodiff.images import read_image_u8
-from echodiff.white_level import of_frames
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
     from numpy.typing import NDArray
 
-    from echodiff.frames import Frame
+    from echodiff.frames.rows import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from tqdm import tqdm
 
-from echodiff.config import InputError
 from echodiff.diffusion.batch import Samples, gather_samples
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import compute_losses, draw_held_out
 from echodiff.diffusion.step import StepSamples, TrainingStep, learning_rate_at
+from echodiff.errors import InputError
 from echodiff.training.checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
 from echodiff.training.trackers import Curves
 

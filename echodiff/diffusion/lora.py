@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from echodiff.config import InputError
 from echodiff.diffusion.adapter_layouts import (
     CONFIG_NAME,
     LayerUpdate,
     flatten_name,
     read_adapter,
 )
+from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
 from echodiff.training.checkpoints import with_sorted_header, write_safetensors
 from echodiff.training.streams import Stream, build_stream, sample_uniform

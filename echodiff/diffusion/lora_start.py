@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from echodiff.config import InputError
 from echodiff.diffusion.lora import find_lora, lora_parameters
+from echodiff.errors import InputError
 from echodiff.runs import RECORD, Run, sha256_file
 
 _HALVES = {

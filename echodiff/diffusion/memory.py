@@ -12,7 +12,7 @@ from echodiff.diffusion.dataset import TrainingSet, encode_set
 from echodiff.diffusion.grids import DRAWN_AT_ONCE, draw_captions
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.step import StepSamples, TrainingStep
-from echodiff.frames import Frame
+from echodiff.frames.rows import Frame
 from echodiff.images import write_image
 from echodiff.system import read_peak_memory_gib
 from echodiff.training.graphs import NUM_WARM_UP

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from echodiff.config import InputError
 from echodiff.diffusion.base import base_sha256, load_base, num_unet_parameters
-from echodiff.diffusion.generate_config import NO_WEIGHTS, GenerateConfig
 from echodiff.diffusion.lora import find_lora, load_lora
+from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
+from echodiff.errors import InputError
 from echodiff.published import PREFIX, fetch_published, parse_name
 from echodiff.runs import RECORD, Run, newest_finished_run
 from echodiff.training.checkpoints import check_finite

@@ -2,8 +2,10 @@
 
 import functools
 
-from echodiff.config import InputError, as_dict, parse
+from echodiff.errors import InputError
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.settings.command_line import parse
+from echodiff.settings.fields import as_dict
 
 PROG = "echodiff train-gan"
 FORWARD = ("G_A", "G")

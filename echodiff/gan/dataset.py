@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from echodiff.config import InputError
 from echodiff.data.leaks import TRAINED_ON, describe_trained
 from echodiff.data.splits import warn_without_patient
-from echodiff.fingerprints import hash_frames
-from echodiff.frames import Frame
+from echodiff.errors import InputError
+from echodiff.frames.reader import hash_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import find_white_level
 from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.pairing import ChosenFrames, choose_frames
@@ -25,7 +26,6 @@ from echodiff.images import (
     read_mask_u8,
     read_size,
 )
-from echodiff.white_level import find_white_level
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.gan.curves import draw_losses
 from echodiff.gan.dataset import TranslationSet
 from echodiff.gan.draws import Order

@@ -10,9 +10,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from echodiff.config import InputError
 from echodiff.data.splits import check_split_column, patient_of, split_patients
-from echodiff.frames import IMAGES, Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.layout import IMAGES
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
 from echodiff.gan.gan_config import TrainGanConfig
 
 logger = logging.getLogger(__name__)

@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from echodiff.config import InputError
-from echodiff.gan.cut import Cut, build_projection, measure_features
-from echodiff.gan.cyclegan import CycleGan
+from echodiff.errors import InputError
 from echodiff.gan.dataset import TranslationSet
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.networks import (
+from echodiff.gan.methods.cut import Cut, build_projection, measure_features
+from echodiff.gan.methods.cyclegan import CycleGan
+from echodiff.gan.methods.patch_cgan import PatchCgan
+from echodiff.gan.methods.regression import Regression
+from echodiff.gan.methods.srgan import Srgan
+from echodiff.gan.networks.generators import (
     Generator,
     ResNet,
     build_discriminator,
     build_generator,
     check_sides,
 )
-from echodiff.gan.patch_cgan import PatchCgan
-from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator
+from echodiff.gan.networks.patch_cgan import MaskedPatchDiscriminator
+from echodiff.gan.networks.srgan import WholeDiscriminator
 from echodiff.gan.pool import ImagePool
-from echodiff.gan.regression import Regression
-from echodiff.gan.srgan import Srgan
-from echodiff.gan.srgan_networks import WholeDiscriminator
 from echodiff.gan.updates import Autocast
 
 

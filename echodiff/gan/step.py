@@ -13,9 +13,9 @@ import torch
 from echodiff.gan.dataset import TranslationSet
 from echodiff.gan.draws import Order, StepRows
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.networks import ResNetBlock
+from echodiff.gan.networks.generators import ResNetBlock
+from echodiff.gan.networks.srgan import SrBlock
 from echodiff.gan.recipes import Method
-from echodiff.gan.srgan_networks import SrBlock
 from echodiff.training.graphs import Compile, CudaGraph, StepRunner, put, uncompiled
 from echodiff.training.streams import Stream, build_stream
 

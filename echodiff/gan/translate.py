@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from echodiff.config import InputError, parse, positional
 from echodiff.data.bad_files import BadFiles
 from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
-from echodiff.fingerprints import hash_frames
-from echodiff.frames import Frame, FramesWriter, load_frames
+from echodiff.frames.reader import hash_frames, load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import of_frames
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import (
     read_image_u8,
     read_mask_u8,
     read_size,
 )
 from echodiff.runs import RECORD, Run
-from echodiff.white_level import of_frames
+from echodiff.settings.command_line import parse, positional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> None:
     import torch
     from tqdm import tqdm
 
-    from echodiff.gan.networks import check_sides
+    from echodiff.gan.networks.generators import check_sides
     from echodiff.gan.weights import load_generator
 
     # --- Everything that was given, before anything is written

@@ -13,9 +13,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.gan.names import GeneratorName, Norm
-from echodiff.gan.networks import build_generator
+from echodiff.gan.networks.generators import build_generator
 from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import check_finite, write_safetensors
 from echodiff.training.weight_files import name_content, open_safetensors

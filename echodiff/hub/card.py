@@ -12,15 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from echodiff.config import InputError
-from echodiff.fields import printable
+from echodiff.errors import InputError
 from echodiff.files import shipped
-from echodiff.frames import Frame
+from echodiff.frames.rows import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
 from echodiff.published import PICTURES
-from echodiff.tables import build_look_rows, build_score_rows, list_networks, score_name
+from echodiff.report.tables import (
+    build_look_rows,
+    build_score_rows,
+    list_networks,
+    score_name,
+)
+from echodiff.settings.fields import printable
 
 _TAGS = ("lora", "stable-diffusion", "medical", "echocardiography", "synthetic", "echodiff")
 _METRIC_ARGS = (

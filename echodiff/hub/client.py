@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError
 from echodiff.connection import endpoint, told_in_one_line
+from echodiff.errors import InputError
 from echodiff.fingerprints import sha256_file
 from echodiff.published import MANIFEST
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError
 from echodiff.data.cards import CARD, read_head
+from echodiff.errors import InputError
 from echodiff.files import shipped
 
 MAY_BE_SHARED = "echodiff_weights_may_be_shared"

@@ -8,9 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
+from echodiff.frames.white_level import find_white_level
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
-from echodiff.white_level import find_white_level
 
 _MANY = 1000
 """Pictures from which on a bar shows that something happens."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from echodiff.config import InputError, parse, positional
+from echodiff.errors import InputError
 from echodiff.folders import FolderLock
 from echodiff.hub.folder import folder_written_beside
 from echodiff.published import fetch_published, parse_name
+from echodiff.settings.command_line import parse, positional
 
 PROG = "echodiff pull"
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echodiff import __version__
-from echodiff.config import InputError, parse, positional
-from echodiff.data.burned_text import find_text
-from echodiff.data.ocr import check_ocr, find_text_by_ocr
-from echodiff.fields import printable
+from echodiff.data.screens.burned_text import find_text
+from echodiff.data.screens.ocr import check_ocr, find_text_by_ocr
+from echodiff.errors import InputError
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
@@ -30,6 +29,8 @@ from echodiff.hub.source import Generated, load_generated, load_privacy, load_tr
 from echodiff.images import read_image_u8
 from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
 from echodiff.runs import RECORD
+from echodiff.settings.command_line import parse, positional
+from echodiff.settings.fields import printable
 
 PROG = "echodiff push"
 

@@ -22,9 +22,9 @@ from urllib.parse import unquote
 
 import yaml
 
-from echodiff.config import InputError
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
 from echodiff.data.check.file_bytes import find_beyond_pixels
+from echodiff.errors import InputError
 from echodiff.files import shipped
 from echodiff.hub.private_words import PrivateWords
 from echodiff.images import read_embedded, read_size
@@ -267,7 +267,7 @@ def _identifying_keywords() -> frozenset[str]:
     from pydicom.datadict import DicomDictionary
     from pydicom.tag import Tag
 
-    from echodiff.data.identifiers import is_identifying
+    from echodiff.data.dicom.identifiers import is_identifying
 
     return frozenset(
         keyword

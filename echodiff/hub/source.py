@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from echodiff.config import InputError
-from echodiff.frames import Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
 from echodiff.published import CONFIG, PRIVACY, SCORES
 from echodiff.runs import Run, sha256_file
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from echodiff.data.sector import crop_to, find_sector
+from echodiff.data.screens.sector import crop_to, find_sector
 from echodiff.images import resize_u8, to_gray_u8
 
 VERSION = "appearance-1"

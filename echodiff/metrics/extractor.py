@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.training.precision import ieee_float32
 
 SIDE = 299

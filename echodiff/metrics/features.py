@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics import inception, texture
 from echodiff.runs import sha256_file
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.config import InputError
-from echodiff.frames import Frame
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 from echodiff.images import pad_square, read_gray_u8
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.files import written_beside
 from echodiff.runs import sha256_file
 

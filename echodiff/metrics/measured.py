@@ -13,8 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from echodiff.anatomy import Finding
-from echodiff.config import InputError
-from echodiff.frames import METADATA, Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.layout import METADATA
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import find_white_level
 from echodiff.images import pad_square, read_image_u8, to_gray_u8
 from echodiff.metrics.appearance import describe_appearance
 from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
@@ -25,7 +28,6 @@ from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.phantom.captions import findings_in
 from echodiff.processes import map_in_order
 from echodiff.system import num_cores
-from echodiff.white_level import find_white_level
 
 READ_AT_ONCE = 64
 """Pictures that go through a network together, and that one process reads at a time."""

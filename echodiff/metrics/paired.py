@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from echodiff.config import InputError
-from echodiff.frames import IMAGES, Frame, load_frames
+from echodiff.errors import InputError
+from echodiff.frames.layout import IMAGES
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import find_white_level
 from echodiff.images import read_image_u8, read_mask_u8
 from echodiff.metrics.resampling import (
     MIN_GROUPS,
@@ -25,7 +28,6 @@ from echodiff.metrics.resampling import (
     sample_halves,
 )
 from echodiff.metrics.scores import NUM_HALVES, Score
-from echodiff.white_level import find_white_level
 
 DATA_RANGE = 255
 SIGMA_PX = 1.5

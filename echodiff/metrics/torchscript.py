@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics.extractor import Extractor, best_device
 
 

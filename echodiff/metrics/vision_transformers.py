@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics.extractor import best_device
 from echodiff.runs import sha256_file
 from echodiff.training.precision import ieee_float32

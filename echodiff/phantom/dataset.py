@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.anatomy import Finding, Label, View
-from echodiff.config import InputError, parse
-from echodiff.frames import Frame, FramesWriter
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.phantom.acquisition import (
     MODALITIES,
     Modality,
@@ -27,6 +28,7 @@ from echodiff.phantom.acquisition import (
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
+from echodiff.settings.command_line import parse
 
 SOURCE = "echodiff phantom"
 _GOLDEN = 0.6180339887498949

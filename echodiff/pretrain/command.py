@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echodiff.config import InputError, parse
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.metrics import tiny_features
 from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
@@ -27,6 +27,7 @@ from echodiff.pretrain.export import (
     num_parameters,
 )
 from echodiff.pretrain.language import build_captions, tokenize, train_text_encoder
+from echodiff.settings.command_line import parse
 from echodiff.system import num_cores
 
 logger = logging.getLogger(__name__)

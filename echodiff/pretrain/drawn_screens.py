@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from echodiff.data.burned_text import Box
-from echodiff.data.sector import fill_convex
+from echodiff.data.screens.burned_text import Box
+from echodiff.data.screens.sector import fill_convex
 from echodiff.images import resize_u8
 from echodiff.pretrain.drawn_text import compress
 from echodiff.pretrain.screen_parts import (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from echodiff.data.burned_text import Box
+from echodiff.data.screens.burned_text import Box
 from echodiff.pretrain.drawn_text import fit_font, make_text
 
 Colour = tuple[int, int, int]

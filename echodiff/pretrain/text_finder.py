@@ -1,4 +1,4 @@
-"""Train the network that finds burned-in text (`echodiff.data.burned_text` runs it without torch).
+"""Train the network that finds burned-in text; `data.screens.burned_text` runs it without torch.
 
     echodiff phantom --num 160 --size 512 --views A4C,A2C --styles random --modality echo,mr,ct \\
         --seed 105 --out phantom
@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from echodiff.config import InputError, parse, positional, run_main
-from echodiff.data.burned_text import LAYERS, STRIDE
+from echodiff.data.screens.burned_text import LAYERS, STRIDE
+from echodiff.errors import InputError
 from echodiff.images import IMAGE_SUFFIXES, read_gray_u8, resize_u8
 from echodiff.pretrain.drawn_text import list_fonts
 from echodiff.pretrain.stage import Stage, Stateful, cosine, set_rate, step_generators
@@ -38,6 +38,7 @@ from echodiff.pretrain.text_patches import (
     draw_shapes,
     vary_levels,
 )
+from echodiff.settings.command_line import parse, positional, run_main
 
 PER_SCREEN = 12
 """Patches taken from one drawn screen."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
 from echodiff.system import sync_file
 from echodiff.training.weight_files import open_safetensors

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.fingerprints import Job
 from echodiff.folders import FolderLock
 from echodiff.runs import Run, claim_free

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.system import num_cores
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 _BEGINNINGS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights: `git lfs pull` fetches them"),

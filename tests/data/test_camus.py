@@ -10,7 +10,7 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.anatomy import Label
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_image_u8, read_mask_u8
 
 HEIGHT, WIDTH = 24, 20

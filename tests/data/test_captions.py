@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from echodiff.anatomy import Label
-from echodiff.config import InputError
 from echodiff.data.captions import PLAIN, fill, load_captions, name_words
+from echodiff.errors import InputError
 
 
 def mask_of(**boxes):

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from echodiff.__main__ import main
-from echodiff.data import burned_text
-from echodiff.data.burned_text import Box
 from echodiff.data.check.disclosure import find_identifiers, find_name_words, is_identifying_column
 from echodiff.data.check.doubles import RADIUS, find_exact, find_near, sketch
 from echodiff.data.check.faults import KINDS, Severity
 from echodiff.data.check.tokens import estimate_tokens
-from echodiff.frames import Frame, FramesWriter
+from echodiff.data.screens import burned_text
+from echodiff.data.screens.burned_text import Box
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8, write_image, write_mask
 from echodiff.phantom.dataset import write_phantom_frames
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from echodiff.__main__ import main
 from echodiff.data.splits import check_patients_apart
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_image_u8, read_mask_u8, write_image
 
 REGEX = r"(?P<patient>patient\d+)_(?P<view>\dCH)_(?P<phase>E[DS])"

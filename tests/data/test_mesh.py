@@ -10,7 +10,7 @@ from scipy import ndimage
 from echodiff.__main__ import main
 from echodiff.anatomy import Label
 from echodiff.data.mesh.parts import name_part
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 
 trimesh = pytest.importorskip("trimesh", reason="is in extra mesh")
 pyvista = pytest.importorskip("pyvista", reason="is in extra mesh")

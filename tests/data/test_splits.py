@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echodiff.config import InputError
 from echodiff.data.splits import (
     SPLITS,
     check_patients_apart,
@@ -15,7 +14,8 @@ from echodiff.data.splits import (
     split_for_training,
     split_patients,
 )
-from echodiff.frames import Frame
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 
 patients = st.sets(st.text(min_size=1, max_size=4), min_size=1, max_size=40)
 fractions = st.tuples(*[st.integers(0, 100)] * 3).filter(any)

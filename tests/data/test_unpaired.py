@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from echodiff.__main__ import main
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_image_u8, write_image
 
 

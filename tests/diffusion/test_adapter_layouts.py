@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from echodiff.config import InputError
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import load_lora
+from echodiff.errors import InputError
 
 ATTENTION = ("attn1.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 OTHERS = ("ff.net.0.proj", "proj_in", "proj_out", "resnets.0.conv1", "time_emb_proj",

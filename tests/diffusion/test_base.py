@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from echodiff.config import InputError
 from echodiff.diffusion.base import (
     base_sha256,
     choose_resolution,
@@ -19,6 +18,7 @@ from echodiff.diffusion.base import (
     load_base,
     num_unet_parameters,
 )
+from echodiff.errors import InputError
 
 
 def test_folder_loads_in_the_dtype_asked_for(tiny_random_base: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from echodiff.config import InputError
 from echodiff.diffusion import dataset
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.dataset import encode_set, load_set
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.errors import InputError
 
 
 def patients(frames: list[Any]) -> set[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import encode_captions, encode_frames, read_image_pm1
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import find_max_value
 
 

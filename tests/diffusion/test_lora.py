@@ -10,7 +10,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from echodiff.config import InputError
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import (
     KOHYA_NAME,
@@ -22,6 +21,7 @@ from echodiff.diffusion.lora import (
     lora_state,
     save_lora,
 )
+from echodiff.errors import InputError
 
 RANK, ALPHA = 8, 16.0
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from echodiff.gan.layers import BlurDown, BlurUp, InstanceNorm
-from echodiff.gan.networks import PatchProjection, build_discriminator, build_generator
+from echodiff.gan.networks.generators import PatchProjection, build_discriminator, build_generator
+from echodiff.gan.networks.layers import BlurDown, BlurUp, InstanceNorm
 
 # Counted on the published code, grey and RGB.
 PUBLISHED = [

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from echodiff.gan import recipes, step
-from echodiff.gan.networks import PatchProjection
+from echodiff.gan.networks.generators import PatchProjection
 from echodiff.gan.step import COMPILE_FROM_STEPS, choose_compile
 from echodiff.runs import Run
 from echodiff.training import graphs

@@ -11,17 +11,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from echodiff.gan.cnn import Cnn
-from echodiff.gan.cut import LAYERS, Cut, CutDraw, build_projection, measure_features
-from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.losses import compute_adversarial, compute_patch_nce
-from echodiff.gan.networks import build_discriminator, build_generator
-from echodiff.gan.patch_cgan import PatchCgan
-from echodiff.gan.patch_cgan_networks import MaskedPatchDiscriminator, MaskToEcho
+from echodiff.gan.methods.cut import (
+    LAYERS,
+    Cut,
+    CutDraw,
+    build_projection,
+    measure_features,
+)
+from echodiff.gan.methods.cyclegan import CycleGan
+from echodiff.gan.methods.patch_cgan import PatchCgan
+from echodiff.gan.methods.regression import Regression
+from echodiff.gan.methods.srgan import Srgan
+from echodiff.gan.networks.cnn import Cnn
+from echodiff.gan.networks.generators import build_discriminator, build_generator
+from echodiff.gan.networks.patch_cgan import MaskedPatchDiscriminator, MaskToEcho
+from echodiff.gan.networks.srgan import SrResNet, WholeDiscriminator
 from echodiff.gan.pool import ImagePool
-from echodiff.gan.regression import Regression
-from echodiff.gan.srgan import Srgan
-from echodiff.gan.srgan_networks import SrResNet, WholeDiscriminator
 from echodiff.training.streams import Stream, build_stream
 
 SIDE, BATCH, STEPS = 32, 2, 3

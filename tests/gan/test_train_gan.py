@@ -12,18 +12,19 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from echodiff.config import parse, preset_names
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.gan import loop
-from echodiff.gan.cyclegan import CycleGan
 from echodiff.gan.dataset import load_set
 from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.loop import rate_epoch, rate_factor
+from echodiff.gan.methods.cyclegan import CycleGan
 from echodiff.gan.step import TranslationStep
 from echodiff.gan.translate import TranslateConfig
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
+from echodiff.settings.command_line import parse
+from echodiff.settings.fields import preset_names
 from echodiff.training.streams import Stream, build_stream
 
 TOY = ["--width", "2", "--resolution", "32", "--load-size", "36", "--pool-size", "3"]

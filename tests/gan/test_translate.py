@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from echodiff.evaluate import main
-from echodiff.frames import Frame, FramesWriter, load_frames
-from echodiff.gan.networks import build_generator
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
+from echodiff.gan.networks.generators import build_generator
 from echodiff.gan.weights import load_generator
 from echodiff.images import read_gray_u8, read_image_u8, read_mask_u8
 from echodiff.runs import Run, sha256_file
@@ -89,7 +91,7 @@ def test_one_split_can_be_translated(echodiff, refusal, run, domains, tmp_path):
 
 
 def test_stopped_and_gone_on_is_the_same_folder(echodiff, run, domains, tmp_path, monkeypatch):
-    from echodiff.frames import FramesWriter
+    from echodiff.frames.writer import FramesWriter
 
     class KilledError(Exception):
         pass

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from echodiff.config import InputError
-from echodiff.gan.networks import build_discriminator, build_generator
+from echodiff.errors import InputError
+from echodiff.gan.networks.generators import build_discriminator, build_generator
 from echodiff.gan.weights import load_generator, save_network
 from echodiff.runs import sha256_file
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from echodiff.__main__ import main
-from echodiff.config import InputError, run_main
 from echodiff.diffusion.base import find_base
+from echodiff.errors import InputError
+from echodiff.settings.command_line import run_main
 
 # huggingface_hub 2.4 uploads by `data=`, which its own HTTP client deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from echodiff.files import shipped
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 
 # huggingface_hub 2.4 uploads by `data=`, which its own HTTP client deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from echodiff.data.check.disclosure import find_identifiers, find_name_words
 from echodiff.data.check.file_bytes import find_beyond_pixels
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Known, scan_folder
 from echodiff.images import write_image
@@ -289,7 +289,7 @@ def test_no_caption_name_or_licence_is_read_as_markup(push, place, edit, with_ca
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys):
-    from echodiff.config import report
+    from echodiff.settings.command_line import report
 
     report("echodiff check", "frames/\x1b[2Ja\u202eb: wrong")
     err = capsys.readouterr().err

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.files import shipped
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.images import read_size
 from echodiff.runs import Run, sha256_file
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from echodiff.__main__ import main
-from echodiff.config import parse, run_main
 from echodiff.files import shipped
 from echodiff.hub.pull import PullConfig
 from echodiff.hub.push import PushConfig
 from echodiff.runs import Run, sha256_file
+from echodiff.settings.command_line import parse, run_main
 
 pytestmark = [
     # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates.

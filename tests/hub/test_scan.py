@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from echodiff.files import shipped
-from echodiff.frames import load_frames
+from echodiff.frames.reader import load_frames
 from echodiff.hub.scan import Known, scan_folder
 from echodiff.images import read_gray_u8, write_image
 from echodiff.published import MODEL_FILES

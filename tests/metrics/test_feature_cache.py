@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path, capsys):
 
 
 def test_nan_is_never_kept(tmp_path):
-    from echodiff.config import InputError
+    from echodiff.errors import InputError
 
     network = FeatureNetwork(
         name="nan",

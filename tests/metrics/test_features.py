@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics import extractor, features, inception, tiny_features
 from echodiff.metrics.features import load_features
 from echodiff.metrics.inception import InceptionMissing, find_inception

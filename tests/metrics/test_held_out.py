@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from echodiff.frames import Frame, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
 from echodiff.metrics import held_out
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.held_out import open_held_out

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics.paired import NAMES, compute_pair, find_pairs, score_pairs
 
 FLAT = np.full((32, 32), 100, np.uint8)

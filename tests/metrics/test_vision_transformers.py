@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.metrics.features import load_features
 from echodiff.runs import sha256_file
 

@@ -9,7 +9,8 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.anatomy import Label
-from echodiff.frames import FramesWriter, load_frames
+from echodiff.frames.reader import load_frames
+from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.phantom.acquisition import Acquisition, render
 from echodiff.phantom.dataset import split_of

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from echodiff.data import burned_text
+from echodiff.data.screens import burned_text
 from echodiff.images import write_image
 from echodiff.pretrain.text_finder import TextFinder, fold, main
 

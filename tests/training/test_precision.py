@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from echodiff.config import InputError
+from echodiff.errors import InputError
 from echodiff.training import precision
 from echodiff.training.precision import (
     choose_precision,
@@ -108,7 +108,7 @@ def test_float32_is_settled_and_recorded(
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
 def test_what_is_not_supported_is_refused_by_name(monkeypatch, name):
-    from echodiff.config import InputError
+    from echodiff.errors import InputError
     from echodiff.training.precision import start_processes
 
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")

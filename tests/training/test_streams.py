@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from echodiff.diffusion.batch import SampleOrder, sample_step
-from echodiff.diffusion.sample import draw_noise
+from echodiff.diffusion.sampling.sampler import draw_noise
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.recipes import build_networks
 from echodiff.training.streams import Stream, build_stream, sample_normal

@@ -12,20 +12,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from echodiff.config import InputError, parse, positional
 from echodiff.data.check.doubles import Home, are_apart, find_exact, find_near
 from echodiff.data.check.faults import KINDS, Fault, Severity
 from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
 from echodiff.data.check.pictures import Picture, measure_picture
-from echodiff.data.ocr import check_ocr
+from echodiff.data.screens.ocr import check_ocr
 from echodiff.data.splits import fold_id, patient_of
-from echodiff.fields import printable
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
-from echodiff.frames import METADATA
+from echodiff.frames.layout import METADATA
+from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import of_frames
 from echodiff.processes import map_in_order
-from echodiff.rows import Frame
-from echodiff.white_level import of_frames
+from echodiff.settings.command_line import parse, positional
+from echodiff.settings.fields import printable
 
 PROG = "echodiff check"
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from echodiff.config import InputError
 from echodiff.data.cards import CARD, read_head
 from echodiff.data.check.disclosure import (
     find_identifiers,
@@ -19,10 +18,12 @@ from echodiff.data.check.tokens import TOKEN_LIMIT, estimate_tokens
 from echodiff.data.csv_tables import UNKNOWN
 from echodiff.data.folder import has_split_word
 from echodiff.data.splits import SPLITS, find_without_patient, patient_of
+from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX
-from echodiff.frames import MASKS, METADATA, find_mismatches
+from echodiff.frames.layout import MASKS, METADATA
+from echodiff.frames.reader import find_mismatches
+from echodiff.frames.rows import Frame, scan_rows
 from echodiff.images import IMAGE_SUFFIXES, list_pictures
-from echodiff.rows import Frame, scan_rows
 
 _OWN_COLUMNS = frozenset({"record", "settings", "weights", "seed", "spacing_mm"})
 """What this software wrote there are numbers and hashes, of which some look like dates."""

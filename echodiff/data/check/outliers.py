@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from echodiff.data.check.faults import Fault
 from echodiff.data.check.pictures import Picture
-from echodiff.rows import Frame
+from echodiff.frames.rows import Frame
 
 MOST_ALIKE = 0.95
 """Share of pictures of one size from which every other size is an outlier."""

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
-from echodiff.config import InputError
 from echodiff.data.check.disclosure import find_identifiers
 from echodiff.data.check.doubles import Sketch, hash_pixels, sketch
 from echodiff.data.check.faults import Fault
 from echodiff.data.check.file_bytes import find_beyond_pixels_of
 from echodiff.decoding import describe_oddities
+from echodiff.errors import InputError
 from echodiff.images import read_embedded, read_image_u8, read_mask_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 8
@@ -113,8 +113,8 @@ def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
 
 
 def _find_text_faults(file: str, image: NDArray[np.uint8], with_ocr: bool) -> Iterator[Fault]:
-    from echodiff.data.burned_text import find_text
-    from echodiff.data.ocr import find_text_by_ocr
+    from echodiff.data.screens.burned_text import find_text
+    from echodiff.data.screens.ocr import find_text_by_ocr
 
     by = ""
     boxes = find_text(image)

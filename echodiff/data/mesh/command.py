@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.config import InputError, parse
 from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.mesh.models import CELLS, SCENES, UNITS_MM, VOLUMES, list_parts, load_model
 from echodiff.data.mesh.parts import PartTable, load_part_table
@@ -18,6 +17,8 @@ from echodiff.data.mesh.slices import CutHeart, build_heart, draw_slice
 from echodiff.data.mesh.views import VIEWS
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.prepare_config import split_words
+from echodiff.errors import InputError
+from echodiff.settings.command_line import parse
 
 THIRDS = ("basal", "mid-ventricular", "apical")
 """Of the long axis, by the place of a short axis on it."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echodiff.config import InputError
 from echodiff.data.mesh.parts import TISSUES, PartTable, Tissue, drawing_order, settle
 from echodiff.data.mesh.sections import Plane, Vector, fill_section
 from echodiff.data.volume_files import read_volume, to_whole
+from echodiff.errors import InputError
 
 SCENES = (".glb", ".gltf")
 SURFACES = (".stl", ".ply")

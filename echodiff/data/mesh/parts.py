@@ -13,7 +13,7 @@ from types import MappingProxyType
 import yaml
 
 from echodiff.anatomy import Label
-from echodiff.config import InputError
+from echodiff.errors import InputError
 
 CAVITIES = (
     Label.LV, Label.LA, Label.RV, Label.RA, Label.AORTA, Label.PULMONARY_ARTERY,

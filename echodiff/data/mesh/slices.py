@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label, View
-from echodiff.config import InputError
 from echodiff.data.mesh.cavities import Atlas, build_atlas, find_sure, label_plane
 from echodiff.data.mesh.models import Model
 from echodiff.data.mesh.sections import Plane
@@ -25,6 +24,7 @@ from echodiff.data.mesh.views import (
     place_axes,
     sample_pose,
 )
+from echodiff.errors import InputError
 from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.slices import Pose

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label, View
-from echodiff.config import InputError
 from echodiff.data.mesh.cavities import VOXEL_MM, Atlas
 from echodiff.data.mesh.sections import Plane, Vector
+from echodiff.errors import InputError
 from echodiff.phantom.slices import Pose
 
 VIEWS = (View.A4C, View.A2C, View.SAX)

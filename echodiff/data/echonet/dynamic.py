@@ -1,0 +1,267 @@
+"""`echodiff prepare echonet-dynamic`: AVI, FileList.csv, VolumeTracings.csv -> frames.
+
+Layout and meaning are those of the set's own code (github.com/echonet/dynamic), except that of two
+traced outlines the larger is end of diastole, whatever the order of the rows.
+"""
+
+import itertools
+import math
+import os
+import re
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.anatomy import View
+from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.csv_tables import iterate_csv
+from echodiff.data.echonet.tracings import (
+    CHORDS,
+    Outlines,
+    TracingTable,
+    clip_stem,
+    fill_polygon,
+    open_tracings,
+)
+from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.video import find_video, read_frames
+from echodiff.errors import InputError
+from echodiff.settings.command_line import parse
+
+FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
+FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
+"""Fact by the column of FileList.csv."""
+SPLITS = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
+SPLITS |= {str(fold): "train" for fold in range(8)} | {"8": "val", "9": "test"}
+"""Split by its word, or by the fold that EchoNet-Pediatric has instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoNetConfig(PrepareConfig):
+    """Turn EchoNet-Dynamic into a frames folder: the frames at end of diastole and end of systole,
+    with the traced left ventricle as mask. SRC holds FileList.csv, VolumeTracings.csv and Videos,
+    itself or further down."""
+
+    every: int | None = None
+    """Take every so-manieth frame of a clip, from the first, instead of ED and ES; a frame that
+    was traced has its mask here too."""
+    first_frame: int = 0
+    """Number of a clip's first frame in VolumeTracings.csv: 0, as the set's own code reads it, or
+    1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"--every must be at least 1, got {self.every}")
+        if self.first_frame not in {0, 1}:
+            raise ValueError(f"--first-frame must be 0 or 1, got {self.first_frame}")
+
+
+def main(argv: list[str]) -> None:
+    config = parse(EchoNetConfig, argv, prog="echodiff prepare echonet-dynamic")
+    prepare(config, find_clips(config))
+
+
+def find_clips(config: EchoNetConfig) -> DataSet:
+    """The clips that FileList.csv names, all apical four-chamber and each of another patient."""
+    roots = find_roots(config.src)
+    if len(roots) > 1:
+        raise InputError(f"{config.src}: {FILES} is in {roots[0]} and in {roots[1]}; name one")
+    [root] = roots
+    table = open_tracings(root / TRACINGS, CHORDS, first_frame=config.first_frame)
+    folder = ClipFolder(root, View.A4C, FACTS, table)
+    return DataSet(
+        name="echonet-dynamic",
+        card="echonet-dynamic",
+        modality="echo",
+        cases=ClipList([folder]),
+        read=partial(read_clip, every=config.every),
+        listings=folder.listings,
+    )
+
+
+def find_roots(src: Path) -> list[Path]:
+    """The folders in and below `src` that hold a FileList.csv. Links are followed, but none
+    twice: some tree of links may lead back into itself."""
+    if not src.is_dir():
+        raise InputError(f"{src}: no such folder")
+    roots = []
+    seen = set()
+    for folder, folders, files in os.walk(src, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(set(folders) - {VIDEOS})
+        if FILES in files:
+            roots.append(Path(folder))
+    if not roots:
+        raise InputError(f"{src}: holds no {FILES}")
+    return roots
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """FileList.csv, VolumeTracings.csv and Videos of one view."""
+
+    root: Path
+    view: View
+    facts: Mapping[str, str]
+    """Fact by the column of FileList.csv."""
+    table: TracingTable
+    prefix: str = ""
+    """What the names of its frames begin with."""
+
+    @property
+    def listings(self) -> list[Path]:
+        return [self.root / FILES, self.root / TRACINGS]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("FileName", *self.facts, "Split")
+
+    def list_rows(self) -> dict[str, str]:
+        """Name of the case, cells of `columns` and places in `table`, tabs between them, by the
+        name of the clip; says how many clips are traced without being listed."""
+        path = self.root / FILES
+        rows: dict[str, str] = {}
+        for number, row in iterate_csv(path, needed=self.columns):
+            stem = clip_stem(row["FileName"])
+            if not stem or stem in rows:
+                reason = f"{stem} comes twice" if stem else "names no file"
+                raise InputError(f"{path}, line {number}: {reason}")
+            cells = (row[column].replace("\t", " ") for column in self.columns)
+            # What follows a case in the name of a frame decides on the order, too.
+            rows[stem] = "\t".join([f"{self.prefix}{plain_name(stem)}_", *cells, ""])
+        unlisted = set()
+        for stem, span in self.table.scan():
+            if stem in rows:
+                rows[stem] += f" {span}"
+            elif stem:
+                unlisted.add(stem)
+        if unlisted:
+            text = f"{self.table.path}: traces {len(unlisted)} clips that are not in {FILES}"
+            tqdm.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
+        return rows
+
+    def build_case(self, name: str, cells: Sequence[str], spans: str) -> Case:
+        row = dict(zip(self.columns, cells, strict=True))
+        stem = clip_stem(row["FileName"])
+        try:
+            facts, problem = read_facts(row, self.facts), None
+        except InputError as error:
+            facts, problem = {}, f"{self.root / FILES}: {stem}: {error}"
+        return Case(
+            name=name,
+            path=find_video(self.root / VIDEOS / stem),
+            patient_id=name_patient(stem),
+            alias=stem,
+            split=SPLITS.get(row["Split"].strip().upper()),
+            view=self.view,
+            facts=facts,
+            where=(self.table, spans),
+            problem=problem,
+        )
+
+
+class ClipList(Sequence[Case]):
+    """Cases in the order of their frames' names, each built when it is asked for.
+
+    All rows are in one string: ten thousand cases would take ten megabytes.
+    """
+
+    def __init__(self, folders: Sequence[ClipFolder]) -> None:
+        self.folders = folders
+        rows = sorted(
+            f"{row}\t{number}"
+            for number, folder in enumerate(folders)
+            for row in folder.list_rows().values()
+        )
+        self._ends = array("q", itertools.accumulate(map(len, rows)))
+        self._text = "".join(rows)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Case]: ...
+    def __getitem__(self, index: int | slice) -> Case | list[Case]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index]
+        row = self._text[self._ends[place - 1] if place else 0 : self._ends[place]]
+        name, *cells, spans, number = row.split("\t")
+        return self.folders[int(number)].build_case(name[:-1], cells, spans)
+
+
+def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str | float]:
+    """Numbers by the name of the fact; empty cells and NaN are left out, as is a sex other than
+    F and M."""
+    facts: dict[str, str | float] = {}
+    for column, fact in columns.items():
+        text = row[column].strip()
+        if fact == "sex":
+            if text in {"F", "M"}:
+                facts[fact] = text
+            continue
+        try:
+            value = float(text or "nan")
+        except ValueError as error:
+            raise InputError(f"{column} is {text!r}, not a number") from error
+        if math.isfinite(value):
+            facts[fact] = value
+    return facts
+
+
+def name_patient(stem: str) -> str:
+    """EchoNet-Pediatric calls its clips PATIENT-EXAM-NUMBER, the code that made it says; a name
+    of another form stands for a patient of its own, as in EchoNet-Dynamic."""
+    match = re.fullmatch(r"(CR\w+)-CR\w+-\d+", stem)
+    return match[1] if match else stem
+
+
+def plain_name(stem: str) -> str:
+    """Letters, digits, `-`, `_` and `.`; other characters become their number."""
+    return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}", stem)
+
+
+def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
+    """ED and ES with their masks, or every so-manieth frame."""
+    table, spans = case.where
+    outlines = table.read(spans)
+    if every is not None:
+        for index, image in read_frames(case.path, itertools.count(0, every)):
+            yield build_shot(case, outlines, index, image, str(index))
+        return
+    phases = outlines.name_phases()
+    if not phases:
+        raise InputError(f"{case.path}: has no tracing in {table.path}")
+    images = dict(read_frames(case.path, sorted(phases)))
+    for index in sorted(phases, key=phases.__getitem__):
+        if index not in images:
+            raise InputError(f"{case.path}: has no frame {index}, which is traced")
+        yield build_shot(case, outlines, index, images[index], phases[index])
+
+
+def build_shot(
+    case: Case, outlines: Outlines, index: int, image: NDArray[np.uint8], phase: str
+) -> Shot:
+    """A frame, with its mask where it was traced."""
+    mask = None
+    if index in outlines.polygons:
+        mask = fill_polygon(outlines.polygons[index], image.shape)
+        if not mask.any():
+            raise InputError(f"{case.path}: frame {index} is traced outside the picture")
+    name = f"frame-{index:04d}" if phase.isdigit() else phase
+    return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)

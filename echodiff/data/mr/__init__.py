@@ -1,0 +1,1 @@
+"""Frames of cardiac MR data sets."""

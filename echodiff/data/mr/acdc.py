@@ -1,0 +1,100 @@
+"""`echodiff prepare acdc`: the Automated Cardiac Diagnosis Challenge, cine MR in short axis."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from echodiff.anatomy import View
+from echodiff.data import labels
+from echodiff.data.cases import Case, DataSet
+from echodiff.data.mr.sax import CAPTION, Stack, read_sax
+from echodiff.data.patient_facts import frame_number, known_facts, read_info
+from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.volume_files import find_nifti
+from echodiff.errors import InputError
+from echodiff.settings.command_line import parse
+
+SPLIT_OF = {"training": "train", "testing": "test"}
+PATHOLOGIES = {
+    "NOR": "normal heart",
+    "MINF": "previous myocardial infarction",
+    "DCM": "dilated cardiomyopathy",
+    "HCM": "hypertrophic cardiomyopathy",
+    "RV": "abnormal right ventricle",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcdcConfig(PrepareConfig):
+    """Turn ACDC into a frames folder: every short-axis slice at end of diastole and of systole.
+
+    SRC is the folder that holds database/ or ACDC/database/, or the database folder itself.
+    """
+
+
+def main(argv: list[str]) -> None:
+    config = parse(AcdcConfig, argv, prog="echodiff prepare acdc")
+    prepare(config, find_patients(config))
+
+
+def find_patients(config: AcdcConfig) -> DataSet:
+    """The patients of training/ and testing/, with what their Info.cfg says."""
+    root = find_root(config.src)
+    cases = [
+        build_case(folder, split)
+        for part, split in SPLIT_OF.items()
+        for folder in sorted((root / part).glob("patient*"))
+        if folder.is_dir()
+    ]
+    return DataSet(
+        name="acdc",
+        card="acdc",
+        modality="mr",
+        cases=cases,
+        read=partial(read_sax, table=labels.ACDC),
+        captions=CAPTION,
+    )
+
+
+def find_root(src: Path) -> Path:
+    for root in (src, src / "database", src / "ACDC" / "database"):
+        if any((root / part).is_dir() for part in SPLIT_OF):
+            return root
+    raise InputError(f"{src}: is not ACDC: no training or testing in it, nor in its database")
+
+
+def build_case(folder: Path, split: str) -> Case:
+    """One patient; what is wrong with an Info.cfg becomes the case's problem."""
+    case = Case(
+        name=folder.name,
+        path=folder,
+        patient_id=folder.name,
+        split=split,
+        view=View.SAX,
+        vendor="Siemens",
+    )
+    path = folder / "Info.cfg"
+    try:
+        info = read_info(path, needed=("ED", "ES", "NbFrame"))
+        end = frame_number(info, "NbFrame", path, first=1, end=1000) + 1
+        numbers = {
+            phase: frame_number(info, phase, path, first=1, end=end) for phase in ("ED", "ES")
+        }
+    except InputError as error:
+        return replace(case, problem=str(error))
+    columns = {"pathology": "Group", "height_cm": "Height", "weight_kg": "Weight"}
+    facts = known_facts(info, columns)
+    if "pathology" in facts:
+        facts["pathology"] = PATHOLOGIES.get(str(facts["pathology"]), facts["pathology"])
+    stacks = {phase: find_stack(folder, number, split) for phase, number in numbers.items()}
+    extra = (path, *(file for stack in stacks.values() for file in stack.paths))
+    return replace(case, facts=facts, where=stacks, extra_paths=extra)
+
+
+def find_stack(folder: Path, number: int, split: str) -> Stack:
+    """Files of the frame with this number, counted from 1."""
+    stem = f"{folder.name}_frame{number:02d}"
+    mask = find_nifti(folder / f"{stem}_gt")
+    # The first release kept the masks of its testing patients back.
+    has_mask = split != "test" or mask.exists()
+    return Stack(find_nifti(folder / stem), mask if has_mask else None)

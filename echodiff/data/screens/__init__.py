@@ -1,0 +1,1 @@
+"""What a scanner draws on its screen around and over the sector."""

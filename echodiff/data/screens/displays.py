@@ -1,0 +1,186 @@
+"""What a scanner's screen shows: where the scan is, and whether it is a single B-mode picture.
+
+By pixels alone, for pictures that come without tags. Works on a copy of at most `WORKING_PX` rows,
+so that sizes in pixels mean the same in any export.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from echodiff.data.screens.burned_text import Box
+from echodiff.data.screens.sector import ACTIVE_RANGE, fill_convex, find_screen
+from echodiff.images import resize_u8, to_gray_u8
+
+COLOUR_DOPPLER, STRIP, PANELS = KINDS = ("colour Doppler", "M-mode or spectral", "several panels")
+"""What is left out unless asked for."""
+WORKING_PX = 400
+SMALLEST_PX = 96
+"""Shorter side of a picture below which nothing is recognised in it."""
+FLAT_PX, FLAT_RANGE, ROUGH_RANGE = 7, 4, 12
+"""Where the grey levels of so many pixels a side range over so few, there is no tissue; on a grey
+screen tissue may have the screen's own grey, and its range is above the third."""
+THICK_PX = 4
+"""Half the thickness of what is scan rather than a trace, a rule or a letter."""
+LEAST_PART = 0.3
+"""Area of a part of the scan, of that of the largest."""
+MOST_GROWTH = 0.4
+"""Part of the scan's width by which it may grow within `GROWTH_ROWS` of the picture's rows."""
+GROWTH_ROWS = 0.03
+BEATS_APART = 0.08
+"""Part of the picture's width that may lie between two beats of a spectrum."""
+LASTING_ROWS = 4
+"""So many times `GROWTH_ROWS` a strip is high at least."""
+LINE_COLOUR = 40
+"""Channels' range from which a line has colour."""
+SATURATED = 0.55
+"""Channels' range over the brightest channel, from which a pixel has the colours of flow."""
+LEAST_FLOW = 0.002
+"""Part of the picture that coloured areas take up in colour Doppler."""
+
+
+def find_scan(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> NDArray[np.bool_]:
+    """(H, W) or (H, W, 3), and where its texts are -> (H, W): the convex hull of the scan.
+
+    Text, rules, traces, bars and flat areas of the screen do not count. All true where nothing is
+    left.
+    """
+    parts = keep_large(find_texture(image_u8, boxes))
+    shape = image_u8.shape[:2]
+    if not parts.any():
+        return np.ones(shape, dtype=bool)
+    return fill_convex(resize_u8(parts.astype(np.uint8) * 255, shape) > 127)
+
+
+def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str | None:
+    """Which of `KINDS` a picture is; None for a single B-mode picture, and for what is too small
+    to tell."""
+    if min(image_u8.shape[:2]) < SMALLEST_PX:
+        return None
+    texture = find_texture(image_u8, boxes)
+    parts = keep_large(texture)
+    if not parts.any():
+        return None
+    if image_u8.ndim == 3 and has_flow(image_u8, boxes, parts):
+        return COLOUR_DOPPLER
+    # The beats of a spectrum are many small parts beside each other.
+    across = round(BEATS_APART * texture.shape[1])
+    beats = ndimage.binary_closing(
+        np.pad(texture, ((0, 0), (across, across))), np.ones((1, across))
+    )
+    return name_layout(keep_large(beats[:, across:-across]))
+
+
+def find_texture(image_u8: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.bool_]:
+    """Where a picture has texture that is not thin, (rows, columns) of the working copy."""
+    grey = to_gray_u8(image_u8)
+    screen = find_screen(grey)
+    grey = grey.copy()
+    for box in boxes:
+        grey[box.top : box.bottom, box.left : box.right] = screen
+    grey = resize_u8(grey, working_size(grey.shape))
+    grey = np.where(find_thin_colour(image_u8), np.uint8(screen), grey)
+    spread = ndimage.maximum_filter(grey, FLAT_PX) - ndimage.minimum_filter(grey, FLAT_PX)
+    differs = np.abs(grey.astype(np.int16) - screen) > ACTIVE_RANGE
+    lively = differs & (spread > FLAT_RANGE)
+    if screen > ACTIVE_RANGE:
+        # A line alone makes its own surroundings rough, not a whole neighbourhood.
+        lively |= ndimage.uniform_filter(np.float32(spread > ROUGH_RANGE), 2 * FLAT_PX) > 0.75
+    # With a rim outside the picture: what touches the border is not thinner for that.
+    lively = np.pad(lively, 2 * THICK_PX, mode="edge")
+    cross = ndimage.generate_binary_structure(2, 1)
+    lively = ndimage.binary_opening(lively, cross)
+    closed = ndimage.binary_closing(lively, cross, iterations=THICK_PX)
+    thick = ndimage.binary_opening(closed, cross, iterations=THICK_PX)
+    # The tips that an opening cuts off, such as the apex.
+    thick = ndimage.binary_dilation(thick, cross, iterations=2 * THICK_PX, mask=closed)
+    inner = slice(2 * THICK_PX, -2 * THICK_PX)
+    return np.asarray(thick[inner, inner])
+
+
+def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Coloured lines, such as an ECG, in the working copy."""
+    size = working_size(image_u8.shape)
+    if image_u8.ndim == 2:
+        return np.zeros(size, dtype=bool)
+    coloured = np.ptp(resize_u8(image_u8, size), axis=-1) > LINE_COLOUR
+    areas = ndimage.binary_opening(coloured, iterations=THICK_PX)
+    areas = ndimage.binary_dilation(areas, iterations=2 * THICK_PX)
+    return np.asarray(ndimage.binary_dilation(coloured & ~areas, iterations=2), dtype=bool)
+
+
+def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Connected parts of at least `LEAST_PART` of the largest one's area."""
+    parts, number = ndimage.label(thick)
+    if not number:
+        return thick
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= LEAST_PART * sizes.max())[parts] & (parts > 0))
+
+
+def working_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the working copy."""
+    scale = min(1.0, WORKING_PX / shape[0])
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def has_flow(image_u8: NDArray[np.uint8], boxes: Sequence[Box], parts: NDArray[np.bool_]) -> bool:
+    """Whether areas within the scan have the colours of flow.
+
+    A picture tinted as a whole has one colour for every grey level, and hardly any grey.
+    """
+    image = resize_u8(image_u8, working_size(image_u8.shape)).astype(np.int16)
+    scale = len(parts) / len(image_u8)
+    brightest, spread = image.max(axis=-1), np.ptp(image, axis=-1)
+    is_coloured = (brightest > 60) & (spread > SATURATED * brightest)
+    for box in boxes:
+        rows = slice(int(box.top * scale), int(np.ceil(box.bottom * scale)))
+        is_coloured[rows, int(box.left * scale) : int(np.ceil(box.right * scale))] = False
+    areas = ndimage.binary_opening(is_coloured, np.ones((3, 3))) & fill_convex(parts)
+    areas = ndimage.binary_opening(areas, iterations=2)
+    least = LEAST_FLOW * parts.size
+    if areas.sum() < least:
+        return False
+    red, blue = image[..., 0], image[..., 2]
+    if (areas & (red > blue)).sum() > least and (areas & (blue > red)).sum() > least:
+        return True
+    is_grey = parts & (brightest > 40) & (spread < 0.2 * brightest)
+    return bool(is_grey.sum() > areas.sum() / 2)
+
+
+def name_layout(parts: NDArray[np.bool_]) -> str | None:
+    """`STRIP` or `PANELS`, by how the width of the scan grows from the top down.
+
+    A sector widens evenly from one apex. A strip over time begins at its full width, below the
+    picture that it belongs to; the tops of two sectors, or of the beats of a spectrum, lie far
+    apart with nothing in between.
+    """
+    rows = np.flatnonzero(parts.any(axis=1))
+    first = parts.argmax(axis=1)
+    last = parts.shape[1] - 1 - parts[:, ::-1].argmax(axis=1)
+    width = np.where(parts.any(axis=1), last - first + 1, 0)
+    filled = parts.sum(axis=1) / np.maximum(width, 1)
+    step = max(2, round(GROWTH_ROWS * len(parts)))
+    widest = int(width.max())
+    padded = np.concatenate([np.zeros(step, int), width])
+    growth = width - padded[: len(width)]
+    sudden = np.flatnonzero((growth > MOST_GROWTH * widest) & (width > 0))
+    for row in sudden.tolist():
+        stays = width[row : row + LASTING_ROWS * step]
+        if np.median(stays) < 0.8 * width[row] or len(stays) < LASTING_ROWS * step:
+            continue  # a blot beside the sector
+        is_hollow = float(np.mean(filled[row : row + step])) < 0.6
+        is_top = row < rows[0] + 2 * step
+        if is_hollow:
+            return PANELS if is_top else STRIP
+        if not is_top:
+            return STRIP
+    # Another sector below the first: the width falls, and grows once more.
+    after = width[width.argmax() :]
+    regrown = after - np.minimum.accumulate(after) > MOST_GROWTH * widest
+    if regrown.sum() > LASTING_ROWS * step:
+        return PANELS
+    return None

@@ -1,0 +1,1 @@
+"""Drawing images: settings, prompts, schedulers and the sampler."""

@@ -1,0 +1,344 @@
+"""One job of drawing: into which folder, and the loop that fills it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from echodiff.data.leaks import TRAINED_ON, as_record
+from echodiff.diffusion.model import Model
+from echodiff.diffusion.sampling.acceleration import Compile
+from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
+from echodiff.diffusion.sampling.reference import Reference, find_training
+from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches
+from echodiff.diffusion.sampling.settings import GenerateConfig
+from echodiff.errors import InputError
+from echodiff.files import write_json_atomic
+from echodiff.folders import FolderLock
+from echodiff.frames.layout import IMAGES, METADATA
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.frames.writer import FramesWriter
+from echodiff.images import contact_sheet, read_gray_u8, write_image
+from echodiff.runs import claim_free, compute_fingerprint, versions
+from echodiff.settings.fields import as_dict
+from echodiff.training.streams import DRAWN_BY
+
+logger = logging.getLogger(__name__)
+
+SHEET = "sheet.png"
+SHEET_IMAGES = 64
+JOB = "generate.json"
+"""What was drawn and with what, beside the frames; without `finished` the job is still open."""
+WAITING_IMAGES = 256
+"""Most images drawn but not yet written; drawing waits from there on, as for a slow disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that decides the pictures of one output folder."""
+
+    out: Path
+    num_images: int
+    seed: int
+    batch_size: int
+    compile: Compile
+    settings: dict[str, Any]
+    fingerprint: str
+    identity: dict[str, Any]
+    """What the fingerprint is of."""
+    record: dict[str, Any]
+
+
+def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Model) -> Sampler:
+    """The sampler of a command's settings."""
+    return Sampler(
+        model.pipeline,
+        cycle_prompts(prompts),
+        seed=config.seed,
+        steps=config.solver.steps,
+        guidance=config.guidance,
+        scheduler=config.solver.scheduler,
+        resolution=model.resolution,
+        exact=config.exact,
+    )
+
+
+@contextmanager
+def open_job(
+    config: GenerateConfig, sampler: Sampler, model: Model, state: PartialState
+) -> Iterator[tuple[Job, FolderLock | None]]:
+    """Settle settings and output folder: rank 0 looks at the disk, the others are told.
+
+    Rank 0 holds the folder's lock until the block ends.
+    """
+    job, lock = None, None
+    try:
+        if state.is_main_process:
+            job = _plan_job(config, sampler, model)
+            if config.out is not None:
+                lock = FolderLock(config.out).acquire()
+            else:
+                lock = _lock_out(Path("generated"), config.prompt_file.stem, job.fingerprint)
+            job = dataclasses.replace(job, out=lock.folder)
+        settled: Job = broadcast_object_list([job])[0]
+        yield settled, lock
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
+    num_cut = count_truncated(model.pipeline, sorted({prompt.text for prompt in sampler.prompts}))
+    if num_cut:
+        logger.warning("%d prompts are longer than the text encoder reads: cut", num_cut)
+    not_drawn = find_not_drawn(sampler.prompts, config.num_images)
+    if not_drawn:
+        logger.warning(
+            "%d of %d prompts are never drawn: --num-images %d takes the first of the cycle",
+            *(len(not_drawn), len(set(sampler.prompts)), config.num_images),
+        )
+    settings = {
+        "steps": config.solver.steps,
+        "guidance": config.guidance,
+        "scheduler": config.solver.scheduler,
+        "exact": config.exact,
+        "resolution": sampler.resolution,
+        "dtype": str(model.pipeline.unet.dtype).removeprefix("torch."),
+        "base_sha256": model.base_sha256,
+    }
+    drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.num_images}
+    identity = {
+        "settings": {**settings, **drawn_by},
+        "weights": model.weights_sha256,
+        "prompts": {
+            f"prompt {number}": dataclasses.asdict(prompt)
+            for number, prompt in enumerate(sampler.prompts, start=1)
+        },
+    }
+    training = find_training(model)
+    fingerprint = compute_fingerprint(identity)
+    record = {
+        "fingerprint": fingerprint,
+        "config": as_dict(config),
+        "base": model.base,
+        "base_sha256": model.base_sha256,
+        "weights": model.weights,
+        "weights_sha256": model.weights_sha256,
+        TRAINED_ON: None if training is None else as_record(training),
+        "settings": settings,
+        "prompts_not_drawn": not_drawn,
+        "float32": "ieee",  # `start_processes`
+        "versions": versions(),
+    }
+    return Job(
+        out=Path(),
+        num_images=config.num_images,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        # Compiled code rounds in other ways, and `auto` goes by how much is left to draw.
+        compile="none" if config.exact else config.compile,
+        settings=settings,
+        fingerprint=fingerprint,
+        identity=identity,
+        record=record,
+    )
+
+
+def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
+    """Texts of the prompts that no image of the set is asked to show, in the order of the file."""
+    drawn = set(cycle[:num_images])
+    return [prompt.text for prompt in dict.fromkeys(cycle) if prompt not in drawn]
+
+
+def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> list[Path]:
+    """Everything of this machine that is read: none of it may be, hold or lie in the output."""
+    inputs = [config.prompt_file, *map(Path, (model.base, model.weights, *config.features))]
+    inputs += [] if config.reference is None else [config.reference]
+    if model.run is not None:
+        inputs.append(model.run.run_dir / str(model.run.record.get("data_dir", "")))
+    return [*inputs, *(reference.source or ())]
+
+
+def _lock_out(root: Path, stem: str, fingerprint: str) -> FolderLock:
+    """The lock of the open job of these settings under `root`, else of the next free name."""
+    for path in sorted(root.glob(f"{stem}-*/{JOB}")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("fingerprint") == fingerprint and "finished" not in record:
+            with suppress(InputError):  # another process draws it
+                return FolderLock(path.parent).acquire()
+    return claim_free(root, stem)
+
+
+def is_drawn(job: Job, overwrite: bool) -> bool:
+    """Whether all frames of this very job are there, so that only the scores are missing."""
+    path = job.out / JOB
+    if overwrite or not path.is_file() or not (job.out / METADATA).is_file():
+        return False
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record.get("fingerprint") == job.fingerprint and "finished" not in record
+
+
+def draw_frames(
+    job: Job,
+    sampler: Sampler,
+    state: PartialState,
+    *,
+    overwrite: bool,
+    lock: FolderLock | None,
+    inputs: Sequence[Path],
+) -> None:
+    """Fill the job's folder, each process its share of what is missing.
+
+    The batches left are dealt round by round, so any number of processes draws the same set.
+    """
+    start = time.monotonic()
+    writer = FramesWriter(
+        job.out,
+        overwrite=overwrite and state.is_main_process,
+        fingerprint=job.identity,
+        shard=state.process_index,
+        inputs=inputs,
+        beside=(JOB, SHEET, "metrics.json", "report.html"),
+        lock=lock,
+    )
+    with _opened(writer, job, state):
+        missing = [i for i in range(job.num_images) if file_name(i) not in writer]
+        missing = broadcast_object_list([missing])[0]
+        batches = plan_batches(missing, job.batch_size, sampler.exact)
+        mine = batches[state.process_index :: state.num_processes]
+        with (
+            written_meanwhile(writer) as add,
+            sampler.accelerated(job.compile, mine),
+            tqdm(
+                total=job.num_images,
+                initial=job.num_images - len(missing),
+                desc="drawing",
+                unit="image",
+                disable=not state.is_main_process,
+            ) as bar,
+        ):
+            for number, batch in enumerate(mine):
+                for index, image_u8 in sampler.sample(batch):
+                    add(describe(job, index, sampler.prompt_of(index)), image_u8)
+                # All processes draw as fast as this one, near enough for a bar.
+                done = batches[number * state.num_processes : (number + 1) * state.num_processes]
+                bar.update(sum(len(batch) for batch in done))
+    if state.is_main_process:
+        record_job(job, seconds=round(time.monotonic() - start, 1), num_drawn=len(missing))
+
+
+@contextmanager
+def written_meanwhile(
+    writer: FramesWriter,
+) -> Iterator[Callable[[Frame, NDArray[np.uint8]], None]]:
+    """Yield `writer.add` on a thread of its own: what is drawn is compressed and written, in its
+    order, while the next batch is drawn.
+
+    An error is raised at the next call, or at the end of the block; what waits then is dropped.
+    """
+    waiting: deque[Future[Frame]] = deque()
+
+    def add(frame: Frame, image_u8: NDArray[np.uint8]) -> None:
+        while waiting and (waiting[0].done() or len(waiting) == WAITING_IMAGES):
+            waiting.popleft().result()
+        waiting.append(thread.submit(writer.add, frame, image_u8))
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield add
+            while waiting:
+                waiting.popleft().result()
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
+
+
+def write_sheet(job: Job) -> None:
+    """Contact sheet of the first images, their prompts above them."""
+    frames = load_frames(job.out)[:SHEET_IMAGES]
+    sheet = contact_sheet(
+        [read_gray_u8(job.out / frame.file_name) for frame in frames],
+        columns=8,
+        labels=[frame.text for frame in frames],
+        cell=max(128, min(256, int(job.settings["resolution"]))),
+    )
+    write_image(job.out / SHEET, sheet)
+
+
+def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
+    """Draw an image of the set again, alone; say how far it differs, or nothing if it cannot."""
+    if job.batch_size == 1 or sampler.exact or model.is_reproducible:
+        return ""
+    index = min(job.batch_size, job.num_images) - 1
+    together = read_gray_u8(job.out / IMAGES / file_name(index))
+    ((_, alone),) = sampler.sample([index])
+    difference = np.abs(together.astype(np.int16) - alone)
+    return (
+        f"drift: an image drawn alone differs by up to {difference.max()} grey levels "
+        f"in {(difference > 0).mean():.1%} of its pixels; --exact removes that"
+    )
+
+
+def describe(job: Job, index: int, prompt: Prompt) -> Frame:
+    """The row of image `index`."""
+    own: dict[str, Any] = {} if prompt.guidance is None else {"guidance": prompt.guidance}
+    own |= {"negative": prompt.negative} if prompt.negative else {}
+    return Frame(
+        file_name=file_name(index),
+        text=prompt.text,
+        prompt=prompt.text,
+        modality="echo",
+        source="generated",
+        seed=job.seed,
+        weights=str(job.record["weights_sha256"]),
+        settings=json.dumps({**job.settings, **own, "index": index}),
+    )
+
+
+def file_name(index: int) -> str:
+    """Picture of image `index`; sorted by name is sorted by index up to a million."""
+    return f"{index:06d}.png"
+
+
+def record_job(job: Job, **fields: Any) -> None:
+    """Set fields of the job's record; `finished` closes it: the scores are there too."""
+    path = job.out / JOB
+    record = json.loads(path.read_text(encoding="utf-8"))
+    write_json_atomic(path, record | fields)
+
+
+@contextmanager
+def _opened(writer: FramesWriter, job: Job, state: PartialState) -> Iterator[None]:
+    """This process's shard of the folder: rank 0 opens it first and joins it when all are done."""
+    is_recorded = False
+    try:
+        with ExitStack() as stack:
+            with state.main_process_first():
+                stack.enter_context(writer)
+                if state.is_main_process:
+                    is_recorded = True
+                    write_json_atomic(job.out / JOB, job.record)
+            # Nobody appends a row while another still reads what is there.
+            state.wait_for_everyone()
+            yield
+            state.wait_for_everyone()
+    except BaseException:
+        if is_recorded and not writer.is_begun:
+            (job.out / JOB).unlink(missing_ok=True)
+        raise

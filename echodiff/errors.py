@@ -1,0 +1,5 @@
+"""The error that a user can mend."""
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message is one line that names the flag or file."""

@@ -1,0 +1,11 @@
+"""Names of the files and folders in a frames folder."""
+
+METADATA = "metadata.jsonl"
+IMAGES, MASKS = "images", "masks"
+JOB = ".metadata.partial.job"
+"""What the folder was begun as."""
+
+
+def mask_of(file_name: str) -> str:
+    """Name of the mask that belongs to an image."""
+    return MASKS + file_name.removeprefix(IMAGES)

@@ -1,0 +1,95 @@
+"""Reading a frames folder, and what in it does not fit together."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from echodiff.errors import InputError
+from echodiff.fingerprints import sha256_file
+from echodiff.frames.layout import MASKS, METADATA
+from echodiff.frames.rows import Frame, read_rows
+from echodiff.images import IMAGE_SUFFIXES, is_data_folder
+
+
+def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
+    """Read a frames folder in the order of its rows; everything that does not fit is an InputError.
+
+    Every row has its picture (and its mask, where one is named or `require_mask`), every picture
+    has its row, and no name leads out of the folder. Pixels are not read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    metadata = folder / METADATA
+    if not metadata.is_file():
+        unfinished = any(folder.glob("metadata.partial*.jsonl"))
+        reason = "unfinished: run its command again" if unfinished else f"holds no {METADATA}"
+        raise InputError(f"{folder}: {reason}")
+    frames = [frame for _, frame in read_rows(metadata)]
+    if not frames:
+        raise InputError(f"{metadata}: no frames")
+    for mismatch in find_mismatches(folder, frames, require_mask=require_mask):
+        raise InputError(f"{folder / mismatch.file}: {mismatch.reason}")
+    return frames
+
+
+class Mismatch(NamedTuple):
+    """A row and a file that do not go together."""
+
+    kind: str
+    """missing-picture, missing-mask, no-mask or picture-without-row."""
+    file: str
+    """Relative to the folder, with forward slashes."""
+    reason: str
+
+
+def find_mismatches(
+    folder: Path, frames: Sequence[Frame], *, require_mask: bool = False
+) -> Iterator[Mismatch]:
+    """Everything that a row names and that is not there, and every picture without a row."""
+    for frame in frames:
+        if not (folder / frame.file_name).is_file():
+            yield Mismatch("missing-picture", frame.file_name, "has a row but no picture")
+        mask_name = frame.mask_file_name
+        if mask_name and not (folder / mask_name).is_file():
+            yield Mismatch("missing-mask", mask_name, "is named but not there")
+        if require_mask and not mask_name:
+            yield Mismatch("no-mask", frame.file_name, "has no mask")
+    pictures = {folder / frame.file_name for frame in frames}
+    named = pictures | {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
+    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
+    # itself, every picture there counts.
+    has_top = any(path.parent == folder for path in pictures)
+    for parent, folders, names in os.walk(folder):
+        place = Path(parent)
+        folders[:] = [f for f in sorted(folders) if is_data_folder(f) and f != MASKS]
+        if place == folder and not has_top:
+            continue
+        for path in (place / name for name in sorted(names) if not name.startswith(".")):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
+                file = path.relative_to(folder).as_posix()
+                yield Mismatch("picture-without-row", file, f"picture without a row in {METADATA}")
+
+
+def hash_frames(
+    folder: Path, frames: Sequence[Frame], *, has_images: bool = True, has_masks: bool = False
+) -> dict[str, str]:
+    """File name of every frame -> a hash of what a training takes of it.
+
+    That is caption, patient and split of its row, and the bytes of its picture and its mask, as far
+    as they are asked for. Other files of the folder, such as notes or a data card, do not count.
+    """
+    hashes = {}
+    for frame in frames:
+        digest = hashlib.sha256()
+        row = [frame.file_name, frame.text, frame.patient_id, frame.pair_id, frame.split]
+        digest.update(json.dumps(row).encode())
+        names = [frame.file_name] if has_images else []
+        names += [frame.mask_file_name] if has_masks and frame.mask_file_name else []
+        for name in names:
+            digest.update(sha256_file(folder / name).encode())
+        hashes[frame.file_name] = digest.hexdigest()[:16]
+    return hashes

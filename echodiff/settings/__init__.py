@@ -1,0 +1,1 @@
+"""Settings of commands: a frozen dataclass becomes flags, YAML and help."""
