@@ -287,7 +287,7 @@ def forks() -> Any:
             "peft",
             "typeshed_client",
             "echodiff.diffusion.sampling.job",
-            "echodiff.diffusion.loop",
+            "echodiff.diffusion.trainer",
             "echodiff.diffusion.memory",
             "echodiff.evaluate",
             "echodiff.metrics.held_out",

@@ -5,7 +5,6 @@ import functools
 from echodiff.errors import InputError
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.settings.command_line import parse
-from echodiff.settings.fields import as_dict
 
 PROG = "echodiff train-gan"
 FORWARD = ("G_A", "G")
@@ -19,13 +18,16 @@ def main(argv: list[str]) -> None:
     # Torch takes seconds to import: only once the settings are sound.
     import torch
 
+    from echodiff.gan.callbacks import LossCurves, SampleGrids
     from echodiff.gan.dataset import load_set
-    from echodiff.gan.loop import train
     from echodiff.gan.recipes import build_method, build_networks, describe_generators
+    from echodiff.gan.trainer import TranslationTrainer
     from echodiff.gan.weights import save_network
     from echodiff.training.folder import open_run
     from echodiff.training.graphs import can_capture
+    from echodiff.training.loop import Intervals, train
     from echodiff.training.precision import start_accelerator
+    from echodiff.training.trackers import Curves
 
     # --- Everything that was given, before anything is written
     nets = build_networks(config)
@@ -46,13 +48,11 @@ def main(argv: list[str]) -> None:
     # --- The run folder
     with open_run(
         command="train-gan",
-        config=as_dict(config),
-        out=config.out,
+        config=config,
         stem="gan",
         data=dataset.hash_frames(),
         base_sha256="",
         mixed_precision=precision.mixed_precision,
-        overwrite=config.overwrite,
         places=("source", "target"),
         inputs=dataset.list_files(),
     ) as run:
@@ -71,7 +71,24 @@ def main(argv: list[str]) -> None:
             ),
             is_captured=captures,
         )
-        train(config, run, accelerator, method=method, dataset=dataset, has_graph=captures)
+        trainer = TranslationTrainer(config, method, dataset, device, has_graph=captures)
+        epoch_steps = max(1, round(len(trainer.order) / config.batch_size))
+        every = config.sample_every
+        train(
+            trainer,
+            run,
+            accelerator,
+            intervals=Intervals(
+                log=config.log_every,
+                checkpoint=(config.checkpoint_every, epoch_steps * config.checkpoint_epochs),
+                keep=config.keep,
+            ),
+            curves=Curves(run, accelerator, project="echodiff-gan", config=config),
+            callbacks=[
+                SampleGrids(dataset, run.samples, config.resolution, every=every),
+                LossCurves(run, every=every),
+            ],
+        )
         facts = describe_generators(config, dataset)
         hashes = {
             name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))

@@ -17,8 +17,8 @@ from echodiff.errors import InputError
 from echodiff.frames.reader import hash_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
-from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.order import StepRows
 from echodiff.gan.pairing import ChosenFrames, choose_frames
 from echodiff.gan.pictures import Values, paint_mask, prepare_image, prepare_mask, to_values
 from echodiff.images import (
