@@ -193,7 +193,7 @@ def test_a_fold_that_is_not_there_is_named(old, capsys):
 
 
 def test_a_fold_does_not_go_with_the_new_layout(new, capsys):
-    assert "--fold goes with the old layout" in error_of(new, capsys, "--fold", "1")
+    assert "--fold requires the old layout" in error_of(new, capsys, "--fold", "1")
 
 
 @pytest.mark.parametrize("layout", ["new", "old"])
@@ -413,7 +413,7 @@ def test_values_outside_the_folder_are_not_read(old, capsys):
 
 def test_another_folder_is_refused(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
-    assert "is not CAMUS" in error_of(tmp_path, capsys)
+    assert "not CAMUS" in error_of(tmp_path, capsys)
 
 
 def test_datasets_opens_it(new, monkeypatch):

@@ -209,7 +209,7 @@ def test_sources_that_changed_in_between_are_not_mixed_in(src, capsys, monkeypat
         (["--annotated", "-1"], "--annotated must be at least 0"),
         (["--regularization", "4"], "--regularization goes with --annotated"),
         (["--captions", "{nobody}"], "--captions: {nobody} is not known"),
-        (["--captions", "words"], "--captions: 'words' is neither"),
+        (["--captions", "words"], "--captions: got 'words', expected"),
         (["--mask-labels", "1=HEART"], "--mask-labels: '1=HEART' is neither"),
         (["--spacing-mm", "0"], "--spacing-mm must be above 0"),
         (["--max-value", "0"], "--max-value must be at least 1"),
@@ -231,7 +231,7 @@ def test_a_bad_flag_is_one_line_and_nothing_is_written(src, capsys, flags, words
     [
         ("name,text\na,b\n", "captions.csv: has no column file_name"),
         ("file_name,text\nnobody.png,x\n", "nobody.png names no picture in"),
-        ("file_name,text\n{p},x\n{p},y\n", "line 3: patient0000_4CH_ED.png comes twice"),
+        ("file_name,text\n{p},x\n{p},y\n", "line 3: patient0000_4CH_ED.png is repeated"),
         ('file_name,text\n"a.png,x\n', "captions.csv: "),
     ],
 )
@@ -265,7 +265,7 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
     assert status == 2
     assert not (out / "metadata.jsonl").exists()  # what was written stays, and can be gone on with
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
-    assert "2 of 20 files are bad, more than 5%; --allow-bad goes on without them" in error
+    assert "2 of 20 files are bad, more than 5%; --allow-bad skips them" in error
     status, out = prepare(src, *flags, "--allow-bad")
     assert status == 0
     assert len(load_frames(out)) == 17
@@ -444,7 +444,7 @@ def test_rows_that_name_nothing_are_counted(tmp_path):
         ("file_name;text\na.png;ДМПП\n".encode("cp1251"), "is not UTF-8 text"),
         (b"file_name|text\na.png|one\n", "has no column file_name; columns are separated by"),
         (b"file_name,text\na.png,one\n,two\n", "line 3: has no file_name"),
-        (b"file_name,text\na.png,one\na.png,two\n", "a.png comes twice"),
+        (b"file_name,text\na.png,one\na.png,two\n", "a.png is repeated"),
         (b"file_name,text,text\na.png,one,two\n", "two columns text"),
         (b"file_name,text\n", "holds no rows"),
     ],
