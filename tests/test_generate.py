@@ -633,8 +633,8 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
     from echodiff.anatomy import Finding
+    from echodiff.captions.findings import findings_in
     from echodiff.diffusion.sampling.prompts import load_prompts
-    from echodiff.phantom.captions import findings_in
 
     asked = {
         path.stem: [findings_in(prompt.text) for prompt in load_prompts(path)]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from echodiff.captions.templates import name_words
 from echodiff.data.assignment import (
     assign_splits,
     describe_draw,
@@ -27,7 +28,6 @@ from echodiff.data.captions import (
     list_names,
     list_source_names,
     load_captions,
-    name_words,
     names_of,
 )
 from echodiff.data.cards import CARD, write_card
