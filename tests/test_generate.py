@@ -445,7 +445,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
         (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
         (["--weights", "wide"], "wide/pytorch_lora_weights.safetensors: made for another base"),
-        (["--out", "full"], "full: is not empty and is no frames folder"),
+        (["--out", "full"], "full: is not empty and is not a frames folder"),
         (["--out", "two.txt"], "two.txt: is a file, not a folder"),
     ],
 )
