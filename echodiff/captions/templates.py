@@ -1,7 +1,7 @@
 """Fill a caption template with what is known of a frame.
 
-A template is clauses between commas. A clause with a word in braces is left out where that word is
-not known, so one template serves data sets that know much and such that know little.
+A template is a list of clauses separated by commas. A clause with a field in braces is omitted if
+the field is unknown, so one template serves data sets with many and with few fields.
 """
 
 import string
@@ -53,7 +53,7 @@ _EF_BANDS = (
 
 
 def check_template(template: str, place: str) -> str:
-    """Return the template, or say which of its words are not known."""
+    """Return the template; InputError naming its unknown fields."""
     try:
         used = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
@@ -66,7 +66,7 @@ def check_template(template: str, place: str) -> str:
 
 
 def fill(template: str, words: Mapping[str, str]) -> str:
-    """Fill a template; clauses whose words are not known are left out."""
+    """Fill a template; clauses with unknown fields are omitted."""
     clauses = []
     for clause in template.split(","):
         used = [name for _, name, _, _ in string.Formatter().parse(clause) if name is not None]
@@ -84,7 +84,7 @@ def name_words(
     vendor: str | None,
     mask_u8: NDArray[np.uint8] | None,
 ) -> dict[str, str]:
-    """The words of `FIELDS` that are known of a frame."""
+    """Return the fields of `FIELDS` that are known for a frame."""
     words = {
         "modality": _MODALITIES.get(modality, modality),
         "view": _VIEWS[View(view)] if view in set(View) else f"{view} view" if view else "",
@@ -130,7 +130,7 @@ def _name_age(facts: Mapping[str, str | float]) -> str:
 
 
 def _describe_mask(mask_u8: NDArray[np.uint8]) -> dict[str, str]:
-    """Which chambers show, and their shape. Sizes are compared within the picture."""
+    """Describe the visible chambers and their shape; sizes are relative to the image."""
     areas = {label: int((mask_u8 == label).sum()) for label in _CHAMBERS}
     words = {"chambers": " and ".join(name for label, name in _CHAMBERS.items() if areas[label])}
     if areas[Label.LV]:
@@ -142,7 +142,7 @@ def _describe_mask(mask_u8: NDArray[np.uint8]) -> dict[str, str]:
 
 
 def _shape_word(region: NDArray[np.bool_]) -> str:
-    """By the ratio of the axes of the ellipse with the region's second moments."""
+    """Choose a word by the axis ratio of the ellipse with the region's second moments."""
     points = np.argwhere(region)
     if len(points) < 3:
         return "small"

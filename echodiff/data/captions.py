@@ -13,7 +13,7 @@ from echodiff.errors import InputError
 
 @dataclass(frozen=True)
 class Captions:
-    """How frames are captioned: a template, and a clinician's own words, which win."""
+    """A caption template, and a clinician's own captions, which take precedence."""
 
     template: str = ""
     """Empty for null text."""
@@ -21,47 +21,47 @@ class Captions:
     """Caption by the name of a source file, a case or a frame (`normalize`)."""
 
     def write(self, names: Iterable[str], words: Mapping[str, str]) -> str:
-        """The caption of a frame that goes by any of `names`."""
+        """Write the caption of a frame known by any of `names`."""
         for name in names:
             if name in self.texts:
                 return self.texts[name]
         return fill(self.template, words)
 
     def find_unused(self, names: Container[str]) -> list[str]:
-        """Names in the table that are none of `names`."""
+        """Return the names in the table that are not in `names`."""
         return [name for name in self.texts if name not in names]
 
 
 def names_of(case: Case, frame_name: str, sources: Container[str]) -> list[str]:
-    """Names by which a table may give the caption of a frame, in the order they are tried.
+    """Return the names by which a table may refer to a frame, in order of precedence.
 
-    `sources` are the names of all source files: such a name in the table means that file, and
-    never a frame or case that happens to be called so.
+    sources: names of all source files; such a name in the table means that file, never a frame or
+    case of the same name.
     """
     own = [*list_names(frame_name), case.name]
     return list_names(case.alias) + [name for name in own if name not in sources]
 
 
 def list_names(name: str) -> list[str]:
-    """A file's name as a table may write it: with its suffix, and without."""
+    """Return a file's name as a table may write it: with its suffix, and without."""
     stem = str(PurePosixPath(name).with_suffix("")) if name else ""
     return list(dict.fromkeys(normalize(one) for one in (name, stem) if one))
 
 
 def list_source_names(cases: Iterable[Case]) -> set[str]:
-    """Names of the source files of all cases."""
+    """Return the names of the source files of all cases."""
     return {name for case in cases for name in list_names(case.alias)}
 
 
 def normalize(name: str) -> str:
-    """A name in Unicode's composed form: a Mac stores file names decomposed."""
+    """Return a name in Unicode's composed form; macOS stores file names decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def load_captions(option: str, template: str | None) -> Captions:
-    """What `--captions` means: `none`, `plain`, a table, a .txt with a template, or a template.
+    """Read `--captions`: `none`, `plain`, a table, a .txt with a template, or a template.
 
-    `template` is the data set's own; frames that a .csv does not name get it.
+    template: the template of the data set, for frames that a table does not name.
     """
     own = PLAIN if template is None else template
     if option == "none":
@@ -79,7 +79,7 @@ def load_captions(option: str, template: str | None) -> Captions:
         return Captions(check_template(" ".join(text.split()), option))
     if "{" not in option:
         raise InputError(
-            f"--captions: {option!r} is neither none, plain, a .csv, a .tsv, a .txt nor a "
+            f"--captions: got {option!r}, expected none, plain, a .csv, .tsv or .txt file, or a "
             "template with words in braces"
         )
     return Captions(check_template(option, "--captions"))

@@ -1,7 +1,7 @@
-"""What a data set is made of, before it is a frames folder: cases on disk, and the shots in them.
+"""Parts of a data set: the cases on disk, and the shots in them.
 
-A case is the smallest thing that can be bad by itself: a clip, a volume, a picture. Listing the
-cases reads no pixels; a worker process opens one case at a time and gives its shots.
+A case is the smallest unit that can be bad by itself: a clip, a volume, an image. Listing cases
+reads no pixels; a worker process opens one case at a time and yields its shots.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error
-    """Raised by a reader for a sound case that was not asked for; the argument is its kind, such as
-    "colour Doppler". Such cases are counted and named, and are not bad files."""
+    """Raised by a reader for a valid case that is not wanted; the argument is its kind, such as
+    "colour Doppler". Such cases are counted and reported, but are not bad files."""
 
 
 Facts = Mapping[str, str | float]
@@ -41,7 +41,7 @@ FACTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One clip, volume or picture of a data set."""
+    """One clip, volume or image of a data set."""
 
     name: str
     """Unique; what its frames are called begins with it. Letters, digits, `-`, `_` and `.` only."""
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def person(self) -> str:
-        """What splits keep together."""
+        """Patient key used for splitting."""
         return self.patient_id or self.name
 
 
@@ -95,7 +95,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A data set as it was found on disk."""
+    """A data set as found on disk."""
 
     name: str
     """`source` of its rows."""

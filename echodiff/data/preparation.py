@@ -1,4 +1,4 @@
-"""From the cases of a data set to a frames folder: what every `echodiff prepare` shares."""
+"""Write a frames folder from the cases of a data set; shared by all sources."""
 
 import sys
 import warnings
@@ -52,7 +52,7 @@ from echodiff.system import portable_name
 
 
 class Ready(NamedTuple):
-    """One frame as it will be written."""
+    """One frame, ready to be written."""
 
     name: str
     image_u8: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class Ready(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was written, counted as it goes by."""
+    """Counts of the frames written."""
 
     frames: int = 0
     captioned: int = 0
@@ -93,10 +93,11 @@ class Tally:
 
 
 def prepare(config: PrepareConfig, data: DataSet) -> None:
-    """Write the frames folder of a data set, and say what came out.
+    """Write the frames folder of a data set and print a summary.
 
-    One bad file of many is named and skipped; more than `bad_files.MOST_BAD` stop the command,
-    unless it was told to go on; what was written stays. Memory does not grow with the pixels read.
+    Bad files are reported and skipped; more than `bad_files.MOST_BAD` of them stop the command
+    unless they are allowed. Frames already written are kept. Memory use does not grow with the
+    number of frames.
     """
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
@@ -135,7 +136,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             except InputError as error:
                 bad.add(case.name, f"{case.path}: {error}")
         if not writer.done:
-            raise InputError(f"{config.src}: gives no frames")
+            raise InputError(f"{config.src}: contains no frames")
         tally = Tally()
         written = set[str]()
         for frame in writer.rows():
@@ -151,7 +152,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             stacklevel=2,
         )
     if data.white_level is not None:
-        print(f"white of files of more than 8 bits: {data.white_level}")
+        print(f"white level of files with more than 8 bits: {data.white_level}")
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
     num_bad = len(bad.reasons)
     skipped = f"; {num_bad} of {len(cases)} files were bad and skipped" if num_bad else ""
@@ -166,7 +167,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
 
 
 def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
-    """Cases of the views asked for, in an order drawn by seed where not all will be read."""
+    """Choose the cases of the requested views, in an order drawn by seed if only some are read."""
     views = split_words(config.views)
     cases = data.cases
     if views:
@@ -183,7 +184,7 @@ def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
 
 
 def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
-    """Cases to be read: frames come in their order, so all but the last that has any are whole."""
+    """Return the cases still to be read; frames are written in order, so one may be partial."""
     if not writer.done:
         return cases
     stems = {Path(name).stem for name in writer.done}
@@ -202,7 +203,7 @@ def open_cases(
     seen: Seen,
     num_done: int = 0,
 ) -> Iterator[tuple[Case, Ready]]:
-    """Read cases in worker processes and yield their frames in order; name and count the bad."""
+    """Read cases in worker processes and yield their frames in order; report and count bad ones."""
     job = partial(
         read_case,
         read=data.read,
@@ -243,7 +244,7 @@ def read_case(
     phases: tuple[str, ...],
     cleaning: Cleaning | None,
 ) -> list[Ready] | LeftOut | str:
-    """Open one case: its frames, why it is left out, or what is wrong with it in one line."""
+    """Read one case: its frames, the reason it is skipped, or its error in one line."""
     assert callable(read)
     try:
         if case.problem is not None:
@@ -263,7 +264,7 @@ def read_case(
 
 
 def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
-    """Square pixels, and a square picture of `size` where one was asked for."""
+    """Resample to square pixels, and to a square image of `size` if requested."""
     facts = {**case.facts, **shot.facts}
     if shot.burned_text:
         facts["burned_text"] = shot.burned_text
@@ -302,7 +303,7 @@ def build_frame(
     captions: Captions,
     sources: Container[str],
 ) -> Frame:
-    """The row of a frame."""
+    """Build the row of a frame."""
     facts = dict(ready.facts)
     if "age_years" in facts:
         facts["age_years"] = min(float(facts["age_years"]), 90.0)
