@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Facts, Shot
+from echodiff.data.cases import Case, DataSet, Facts, Shot, Source
 from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.echonet.tracings import (
     CHORDS,
@@ -31,10 +31,9 @@ from echodiff.data.echonet.tracings import (
     fill_polygon,
     open_tracings,
 )
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
@@ -63,11 +62,6 @@ class EchoNetConfig(PrepareConfig):
             raise ValueError(f"--every must be at least 1, got {self.every}")
         if self.first_frame not in {0, 1}:
             raise ValueError(f"--first-frame must be 0 or 1, got {self.first_frame}")
-
-
-def main(argv: list[str]) -> None:
-    config = parse(EchoNetConfig, argv, prog="echodiff prepare echonet-dynamic")
-    prepare(config, find_clips(config))
 
 
 def find_clips(config: EchoNetConfig) -> DataSet:
@@ -266,3 +260,6 @@ def build_shot(
             raise InputError(f"{case.path}: frame {index} is traced outside the picture")
     name = f"frame-{index:04d}" if phase.isdigit() else phase
     return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)
+
+
+SOURCE = Source(EchoNetConfig, find_clips)
