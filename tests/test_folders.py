@@ -337,7 +337,7 @@ def test_settings_and_files_that_differ_are_named(
     flags = ["prepare", "folder", pictures, "--out", tmp_path / "out", "--workers", "1", *REGEX]
     refused(capsys, *flags)
     line = refused(capsys, *flags, "--seed", "4", "--allow-bad")
-    assert "begun with other settings or files; --overwrite starts anew. It differs in" in line
+    assert "begun with other settings or files; --overwrite starts again. It differs in" in line
     assert "--seed (0 there, 4 here)" in line
     write_image(pictures / "p9_a.png", GRAY)
     assert "p9_a.png (new)" in refused(capsys, *flags)

@@ -24,10 +24,11 @@ import yaml
 
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
 from echodiff.data.check.file_bytes import find_beyond_pixels
+from echodiff.embedded import read_embedded
 from echodiff.errors import InputError
 from echodiff.files import shipped
 from echodiff.hub.private_words import PrivateWords
-from echodiff.images import read_embedded, read_size
+from echodiff.images import read_size
 from echodiff.published import CONFIG, MANIFEST, PRIVACY
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
@@ -25,7 +26,6 @@ from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
-from echodiff.phantom.captions import findings_in
 from echodiff.processes import map_in_order
 from echodiff.system import num_cores
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
+from echodiff.contact_sheet import contact_sheet
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
-from echodiff.images import contact_sheet, pad_square, read_gray_u8, read_size, resize_u8
-from echodiff.phantom.captions import findings_in
+from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
 from echodiff.report.charts import build_curves, build_score_charts, build_shares
 from echodiff.report.count_charts import build_counts
 from echodiff.report.tables import (

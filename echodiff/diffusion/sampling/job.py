@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import TRAINED_ON, as_record
 from echodiff.diffusion.model import Model
 from echodiff.diffusion.sampling.acceleration import Compile
@@ -34,7 +35,7 @@ from echodiff.frames.layout import IMAGES, METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import contact_sheet, read_gray_u8, write_image
+from echodiff.images import read_gray_u8, write_image
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
