@@ -5,13 +5,13 @@ Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of
 docs/evaluation.md.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from echodiff.data.leaks import read_maker
 from echodiff.data.real_frames import (
     RealFrames,
     check_reference,
@@ -228,7 +228,7 @@ def _score(
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
     """White level of the training: as the generated folders record it, else that of --train."""
     records = [folder / JOB_FILE for folder in config.generated]
-    jobs = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.is_file()]
+    jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
         raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import cut_torn_line, written_beside
 from echodiff.fingerprints import describe_difference
@@ -32,7 +33,7 @@ def refuse_other_job(out: Path, asked: Mapping[str, Any] | str) -> None:
     if not isinstance(asked, str):
         wanted = json.loads(json.dumps(asked))
         with suppress(ValueError):
-            begun = json.loads(begun)
+            begun = parse_json(begun)
     if begun == wanted:
         return
     is_told = isinstance(begun, dict) and isinstance(wanted, dict)
@@ -95,12 +96,12 @@ def list_names(rows: Path, *, with_torn: bool = False) -> Iterator[str]:
         for line in file:
             if line.endswith(b"\n") or with_torn:
                 with suppress(ValueError, TypeError, KeyError):
-                    yield str(json.loads(line)["file_name"])
+                    yield str(parse_json(line)["file_name"])
 
 
 def _name_in(torn: bytes) -> str:
     """The picture that a torn row names, or as much of its name as was written."""
     found = _TORN_NAME.match(torn.decode("utf-8", "ignore"))
     with suppress(ValueError):
-        return str(json.loads(f'"{found[1]}"')) if found else ""
+        return str(parse_json(f'"{found[1]}"')) if found else ""
     return ""

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
+from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_text_atomic
 from echodiff.settings.fields import (
@@ -170,18 +169,13 @@ def read_yaml(cls: type, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"--config: no preset or file {name}; {', '.join(preset_names())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
+        values = read_yaml_record(path)
     except OSError as error:
         raise InputError(f"--config: {path}: {error.strerror}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected `key: value` lines")
     fields = {f.name for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise InputError(f"{path}: {key} is not known{did_you_mean(str(key), fields, '')}")
+            raise InputError(f"{path}: {key} is not known{did_you_mean(key, fields, '')}")
     return values
 
 
