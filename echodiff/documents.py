@@ -1,7 +1,7 @@
 """JSON and YAML that anyone may have written: read to plain values, or refused in one line.
 
 Refused are aliases, anchors and tags, fields that are there twice, nesting beyond `MAX_DEPTH`,
-whole numbers beyond 64 bits, NaN and infinity, zero bytes and halves of surrogate pairs: what
+whole numbers beyond 64 bits, NaN and infinity, and halves of surrogate pairs: what
 overflows, hides or cannot be written again. Every record, table of rows and settings file is read
 here.
 """
@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -22,6 +22,7 @@ MAX_DEPTH = 32
 MAX_YAML = 300_000
 """Characters of a settings file, or of the head of a card."""
 _LARGEST = 2**64
+_BEYOND = "a whole number beyond 64 bits"
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
 """TypeError, ValueError: dates that do not exist and the like."""
 
@@ -36,13 +37,13 @@ def parse_json(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text") from error
     except RecursionError as error:
         raise InputError(_too_deep()) from error
-    except ValueError as error:  # also of a whole number with thousands of digits
-        raise InputError(str(error)) from error
+    except ValueError as error:
+        raise InputError(_BEYOND if "int_max_str_digits" in str(error) else str(error)) from error
     _check(value)
     return value
 
@@ -78,7 +79,7 @@ def parse_yaml(text: str) -> Any:
         raise
     except _YAML_ERRORS as error:
         reason = " ".join(str(error).split()).replace(' in "<unicode string>",', " in")
-        raise InputError(reason) from error
+        raise InputError(_BEYOND if "int_max_str_digits" in reason else reason) from error
     _check(value)
     return value
 
@@ -132,7 +133,7 @@ def _name_kind(kind: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -142,7 +143,7 @@ def _short(value: Any) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
-        raise ValueError(f"field {_short(_find_twice(name for name, _ in pairs))} is there twice")
+        raise ValueError(f"a field is there twice: {_find_twice(name for name, _ in pairs)}")
     return record
 
 
@@ -151,40 +152,40 @@ def _find_twice(names: Iterable[str]) -> str:
     seen = set[str]()
     for name in names:
         if name in seen:
-            return name
+            return _short(name)
         seen.add(name)
-    return "of one value"
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a finite number")
+    return "two names of one value"
 
 
 def _check(value: Any) -> None:
     """InputError for what a plain value must not hold; not by recursion, which could overflow."""
-    level, depth = [value], 0
-    while level:
-        if depth > MAX_DEPTH:
-            raise InputError(_too_deep())
-        below: list[Any] = []
-        for item in level:
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[tuple[str, Any]] = []
+        for name, item in level:
             if isinstance(item, dict):
-                below += item.keys()
-                below += item.values()
-            elif isinstance(item, list | tuple | set):
-                below += item
-            elif isinstance(item, str):
-                if "\0" in item:  # no path and no text has one
-                    raise InputError(f"{_short(item)} holds a zero byte")
-                # No UTF-8 has halves of a surrogate pair: nothing with them can be written again.
-                if not item.isascii() and any("\ud800" <= letter <= "\udfff" for letter in item):
-                    raise InputError(f"{_short(item)} holds half of a surrogate pair")
-            elif isinstance(item, int):
-                if not -_LARGEST < item < _LARGEST:
-                    raise InputError("a whole number does not fit into 64 bits")
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise InputError(f"{item} is not a finite number")
-        level, depth = below, depth + 1
+                below += [("a field's name", key) for key in item]
+                below += [(str(key), inner) for key, inner in item.items()]
+            elif isinstance(item, list | tuple):
+                below += [(name, inner) for inner in item]
+            elif fault := _find_fault(item):
+                place = f"{_short(name)}: " if name else ""
+                raise InputError(f"{place}{fault}")
+        level = below
+    if level:
+        raise InputError(_too_deep())
+
+
+def _find_fault(item: Any) -> str | None:
+    if isinstance(item, str):
+        # No UTF-8 has halves of a surrogate pair: nothing with them can be written again.
+        is_sound = item.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in item)
+        return None if is_sound else f"{_short(item)} holds half of a surrogate pair"
+    if isinstance(item, int):
+        return None if -_LARGEST < item < _LARGEST else _BEYOND
+    if isinstance(item, float) and not math.isfinite(item):
+        return f"{item} is not a finite number"
+    return None
 
 
 def _too_deep() -> str:
@@ -198,7 +199,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         mapping = super().construct_mapping(node, deep=deep)
         if isinstance(node, yaml.MappingNode) and len(mapping) < len(node.value):
             twice = _find_twice(str(key.value) for key, _ in node.value)
-            raise ValueError(f"field {_short(twice)} is there twice")
+            raise ValueError(f"a field is there twice: {twice}")
         return mapping
 
 

@@ -46,6 +46,8 @@ _WRITTEN = re.compile(
 )
 """Files of a run folder that a training writes, and that --overwrite removes."""
 
+_ASKED_ANEW = ("overwrite", "trust", "features_path")
+"""Settings that a run's own file does not keep."""
 _NAMES = list[str]
 _KINDS: Kinds = {
     **dict.fromkeys(
@@ -274,8 +276,9 @@ class Run:
         return row
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        # Whoever repeats this run by its file does not ask to clear another, or to train it on.
-        told = {name: value for name, value in config.items() if name != "overwrite"}
+        # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
+        # run code.
+        told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
         told |= {"continue_": False} if "continue_" in told else {}
         lines = [yaml_line(name, value) for name, value in told.items()]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))

@@ -43,6 +43,17 @@ def positional(**options: Any) -> Any:
     return dataclasses.field(metadata={"positional": True}, **options)
 
 
+def flag_only(**options: Any) -> Any:
+    """A dataclass field that no settings file may set, and that `save` leaves out."""
+    return dataclasses.field(metadata={"flag_only": True}, **options)
+
+
+def network_names(default: tuple[str, ...]) -> Any:
+    """A dataclass field of feature networks, of which no settings file may name a function: whoever
+    wrote the file would choose the code that runs."""
+    return dataclasses.field(default=default, metadata={"names_networks": True})
+
+
 def parse(
     cls: type[Config],
     argv: Sequence[str] | None = None,
@@ -68,7 +79,8 @@ def parse(
 
 def save(config: Any, path: Path) -> None:
     """Write every field as YAML that `parse` reads back to an equal config."""
-    values = {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    saved = [f.name for f in dataclasses.fields(config) if not f.metadata.get("flag_only")]
+    values = {name: plain(getattr(config, name)) for name in saved}
     write_text_atomic(path, "".join(yaml_line(name, value) for name, value in values.items()))
 
 
@@ -179,10 +191,29 @@ def read_yaml(cls: type, name: str) -> dict[str, Any]:
     return values
 
 
+def refuse_code(cls: type, values: dict[str, Any], flags: Flags, source: str | None) -> None:
+    """InputError where a settings file asks for code to be run."""
+    for field in dataclasses.fields(cls):
+        value = values.get(field.name)
+        if value is None or field.name in flags:
+            continue
+        place = f"{source}: {field.name}"
+        if field.metadata.get("flag_only"):
+            raise InputError(f"{place}: is taken from the command line alone")
+        if field.metadata.get("names_networks"):
+            for name in [value] if isinstance(value, str) else value:
+                if ":" in str(name) and not Path(str(name)).exists():
+                    raise InputError(
+                        f"{place}: {name} is a function, code that the command line alone may "
+                        f"name: {flag_of(field.name)} {name}"
+                    )
+
+
 def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: str | None) -> Config:
     """Check types, fill defaults, and run the checks of the dataclass itself."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    refuse_code(cls, values, flags, source)
     hints = typing.get_type_hints(cls)
     given = dict(values)
     for name, text in flags.items():
