@@ -15,6 +15,7 @@ from typing import Self
 
 from filelock import lock_descriptor
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX
 
@@ -132,7 +133,7 @@ def _read_holder(descriptor: int) -> str:
         time.sleep(0.05)
         os.lseek(descriptor, 1, os.SEEK_SET)
         with suppress(ValueError, KeyError, TypeError, OSError):
-            holder = json.loads(os.read(descriptor, 4096))
+            holder = parse_json(os.read(descriptor, 4096))
             return f"process {int(holder['pid'])} on {holder['host']}"
     return "another process"
 

@@ -3,11 +3,11 @@
 It is named `hub:USER/NAME@REV`; HF_ENDPOINT sets the hub. Nothing here needs torch.
 """
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from echodiff.connection import endpoint, told_in_one_line
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.frames.rows import check_inside
 from echodiff.runs import RECORD, sha256_file
@@ -81,9 +81,9 @@ def check_hashes(folder: Path, name: str, *, kind: str) -> None:
     if not path.is_file():
         raise InputError(f"{name}: has no {MANIFEST}: it was not pushed by echodiff")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        hashes = {str(file): str(digest) for file, digest in manifest["files"].items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        manifest = read_record(path, {"kind": str, "files": dict[str, str]})
+        hashes: dict[str, str] = manifest["files"]
+    except (InputError, KeyError) as error:
         raise InputError(f"{name}: {MANIFEST} is damaged ({error})") from error
     if manifest.get("kind") != kind:
         raise InputError(f"{name}: is a {manifest.get('kind')}, not a {kind}")

@@ -73,13 +73,18 @@ class Networks:
     notes: tuple[str, ...]
 
 
-def load_networks(names: Sequence[str]) -> Networks:
-    """Open feature networks; `tiny` stands in for a missing Inception, and a note says so."""
+def load_networks(
+    names: Sequence[str], *, trust: bool = False, modules: Path | None = None
+) -> Networks:
+    """Open feature networks; `tiny` stands in for a missing Inception, and a note says so.
+
+    trust, modules: as in `load_features`.
+    """
     networks: dict[str, FeatureNetwork] = {}
     notes = []
     for name in names:
         try:
-            network = load_features(name)
+            network = load_features(name, trust=trust, modules=modules)
         except InceptionMissing as error:
             notes.append(f"{error}; FD(tiny) is reported instead of FID")
             sys.stderr.write(f"{notes[-1]}\n")

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
+from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_text_atomic
 from echodiff.settings.fields import (
@@ -44,6 +43,17 @@ def positional(**options: Any) -> Any:
     return dataclasses.field(metadata={"positional": True}, **options)
 
 
+def flag_only(**options: Any) -> Any:
+    """A dataclass field that no settings file may set, and that `save` leaves out."""
+    return dataclasses.field(metadata={"flag_only": True}, **options)
+
+
+def network_names(default: tuple[str, ...]) -> Any:
+    """A dataclass field of feature networks, of which no settings file may name a function: whoever
+    wrote the file would choose the code that runs."""
+    return dataclasses.field(default=default, metadata={"names_networks": True})
+
+
 def parse(
     cls: type[Config],
     argv: Sequence[str] | None = None,
@@ -69,7 +79,8 @@ def parse(
 
 def save(config: Any, path: Path) -> None:
     """Write every field as YAML that `parse` reads back to an equal config."""
-    values = {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    saved = [f.name for f in dataclasses.fields(config) if not f.metadata.get("flag_only")]
+    values = {name: plain(getattr(config, name)) for name in saved}
     write_text_atomic(path, "".join(yaml_line(name, value) for name, value in values.items()))
 
 
@@ -170,25 +181,39 @@ def read_yaml(cls: type, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"--config: no preset or file {name}; {', '.join(preset_names())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
+        values = read_yaml_record(path)
     except OSError as error:
         raise InputError(f"--config: {path}: {error.strerror}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected `key: value` lines")
     fields = {f.name for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise InputError(f"{path}: {key} is unknown{did_you_mean(str(key), fields, '')}")
+            raise InputError(f"{path}: {key} is unknown{did_you_mean(key, fields, '')}")
     return values
+
+
+def refuse_code(cls: type, values: dict[str, Any], flags: Flags, source: str | None) -> None:
+    """InputError where a settings file asks for code to be run."""
+    for field in dataclasses.fields(cls):
+        value = values.get(field.name)
+        if value is None or field.name in flags:
+            continue
+        place = f"{source}: {field.name}"
+        if field.metadata.get("flag_only"):
+            raise InputError(f"{place}: is taken from the command line alone")
+        if field.metadata.get("names_networks"):
+            for name in [value] if isinstance(value, str) else value:
+                if ":" in str(name) and not Path(str(name)).exists():
+                    raise InputError(
+                        f"{place}: {name} is a function, code that the command line alone may "
+                        f"name: {flag_of(field.name)} {name}"
+                    )
 
 
 def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: str | None) -> Config:
     """Check types, fill in defaults, and run the checks of the dataclass."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    refuse_code(cls, values, flags, source)
     hints = typing.get_type_hints(cls)
     given = dict(values)
     for name, text in flags.items():

@@ -218,7 +218,7 @@ def test_a_bad_flag_is_one_line_that_names_it(argv, words, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rank: .nan", "rank: expected int"),
+        ("rank: .nan", "rank: nan is not a finite number"),
         ("learning_rate: .nan", "learning_rate: nan is not a finite number"),
         ("learning_rate: lots", "learning_rate: expected float, got 'lots'"),
         ("rnak: 4", "rnak is unknown; did you mean rank?"),
