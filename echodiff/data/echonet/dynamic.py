@@ -18,7 +18,6 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import View
 from echodiff.data.cases import Case, DataSet, Shot
@@ -34,6 +33,7 @@ from echodiff.data.echonet.tracings import (
 from echodiff.data.preparation import PrepareConfig, prepare
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
@@ -150,7 +150,7 @@ class ClipFolder:
                 unlisted.add(stem)
         if unlisted:
             text = f"{self.table.path}: traces {len(unlisted)} clips that are not in {FILES}"
-            tqdm.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
+            ProgressBar.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
         return rows
 
     def build_case(self, name: str, cells: Sequence[str], spans: str) -> Case:
