@@ -18,7 +18,6 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import TRAINED_ON, as_record, read_maker
@@ -36,6 +35,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, write_image
+from echodiff.progress import ProgressBar
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
@@ -226,7 +226,7 @@ def draw_frames(
         with (
             written_meanwhile(writer) as add,
             sampler.accelerated(job.compile, mine),
-            tqdm(
+            ProgressBar(
                 total=job.num_images,
                 initial=job.num_images - len(missing),
                 desc="drawing",
