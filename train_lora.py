@@ -54,7 +54,8 @@ def main(argv: list[str]) -> None:
     build_trainer, init_sha256 = prepare_lora(config, accelerator, unet, schedule)
     if config.memory:
         return state_memory(config, accelerator, build_trainer, resolution)
-    networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
+    names = config.evaluate_features if config.evaluate_every else ()
+    networks = open_networks(names, trust=config.trust, modules=config.features_path)
 
     # --- The run folder; the frames, given or simulated, encoded once
     with open_run(

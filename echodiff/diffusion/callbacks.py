@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.dataset import choose_held_out
 from echodiff.diffusion.encoding import EncodedFrames, read_image_pm1
@@ -20,7 +21,7 @@ from echodiff.diffusion.objective import compute_losses
 from echodiff.diffusion.samples import Samples, draw_held_out, gather_samples
 from echodiff.diffusion.sampling.sampler import sample_images
 from echodiff.diffusion.trainer import DenoisingTrainer
-from echodiff.images import contact_sheet, from_pm1, write_image
+from echodiff.images import from_pm1, write_image
 from echodiff.training.loop import Callback
 
 if TYPE_CHECKING:

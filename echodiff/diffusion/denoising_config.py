@@ -18,6 +18,7 @@ from echodiff.settings.checks import (
     between,
     check_ranges,
 )
+from echodiff.settings.command_line import flag_only, network_names
 from echodiff.settings.training import (
     BatchConfig,
     CheckpointConfig,
@@ -111,8 +112,14 @@ class HeldOutConfig:
     evaluate_images: Annotated[int, at_least(4)] = 64
     """Images generated for each scoring, their captions taken in turn from held-out frames (4 or
     more). Each costs what a generated image costs."""
-    evaluate_features: tuple[str, ...] = ("tiny", "texture")
+    evaluate_features: tuple[str, ...] = network_names(("tiny", "texture"))
     """Feature networks of the scores, separated by commas, as in `echodiff evaluate --features`."""
+    features_path: Path | None = flag_only(default=None)
+    """Folder in which module:function is looked for besides the installed packages, such as `.`;
+    none: never in the working folder."""
+    trust: bool = flag_only(default=False)
+    """Run the TorchScript files in --evaluate-features: they are programs, and can read and write
+    files."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from tqdm import tqdm
 
 from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
 from echodiff.training.checkpoints import (
     Checkpoint,
     check_finite,
@@ -148,7 +148,7 @@ def train(
             if callback.has_start:
                 call(callback, 0)
 
-    with tqdm(
+    with ProgressBar(
         total=num_steps,
         initial=progress.step,
         desc="training",
