@@ -235,6 +235,7 @@ def test_adams_state_and_the_adapter_are_float32_in_bf16(
     out = tmp_path / "run"
     train_lora("--data", toy_frames, "--out", out, "--max-steps", 2, "--checkpoint-every", 2)
     assert Run.load(out).record["mixed_precision"] == "bf16"
+    assert 'mixed_precision: "auto"  # resolved: bf16\n' in (out / "config.yaml").read_text()
     tensors = load_file(out / "checkpoints" / "step-000002" / "tensors.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert any("exp_avg_sq" in name for name in tensors)
@@ -378,7 +379,7 @@ def test_memory_is_stated_and_nothing_is_written(
 def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     status = run_main(lambda: train_lora(*flags), "train_lora.py")
     printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+    lines = [line for line in printed if line.strip() and not line.endswith("/s)")]
     assert status == 2
     assert len(lines) == 1, lines
     assert "error: " in lines[0]

@@ -4,11 +4,10 @@ import functools
 
 from echodiff.errors import InputError
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.names import find_forward
 from echodiff.settings.command_line import parse
 
 PROG = "echodiff train-gan"
-FORWARD = ("G_A", "G")
-"""Names of the generator from source to target."""
 MIRRORS = "mirrored steps of --flip-equivariance do other work than the others"
 
 
@@ -20,6 +19,7 @@ def main(argv: list[str]) -> None:
 
     from echodiff.gan.callbacks import LossCurves, SampleGrids
     from echodiff.gan.dataset import load_set
+    from echodiff.gan.initial_weights import start_from
     from echodiff.gan.recipes import build_method, build_networks, describe_generators
     from echodiff.gan.trainer import TranslationTrainer
     from echodiff.gan.weights import save_network
@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
 
     # --- Everything that was given, before anything is written
     nets = build_networks(config)
+    init_sha256 = start_from(nets, config.init_from)
     num_parameters = sum(p.numel() for net in nets.values() for p in net.parameters())
     accelerator, precision = start_accelerator(
         config.mixed_precision,
@@ -54,9 +55,12 @@ def main(argv: list[str]) -> None:
         base_sha256="",
         mixed_precision=precision.mixed_precision,
         places=("source", "target"),
-        inputs=dataset.list_files(),
+        inputs=[*dataset.list_files(), config.init_from],
+        init_sha256=init_sha256,
+        extended=("epochs", "decay_epochs", "steps"),
     ) as run:
-        run.update(**precision.to_record(), **dataset.to_record(), num_parameters=num_parameters)
+        record = dataset.to_record(config.init_from)
+        run.update(**precision.to_record(), **record, num_parameters=num_parameters)
         print(f"{dataset.summary}, at {config.resolution} pixels; {precision.summary}")
 
         # --- Train, save every network
@@ -94,6 +98,6 @@ def main(argv: list[str]) -> None:
             name: save_network(run.run_dir / f"{name}.safetensors", net, facts.get(name, {}))
             for name, net in method.nets.items()
         }
-        forward = next(name for name in FORWARD if name in hashes)
+        forward = find_forward(hashes)
         run.finish(weights_sha256=hashes[forward], networks_sha256=hashes)
         print(f"{config.method} in {run.run_dir}: {forward}.safetensors goes from source to target")

@@ -105,6 +105,14 @@ class TrainGanConfig(
     --source alone is given. Images are never mirrored: a mirrored heart is another diagnosis.
     """
 
+    continue_: bool = False
+    """Train the run in --out to more --steps or --epochs, with the same result as if they had been
+    asked for at once. Once the rate has begun to fall it is refused. All other settings stay as
+    they were."""
+    init_from: Path | None = None
+    """Finished run whose networks are started from, discriminators too; or a generator file,
+    .safetensors or a published .pth, from which the generator from source to target is started
+    alone. Adam, the order of the images and the pool start anew."""
     epochs: Count = 100
     """Epochs at the full rate (count); one shows the larger domain once."""
     batch_size: Count = 1

@@ -77,6 +77,7 @@ def open_run(
             parts = {"base_sha256": base_sha256, "init_sha256": init_sha256}
             _refuse_other_parts(run, parts, mixed_precision)
             run.update(**parts, mixed_precision=mixed_precision, draws=DRAWN_BY)
+            run.write_config(values)
             path, resumed = [run.run_dir], run.is_resumed
         broadcast_object_list(path)
         state.wait_for_everyone()
