@@ -1,18 +1,29 @@
-"""What a step draws costs the same however many frames there are; Adam as it is asked for."""
+"""Draws of a step, Adam as it is asked for, and a network that is trained whole."""
 
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from echodiff.diffusion.callbacks import HeldOutLoss
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.objective import build_noise_schedule, epsilon
-from echodiff.diffusion.trainer import StepSamples, build_optimizer
-from echodiff.training.checkpoints import optimizer_tensors, restore_optimizer
+from echodiff.diffusion.objective import build_noise_schedule, epsilon, flow
+from echodiff.diffusion.samples import Samples
+from echodiff.diffusion.trainer import DenoisingTrainer, StepSamples, build_optimizer
+from echodiff.runs import Run
+from echodiff.training.checkpoints import (
+    load_newest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from echodiff.training.loop import Intervals, train
+from echodiff.training.trackers import Curves
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -101,3 +112,108 @@ def test_8_bit_adam_on_a_cpu_is_adam_with_a_warning(
     assert [record.message for record in caplog.records] == [
         "--optimizer adam8bit needs an NVIDIA GPU: Adam's state stays float32"
     ]
+
+
+# --- a network trained whole, for another objective, with a condition
+
+
+def build_unet(in_channels: int) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return UNet2DConditionModel(
+            sample_size=8, in_channels=in_channels, out_channels=4, block_out_channels=(8, 16),
+            layers_per_block=1, cross_attention_dim=8, attention_head_dim=4, norm_num_groups=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+
+
+def encoded_with_masks() -> EncodedFrames:
+    """Eight frames that are their masks, up to a scale that no prompt tells."""
+    masks = (torch.rand((8, 1, 8, 8), generator=torch.Generator().manual_seed(3)) > 0.5).float()
+    return EncodedFrames(
+        file_names=tuple(f"{index}.png" for index in range(8)),
+        latent_mean=(2 * masks - 1).expand(-1, 4, -1, -1).clone(),
+        latent_std=torch.zeros(8, 4, 8, 8),
+        caption_index=torch.zeros(8, dtype=torch.long),
+        embeddings=torch.zeros(1, 3, 8),
+        condition=masks,
+    )
+
+
+def predict_with_mask(network: Any, noisy: torch.Tensor, samples: Samples) -> torch.Tensor:
+    given = noisy if samples.condition is None else torch.cat([noisy, samples.condition], dim=1)
+    prediction: torch.Tensor = network(given, samples.times, samples.embeddings).sample
+    return prediction
+
+
+def open_toy_run(folder: Path) -> Run:
+    return Run.create(folder, command="toy", config={})
+
+
+def train_flow(
+    folder: Path, *, with_masks: bool, num_steps: int = 60, callbacks: Any = None
+) -> tuple[DenoisingTrainer, Run]:
+    """Train a toy UNet whole as rectified flow, masks beside its input or not."""
+    from accelerate import Accelerator
+
+    config = TrainLoraConfig(batch_size=8, max_steps=num_steps, learning_rate=3e-3, ema_decay=0.8)
+    accelerator = Accelerator(cpu=True)
+    encoded = encoded_with_masks() if with_masks else replace(encoded_with_masks(), condition=None)
+    unet = build_unet(5 if with_masks else 4)
+    trainer = DenoisingTrainer(
+        config, accelerator, unet, encoded, objective=flow(), prefix="unet",
+        parameters=dict(unet.named_parameters()), predict=predict_with_mask,
+    )  # fmt: skip
+    run = open_toy_run(folder)
+    train(
+        trainer,
+        run,
+        accelerator,
+        intervals=Intervals(num_steps // 3, (num_steps * 5 // 12,), 1),
+        curves=Curves(run, accelerator, project="toy", config=config),
+        callbacks=callbacks or [HeldOutLoss(config, encoded, trainer)],
+    )
+    return trainer, run
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_unet_is_trained_whole_as_a_flow_with_a_condition(tmp_path: Path) -> None:
+    """The condition tells where the network could only guess: the loss falls further with it."""
+    losses = {}
+    for with_masks in (True, False):
+        trainer, run = train_flow(tmp_path / str(with_masks), with_masks=with_masks)
+        rows = [row["held_out_loss"] for row in run.read_metrics() if "held_out_loss" in row]
+        assert len(rows) == 2
+        losses[with_masks] = rows[1] / rows[0]
+    assert losses[True] < 0.75 * losses[False]
+    checkpoint = load_newest_checkpoint(run.checkpoints)
+    assert checkpoint is not None
+    assert checkpoint.step == 50
+    kinds = {name.split(".")[0] for name in checkpoint.tensors}
+    assert kinds == {"unet", "average", "optimizer"}
+    assert set(trainer.parameters) == {n.split(".", 1)[1] for n in checkpoint.tensors
+                                       if n.startswith("unet.")}  # fmt: skip
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_whole_network_is_resumed_to_the_last_bit(tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    class Stop:
+        every, has_start = 16, False
+
+        def __call__(self, trained: Any, step: int) -> dict[str, float]:
+            raise StoppedError
+
+    straight, _ = train_flow(tmp_path / "straight", with_masks=True, num_steps=24)
+    with pytest.raises(StoppedError):
+        train_flow(tmp_path / "stopped", with_masks=True, num_steps=24, callbacks=[Stop()])
+    resumed, run = train_flow(tmp_path / "stopped", with_masks=True, num_steps=24)
+    for name, tensor in straight.tensors().items():
+        assert torch.equal(tensor, resumed.tensors()[name]), name
+    steps = [row["step"] for row in run.read_metrics() if "loss" in row]
+    assert steps == [8, 16, 24]
