@@ -21,6 +21,7 @@ from echodiff.images import (
     read_size,
 )
 from echodiff.runs import RECORD, Run
+from echodiff.settings.checks import Count, check_ranges
 from echodiff.settings.command_line import parse, positional
 
 if TYPE_CHECKING:
@@ -58,22 +59,19 @@ class TranslateConfig:
     """Take the generator from target to source (CycleGAN)."""
     split: str | None = None
     """Translate the rows of this split alone: train, val or test; none: all."""
-    resolution: int | None = None
+    resolution: Count | None = None
     """Side to which frames are padded and resized (pixels); none: that of the training, 256 for
     a published generator; srgan doubles the frames' own."""
-    batch_size: int = 1
+    batch_size: Count = 1
     """Frames in one pass (count)."""
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads (count); none: torch's choice."""
     allow_bad: bool = False
     """Go on when more than 5 % of the frames cannot be read or written."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
-        for name in ("resolution", "batch_size", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        check_ranges(self)
 
 
 def main(argv: list[str]) -> None:
