@@ -125,6 +125,11 @@ class Run:
             raise InputError(f"{out}: holds {RECORD}, which no run of echodiff wrote")
         if not overwrite:
             run._refuse_other(job, extended)
+        elif run.record["command"] != job.command:
+            raise InputError(
+                f"{out}: is a run of {run.record['command']}, and {job.command} --overwrite clears "
+                "only its own: move it away first, or choose another --out"
+            )
         refuse_inputs(out, inputs)
         return None if overwrite else run
 

@@ -2,7 +2,7 @@
 
 Whoever wrote a `run.json` could name any folder of this machine in it, and its pictures would stand
 in a report. So a folder outside of the run is read only where most frames have the hash that the
-run recorded, which nobody can write who does not have the frames; else it must be named by `--data`.
+run recorded, which nobody can write who does not have them; else it must be named by `--data`.
 """
 
 import logging

@@ -82,7 +82,12 @@ def fold_id(patient_id: str) -> str:
 
 def patient_of(frame: Frame) -> str:
     """The patient a frame belongs to; without one, the frame (or its pair) stands for itself."""
-    return fold_id(frame.patient_id or "") or frame.pair_id or frame.file_name
+    return known_patient(frame) or frame.file_name
+
+
+def known_patient(frame: Frame) -> str | None:
+    """The patient that a row names, as splits tell patients apart; None where it names none."""
+    return fold_id(frame.patient_id or "") or frame.pair_id or None
 
 
 def find_without_patient(frames: Iterable[Frame]) -> list[Frame]:

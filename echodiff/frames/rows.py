@@ -70,7 +70,7 @@ class Frame:
 
 
 def cut_texts(frames: list[Frame], place: Path) -> list[Frame]:
-    """Frames with captions and prompts of at most MAX_TEXT letters; one warning counts the others."""
+    """Frames with texts and prompts of at most MAX_TEXT letters; one warning counts the others."""
     num_cut = 0
     for number, frame in enumerate(frames):
         if len(frame.text) > MAX_TEXT or len(frame.prompt or "") > MAX_TEXT:

@@ -20,6 +20,7 @@ from echodiff.files import (
 )
 from echodiff.folders import LOCK, FolderLock, clear_folder, refuse_inputs, remove_leftovers
 from echodiff.frames.layout import IMAGES, JOB, MASKS, METADATA, mask_of
+from echodiff.frames.maker import refuse_maker
 from echodiff.frames.rows import (
     Frame,
     check_inside,
@@ -49,6 +50,7 @@ class FramesWriter:
 
     fingerprint: whatever tells one job from another, `settings` by field and files by name. A
     folder begun with another one is refused, like a finished or a foreign folder.
+    command: who writes, one of `maker`; a folder that another one wrote is never cleared.
     overwrite: first remove the frames that the rows name, and files of `beside`; where anything
     else lies there, nothing is removed, and it is an InputError.
     inputs: what the command reads; an InputError where it is, holds or lies in `out`.
@@ -64,6 +66,7 @@ class FramesWriter:
         out: Path,
         *,
         overwrite: bool = False,
+        command: str = "",
         fingerprint: Mapping[str, Any] | str = "",
         shard: int = 0,
         inputs: Iterable[Path | None] = (),
@@ -72,6 +75,7 @@ class FramesWriter:
     ) -> None:
         self.out = Path(out)
         self.overwrite = overwrite
+        self.command = command
         self.fingerprint = fingerprint
         self.shard = shard
         self.inputs, self.beside = inputs, beside
@@ -203,6 +207,8 @@ class FramesWriter:
         names = {path.name for path in self.out.iterdir()} if self.out.exists() else set()
         is_finished, is_unfinished = METADATA in names, bool(list_parts(self.out))
         if self.overwrite and (is_finished or is_unfinished):
+            if self.command:
+                refuse_maker(self.out, self.command)
             return
         if is_finished:
             raise InputError(f"{self.out}: is a finished frames folder; --overwrite starts anew")
