@@ -11,6 +11,7 @@ from echodiff.data.bad_files import BadFiles
 from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
+from echodiff.frames.maker import TRANSLATE
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import of_frames
@@ -129,6 +130,7 @@ def main(argv: list[str]) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=TRANSLATE,
         fingerprint=job,
         inputs=[config.run, config.folder, *(config.folder / f.file_name for f in frames)],
         beside=(JOB,),

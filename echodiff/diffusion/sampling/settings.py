@@ -66,6 +66,9 @@ class GenerateConfig:
     reference: Path | None = None
     """Frames folder or run folder to score against; none: the run's held-out frames, else
     phantoms."""
+    data: Path | None = None
+    """Frames folder of the run's training, where it moved, or where the run's record does not show
+    that it is the one."""
     split: str | None = None
     """Splits of the reference, comma between; none: all but train of a folder with a split column,
     test of a run, and val where it has fewer than four test frames."""
