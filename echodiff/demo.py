@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = report_demo(config.out, Run.load(run_dir), gains, commands)
     for line in gain_lines(gains):
         print(line)
+    print(f"all gains in {config.out / 'metrics.json'}")
     print(f"{time.monotonic() - start:.0f} s; open {report.resolve()}")
 
 

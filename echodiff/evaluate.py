@@ -36,7 +36,7 @@ from echodiff.metrics.measured import (
 )
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
-from echodiff.report.tables import format_difference, format_score
+from echodiff.report.tables import format_difference, summary_lines
 from echodiff.settings.command_line import parse, positional, run_main
 
 METRICS_FILE = "metrics.json"
@@ -218,10 +218,10 @@ def _score(
     _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
-        _print_result(one, f"{name}: " if config.compare else "")
+        for line in summary_lines(one, config.out):
+            print(f"{name}: {line}" if config.compare else line)
     for row in result.get("differences", []):
         print(format_difference(row))
-    print(f"written: {target}, {config.out / REPORT_FILE}")
     return 0
 
 
@@ -310,12 +310,3 @@ def _write_report(
         samples=samples,
         white_level=white_level,
     )
-
-
-def _print_result(result: Mapping[str, Any], prefix: str) -> None:
-    for name, score in result["scores"].items():
-        print(prefix + format_score(name, score))
-    for name, reason in result["left_out"].items():
-        print(f"{prefix}{name}: left out, {reason}")
-    for alarm in result["alarms"]:
-        print(f"{prefix}warning: {alarm}")

@@ -87,7 +87,13 @@ def write_phantom_frames(
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
         bar = stack.enter_context(
-            ProgressBar(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+            ProgressBar(
+                total=num,
+                initial=num - len(left),
+                desc="phantom",
+                unit="frame",
+                disable=not progress,
+            )
         )
         for index, (images, mask, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True
