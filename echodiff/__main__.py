@@ -73,8 +73,13 @@ def dispatch(arguments: list[str]) -> int:
 
     from echodiff.settings.command_line import run_main
 
-    command = importlib.import_module(commands[name][0])
-    return run_main(lambda: command.main(arguments), f"{prog} {name}")
+    module, prog = importlib.import_module(commands[name][0]), f"{prog} {name}"
+    if commands is COMMANDS:
+        return run_main(lambda: module.main(arguments), prog)
+
+    from echodiff.data.preparation import prepare_source
+
+    return run_main(lambda: prepare_source(module.SOURCE, arguments, prog=prog), prog)
 
 
 def overview(prog: str, commands: dict[str, tuple[str, str]]) -> str:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.data.screens.burned_text import Box
-from echodiff.images import contact_sheet, resize_u8, to_gray_u8, write_image
+from echodiff.images import resize_u8, to_gray_u8, write_image
 
 SHEET = "before_after.png"
 MOST_SHOWN = 24

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
 from echodiff.data.volume_files import find_nifti, read_volume
 from echodiff.data.volumes import read_mask
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 VIEWS = {"2CH": View.A2C, "4CH": View.A4C}
 PHASES = ("ED", "ES")
@@ -83,11 +82,6 @@ class Clip(NamedTuple):
         parts = [name for part in self.parts for name in (part, f"{part}_gt")]
         paths = [self.file(part) for part in parts]
         return [*paths, *(path.with_suffix(".raw") for path in paths if path.suffix == ".mhd")]
-
-
-def main(argv: list[str]) -> None:
-    config = parse(CamusConfig, argv, prog="echodiff prepare camus")
-    prepare(config, find_clips(config))
 
 
 def find_clips(config: CamusConfig) -> DataSet:
@@ -241,3 +235,6 @@ def check_upright(images: NDArray[Any], path: Path) -> None:
 def as_frames(values: NDArray[Any]) -> NDArray[Any]:
     """(X, Y), (X, Y, 1) or (X, Y, T) -> (T, H, W): the files count along a row first."""
     return values.reshape(*values.shape[:2], -1).transpose(2, 1, 0)
+
+
+SOURCE = Source(CamusConfig, find_clips)

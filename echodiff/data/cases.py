@@ -7,7 +7,7 @@ reads no pixels; a worker process opens one case at a time and yields its shots.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,22 @@ class DataSet:
     """Grey value of its files of more than 8 bits that becomes white; None where it has none."""
     is_clean: bool = False
     """Whether `read` itself deals with text, sector and Doppler, as that of DICOM files does."""
+    folder: str = ""
+    """Subfolder of --out for its frames; empty: --out itself."""
+    finish: Callable[[Path], None] | None = None
+    """Called with the finished frames folder."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""
     beside: Sequence[str] = ()
     """Names of files that its command writes into the frames folder besides."""
+
+
+Config = TypeVar("Config")
+
+
+class Source(NamedTuple, Generic[Config]):
+    """One `echodiff prepare NAME`: the `SOURCE` of its module."""
+
+    config: type[Config]
+    find: Callable[[Config], DataSet | Sequence[DataSet]]
+    """Lists the cases under `src`; InputError where there are none."""

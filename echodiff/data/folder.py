@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.data.captions import list_names, normalize
-from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
 from echodiff.errors import InputError
 from echodiff.images import (
     find_max_value,
     list_pictures,
     read_image_u8,
 )
-from echodiff.settings.command_line import parse
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""
@@ -79,11 +78,6 @@ class FolderConfig(PrepareConfig):
             raise ValueError(f"--max-value must be at least 1, got {self.max_value}")
         if self.spacing_mm is not None and self.spacing_mm <= 0:
             raise ValueError(f"--spacing-mm must be above 0, got {self.spacing_mm}")
-
-
-def main(argv: list[str]) -> None:
-    config = parse(FolderConfig, argv, prog="echodiff prepare folder")
-    prepare(config, find_pictures(config))
 
 
 def find_pictures(config: FolderConfig) -> DataSet:
@@ -247,3 +241,6 @@ def _can_stay(stem: str) -> bool:
     except UnicodeEncodeError:
         return False
     return is_short and "\\" not in stem and stem.isprintable() and not has_split_word(stem)
+
+
+SOURCE = Source(FolderConfig, find_pictures)

@@ -7,11 +7,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.captions.templates import name_words
 from echodiff.data.assignment import (
     assign_splits,
     describe_draw,
@@ -26,13 +27,11 @@ from echodiff.data.captions import (
     list_names,
     list_source_names,
     load_captions,
-    name_words,
     names_of,
 )
 from echodiff.data.cards import CARD, write_card
-from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
-from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
-from echodiff.data.prepare_config import split_words
+from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot, Source
+from echodiff.data.prepare_config import PrepareConfig, split_words
 from echodiff.data.screens.screenshots import (
     OVER_SCAN,
     Cleaning,
@@ -48,7 +47,10 @@ from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
+from echodiff.settings.command_line import parse
 from echodiff.system import portable_name
+
+Config = TypeVar("Config", bound=PrepareConfig)
 
 
 class Ready(NamedTuple):
@@ -90,6 +92,17 @@ class Tally:
         if "burned_text" in frame.extra:
             self.counts["burned-in text", str(frame.extra["burned_text"])] += 1
         self.counts["mask", "with a mask" if frame.mask_file_name else "without"] += 1
+
+
+def prepare_source(source: Source[Config], argv: Sequence[str], *, prog: str) -> None:
+    """Run `echodiff prepare NAME`: read the settings, find the data sets and write their frames.
+
+    Everything is found before anything is written.
+    """
+    config = parse(source.config, argv, prog=prog)
+    found = source.find(config)
+    for data in [found] if isinstance(found, DataSet) else found:
+        prepare(replace(config, out=config.out / data.folder), data)
 
 
 def prepare(config: PrepareConfig, data: DataSet) -> None:
@@ -164,6 +177,8 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         print(describe_draw(tally.patients, tally.counts, tally.captioned_in))
     for line in list_findings(seen, tally.counts, tally.frames, OVER_SCAN):
         print(line)
+    if data.finish is not None:
+        data.finish(config.out)
 
 
 def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:

@@ -1,14 +1,13 @@
 """`echodiff prepare unpaired`: read trainA, trainB, testA, testB into OUT/a and OUT/b."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from echodiff.data.cases import Case, DataSet, Shot
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.cases import Case, DataSet, Shot, Source
+from echodiff.data.prepare_config import PrepareConfig
 from echodiff.errors import InputError
 from echodiff.images import find_max_value, list_pictures, read_image_u8
-from echodiff.settings.command_line import parse
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
@@ -38,11 +37,9 @@ class UnpairedConfig(PrepareConfig):
     """Name of the data set, written into every row."""
 
 
-def main(argv: list[str]) -> None:
-    config = parse(UnpairedConfig, argv, prog="echodiff prepare unpaired")
-    domains = [find_domain(config, domain) for domain in ("a", "b")]
-    for domain, data in zip(("a", "b"), domains, strict=True):
-        prepare(replace(config, out=config.out / domain), data)
+def find_domains(config: UnpairedConfig) -> list[DataSet]:
+    """Find the images of both domains."""
+    return [find_domain(config, domain) for domain in ("a", "b")]
 
 
 def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
@@ -72,6 +69,7 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
     white_level = find_max_value(case.path for case in cases)
     return DataSet(
         name=config.source,
+        folder=domain,
         card="ct-mri-brain" if config.source == "ct-mri-brain" else "folder",
         modality=config.modality_a if domain == "a" else config.modality_b,
         cases=cases,
@@ -84,3 +82,6 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
 def read_picture(case: Case, *, max_value: int | None) -> Iterator[Shot]:
     """Read an image as the one frame of its case."""
     yield Shot(name="", image_u8=read_image_u8(case.path, max_value=max_value))
+
+
+SOURCE = Source(UnpairedConfig, find_domains)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import View
+from echodiff.captions.clinical import write_unchanged
 from echodiff.files import write_text_atomic
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
-from echodiff.phantom.captions import write_unchanged
 from echodiff.phantom.styles import RANDOM
 from echodiff.progress import ProgressBar
 

@@ -153,7 +153,7 @@ def test_the_same_command_gives_the_same_folder_and_refuses_the_finished_one(src
     before = (out / "metadata.jsonl").read_bytes()
     status, _ = prepare(src, "--patient-regex", REGEX)
     assert status == 2
-    assert "--overwrite starts anew" in capsys.readouterr().err
+    assert "--overwrite starts again" in capsys.readouterr().err
     status, _ = prepare(src, "--patient-regex", REGEX, "--overwrite")
     assert status == 0
     assert (out / "metadata.jsonl").read_bytes() == before

@@ -187,7 +187,7 @@ def test_a_finished_folder_is_left_alone(echodiff, refusal, run, domains, tmp_pa
     flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
     assert echodiff(*flags) == 0
     assert "is a finished frames folder" in refusal(*flags)
-    assert "is not empty and is no frames folder" in refusal(*flags[:4], run)
+    assert "is not empty and is not a frames folder" in refusal(*flags[:4], run)
     assert echodiff(*flags, "--overwrite") == 0
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from echodiff.data.cases import Case, DataSet
+from echodiff.data.cases import Case, DataSet, Source
 from echodiff.data.dicom.headers import (
     MODALITIES,
     Header,
@@ -28,14 +29,12 @@ from echodiff.data.dicom.shots import (
     read_series,
 )
 from echodiff.data.dicom.windows import PERCENTILE, parse_window
-from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.data.prepare_config import SECTOR
+from echodiff.data.prepare_config import SECTOR, PrepareConfig
 from echodiff.data.screens.doppler import COLOUR_DOPPLER, SPECTRAL_DOPPLER
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.processes import map_in_order
-from echodiff.settings.command_line import parse
 
 REPORT = "identifiers.json"
 
@@ -79,29 +78,15 @@ class DicomConfig(PrepareConfig):
             parse_window(self.window)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """Cases found under `src`."""
-
-    data: DataSet
-    held: Sequence[Held]
-    """Identifying tags of the cases, and tags that are kept."""
-    aside: Counter[str]
-    """Number of readable DICOM files skipped, by reason."""
-
-
-def main(argv: list[str]) -> None:
-    config = parse(DicomConfig, argv, prog="echodiff prepare dicom")
-    found = find_dicom(config)
-    prepare(config, found.data)
-    report = build_report(found.held, has_characteristics=config.patient_characteristics)
-    write_json_atomic(config.out / REPORT, report)
-    print_removed(config.out)
+def write_report(out: Path, *, report: Mapping[str, Any], skipped: Counter[str]) -> None:
+    """Write the identifying tags that were found next to the frames, and print what was removed."""
+    write_json_atomic(out / REPORT, report)
+    print_removed(out)
     left = ", ".join(f"{keyword} {count}" for keyword, count in report["left_behind"].items())
     print(f"identifying tags removed, by number of clips or series: {left or 'none'}")
-    print(f"tags kept: {', '.join(report['kept'])}; full list: {config.out / REPORT}")
-    if found.aside.total():
-        print(f"DICOM files skipped: {list_reasons(found.aside)}")
+    print(f"tags kept: {', '.join(report['kept'])}; full list: {out / REPORT}")
+    if skipped.total():
+        print(f"DICOM files skipped: {list_reasons(skipped)}")
 
 
 def print_removed(out: Path) -> None:
@@ -115,7 +100,7 @@ def print_removed(out: Path) -> None:
         print(f"burned-in text removed in {sum(removed.values())} of {len(removed)} {kind}")
 
 
-def find_dicom(config: DicomConfig) -> Found:
+def find_dicom(config: DicomConfig) -> DataSet:
     """List ultrasound clips or MR series under `src`, and the identifying tags that they hold."""
     read = partial(read_header, with_doppler=config.keep_doppler)
     headers = list(map_in_order(read, list_files(config.src), workers=config.workers))
@@ -143,7 +128,9 @@ def find_dicom(config: DicomConfig) -> Found:
         is_cropped=config.crop == SECTOR,
         with_doppler=config.keep_doppler,
     )
-    data = DataSet(
+    held = [Held(tuple(same), keywords) for keywords, same in names.items()]
+    report = build_report(held, has_characteristics=config.patient_characteristics)
+    return DataSet(
         name="dicom",
         card="dicom",
         modality=modality,
@@ -151,9 +138,8 @@ def find_dicom(config: DicomConfig) -> Found:
         is_clean=True,
         read=partial(read_series if modality == "mr" else read_clip, reading=reading),
         beside=(REPORT,),
+        finish=partial(write_report, report=report, skipped=aside),
     )
-    held = [Held(tuple(same), keywords) for keywords, same in names.items()]
-    return Found(data=data, held=held, aside=aside)
 
 
 def build_case(group: Group, patients: Mapping[Path, str], config: DicomConfig) -> Case:
@@ -208,3 +194,6 @@ def list_reasons(aside: Counter[str]) -> str:
     text = ", ".join(f"{count} {reason}" for reason, count in aside.most_common() if count)
     has_doppler = aside[COLOUR_DOPPLER] + aside[SPECTRAL_DOPPLER]
     return f"{text}; --keep-doppler includes Doppler" if has_doppler else text
+
+
+SOURCE = Source(DicomConfig, find_dicom)
