@@ -18,8 +18,8 @@ from echodiff.settings.command_line import parse, run_main
 PROG = "generate.py"
 
 
-def main(argv: list[str]) -> None:
-    config = parse(GenerateConfig, argv, prog=PROG)
+def main(argv: list[str], *, prog: str = PROG) -> None:
+    config = parse(GenerateConfig, argv, prog=prog)
     prompts = load_prompts(config.prompt_file)
 
     # Torch and its friends take seconds to import: only once the settings are sound.

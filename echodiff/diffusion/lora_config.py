@@ -129,7 +129,7 @@ class TrainLoraConfig:
     """Images drawn for each scoring, their captions taken in turn from held-out frames (4 or more).
     Each costs what a generated image costs."""
     evaluate_features: tuple[str, ...] = network_names(("tiny", "texture"))
-    """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
+    """Feature networks of the scores, separated by commas, as in `echodiff evaluate --features`."""
     features_path: Path | None = flag_only(default=None)
     """Folder in which module:function is looked for besides the installed packages, such as `.`;
     none: never in the working folder."""

@@ -34,8 +34,8 @@ class TrainGanConfig:
     generator: GeneratorName = "resnet_9"
     """Network. cut takes the anti-aliased ones, patch_cgan and srgan their own."""
     norm: Norm = "instance"
-    """Norm layers of all networks; patch_cgan and srgan have batch norms whatever
-    is said here."""
+    """Norm layers of all networks; patch_cgan and srgan always have
+    batch norms."""
     width: int = 64
     """Channels after the first layer of every network (count)."""
     channels: Literal[1, 3] = 1
