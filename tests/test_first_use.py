@@ -62,14 +62,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def readme_commands() -> list[list[str]]:
-    """The commands of `Your own frames` and of the evaluation of one set, as a shell reads them."""
+    """The commands from 40 frames to the evaluation of one set, as a shell reads them."""
     text = (
         README.read_text(encoding="utf-8")
-        .split("Your own frames")[1]
+        .split("## From 40 annotated frames to a report")[1]
         .split("echodiff evaluate --compare")[0]
     )
     starts = ("echodiff ", "accelerate ", "python ")
-    return [shlex.split(line) for line in text.splitlines() if line.startswith(starts)]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith(starts)]
 
 
 def test_the_commands_of_the_readme_follow_each_other(

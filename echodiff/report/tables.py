@@ -247,4 +247,6 @@ def _state(name: str, score: Mapping[str, Any]) -> str:
             text += f", generated there {_number(score['value_at_floor_n'], False)}"
     if score.get("real") is not None:
         text += f"; real frames {_number(score['real'], is_share)}"
+    if score.get("data_range") is not None:
+        text += f"; data range {score['data_range']}"
     return f"{text}; n {score['n']}, reference {score['n_reference']}"
