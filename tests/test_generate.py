@@ -421,7 +421,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
     ("change", "reason"),
     [
         (["--prompt-file", "missing.txt"], "--prompt-file missing.txt: no such file"),
-        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: holds no prompt"),
+        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: contains no prompt"),
         (["--num-images", "0"], "--num-images 0: must be 1 or more"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
