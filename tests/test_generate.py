@@ -128,8 +128,8 @@ def test_writes_a_frames_folder_a_sheet_and_scores(
     assert scores["fd_texture@7"]["floor"] is not None
     out = capsys.readouterr().out
     assert "scoring against 12 frames of real" in out
-    assert out.splitlines()[-1].startswith("7 images by ")
-    assert out.splitlines()[-1].endswith(": set")
+    assert "\n7 images by " in out
+    assert out.splitlines()[-1].startswith("Report ")
 
 
 def test_opens_as_a_hugging_face_imagefolder(
