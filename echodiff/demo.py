@@ -122,10 +122,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number, stage in enumerate(stages, start=2):
         run_stage(stage, number)
 
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+
     print("\n[5/5] compare, report", flush=True)
     gains = compare(config, run_dir)
     commands = [stage.typed for stage in [training_stage(config, run_dir), *stages]]
-    report = report_demo(config.out, Run.load(run_dir), gains, commands)
+    run = Run.load(run_dir)
+    report = report_demo(config.out, run, held_out_pictures(run), gains, commands)
     for line in gain_lines(gains):
         print(line)
     print(f"{time.monotonic() - start:.0f} s; open {report.resolve()}")

@@ -11,13 +11,13 @@ import torch
 from tqdm import tqdm
 
 from echodiff.errors import InputError
-from echodiff.gan.curves import draw_losses
 from echodiff.gan.dataset import TranslationSet
 from echodiff.gan.draws import Order
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.grids import SampleGrids
 from echodiff.gan.recipes import Method
 from echodiff.gan.step import TranslationStep, choose_compile
+from echodiff.report.charts import draw_losses
 from echodiff.training.checkpoints import (
     Checkpoint,
     check_finite,

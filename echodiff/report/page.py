@@ -23,8 +23,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
-from echodiff.report.charts import build_curves, build_score_charts, build_shares
-from echodiff.report.count_charts import build_counts
+from echodiff.report.charts import draw_counts, draw_curves, draw_score_curves, draw_shares
 from echodiff.report.tables import (
     FINDING_NAMES,
     build_difference_rows,
@@ -120,7 +119,7 @@ def write_report(
             *(_grid(one.title, one.note, pictures, side, white) for one, pictures in pairs),
         ],
         share_titles=[sets[i].title for i in matching or range(len(sets))],
-        shares=build_shares(
+        shares=draw_shares(
             [scores[i] for i in matching or range(len(sets))], FINDING_NAMES, "faithfulness"
         ),
         score_rows=build_score_rows([one.title for one in sets], scores),
@@ -129,15 +128,15 @@ def write_report(
         samples=None if samples is None else embed_png(samples),
         difference_rows=build_difference_rows(differences),
         counts=[(one.title, chart) for one, result in zip(sets, metrics, strict=True)
-                for chart in build_counts(result.get("by_count", []))],
+                for chart in draw_counts(result.get("by_count", []))],
         examples=[(one.title, _examples(result["examples"], side, white))
                   for one, result in zip(sets, metrics, strict=True) if result.get("examples")],
         alarms=[f"{s.title}: {a}" for s, m in zip(sets, metrics, strict=True)
                 for a in m.get("alarms", [])],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
         networks=list_networks(scores),
-        curves=build_curves(run.read_metrics()) if run else None,
-        score_charts=build_score_charts(run.read_metrics()) if run else [],
+        curves=draw_curves(run.read_metrics()) if run else None,
+        score_charts=draw_score_curves(run.read_metrics()) if run else [],
         training=list_training_facts(run) if run else [],
         sampling=[(s.title, list_sampling_facts(j)) for s, j in zip(sets, jobs, strict=True) if j],
         commands=commands,
