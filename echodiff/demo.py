@@ -25,7 +25,7 @@ from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
-from echodiff.report.demo_page import gain_lines, report_demo
+from echodiff.report.demo_page import gain_lines, write_demo_page
 from echodiff.runs import RECORD, Run
 from echodiff.settings.command_line import parse, save
 
@@ -122,13 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number, stage in enumerate(stages, start=2):
         run_stage(stage, number)
 
-    from echodiff.diffusion.sampling.reference import held_out_pictures
-
     print("\n[5/5] compare, report", flush=True)
     gains = compare(config, run_dir)
     commands = [stage.typed for stage in [training_stage(config, run_dir), *stages]]
-    run = Run.load(run_dir)
-    report = report_demo(config.out, run, held_out_pictures(run), gains, commands)
+    report = report_demo(config.out, Run.load(run_dir), gains, commands)
     for line in gain_lines(gains):
         print(line)
     print(f"{time.monotonic() - start:.0f} s; open {report.resolve()}")
@@ -238,6 +235,13 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains
+
+
+def report_demo(out: Path, run: Run, gains: dict[str, Any], commands: Sequence[str]) -> Path:
+    """Write DIR/report.html and return its path."""
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+
+    return write_demo_page(out, run, held_out_pictures(run), gains, commands)
 
 
 # --- The folder ---------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def reaches_0(ratio: Mapping[str, Any]) -> bool:
     return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
-def report_demo(
+def write_demo_page(
     out: Path,
     run: Run,
     pictures: Sequence[Path],

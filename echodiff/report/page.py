@@ -94,7 +94,7 @@ def write_report(
     metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
     jobs = [_read_json(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
-    side = min(SHOWN_SIDE, min(read_size(path)[0] for path, _ in _firsts(drawn, real)))
+    side = min(SHOWN_SIDE, min(read_size(path)[0] for (path, _), *_ in (*drawn, real)))
     # Generated frames have 8 bits: the white level is that of the reference.
     white = find_white_level(reference, known=white_level)
     pairs = list(zip(sets, drawn, strict=True))
@@ -253,12 +253,6 @@ def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:
     image = read_gray_u8(path, max_value=white)
     scale = side / max(image.shape)
     return resize_u8(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
-
-
-def _firsts(
-    drawn: Sequence[Sequence[tuple[Path, str]]], real: Sequence[tuple[Path, str]]
-) -> list[tuple[Path, str]]:
-    return [pictures[0] for pictures in (*drawn, real)]
 
 
 def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path, str]]) -> bool:
