@@ -144,7 +144,7 @@ def test_fewer_null_text_frames_leave_patients_for_the_scores(place: Path) -> No
                        ("val", False): 5, ("test", False): 5}  # fmt: skip
 
 
-@pytest.mark.filterwarnings("default:.*frames asked for:UserWarning")
+@pytest.mark.filterwarnings("default:.*frames requested:UserWarning")
 def test_where_there_are_too_few_the_shares_stand_and_the_counts_are_told(
     place: Path,
     train_lora: Callable[..., None],

@@ -252,7 +252,7 @@ def test_more_bad_files_than_allowed_leave_what_was_written(
         "1",
         *REGEX,
     ]
-    assert "--allow-bad goes on" in refused(capsys, *flags)
+    assert "--allow-bad skips them" in refused(capsys, *flags)
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3
     assert names_in(tmp_path / "out").count("metadata.partial.jsonl") == 1
     assert main([*flags, "--allow-bad"]) == 0

@@ -421,7 +421,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
     ("change", "reason"),
     [
         (["--prompt-file", "missing.txt"], "--prompt-file missing.txt: no such file"),
-        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: holds no prompt"),
+        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: contains no prompt"),
         (["--num-images", "0"], "--num-images 0: must be 1 or more"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
@@ -436,7 +436,8 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
         (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
         (["--features", "texture,texture"], "two networks called texture"),
-        (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
+        (["--features", "empty.txt"], "empty.txt: a TorchScript file is a program"),
+        (["--features", "empty.txt", "--trust"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
         (["--reference", "real", "--out", "real", "--overwrite"], "real: lies inside --out"),
         (["--base", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),

@@ -65,5 +65,5 @@ def test_every_command_has_help_and_refuses_unknown_flags(command, capsys):
     assert f"usage: echodiff {command}" in capsys.readouterr().out
     assert main([*words, "--of-nobody", "1"]) == 2
     error = capsys.readouterr().err
-    assert "--of-nobody is not known" in error
+    assert "--of-nobody is unknown" in error
     assert error.count("\n") == 1

@@ -2,9 +2,8 @@
 
 import sys
 
-from tqdm import tqdm
-
 from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
 
 MOST_BAD = 0.05
 """Share of bad files above which a data set is not trusted."""
@@ -26,4 +25,4 @@ class BadFiles:
                 f"{reason} ({len(self.reasons)} of {self.num_files} files are bad, more than "
                 f"{MOST_BAD:.0%}; --allow-bad skips them)"
             )
-        tqdm.write(f"skipped: {reason}", file=sys.stderr)
+        ProgressBar.write(f"skipped: {reason}", file=sys.stderr)

@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
+from echodiff.documents import parse_yaml
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_text_atomic
 
@@ -62,8 +61,8 @@ def read_head(path: Path) -> dict[str, Any]:
     if len(parts) < 3 or parts[0].strip():
         raise InputError(f"{path}: not a data card: it must begin with YAML between lines of ---")
     try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
+        head = parse_yaml(parts[1])
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(head, dict):
         raise InputError(f"{path}: not a data card: expected `key: value` lines between the ---")

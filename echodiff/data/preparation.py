@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.captions.templates import name_words
 from echodiff.data.assignment import (
@@ -47,6 +46,7 @@ from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse
 from echodiff.system import portable_name
 
@@ -231,7 +231,7 @@ def open_cases(
     limit = config.max_frames if config.max_frames is not None else sys.maxsize
     opened = map_in_order(job, cases, workers=config.workers)
     first = num_cases - len(cases)
-    bar = tqdm(opened, desc=data.name, unit="file", total=num_cases, initial=first)
+    bar = ProgressBar(opened, desc=data.name, unit="file", total=num_cases, initial=first)
     for case, frames in zip(cases, bar, strict=False):
         if isinstance(frames, LeftOut):
             seen.left_out[case.name] = str(frames)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, cut_torn_line, write_text_atomic
 from echodiff.fingerprints import describe_difference
@@ -93,7 +94,7 @@ class OutputFolder:
         if not isinstance(wanted, str):
             wanted = json.loads(json.dumps(wanted))
             with suppress(ValueError):
-                begun = json.loads(begun)
+                begun = parse_json(begun)
         if begun == wanted:
             return
         is_told = isinstance(begun, dict) and isinstance(wanted, dict)
@@ -142,5 +143,5 @@ def _name_in(torn: bytes) -> str:
     """The image that a torn row names, or as much of its name as was written."""
     found = _TORN_NAME.match(torn.decode("utf-8", "ignore"))
     with suppress(ValueError):
-        return str(json.loads(f'"{found[1]}"')) if found else ""
+        return str(parse_json(f'"{found[1]}"')) if found else ""
     return ""

@@ -1,12 +1,12 @@
 """The rows of an unfinished frames folder: one file per process, joined at the end."""
 
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from echodiff.documents import parse_json
 from echodiff.files import written_beside
 from echodiff.frames.layout import METADATA
 from echodiff.frames.rows import Frame, parse_row
@@ -38,7 +38,7 @@ def list_names(rows: Path, *, with_torn: bool = False) -> Iterator[str]:
         for line in file:
             if line.endswith(b"\n") or with_torn:
                 with suppress(ValueError, TypeError, KeyError):
-                    yield str(json.loads(line)["file_name"])
+                    yield str(parse_json(line)["file_name"])
 
 
 def join_shards(out: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from echodiff import __version__
 from echodiff.contact_sheet import contact_sheet
+from echodiff.documents import read_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
 from echodiff.frames.rows import Frame
@@ -77,7 +78,7 @@ def _find_strange(out: Path) -> str | None:
     written = {MANIFEST}
     if MANIFEST in names:
         with suppress(ValueError, KeyError, TypeError):
-            written.update(json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"])
+            written.update(read_json(out / MANIFEST)["files"])
     return min(names - written, default=None)
 
 

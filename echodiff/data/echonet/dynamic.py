@@ -17,7 +17,6 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import View
 from echodiff.data.cases import Case, DataSet, Facts, Shot, Source
@@ -34,6 +33,7 @@ from echodiff.data.echonet.tracings import (
 from echodiff.data.prepare_config import PrepareConfig
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
@@ -142,7 +142,7 @@ class ClipFolder:
             yield Clip(self, stem, split, facts, lines.get(stem, ()), problem)
         if unlisted := lines.keys() - seen - {""}:
             text = f"{self.table.path}: traces {len(unlisted)} clips that are not in {FILES}"
-            tqdm.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
+            ProgressBar.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)
