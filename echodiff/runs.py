@@ -37,7 +37,7 @@ _WRITTEN = re.compile(
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
-    | samples/(step-\d+ | losses)\.png
+    | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
     | (.*/)?\.partial-[^/]*
     | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job

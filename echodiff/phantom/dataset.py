@@ -103,7 +103,7 @@ def write_phantom_frames(
             split = split_of(seed, index // 2, splits)
             for modality, writer in writers.items():
                 if _name(index) not in writer:
-                    row = _row(frame, modality, split)
+                    row = replace(frame, modality=modality, split=split)
                     writer.add(row, images[modality], mask)
             bar.update()
 
@@ -119,10 +119,6 @@ def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str
 
 def _name(index: int) -> str:
     return f"phantom-{index:06d}.png"
-
-
-def _row(frame: Frame, modality: Modality, split: str) -> Frame:
-    return replace(frame, modality=modality, split=split)
 
 
 def _render(

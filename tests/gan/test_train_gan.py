@@ -59,7 +59,7 @@ def test_run_folder_has_exactly_these_files(echodiff, domains, tmp_path, capsys)
     assert files(out) == {
         "config.yaml", "run.json", "metrics.jsonl",
         *(f"{name}.safetensors" for name in NETWORKS["cyclegan"]),
-        "samples/step-000003.png", "samples/step-000006.png", "samples/losses.png",
+        "samples/step-000003.png", "samples/step-000006.png", "samples/losses.svg",
         *(f"checkpoints/step-00000{step}/{file}" for step in (4, 6)
           for file in ("tensors.safetensors", "state.json")),
     }  # fmt: skip
