@@ -73,8 +73,12 @@ def dispatch(arguments: list[str]) -> int:
 
     from echodiff.settings.command_line import run_main
 
-    command = importlib.import_module(commands[name][0])
-    return run_main(lambda: command.main(arguments), f"{prog} {name}")
+    def run() -> int | None:
+        # Imported here, so that run_main explains an optional package that is missing.
+        status: int | None = importlib.import_module(commands[name][0]).main(arguments)
+        return status
+
+    return run_main(run, f"{prog} {name}")
 
 
 def overview(prog: str, commands: dict[str, tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from echodiff.anatomy import Finding
+from echodiff.extras import pip_command
 from echodiff.phantom.styles import STYLE_NAMES
 
 
@@ -192,7 +193,8 @@ class TrainLoraConfig:
         if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
             raise ValueError(f"--ema-decay {self.ema_decay}: must lie between 0 and 1")
         if self.optimizer == "adam8bit" and importlib.util.find_spec("bitsandbytes") is None:
-            raise ValueError("--optimizer adam8bit: needs bitsandbytes: pip install bitsandbytes")
+            how = pip_command("bitsandbytes")
+            raise ValueError(f"--optimizer adam8bit: needs the package bitsandbytes: {how}")
         if self.continue_ and (self.overwrite or self.out is None):
             raise ValueError(
                 "--continue: takes the run of --out, and not together with --overwrite"
