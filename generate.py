@@ -44,7 +44,9 @@ def main(argv: list[str]) -> None:
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)
-    networks = load_networks(config.features) if state.is_main_process else None
+    networks = None
+    if state.is_main_process:
+        networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(

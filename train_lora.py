@@ -55,7 +55,11 @@ def main(argv: list[str]) -> None:
     init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
     if config.memory:
         return state_memory(config, accelerator, unet, schedule, resolution)
-    networks = open_networks(config.evaluate_features) if config.evaluate_every else ()
+    networks = ()
+    if config.evaluate_every:
+        networks = open_networks(
+            config.evaluate_features, trust=config.trust, modules=config.features_path
+        )
 
     # --- The run folder; the frames, given or simulated, encoded once
     with open_run(

@@ -73,12 +73,20 @@ def dispatch(arguments: list[str]) -> int:
 
     from echodiff.settings.command_line import run_main
 
+    prog, is_source = f"{prog} {name}", commands is PREPARE
+
     def run() -> int | None:
         # Imported here, so that run_main explains an optional package that is missing.
-        status: int | None = importlib.import_module(commands[name][0]).main(arguments)
+        module = importlib.import_module(commands[name][0])
+        if is_source:
+            from echodiff.data.preparation import prepare_source
+
+            prepare_source(module.SOURCE, arguments, prog=prog)
+            return 0
+        status: int | None = module.main(arguments)
         return status
 
-    return run_main(run, f"{prog} {name}")
+    return run_main(run, prog)
 
 
 def overview(prog: str, commands: dict[str, tuple[str, str]]) -> str:

@@ -9,7 +9,6 @@ imports what it needs, seconds on one core, while the launcher does the same on 
 from __future__ import annotations
 
 import importlib
-import json
 import runpy
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
 from echodiff.report.demo_page import gain_lines, report_demo
@@ -184,7 +184,7 @@ def _generation_stage(
 def run_stage(stage: Stage, number: int) -> None:
     """Run a command unless its work is done; its own words and bars go to the terminal."""
     print(f"\n[{number}/5] {stage.title}\n$ {stage.typed}", flush=True)
-    record = json.loads(stage.record.read_text("utf-8")) if stage.record.is_file() else {}
+    record = read_record(stage.record) if stage.record.is_file() else {}
     if "finished" in record:
         print("done before", flush=True)
         return
@@ -267,7 +267,7 @@ def _condemn(out: Path) -> None:
     for folder, record in RECORDS.items():
         if (out / folder).exists():
             path = out / folder / record
-            begun = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            begun = read_record(path) if path.is_file() else {}
             begun.pop("finished", None)
             write_json_atomic(path, begun | STALE)
     for name in ("metrics.json", "report.html"):

@@ -5,13 +5,13 @@ Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of
 docs/evaluation.md.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from echodiff.data.leaks import read_maker
 from echodiff.data.real_frames import (
     RealFrames,
     check_reference,
@@ -37,7 +37,7 @@ from echodiff.metrics.measured import (
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.scores import Score
 from echodiff.report.tables import format_difference, format_score
-from echodiff.settings.command_line import parse, positional, run_main
+from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -73,9 +73,15 @@ class EvaluateConfig:
     """Also SSIM, PSNR, MAE and MSE, of frames that share a pair_id, or a file name."""
     masked: bool = False
     """With --paired: only pixels inside the masks of the reference count."""
-    features: tuple[str, ...] = DEFAULT_FEATURES
-    """Feature networks, comma between: inception, tiny, texture, dinov2, rad-dino, a TorchScript
-    file, a folder of transformers weights, or module:function."""
+    features: tuple[str, ...] = network_names(DEFAULT_FEATURES)
+    """Feature networks, comma between: inception, tiny, texture, dinov2, rad-dino, a folder of
+    transformers weights, a TorchScript file (a program: needs --trust), or module:function (from
+    the command line only)."""
+    features_path: Path | None = flag_only(default=None)
+    """Folder in which module:function is looked for besides the installed packages, such as `.`;
+    none: never in the working folder."""
+    trust: bool = flag_only(default=False)
+    """Run the TorchScript files in --features: they are programs, and can read and write files."""
     seed: int = 0
     """Of the draws behind intervals, floors and permutations."""
     overwrite: bool = False
@@ -116,7 +122,8 @@ def score_frames(
 
     reference: a frames folder, read as `echodiff evaluate --reference` reads it, or the paths of
     pictures in one (the held-out frames of a run).
-    features: names, or networks that are open already.
+    features: names, or networks that are open already (`load_networks` opens TorchScript files and
+    functions of your own).
     Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored where `tiny` is among the features.
@@ -191,7 +198,7 @@ def _score(
     trained: RealFrames | None,
     unknown: Sequence[str],
 ) -> int:
-    networks = load_networks(config.features)
+    networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
     networks = replace(networks, notes=(*networks.notes, *unknown))
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
     white_level = find_known_level(config, trained)
@@ -228,7 +235,7 @@ def _score(
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
     """White level of the training: as the generated folders record it, else that of --train."""
     records = [folder / JOB_FILE for folder in config.generated]
-    jobs = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.is_file()]
+    jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
         raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")

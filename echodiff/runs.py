@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import re
 import shutil
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from echodiff.documents import Kinds, check_kinds, parse_json, read_record
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, append_line, write_json_atomic, write_text_atomic
 from echodiff.fingerprints import Job, describe_difference
@@ -43,6 +45,33 @@ _WRITTEN = re.compile(
     re.VERBOSE,
 )
 """Files of a run folder that a training writes, and that --overwrite removes."""
+
+_ASKED_ANEW = ("overwrite", "trust", "features_path")
+"""Settings that a run's own file does not keep."""
+_NAMES = list[str]
+_KINDS: Kinds = {
+    **dict.fromkeys(
+        (
+            "command", "status", "created", "finished", "fingerprint", "data", "base",
+            "base_sha256", "init_sha256", "weights_sha256", "mixed_precision", "draws",
+            "data_dir", "source_dir", "target_dir",
+        ),
+        str,
+    ),
+    **dict.fromkeys(
+        (
+            "train", "val", "test", "held_out", "train_source", "train_target", "val_source",
+            "val_target", "test_source", "test_target", "held_out_source", "held_out_target",
+        ),
+        _NAMES,
+    ),
+    **dict.fromkeys(("settings", "versions", "evaluation"), dict),
+    **dict.fromkeys(("frames", "networks_sha256"), dict[str, str]),
+    **dict.fromkeys(("resolution", "num_steps", "num_captioned", "num_null_text"), int),
+    **dict.fromkeys(("white_level", "source_white_level", "target_white_level"), int | None),
+    "trained_on": dict | None,
+}  # fmt: skip
+"""Of `run.json`: what commands read of it."""
 
 _PACKAGES = (
     "echodiff",
@@ -157,11 +186,8 @@ class Run:
         path = Path(run_dir) / RECORD
         if not path.is_file():
             raise InputError(f"{run_dir}: is no run folder (no {RECORD})")
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: {error}") from error
-        if not isinstance(record, dict) or "status" not in record:
+        record = read_record(path, _KINDS)
+        if "status" not in record:
             raise InputError(f"{path}: is no run record")
         return cls(Path(run_dir), record, is_resumed=False)
 
@@ -216,9 +242,11 @@ class Run:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.update(status="finished", finished=now, **fields)
 
-    def log(self, step: int, **values: Any) -> None:
-        """Append one row to `metrics.jsonl`."""
-        append_line(self.metrics, json.dumps({"step": step} | values, ensure_ascii=False))
+    def log(self, step: int, **values: float) -> None:
+        """Append one row to `metrics.jsonl`; a value that is not finite is left out, such as the
+        gradient's norm in a step that a gradient scaler skips."""
+        row = {name: value for name, value in values.items() if math.isfinite(value)}
+        append_line(self.metrics, json.dumps({"step": step} | row, ensure_ascii=False))
 
     def rewind(self, step: int, *, num_rows: int | None = None) -> None:
         """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again.
@@ -234,12 +262,23 @@ class Run:
         """Rows of `metrics.jsonl` in order; half a last line, of a killed process, is left out."""
         if not self.metrics.exists():
             return []
-        whole, _, _ = self.metrics.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in whole.split("\n") if line]
+        *lines, _ = self.metrics.read_bytes().split(b"\n")
+        return [self._parse_row(number, line) for number, line in enumerate(lines, 1) if line]
+
+    def _parse_row(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            row = parse_json(line)
+            if not isinstance(row, dict) or "step" not in row:
+                raise InputError("expected a JSON object with a step")
+            check_kinds(row, {"step": int} | dict.fromkeys(row.keys() - {"step"}, float))
+        except InputError as error:
+            raise InputError(f"{self.metrics}, line {number}: {error}") from error
+        return row
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        # Whoever repeats this run by its file does not ask to clear another, or to train it on.
-        told = {name: value for name, value in config.items() if name != "overwrite"}
+        # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
+        # run code.
+        told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
         told |= {"continue_": False} if "continue_" in told else {}
         lines = [yaml_line(name, value) for name, value in told.items()]
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))

@@ -312,7 +312,7 @@ def test_masks_that_would_give_wrong_labels_are_refused(tmp_path):
     Image.fromarray(np.dstack([LABELS, LABELS // 2, LABELS])).save(tmp_path / "b.png")
     tifffile.imwrite(tmp_path / "c.tif", 255 - LABELS, photometric="miniswhite")
     Image.fromarray(LABELS + np.float32(0.5)).save(tmp_path / "d.tif")
-    words = ["is a JPEG", "is in colour", "0 is white", "fractions"]
+    words = ["JPEG changes", "is in colour", "0 is white", "whole numbers"]
     for path, word in zip(sorted(tmp_path.iterdir()), words, strict=True):
         with pytest.raises(InputError, match=rf"{path.name}: .*{word}"):
             read_mask_u8(path)

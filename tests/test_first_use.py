@@ -144,7 +144,7 @@ def test_fewer_null_text_frames_leave_patients_for_the_scores(place: Path) -> No
                        ("val", False): 5, ("test", False): 5}  # fmt: skip
 
 
-@pytest.mark.filterwarnings("default:.*frames asked for:UserWarning")
+@pytest.mark.filterwarnings("default:.*frames requested:UserWarning")
 def test_where_there_are_too_few_the_shares_stand_and_the_counts_are_told(
     place: Path,
     train_lora: Callable[..., None],
@@ -159,7 +159,7 @@ def test_where_there_are_too_few_the_shares_stand_and_the_counts_are_told(
     flags = ["--config", "cmc2024", "--annotated", 4, "--regularization", 40, *TINY]
     train_lora(*flags, "--data", "frames/ours", "--out", "run")
     assert counts_of("run") == (4, 10)
-    told = "40 regularization frames asked for, 10 there, 6 other ones are held out: going on"
+    told = "40 regularization frames requested, 10 available, 6 other ones are held out: going on"
     assert told in caplog.text
 
 
@@ -173,7 +173,7 @@ def test_captions_that_are_held_out_are_told(
     flags = ["--annotated", 10, "--regularization", 0, *TINY]
     train_lora(*flags, "--data", "frames/ours", "--out", "run")
     assert (
-        f"10 captioned frames asked for, {num} there, {10 - num} captioned ones are held out "
+        f"10 captioned frames requested, {num} available, {10 - num} captioned ones are held out "
         "(`echodiff prepare --annotated` keeps captions in train): going on"
     ) in caplog.text
 

@@ -436,7 +436,8 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
         (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
         (["--features", "texture,texture"], "two networks called texture"),
-        (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
+        (["--features", "empty.txt"], "empty.txt: a TorchScript file is a program"),
+        (["--features", "empty.txt", "--trust"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
         (["--reference", "real", "--out", "real", "--overwrite"], "real: lies inside --out"),
         (["--base", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
@@ -445,7 +446,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
         (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
         (["--weights", "wide"], "wide/pytorch_lora_weights.safetensors: made for another base"),
-        (["--out", "full"], "full: is not empty and is no frames folder"),
+        (["--out", "full"], "full: is not empty and is not a frames folder"),
         (["--out", "two.txt"], "two.txt: is a file, not a folder"),
     ],
 )
@@ -633,8 +634,8 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
     from echodiff.anatomy import Finding
+    from echodiff.captions.findings import findings_in
     from echodiff.diffusion.sampling.prompts import load_prompts
-    from echodiff.phantom.captions import findings_in
 
     asked = {
         path.stem: [findings_in(prompt.text) for prompt in load_prompts(path)]

@@ -1,10 +1,9 @@
-"""Frames that a training has seen: recorded with its run, and refused as a reference for scores.
+"""Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, in whatever file they lie.
+A patient is recognised by its id, a frame by its pixels, whatever its file name.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from echodiff.data.check.doubles import RADIUS, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.check.doubles import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
 from echodiff.data.splits import fold_id
+from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
@@ -31,6 +31,22 @@ MAKERS = ("generate.json", "translate.json")
 """Records beside generated frames of what made them."""
 _SETS = (("data_dir", "train"), ("source_dir", "train_source"), ("target_dir", "train_target"))
 """Keys of `run.json`: the folder of a training, and the rows of it that were trained on."""
+_TRAINED_KINDS: Kinds = {
+    "patients": dict[str, list[str]], "pixels": list[str], "sketches": list[str]
+}  # fmt: skip
+_MAKER_KINDS: Kinds = {
+    **dict.fromkeys(
+        ("fingerprint", "base", "base_sha256", "weights", "weights_sha256", "reference", "source"),
+        str,
+    ),
+    **dict.fromkeys(("config", "settings", "versions"), dict),
+    "prompts_not_drawn": list[str],
+    "white_level": int | None,
+    "finished": bool,
+    "seconds": float,
+    "num_drawn": int,
+    TRAINED_ON: dict | None,
+}
 _READ_AT_ONCE = 64
 _MOST_NAMED = 5
 
@@ -67,12 +83,19 @@ class TrainedOn:
 
     @classmethod
     def from_record(cls, by: str, record: Mapping[str, Any]) -> Self:
-        """The inverse of `describe_trained`."""
+        """The inverse of `describe_trained`; InputError where it is not of that form."""
+        try:
+            if missing := _TRAINED_KINDS.keys() - record.keys():
+                raise InputError(f"lacks {min(missing)!r}")
+            check_kinds(record, _TRAINED_KINDS)
+            sketches = tuple(map(_parse_sketch, record["sketches"]))
+        except ValueError as error:
+            raise InputError(f"{by}: its record of what was trained on: {error}") from error
         return cls(
             by,
             {name: frozenset(sources) for name, sources in record["patients"].items()},
             frozenset(record["pixels"]),
-            tuple(np.frombuffer(bytes.fromhex(line), np.uint64) for line in record["sketches"]),
+            sketches,
         )
 
 
@@ -157,7 +180,7 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
     `weights` were made by another program: nothing is known of them, and nothing is said.
     """
     weights = {frame.weights for frame in frames if frame.weights}
-    records = [_read_json(folder / name) for name in MAKERS if (folder / name).is_file()]
+    records = [read_maker(folder / name) for name in MAKERS if (folder / name).is_file()]
     found = [
         TrainedOn.from_record(str(record.get("weights")), record[TRAINED_ON])
         for record in records
@@ -174,6 +197,11 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
         f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} says what "
         "the weights that made these frames have seen"
     )
+
+
+def read_maker(path: Path) -> dict[str, Any]:
+    """The record beside generated frames of what made them; InputError for what is none."""
+    return read_record(path, _MAKER_KINDS)
 
 
 def find_run(place: Path) -> Run | None:
@@ -256,6 +284,13 @@ def _take_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
     return fingerprints
 
 
+def _parse_sketch(line: str) -> Sketch:
+    bits = np.frombuffer(bytes.fromhex(line), np.uint64)
+    if len(bits) != SIDE**2 // 64:
+        raise InputError(f"{len(bits) * 64} bits of a perceptual hash, of {SIDE**2}")
+    return bits
+
+
 def _weights_of(run: Run) -> set[str]:
     networks = run.record.get("networks_sha256", {})
     return {str(run.record.get("weights_sha256")), *map(str, networks.values())}
@@ -264,11 +299,3 @@ def _weights_of(run: Run) -> set[str]:
 def _name_some(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    return value if isinstance(value, dict) else {}

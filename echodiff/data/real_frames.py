@@ -1,4 +1,4 @@
-"""Real frames of a command: the rows that scores are held against, and those trained on."""
+"""Choose the real frames of a command: the reference of its scores, and the training frames."""
 
 import dataclasses
 import logging
@@ -70,7 +70,7 @@ def choose_held_out(run: Run, split: str | None = None, *, flag: str = "--refere
         if split is not None:
             raise InputError(f"--split {split}: {run.run_dir}: its record tells no splits apart")
     elif split is None:
-        names, words = record["test"], " (test)"
+        names, words = record.get("test", []), " (test)"
         if len(names) < MIN_TEST:
             too_few = f"{len(names)} test frames are too few" if names else "it has no test frames"
             words = f" ({'val and test' if names else 'val'}: {too_few})"

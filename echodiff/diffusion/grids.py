@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.dataset import choose_held_out
 from echodiff.diffusion.encoding import read_image_pm1
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.sampling.sampler import sample_images
-from echodiff.images import contact_sheet, from_pm1, write_image
+from echodiff.images import from_pm1, write_image
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from tqdm import tqdm
 
 from echodiff.diffusion.batch import Samples, gather_samples
 from echodiff.diffusion.encoding import EncodedFrames
@@ -15,6 +14,7 @@ from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.loss import compute_losses, draw_held_out
 from echodiff.diffusion.step import StepSamples, TrainingStep, learning_rate_at
 from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
 from echodiff.training.checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
 from echodiff.training.trackers import Curves
 
@@ -111,7 +111,7 @@ def train(
             if watch.has_start:
                 look(watch, 0)
 
-    with tqdm(
+    with ProgressBar(
         total=num_steps,
         initial=progress.step,
         desc="training",

@@ -9,6 +9,7 @@ from typing import Literal
 from echodiff.anatomy import Finding
 from echodiff.extras import pip_command
 from echodiff.phantom.styles import STYLE_NAMES
+from echodiff.settings.command_line import flag_only, network_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +129,14 @@ class TrainLoraConfig:
     evaluate_images: int = 64
     """Images drawn for each scoring, their captions taken in turn from held-out frames (4 or more).
     Each costs what a generated image costs."""
-    evaluate_features: tuple[str, ...] = ("tiny", "texture")
+    evaluate_features: tuple[str, ...] = network_names(("tiny", "texture"))
     """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
+    features_path: Path | None = flag_only(default=None)
+    """Folder in which module:function is looked for besides the installed packages, such as `.`;
+    none: never in the working folder."""
+    trust: bool = flag_only(default=False)
+    """Run the TorchScript files in --evaluate-features: they are programs, and can read and write
+    files."""
     tracker: str = "none"
     """Where the curves also go: none, tensorboard, or any tracker that accelerate knows."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 
 
@@ -74,7 +75,7 @@ def to_line(frame: Frame) -> str:
 
 def parse_row(line: str | bytes) -> Frame:
     """The frame of one JSON line that this project wrote."""
-    return _from_row(json.loads(line))
+    return _from_row(parse_json(line))
 
 
 def read_rows(metadata: Path) -> list[tuple[int, Frame]]:
@@ -95,11 +96,7 @@ def scan_rows(metadata: Path) -> Iterator[tuple[int, Frame | InputError]]:
         if not line.strip():
             continue
         try:
-            frame = _from_row(json.loads(line.decode("utf-8")))
-        except UnicodeDecodeError:
-            yield number, InputError("is not UTF-8 text")
-        except json.JSONDecodeError as error:
-            yield number, InputError(str(error))
+            frame = parse_row(line)
         except InputError as error:
             yield number, error
         else:

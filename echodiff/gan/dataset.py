@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.data.leaks import TRAINED_ON, describe_trained
 from echodiff.data.splits import warn_without_patient
@@ -26,6 +25,7 @@ from echodiff.images import (
     read_mask_u8,
     read_size,
 )
+from echodiff.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def load_set(config: TrainGanConfig, *, show_progress: bool = False) -> Translat
     )
 
     def read(domain: int, frames: list[Frame]) -> Domain:
-        bar = tqdm(frames, desc="reading", unit="frame", disable=not show_progress)
+        bar = ProgressBar(frames, desc="reading", unit="frame", disable=not show_progress)
         images = np.stack([readers[domain](frame) for frame in bar])
         return Domain(
             folders[domain],

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from echodiff.anatomy import PALETTE
+from echodiff.contact_sheet import contact_sheet
 from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.pictures import from_values
 from echodiff.gan.updates import in_inference
-from echodiff.images import contact_sheet, write_image
+from echodiff.images import write_image
 
 
 class SampleGrids:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from echodiff.errors import InputError
 from echodiff.gan.curves import draw_losses
@@ -18,6 +17,7 @@ from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.grids import SampleGrids
 from echodiff.gan.recipes import Method
 from echodiff.gan.step import TranslationStep, choose_compile
+from echodiff.progress import ProgressBar
 from echodiff.training.checkpoints import (
     Checkpoint,
     check_finite,
@@ -83,7 +83,7 @@ def train(
         accelerator.print(f"going on from step {progress.step}")
     run.rewind(progress.step if checkpoint is not None else -1)
 
-    with tqdm(total=num_steps, initial=progress.step, desc="training", unit="step") as bar:
+    with ProgressBar(total=num_steps, initial=progress.step, desc="training", unit="step") as bar:
         while progress.step < num_steps:
             # --- One step
             factor = rate_factor(rate_epoch(progress.step, num_steps, len(order), config), config)

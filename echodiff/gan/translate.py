@@ -81,10 +81,10 @@ def main(argv: list[str]) -> None:
     weights = find_weights(config)
 
     import torch
-    from tqdm import tqdm
 
     from echodiff.gan.networks.generators import check_sides
     from echodiff.gan.weights import load_generator
+    from echodiff.progress import ProgressBar
 
     # --- Everything that was given, before anything is written
     loaded = load_generator(weights)
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> None:
     ) as writer:
         write_json_atomic(config.out / JOB, record)
         missing = [frame for frame in readable if as_png(frame.file_name) not in writer]
-        with tqdm(total=len(missing), desc="translating", unit="frame") as bar:
+        with ProgressBar(total=len(missing), desc="translating", unit="frame") as bar:
             for start in range(0, len(missing), config.batch_size):
                 batch = reader.read(missing[start : start + config.batch_size], bad)
                 outputs = translate(net, reader, batch)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
-import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-import yaml
-
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
 from echodiff.data.check.file_bytes import find_beyond_pixels
-from echodiff.errors import InputError
+from echodiff.documents import parse_json, parse_yaml
+from echodiff.embedded import read_embedded
 from echodiff.files import shipped
 from echodiff.hub.private_words import PrivateWords
-from echodiff.images import read_embedded, read_size
+from echodiff.images import read_size
 from echodiff.published import CONFIG, MANIFEST, PRIVACY
 
 
@@ -108,7 +106,7 @@ def scan_file(path: Path, known: Known) -> Iterator[str]:
         for key, text in _read_texts(path, data):
             for message in _scan_text(key, text, known):
                 seen[message] = None
-    except (ValueError, yaml.YAMLError, InputError, RecursionError) as error:
+    except ValueError as error:
         seen[f"cannot be read as what its name says ({' '.join(str(error).split())[:120]})"] = None
     yield from seen
 
@@ -120,13 +118,13 @@ def _read_texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         case ".safetensors":
             yield from _walk(_read_header(data))
         case ".json":
-            value = _load_json(data)
+            value = parse_json(data)
             _check_fields(path.name, value)
             yield from _walk(value)
         case ".jsonl":
             for line in data.split(b"\n"):
                 if line.strip():
-                    yield from _walk(_load_json(line))
+                    yield from _walk(parse_json(line))
         case ".yaml":
             yield from _walk(_load_yaml(path.name, data.decode("utf-8")))
         case ".png":
@@ -175,25 +173,11 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, str(int(value))
 
 
-def _load_json(data: bytes) -> Any:
-    """ValueError for what no reader would show: a field that is there twice hides the first."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a field is there twice")
-        return dict(pairs)
-
-    return json.loads(data, object_pairs_hook=unique)
-
-
 def _load_yaml(name: str, text: str) -> Any:
-    """The same of YAML, of which this software writes `key: value` lines alone."""
+    """A settings file, of which this software writes `key: value` lines alone."""
     if re.search(r"(?:^|\s)#", re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)):
         raise ValueError("holds comments")
-    value = yaml.safe_load(text)
-    keys = re.findall(r"^([^\s:]+):", text, re.MULTILINE)
-    if len(set(keys)) < len(keys):
-        raise ValueError("a field is there twice")
+    value = parse_yaml(text)
     _check_fields(name, value)
     return value
 
@@ -221,7 +205,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
     if len(data) < 8:
         raise ValueError("cut short")
     (length,) = struct.unpack("<Q", data[:8])
-    header = _load_json(data[8 : 8 + length])
+    header = parse_json(data[8 : 8 + length])
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     size = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
@@ -249,7 +233,7 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
     data cards, which name data sets and their authors."""
     if text.startswith("---\n"):
         _, head, text = text.split("---\n", 2)
-        for key, value in _walk(yaml.safe_load(head)):
+        for key, value in _walk(parse_yaml(head)):
             if not (key == "license_link" and f"license_link: {value}" in _shipped_lines()):
                 yield key, value
     plain = "\n".join(line for line in text.split("\n") if line not in _shipped_lines())

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from echodiff.data.leaks import read_maker
+from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
@@ -103,7 +102,7 @@ def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Gener
     try:
         refuse_links(folder)
         frames = load_frames(folder)
-        job = _read_json(folder / JOB)
+        job = read_maker(folder / JOB) if (folder / JOB).is_file() else {}
         metrics = _read_json(folder / SCORES)
     except InputError as error:
         raise InputError(f"{flag} {error}") from None
@@ -171,23 +170,13 @@ def _digests(path: Path) -> Iterator[str]:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path.parent}: holds no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return value
+def _read_json(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path.parent}: holds no {path.name}")
+    return read_record(path, kinds)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path}: expected `key: value` lines")
-    return dict(value)
+    if not path.is_file():
+        raise InputError(f"{path.parent}: holds no {path.name}")
+    return read_yaml_record(path)

@@ -28,10 +28,12 @@ SEED = 0
 _PARTS = {"value": "", "low": "_low", "high": "_high", "floor": "_floor"}
 
 
-def open_networks(names: Sequence[str]) -> tuple[FeatureNetwork, ...]:
+def open_networks(
+    names: Sequence[str], *, trust: bool = False, modules: Path | None = None
+) -> tuple[FeatureNetwork, ...]:
     """Open the networks of `--evaluate-features`, which an InputError then names."""
     try:
-        return load_networks(names).opened
+        return load_networks(names, trust=trust, modules=modules).opened
     except InputError as error:
         raise InputError(str(error).replace("--features", "--evaluate-features")) from error
 

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import Finding, Label, View
 from echodiff.errors import InputError
@@ -28,6 +27,7 @@ from echodiff.phantom.acquisition import (
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse
 
 SOURCE = "echodiff phantom"
@@ -87,7 +87,7 @@ def write_phantom_frames(
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
         bar = stack.enter_context(
-            tqdm(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+            ProgressBar(total=num, initial=num - len(left), desc="phantom", disable=not progress)
         )
         for index, (images, mask, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True

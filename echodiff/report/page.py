@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
+from echodiff.contact_sheet import contact_sheet
+from echodiff.data.leaks import read_maker
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
-from echodiff.images import contact_sheet, pad_square, read_gray_u8, read_size, resize_u8
-from echodiff.phantom.captions import findings_in
+from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
 from echodiff.report.charts import build_curves, build_score_charts, build_shares
 from echodiff.report.count_charts import build_counts
 from echodiff.report.tables import (
@@ -269,5 +270,4 @@ def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path,
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A record that may be absent."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return value
+    return read_maker(path) if path.is_file() else {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from echodiff.anatomy import Finding
+from echodiff.documents import read_yaml_record
 from echodiff.runs import Run
 
 FINDING_NAMES = {
@@ -161,10 +162,8 @@ def list_networks(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, s
 
 def list_training_facts(run: Run) -> list[tuple[str, str]]:
     """Settings of the training, the ones a reader asks for first."""
-    import yaml
-
     path = run.run_dir / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_yaml_record(path) if path.is_file() else {}
     record = run.record
     facts = {
         "Run folder": run.run_dir,
@@ -181,16 +180,16 @@ def list_training_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def list_sampling_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    settings, config = job["settings"], job["config"]
+    settings, config = job.get("settings", {}), job.get("config", {})
     facts = {
-        "Weights": f"{job['weights']} ({job['weights_sha256'][:12]})",
-        "Prompt file": config["prompt_file"],
-        "Images": config["num_images"],
-        "Sampler": f"{settings['scheduler']}, {settings['steps']} steps",
-        "Guidance": settings["guidance"],
-        "Resolution": settings["resolution"],
-        "Precision": settings["dtype"],
-        "Seed": config["seed"],
+        "Weights": f"{job.get('weights', '?')} ({job.get('weights_sha256', '?')[:12]})",
+        "Prompt file": config.get("prompt_file"),
+        "Images": config.get("num_images"),
+        "Sampler": f"{settings.get('scheduler', '?')}, {settings.get('steps', '?')} steps",
+        "Guidance": settings.get("guidance"),
+        "Resolution": settings.get("resolution"),
+        "Precision": settings.get("dtype"),
+        "Seed": config.get("seed"),
         "Drawn in": _duration(job.get("seconds"), job.get("num_drawn")),
     }
     return [(key, str(value)) for key, value in facts.items() if value is not None]

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
 from echodiff.system import sync_file
@@ -116,7 +117,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint in `folder`, or None; a damaged one is passed over aloud."""
     for step, path in reversed(_checkpoints(folder)):
         try:
-            record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            record = read_record(path / "state.json", {"sha256": str, "state": dict})
             content = (path / "tensors.safetensors").read_bytes()
             if record["sha256"] != hashlib.sha256(content).hexdigest():
                 raise ValueError("its weights do not match their hash")

@@ -12,7 +12,9 @@ from echodiff.runs import Run, claim_free
 from echodiff.training.streams import DRAWN_BY
 
 # Keys that change no result: a run may be gone on with under other values of these.
-_INDIFFERENT = ("out", "overwrite", "threads", "tracker", "keep", "continue_")
+_INDIFFERENT = (
+    "out", "overwrite", "threads", "tracker", "keep", "continue_", "trust", "features_path",
+)  # fmt: skip
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
         (drop_key("file_name"), r'line 1: key "file_name" is missing'),
         (set_key("text", 5), r'line 1: "text" must be str, got 5'),
         (set_key("spacing_mm", "wide"), r'"spacing_mm" must be float'),
-        (set_key("spacing_mm", float("nan")), r'"spacing_mm" is not a finite number'),
+        (set_key("spacing_mm", float("nan")), r"spacing_mm: nan is not a finite number"),
         (set_key("seed", True), r'"seed" must be int'),
         (set_key("findings", [1]), r'"findings" must be a list of words'),
         (set_key("file_name", "../x.png"), r"must be a path inside the folder"),
@@ -218,7 +218,7 @@ def test_a_finished_folder_is_refused_and_overwritten_when_told(tmp_path):
 def test_a_foreign_folder_is_never_touched(tmp_path, overwrite):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/holiday.png").write_bytes(b"x")
-    with pytest.raises(InputError, match="is not empty and is no frames folder"):
+    with pytest.raises(InputError, match="is not empty and is not a frames folder"):
         write_folder(tmp_path, overwrite=overwrite)
     assert names_in(tmp_path) == ["images/holiday.png"]
 

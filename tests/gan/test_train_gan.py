@@ -445,7 +445,7 @@ def test_pairs_meet_by_pair_id(domains, caplog):
         (["--learning-rate", "0"], "--learning-rate 0"),
         (["--beta1", "1"], "--beta1 1"),
         (["--labels", "77"], "--labels: 77 is no label"),
-        (["--flip", "true"], "--flip is not known"),
+        (["--flip", "true"], "--flip is unknown"),
         (["--tracker", "nobody"], "--tracker nobody"),
         (["--target", "nowhere"], "nowhere: no such folder"),
         (["--method", "patch_cgan"], "--target: --method patch_cgan takes --source alone"),

@@ -287,11 +287,11 @@ def test_the_demo_s_base_needs_no_name(push, place, edit):
 @pytest.mark.parametrize(
     ("repo", "said"),
     [
-        ("../../etc/passwd", "it is written USER/NAME"),
-        ("jane/a/b", "it is written USER/NAME"),
-        ("hearts", "whose? It is written USER/NAME"),
-        ("jane/he arts", "it is written USER/NAME"),
-        ("jane/..", "it is written USER/NAME"),
+        ("../../etc/passwd", "expected USER/NAME"),
+        ("jane/a/b", "expected USER/NAME"),
+        ("hearts", "missing user name; expected USER/NAME"),
+        ("jane/he arts", "expected USER/NAME"),
+        ("jane/..", "expected USER/NAME"),
         ("jane/hearts@main", "is written USER/NAME"),
     ],
 )

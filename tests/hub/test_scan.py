@@ -22,7 +22,8 @@ TOKEN = "hf_" + "aB3dE5fG7h" * 3
 def config_says(value):
     def plant(place, edit):
         path = place / "runs/ours/config.yaml"
-        path.write_text(path.read_text() + f"phantom_style: {json.dumps(value)}\n")
+        lines = [line for line in path.read_text().splitlines() if "phantom_style" not in line]
+        path.write_text("\n".join([*lines, f"phantom_style: {json.dumps(value)}"]) + "\n")
 
     return plant
 

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from echodiff.data.check.doubles import Home, are_apart, find_exact, find_near
 from echodiff.data.check.faults import KINDS, Fault, Severity
 from echodiff.data.check.listing import find_row_faults, read_listing
@@ -25,6 +23,7 @@ from echodiff.frames.layout import METADATA
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import of_frames
 from echodiff.processes import map_in_order
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse, positional
 from echodiff.settings.fields import printable
 
@@ -142,7 +141,9 @@ def check_folder(
     names = [(frame.file_name, frame.mask_file_name) for frame in shown]
     pictures: list[Picture] = []
     measured = map_in_order(job, names, workers=workers)
-    for picture in tqdm(measured, "check", total=len(names), unit="frame", disable=not names):
+    for picture in ProgressBar(
+        measured, "check", total=len(names), unit="frame", disable=not names
+    ):
         faults += picture.faults
         pictures.append(picture._replace(faults=()))
     faults += find_outliers(shown, pictures)

@@ -10,9 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-import yaml
-
 from echodiff.anatomy import Label
+from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
 
 CAVITIES = (
@@ -185,12 +184,10 @@ def load_part_table(option: str | None) -> PartTable:
     if path.suffix not in {".yaml", ".yml"}:
         raise InputError(f"--parts: {option!r} is no .yaml file and none of {', '.join(NUMBERS)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml_record(path)
     except OSError as error:
         raise InputError(f"--parts: {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(values, dict) or not values:
+    if not values:
         raise InputError(f"{path}: expected lines such as `*ventricle_left*: LV_WALL` or `1: LV`")
     words = {str(key): str(word or "NONE").upper() for key, word in values.items()}
     for key, word in words.items():

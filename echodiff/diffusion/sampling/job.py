@@ -18,9 +18,9 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from echodiff.data.leaks import TRAINED_ON, as_record
+from echodiff.contact_sheet import contact_sheet
+from echodiff.data.leaks import TRAINED_ON, as_record, read_maker
 from echodiff.diffusion.model import Model
 from echodiff.diffusion.sampling.acceleration import Compile
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
@@ -34,7 +34,8 @@ from echodiff.frames.layout import IMAGES, METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import contact_sheet, read_gray_u8, write_image
+from echodiff.images import read_gray_u8, write_image
+from echodiff.progress import ProgressBar
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
@@ -178,9 +179,9 @@ def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> l
 def _lock_out(root: Path, stem: str, fingerprint: str) -> FolderLock:
     """The lock of the open job of these settings under `root`, else of the next free name."""
     for path in sorted(root.glob(f"{stem}-*/{JOB}")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("fingerprint") == fingerprint and "finished" not in record:
-            with suppress(InputError):  # another process draws it
+        with suppress(InputError):  # damaged, or another process draws it
+            record = read_maker(path)
+            if record.get("fingerprint") == fingerprint and "finished" not in record:
                 return FolderLock(path.parent).acquire()
     return claim_free(root, stem)
 
@@ -190,7 +191,7 @@ def is_drawn(job: Job, overwrite: bool) -> bool:
     path = job.out / JOB
     if overwrite or not path.is_file() or not (job.out / METADATA).is_file():
         return False
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_maker(path)
     return record.get("fingerprint") == job.fingerprint and "finished" not in record
 
 
@@ -225,7 +226,7 @@ def draw_frames(
         with (
             written_meanwhile(writer) as add,
             sampler.accelerated(job.compile, mine),
-            tqdm(
+            ProgressBar(
                 total=job.num_images,
                 initial=job.num_images - len(missing),
                 desc="drawing",
@@ -319,7 +320,7 @@ def file_name(index: int) -> str:
 def record_job(job: Job, **fields: Any) -> None:
     """Set fields of the job's record; `finished` closes it: the scores are there too."""
     path = job.out / JOB
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_maker(path)
     write_json_atomic(path, record | fields)
 
 

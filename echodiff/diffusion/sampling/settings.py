@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from echodiff.settings.command_line import flag_only, network_names
+
 NO_WEIGHTS = "none"
 """Value of --weights that asks for the bare base."""
 Scheduler = Literal["ddim", "dpmpp", "dpmpp-karras", "euler", "unipc", "pndm"]
@@ -67,8 +69,13 @@ class GenerateConfig:
     split: str | None = None
     """Splits of the reference, comma between; none: all but train of a folder with a split column,
     test of a run, and val where it has fewer than four test frames."""
-    features: tuple[str, ...] = ("inception", "tiny", "texture")
+    features: tuple[str, ...] = network_names(("inception", "tiny", "texture"))
     """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
+    features_path: Path | None = flag_only(default=None)
+    """Folder in which module:function is looked for besides the installed packages, such as `.`;
+    none: never in the working folder."""
+    trust: bool = flag_only(default=False)
+    """Run the TorchScript files in --features: they are programs, and can read and write files."""
     out: Path | None = None
     """Folder to write; none: generated/PROMPTS-K, the unfinished one of the same settings or the
     next free."""
