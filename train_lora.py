@@ -16,11 +16,11 @@ from echodiff.settings.command_line import parse, run_main
 PROG = "train_lora.py"
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], *, prog: str = PROG) -> None:
     if not {"--config", "--base", "--data"} & {word.split("=")[0] for word in argv}:
         # The demo's rate and batch are for the embedded base and phantoms, and for nothing else.
         argv = ["--config", "demo", *argv]
-    config = parse(TrainLoraConfig, argv, prog=PROG)
+    config = parse(TrainLoraConfig, argv, prog=prog)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters

@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 
 _WRITTEN = re.compile(
-    r"""run\.json | config\.yaml | metrics\.jsonl | logs/.*
+    r"""\A(?:run\.json | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
-    | samples/(step-\d+ | losses)\.png
+    | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
     | (.*/)?\.partial-[^/]*
     | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job
-        | (images | masks)/phantom-\d+\.png)""",
+        | (images | masks)/phantom-\d+\.png))""",
     re.VERBOSE,
 )
 """Files of a run folder that a training writes, and that --overwrite removes."""
@@ -129,6 +129,11 @@ class Run:
             raise InputError(f"{out}: holds {RECORD}, which no run of echodiff wrote")
         if not overwrite:
             run._refuse_other(job, extended)
+        elif run.record["command"] != job.command:
+            raise InputError(
+                f"{out}: is a run of {run.record['command']}, and {job.command} --overwrite clears "
+                "only its own: move it away first, or choose another --out"
+            )
         refuse_inputs(out, inputs)
         return None if overwrite else run
 

@@ -403,7 +403,7 @@ def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: o
         (["--optimizer", "sgd"], "--optimizer"),
         pytest.param(
             ["--optimizer", "adam8bit"],
-            "--optimizer adam8bit: needs bitsandbytes",
+            "--optimizer adam8bit: needs the package bitsandbytes: pip install 'echodiff[gpu]'",
             marks=pytest.mark.skipif(HAS_8BIT, reason="bitsandbytes is installed here"),
         ),
         (["--resolution", "33"], "--resolution 33"),

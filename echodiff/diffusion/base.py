@@ -19,7 +19,7 @@ from echodiff.training.checkpoints import check_finite
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\A[\w.-]+/[\w.-]+")
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
 
 

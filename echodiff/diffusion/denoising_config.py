@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from echodiff.anatomy import Finding
+from echodiff.extras import pip_command
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.settings.checks import (
     Count,
@@ -148,6 +149,7 @@ class DenoisingConfig(
         if unknown:
             raise ValueError(f"--phantom-findings: {', '.join(unknown)} not known")
         if self.optimizer == "adam8bit" and importlib.util.find_spec("bitsandbytes") is None:
-            raise ValueError("--optimizer adam8bit: needs bitsandbytes: pip install bitsandbytes")
+            how = pip_command("bitsandbytes")
+            raise ValueError(f"--optimizer adam8bit: needs the package bitsandbytes: {how}")
         if not self.evaluate_features:
             raise ValueError("--evaluate-features is empty")

@@ -11,11 +11,11 @@ from torch import nn
 
 from echodiff.anatomy import PALETTE
 from echodiff.contact_sheet import contact_sheet
-from echodiff.gan.curves import draw_losses
 from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.pictures import from_values
 from echodiff.gan.updates import in_inference
 from echodiff.images import write_image
+from echodiff.report.charts import draw_losses
 
 if TYPE_CHECKING:
     from echodiff.runs import Run
@@ -73,7 +73,7 @@ class SampleGrids:
 
 
 class LossCurves:
-    """Writes `samples/losses.png`."""
+    """Writes `samples/losses.svg`."""
 
     has_start = False
 
