@@ -23,7 +23,6 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     prompts = load_prompts(config.prompt_file)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
-    from echodiff.diffusion.model import load_model
     from echodiff.diffusion.sampling.job import (
         build_sampler,
         draw_frames,
@@ -34,6 +33,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         record_job,
         write_sheet,
     )
+    from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.evaluate import score_frames
     from echodiff.frames.white_level import find_white_level

@@ -29,8 +29,8 @@ from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.methods.build import Method, build_method, build_networks
 from echodiff.gan.methods.cut import CutDraw
-from echodiff.gan.recipes import Method, build_method, build_networks
 from echodiff.gan.trainer import TranslationTrainer
 from echodiff.runs import versions
 from echodiff.training.graphs import NUM_WARM_UP

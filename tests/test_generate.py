@@ -290,7 +290,7 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
 def test_adapter_is_merged_before_any_rounding(
     place: Path, tiny_random_base: Path, precision: str
 ) -> None:
-    from echodiff.diffusion.model import load_model
+    from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.settings import GenerateConfig
 
     write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)

@@ -12,7 +12,7 @@ from torch import nn
 from echodiff.anatomy import PALETTE
 from echodiff.contact_sheet import contact_sheet
 from echodiff.gan.dataset import Domain, TranslationSet
-from echodiff.gan.pictures import from_values
+from echodiff.gan.preprocessing import from_values
 from echodiff.gan.updates import in_inference
 from echodiff.images import write_image
 from echodiff.report.charts import draw_losses

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     from echodiff.gan.callbacks import LossCurves, SampleGrids
     from echodiff.gan.dataset import load_set
     from echodiff.gan.initial_weights import start_from
-    from echodiff.gan.recipes import build_method, build_networks, describe_generators
+    from echodiff.gan.methods.build import build_method, build_networks, describe_generators
     from echodiff.gan.trainer import TranslationTrainer
     from echodiff.gan.weights import save_network
     from echodiff.training.folder import open_run

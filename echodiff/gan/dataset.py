@@ -19,7 +19,7 @@ from echodiff.frames.white_level import find_white_level
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.order import StepRows
 from echodiff.gan.pairing import ChosenFrames, choose_frames
-from echodiff.gan.pictures import Values, paint_mask, prepare_image, prepare_mask, to_values
+from echodiff.gan.preprocessing import Values, paint_mask, prepare_image, prepare_mask, to_values
 from echodiff.images import (
     read_image_u8,
     read_mask_u8,

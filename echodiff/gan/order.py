@@ -1,4 +1,4 @@
-"""What a step trains on: rows, crops and pool are a function of (seed, step) alone."""
+"""The order of the images: rows and crops of a step are a function of (seed, step) alone."""
 
 from typing import NamedTuple
 

@@ -13,11 +13,11 @@ import torch
 
 from echodiff.gan.dataset import TranslationSet
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.methods.build import Method
 from echodiff.gan.networks.generators import ResNetBlock
 from echodiff.gan.networks.srgan import SrBlock
 from echodiff.gan.order import Order, StepRows
 from echodiff.gan.rates import count_steps, rate_epoch, rate_factor
-from echodiff.gan.recipes import Method
 from echodiff.training.checkpoints import Checkpoint, optimizer_tensors, restore_optimizer
 from echodiff.training.graphs import Compile, CudaGraph, StepRunner, put, uncompiled
 from echodiff.training.streams import Stream, build_stream

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from echodiff.gan.pictures import Values
+    from echodiff.gan.preprocessing import Values
     from echodiff.gan.weights import LoadedGenerator
 
 PROG = "echodiff translate"
@@ -214,7 +214,7 @@ class FrameReader:
 
     def _read_image(self, frame: Frame) -> "NDArray[np.uint8]":
         """One frame (C, side, side) as the generator's training read it."""
-        from echodiff.gan.pictures import paint_mask, prepare_image, prepare_mask
+        from echodiff.gan.preprocessing import paint_mask, prepare_image, prepare_mask
 
         channels = self.facts["channels"]
         if self.facts.get("source_kind") != "mask":
@@ -226,7 +226,7 @@ class FrameReader:
 
     def _read_mask(self, frame: Frame) -> "NDArray[np.uint8] | None":
         """All labels of a frame's mask, in the place and size that its translation has."""
-        from echodiff.gan.pictures import prepare_mask
+        from echodiff.gan.preprocessing import prepare_mask
 
         if frame.mask_file_name is None:
             return None
@@ -248,7 +248,7 @@ def translate(
     import numpy as np
     import torch
 
-    from echodiff.gan.pictures import from_values, to_values
+    from echodiff.gan.preprocessing import from_values, to_values
 
     is_conditional = reader.facts["generator"] == "patch_cgan"
     taken: Values = "labels" if is_conditional else "pm1"

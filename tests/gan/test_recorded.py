@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echodiff.gan import recipes, trainer
+from echodiff.gan import trainer
+from echodiff.gan.methods import build
 from echodiff.gan.networks.generators import PatchProjection
 from echodiff.gan.trainer import COMPILE_FROM_STEPS, choose_compile
 from echodiff.runs import Run
@@ -26,7 +27,7 @@ def on_tape(monkeypatch, tape):
         place = torch.tensor(rate)
         return torch.optim.Adam(parameters, lr=place, betas=(config.beta1, 0.999), fused=True)
 
-    monkeypatch.setattr(recipes, "build_adam", build_fused)
+    monkeypatch.setattr(build, "build_adam", build_fused)
     monkeypatch.setattr(graphs, "can_capture", lambda *args, **kwargs: True)
     monkeypatch.setattr(trainer, "CudaGraph", tape)
     return tape.made

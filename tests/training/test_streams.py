@@ -9,7 +9,7 @@ import torch
 from echodiff.diffusion.samples import SampleOrder, sample_step
 from echodiff.diffusion.sampling.sampler import draw_noise
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.recipes import build_networks
+from echodiff.gan.methods.build import build_networks
 from echodiff.training.streams import Stream, build_stream, sample_normal
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import TRAINED_ON, as_record, read_maker
-from echodiff.diffusion.model import Model
 from echodiff.diffusion.sampling.acceleration import Compile
+from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
 from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches

@@ -24,7 +24,7 @@ from echodiff.errors import InputError
 from echodiff.runs import Run
 
 if TYPE_CHECKING:
-    from echodiff.diffusion.model import Model
+    from echodiff.diffusion.sampling.pipeline import Model
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,4 @@
-"""From settings to a method with its networks, optimizers and pools: the only place that knows
-both.
-"""
+"""Build a method from its settings, with networks, optimizers and pools."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What draws: the base with its adapter, loaded and ready, and what identifies both."""
+"""Load the base and its adapter as a pipeline that is ready to sample, and identify both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From pictures and masks on disk to what a network takes, and from what it gives to pictures."""
+"""Convert images and masks to the input of a network, and its output back to images."""
 
 from collections.abc import Sequence
 from typing import Literal
