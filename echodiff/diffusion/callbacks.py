@@ -132,7 +132,7 @@ class SampleGrids:
 class SampleScores:
     """Draws captions of held-out frames and hands the images to `score`.
 
-    Without a captioned held-out frame the null text is drawn, the look alone.
+    Without a captioned held-out frame the empty prompt is drawn.
     """
 
     has_start = True
@@ -159,7 +159,7 @@ def draw_captions(
     resolution: int,
 ) -> list[NDArray[np.uint8]]:
     """Draw `count` images (H, W) of the captions in turn; image i always has the same noise."""
-    # Read anew each time: between looks the VAE and the text encoder take no memory.
+    # Loaded each time: between calls the VAE and the text encoder take no memory.
     pipeline = load_base(config.base, torch.float32, unet=unet)
     pipeline.vae.to(unet.device)
     pipeline.text_encoder.to(unet.device)

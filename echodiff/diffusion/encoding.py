@@ -35,7 +35,7 @@ class EncodedFrames:
     latent_std: torch.Tensor
     """(N, C, h, w) float32."""
     caption_index: torch.Tensor
-    """(N,) row of `embeddings`; 0 is the null text."""
+    """(N,) row of `embeddings`; 0 is the empty prompt."""
     embeddings: torch.Tensor
     """(captions, tokens, dim) float32, one row a different caption."""
     condition: torch.Tensor | None = None

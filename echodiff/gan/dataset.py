@@ -39,7 +39,7 @@ class Domain(NamedTuple):
     """(N, C, S, S) uint8."""
     values: Values
     white_level: int | None = None
-    """By which pictures of more than 8 bits were read: one for the whole folder."""
+    """By which images of more than 8 bits were read: one for the whole folder."""
     is_mask: bool = False
     """Whether they are the frames' masks."""
 
@@ -248,7 +248,7 @@ def _check_alike(config: TrainGanConfig, source: Domain, target: Domain) -> None
     ]
     if max(sides) > 4 * min(sides):
         raise InputError(
-            f"--source {source.folder} and --target {target.folder}: pictures of {sides[0]:.0f} "
+            f"--source {source.folder} and --target {target.folder}: images of {sides[0]:.0f} "
             f"and of {sides[1]:.0f} pixels have nothing in common; resize one before"
         )
     if config.channels == 3:

@@ -195,7 +195,7 @@ class TrainGanConfig(
         if self.method == "srgan" and (self.resolution % 2 or (self.load_size or 0) % 2):
             raise ValueError("--resolution and --load-size of srgan are even: half is its source")
         if self.method == "srgan" and self.source_kind == "mask":
-            raise ValueError("--source-kind mask: srgan enlarges pictures")
+            raise ValueError("--source-kind mask: srgan enlarges images")
         if self.method == "patch_cgan" and self.source_kind != "mask":
             raise ValueError(f"--source-kind {self.source_kind}: patch_cgan translates masks")
         if self.method == "patch_cgan" and self.batch_size == 1 and self.resolution == 128:

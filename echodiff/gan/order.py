@@ -9,7 +9,7 @@ from echodiff.training.streams import Stream, build_stream
 
 
 class StepRows(NamedTuple):
-    """Which pictures a step shows, and which part of each."""
+    """Which images a step shows, and which part of each."""
 
     source: torch.Tensor
     """(B,) rows of the source domain."""
@@ -22,7 +22,7 @@ class StepRows(NamedTuple):
 
 
 class Order:
-    """The endless order of pictures: epoch e is a permutation drawn from (seed, e).
+    """The endless order of images: epoch e is a permutation drawn from (seed, e).
 
     An epoch is as long as the larger domain. The source goes through it in turn, again and again
     where it is the smaller; targets are drawn at random for each step, or are the sources'

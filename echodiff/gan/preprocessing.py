@@ -18,7 +18,7 @@ LABEL_GREYS: dict[Label, int] = {
     Label.RA: 160, Label.LV_MYOCARDIUM: 190, Label.ATRIAL_WALL: 200, Label.RV_MYOCARDIUM: 220,
     Label.AORTA: 220, Label.PULMONARY_ARTERY: 220, Label.VEIN: 220, Label.PERICARDIUM: 250,
 }  # fmt: skip
-"""Grey of each label where masks are translated as pictures (Gilbert et al., IEEE TMI 2021)."""
+"""Grey of each label where masks are translated as images (Gilbert et al., IEEE TMI 2021)."""
 
 
 def prepare_image(image_u8: NDArray[np.uint8], channels: int, side: int) -> NDArray[np.uint8]:
@@ -51,7 +51,7 @@ def to_values(image_u8: torch.Tensor, values: Values) -> torch.Tensor:
 
 
 def from_values(image: torch.Tensor, values: Values) -> NDArray[np.uint8]:
-    """A network's picture (C, H, W) as (H, W) or (H, W, 3) uint8; outside the range is clipped."""
+    """A network's image (C, H, W) as (H, W) or (H, W, 3) uint8; outside the range is clipped."""
     scaled = {"pm1": lambda: (image + 1) * 127.5, "01": lambda: image * 255,
               "labels": lambda: image}[values]()  # fmt: skip
     image_u8 = scaled.detach().round().clamp(0, 255).to(torch.uint8).cpu().numpy()

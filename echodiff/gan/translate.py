@@ -175,7 +175,7 @@ def find_weights(config: TranslateConfig) -> Path:
 
 
 def is_readable(folder: Path, frame: Frame, bad: BadFiles) -> bool:
-    """Whether what is needed of every picture before the first is translated can be read."""
+    """Whether what is needed of every image before the first is translated can be read."""
     try:
         read_size(folder / frame.file_name)
     except (InputError, OSError) as error:
@@ -291,5 +291,5 @@ def check_names(folder: Path, frames: list[Frame]) -> None:
 
 
 def as_png(file_name: str) -> str:
-    """The name of the PNG that a picture becomes."""
+    """The name of the PNG that an image becomes."""
     return Path(file_name).with_suffix(".png").as_posix()

@@ -485,7 +485,7 @@ def test_domains_with_nothing_in_common_are_refused(write_domain, refusal, domai
     large = write_domain(tmp_path / "large", size=200)
     out = ["--out", tmp_path / "run", *TOY]
     line = refusal("train-gan", *domains[:2], "--target", large, *out)
-    assert "pictures of 40 and of 200 pixels have nothing in common" in line
+    assert "images of 40 and of 200 pixels have nothing in common" in line
     colour = write_domain(tmp_path / "colour", colour=True)
     line = refusal("train-gan", *domains[:2], "--target", colour, *out, "--channels", 3)
     assert "--source is grey and --target in colour" in line

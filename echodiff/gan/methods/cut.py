@@ -27,7 +27,7 @@ class CutDraw(NamedTuple):
     target_places: tuple[torch.Tensor, ...]
     """The same for target and its identity."""
     is_flipped: bool
-    """Whether the generator sees mirrored pictures (flip equivariance)."""
+    """Whether the generator sees mirrored images (flip equivariance)."""
 
 
 class Cut:
@@ -150,7 +150,7 @@ class Cut:
 def measure_features(
     generator: ResNet, channels: int, side: int, layers: Sequence[int] = LAYERS
 ) -> list[tuple[int, int]]:
-    """(channels, positions) of each of `layers` for pictures of `side` pixels; nothing is run."""
+    """(channels, positions) of each of `layers` for images of `side` pixels; nothing is run."""
     outline = copy.deepcopy(generator).float().to("meta")
     features = outline.encode(torch.empty(1, channels, side, side, device="meta"), layers)
     return [(feature.shape[1], feature.shape[2] * feature.shape[3]) for feature in features]

@@ -1,4 +1,4 @@
-"""The baseline without an adversary: a network that is told the target of each source picture."""
+"""The baseline without an adversary: a network that is told the target of each source image."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
