@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from echodiff.__main__ import main
 from echodiff.data.check.disclosure import find_identifiers, find_name_words, is_identifying_column
-from echodiff.data.check.doubles import RADIUS, find_exact, find_near, sketch
+from echodiff.data.check.duplicates import RADIUS, find_exact, find_near, sketch
 from echodiff.data.check.faults import KINDS, Severity
 from echodiff.data.check.tokens import estimate_tokens
 from echodiff.data.screens import burned_text

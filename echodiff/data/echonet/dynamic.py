@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Facts, Shot, Source
 from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.echonet.tracings import (
     CHORDS,
@@ -31,6 +30,7 @@ from echodiff.data.echonet.tracings import (
     open_tracings,
 )
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Facts, Shot, Source
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
 from echodiff.progress import ProgressBar

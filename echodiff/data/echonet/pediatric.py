@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import DataSet, Source
 from echodiff.data.echonet.dynamic import (
     FILES,
     TRACINGS,
@@ -20,6 +19,7 @@ from echodiff.data.echonet.dynamic import (
     read_clip,
 )
 from echodiff.data.echonet.tracings import POINTS, open_tracings
+from echodiff.data.records import DataSet, Source
 from echodiff.errors import InputError
 
 VIEWS = {"A4C": View.A4C, "PSAX": View.SAX}

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.mesh.models import CELLS, SCENES, UNITS_MM, VOLUMES, list_parts, load_model
 from echodiff.data.mesh.parts import PartTable, load_part_table
 from echodiff.data.mesh.slices import CutHeart, build_heart, draw_slice
 from echodiff.data.mesh.views import VIEWS
 from echodiff.data.prepare_config import PrepareConfig, split_words
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 
 THIRDS = ("basal", "mid-ventricular", "apical")
