@@ -54,11 +54,12 @@ def write_phantom_frames(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> where there are
+    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> if there are
     several.
 
-    Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
-    population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
+    Each patient has two frames, at end of diastole and end of systole. Frame i depends only on
+    (seed, i) and the population. An unfinished folder is resumed. workers: 0 uses one process per
+    core.
     """
     try:
         population = Population(
@@ -101,7 +102,8 @@ def write_phantom_frames(
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
-    """Split of a patient: an even sequence, so that shares hold without knowing how many come."""
+    """Assign a patient to a split by an evenly distributed sequence, so that the shares hold for
+    any number of patients."""
     place = (np.random.default_rng([seed, 77]).random() + patient * _GOLDEN) % 1.0
     train, val, test = (share / sum(splits) for share in splits)
     if place < train:
@@ -142,32 +144,32 @@ class PhantomConfig:
     """Simulate frames of a parametric 3D heart."""
 
     out: Path
-    """Frames folder to write; with several modalities one folder each below it."""
+    """Frames folder to write; with several modalities, one folder per modality below it."""
     num: int = 100
-    """Number of frames; two of each patient."""
+    """Number of frames, two per patient."""
     size: int = 256
     """Width and height in pixels, 64 to 1024."""
     modality: str = "echo"
-    """echo, mr, ct, pseudo; several separated by commas are pictures of the same slices."""
+    """echo, mr, ct or pseudo; several, separated by commas, are images of the same slices."""
     styles: str = "aspen,birch"
-    """Scanner styles of the echo, separated by commas: aspen, birch, cedar; random is a new one for
-    every patient."""
+    """Scanner styles of the echo images, separated by commas: aspen, birch, cedar, or random for a
+    new style per patient."""
     findings: str = ",".join(Finding)
-    """Findings to draw from, separated by commas; `none` for normal hearts."""
+    """Findings to draw from, separated by commas; `none` for normal hearts only."""
     finding_rate: float = 0.5
-    """Share of patients with a finding that their view can show, 0 to 1."""
+    """Share of patients with a finding that is visible in their view, 0 to 1."""
     child_rate: float = 0.25
     """Share of patients who are children, 0 to 1."""
     views: str = "A4C"
     """A4C, A2C, or both separated by a comma."""
     split: str = "70/15/15"
-    """Per cent of patients in train, val and test."""
+    """Percentages of patients in train, val and test."""
     seed: int = 0
-    """Seed of everything that is drawn (0 or more)."""
+    """Random seed (0 or more)."""
     workers: int = 0
-    """Processes; 0 is one a core."""
+    """Number of processes; 0 uses one per core."""
     overwrite: bool = False
-    """Start anew where the folder is finished or has other settings."""
+    """Start again if the folder is finished or has other settings."""
 
     def __post_init__(self) -> None:
         if self.num < 1:
