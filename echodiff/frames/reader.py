@@ -52,16 +52,16 @@ def find_mismatches(
     """Yield every file that a row names and that is missing, and every image without a row."""
     for frame in frames:
         if not (folder / frame.file_name).is_file():
-            yield Mismatch("missing-picture", frame.file_name, "has a row but no picture")
+            yield Mismatch("missing-picture", frame.file_name, "has a row but no image")
         mask_name = frame.mask_file_name
         if mask_name and not (folder / mask_name).is_file():
-            yield Mismatch("missing-mask", mask_name, "is named but not there")
+            yield Mismatch("missing-mask", mask_name, "is named by a row but missing")
         if require_mask and not mask_name:
             yield Mismatch("no-mask", frame.file_name, "has no mask")
     pictures = {folder / frame.file_name for frame in frames}
     named = pictures | {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
-    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
-    # itself, every picture there counts.
+    # A contact sheet or a report may lie next to `images/`; if rows name images in the folder
+    # itself, every image there counts.
     has_top = any(path.parent == folder for path in pictures)
     for parent, folders, names in os.walk(folder):
         place = Path(parent)
@@ -71,7 +71,7 @@ def find_mismatches(
         for path in (place / name for name in sorted(names) if not name.startswith(".")):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
                 file = path.relative_to(folder).as_posix()
-                yield Mismatch("picture-without-row", file, f"picture without a row in {METADATA}")
+                yield Mismatch("picture-without-row", file, f"image without a row in {METADATA}")
 
 
 def hash_frames(

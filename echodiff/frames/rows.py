@@ -113,7 +113,9 @@ def _from_row(row: Any) -> Frame:
         raise InputError("expected a JSON object")
     for key in ("file_name", "text"):
         if row.get(key) is None:
-            raise InputError(f'key "{key}" is missing' + (' (null text is "")' * (key == "text")))
+            raise InputError(
+                f'key "{key}" is missing' + (' (the empty prompt is "")' * (key == "text"))
+            )
     known: dict[str, Any] = {}
     for key, kind in _KINDS.items():
         value = row.get(key)

@@ -1,4 +1,4 @@
-"""`echodiff pretrain`: make the embedded base and feature network anew."""
+"""`echodiff pretrain`: train the embedded base model and feature network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PretrainConfig:
     num_frames: int = 20000
     """Phantom frames the base is trained on."""
     num_scanner_frames: int = 8000
-    """Phantom frames, each patient from a scanner of its own, that the VAE sees besides."""
+    """Additional phantom frames for the VAE, with a random scanner per patient."""
     num_feature_frames: int = 10000
     """Phantom frames the feature network is trained on; the last tenth is held out."""
     autoencoder_steps: int = 1200
@@ -50,11 +50,11 @@ class PretrainConfig:
     decoder_steps: int = 1400
     """Steps of 8 frames, the decoder alone."""
     text_encoder_steps: int = 1500
-    """Steps of 64 captions, no picture."""
+    """Steps of the text encoder, 64 captions each."""
     denoiser_steps: int = 5400
     """Steps of 32 frames, attention at 8x8 and 4x4."""
     detail_steps: int = 2000
-    """Steps of 32 frames that follow, with attention at 16x16 besides."""
+    """Further steps of 32 frames, with attention at 16x16."""
     classifier_steps: int = 1000
     """Steps of 48 frames."""
     seed: int = 2026

@@ -29,7 +29,7 @@ LOOK_NAMES = {
     "mse": "Mean squared error, grey levels squared",
     "speckle_snr": "Speckle: mean over standard deviation",
     "spectrum_deviation": "Spectrum: largest deviation of a band, %",
-    "sector_share": "Sector: share of the picture",
+    "sector_share": "Sector: share of the image",
     "sector_apex": "Sector: column of the apex",
     "sector_symmetry": "Sector: symmetry of its outline",
     "balance": "Grey right less left of the apex",
@@ -170,7 +170,7 @@ def list_training_facts(run: Run) -> list[tuple[str, str]]:
         "Base": f"{record.get('base', '?')} ({str(record.get('base_sha256', '?'))[:12]})",
         "Weights": str(record.get("weights_sha256", "?"))[:12],
         "Frames with caption": record.get("num_captioned"),
-        "Frames with null text": record.get("num_null_text"),
+        "Frames with empty prompt": record.get("num_null_text"),
         "Frames held out": len(record.get("held_out", [])),
     }
     shown = ("resolution", "rank", "alpha", "learning_rate", "batch_size", "epochs", "max_steps")

@@ -262,7 +262,7 @@ def build_shot(
     if index in outlines.polygons:
         mask = fill_polygon(outlines.polygons[index], image.shape)
         if not mask.any():
-            raise InputError(f"{case.path}: frame {index} is traced outside the picture")
+            raise InputError(f"{case.path}: frame {index} is traced outside the image")
     name = f"frame-{index:04d}" if phase.isdigit() else phase
     return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)
 

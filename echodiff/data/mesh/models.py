@@ -157,7 +157,7 @@ def read_meshes(path: Path) -> dict[str, Any]:
                 check_ply(file, meshes[file.stem])
         for name, mesh in meshes.items():
             if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-                raise InputError(f"{path}: its part {name!r} is no triangle mesh")
+                raise InputError(f"{path}: its part {name!r} is not a triangle mesh")
             if not np.isfinite(mesh.vertices).all():
                 raise InputError(f"{path}: its part {name!r} has vertices that are no numbers")
             mesh.merge_vertices(merge_tex=True, merge_norm=True)
@@ -252,8 +252,10 @@ def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
     volume = read_volume(path)
     values = volume.values
     if values.ndim != 3 or volume.affine is None:
-        reason = "has no affine: nobody could tell it from its mirror image"
-        raise InputError(f"{path}: {reason if values.ndim == 3 else 'is no 3D volume of labels'}")
+        reason = "has no affine, so it cannot be distinguished from its mirror image"
+        raise InputError(
+            f"{path}: {reason if values.ndim == 3 else 'is not a 3D volume of labels'}"
+        )
     values = to_whole(values, path)
     low = int(values.min())
     span = int(values.max()) - low + 1

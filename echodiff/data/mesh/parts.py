@@ -182,7 +182,9 @@ def load_part_table(option: str | None) -> PartTable:
         return PartTable(numbers=option)
     path = Path(option)
     if path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"--parts: {option!r} is no .yaml file and none of {', '.join(NUMBERS)}")
+        raise InputError(
+            f"--parts: {option!r} is neither a .yaml file nor one of {', '.join(NUMBERS)}"
+        )
     try:
         values = read_yaml_record(path)
     except OSError as error:

@@ -37,7 +37,7 @@ NEEDED: Mapping[View, Sequence[Label]] = {
     View.SAX: (Label.LV,),
 }
 NEEDED_SHARE = 0.01
-"""Share of the picture that each cavity of `NEEDED` must fill; else the pose is drawn again."""
+"""Share of the image that each cavity of `NEEDED` must fill; otherwise the pose is drawn again."""
 TRIES = 25
 WALLS_MM = {
     Label.LV_MYOCARDIUM: ((Label.LV,), 9.0),
