@@ -8,7 +8,7 @@ from typing import Any
 
 from echodiff.runs import Run
 
-NOT_TOLD_APART = "not told apart from 0"
+NOT_TOLD_APART = "not distinguishable from 0"
 
 
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
