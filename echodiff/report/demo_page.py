@@ -11,13 +11,22 @@ from echodiff.runs import Run
 NOT_TOLD_APART = "not distinguishable from 0"
 
 
+GAIN_NAMES = {
+    "mmd_ratio_tiny": "MMD² (tiny), LoRA over base",
+    "mmd_ratio_texture": "MMD² (texture), LoRA over base",
+    "faithfulness_gain": "Faithfulness, LoRA minus base",
+    "specificity_gain": "Specificity, LoRA minus base",
+}
+"""Gains for the terminal, in this order; those of single findings stand in the report."""
+
+
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Format the comparison for the terminal, one line per number."""
-    in_order = sorted(gains.items(), key=lambda item: not item[0].startswith("mmd"))
+    """The comparison for the terminal, one line per number."""
     return [
-        f"{k:32} {v['value']:6.2f}  {_interval(v, 1, '{:.2f}')}"
-        + (f", {NOT_TOLD_APART}" if k.startswith("mmd_ratio") and reaches_0(v) else "")
-        for k, v in in_order
+        f"{title:<32}{gains[name]['value']:6.2f}  {_interval(gains[name], 1, '{:.2f}')}"
+        + (f", {NOT_TOLD_APART}" if name.startswith("mmd") and reaches_0(gains[name]) else "")
+        for name, title in GAIN_NAMES.items()
+        if name in gains
     ]
 
 

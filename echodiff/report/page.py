@@ -17,6 +17,7 @@ from echodiff.anatomy import Finding
 from echodiff.captions.findings import findings_in
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import read_maker
+from echodiff.documents import Kinds, read_record
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
@@ -35,6 +36,12 @@ from echodiff.report.tables import (
 )
 from echodiff.runs import Run, versions
 
+_SCORES: Kinds = {
+    "scores": dict[str, dict[str, Any]],
+    "alarms": list[str],
+    "notes": list[str],
+    "by_count": list[dict[str, Any]],
+}
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
 """Side of an image in a sheet of samples, pixels."""
@@ -91,8 +98,8 @@ def write_report(
 
     real = find_pictures(reference)
     drawn = [find_pictures(one.folder) for one in sets]
-    metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
-    jobs = [_read_json(one.folder / "generate.json") for one in sets]
+    metrics = [one.metrics or _read_scores(one.folder / "metrics.json") for one in sets]
+    jobs = [_read_job(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
     side = min(SHOWN_SIDE, min(read_size(path)[0] for (path, _), *_ in (*drawn, real)))
     # Generated frames have 8 bits: the white level is that of the reference.
@@ -261,6 +268,14 @@ def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path,
     return all(text in captions for _, text in pictures)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a record; empty if there is none."""
+def _read_scores(path: Path) -> dict[str, Any]:
+    """Scores that may be absent, without the paths of pictures among them: whoever wrote the file
+    chose these."""
+    record = read_record(path, _SCORES) if path.is_file() else {}
+    record.pop("examples", None)
+    return record
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    """The record of a generation, which may be absent."""
     return read_maker(path) if path.is_file() else {}
