@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.data.leaks import read_maker
-from echodiff.data.real_frames import (
+from echodiff.data.reference import (
     RealFrames,
     check_reference,
     choose_reference,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echodiff.data.real_frames import choose_reference
+from echodiff.data.reference import choose_reference
 from echodiff.evaluate import main, score_frames
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames

@@ -486,9 +486,12 @@ def edit_rows(frames: Path, old: str, new: str) -> None:
     [
         (cut_a_picture, "0002.png"),
         (cut_a_jpeg, "0002.jpg"),
-        (lose_a_picture, "images/0002.png: has a row but no picture"),
-        (add_a_picture, "0099.png: picture without a row"),
-        (forget_null_text, 'metadata.jsonl, line 7: key "text" is missing (null text is "")'),
+        (lose_a_picture, "images/0002.png: has a row but no image"),
+        (add_a_picture, "0099.png: image without a row"),
+        (
+            forget_null_text,
+            'metadata.jsonl, line 7: key "text" is missing (the empty prompt is "")',
+        ),
     ],
 )
 def test_broken_data_is_one_line_and_leaves_nothing(

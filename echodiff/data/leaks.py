@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from echodiff.data.check.doubles import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.check.duplicates import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
 from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import fold_id
 from echodiff.documents import Kinds, check_kinds, read_record

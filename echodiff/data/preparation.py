@@ -21,7 +21,6 @@ from echodiff.data.assignment import (
     split_again,
 )
 from echodiff.data.bad_files import BadFiles
-from echodiff.data.before_after import SHEET, Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
     list_names,
@@ -30,15 +29,16 @@ from echodiff.data.captions import (
     names_of,
 )
 from echodiff.data.cards import CARD, write_card
-from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot, Source
 from echodiff.data.prepare_config import PrepareConfig, split_words
+from echodiff.data.prepare_job import describe_job, list_inputs
+from echodiff.data.preview import SHEET, Seen, list_findings, write_sheet
+from echodiff.data.records import Case, DataSet, Facts, LeftOut, Shot, Source
 from echodiff.data.screens.screenshots import (
     OVER_SCAN,
     Cleaning,
     choose_cleaning,
     clean_shots,
 )
-from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES

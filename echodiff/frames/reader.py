@@ -1,4 +1,4 @@
-"""Reading a frames folder, and what in it does not fit together."""
+"""Read a frames folder, and find what in it does not match."""
 
 import functools
 import hashlib
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
-    """Read a frames folder in the order of its rows; everything that does not fit is an InputError.
+    """Read a frames folder in the order of its rows; InputError for anything that does not match.
 
-    Every row has its picture (and its mask, where one is named or `require_mask`), every picture
-    has its row, and no name leads out of the folder. Pixels are not read.
+    Every row must have its image (and its mask, if one is named or `require_mask`), every image its
+    row, and no name may lead out of the folder. Pixels are not read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,7 +62,7 @@ _WARNED = set[Path]()
 
 
 class Mismatch(NamedTuple):
-    """A row and a file that do not go together."""
+    """A row and a file that do not match."""
 
     kind: str
     """missing-picture, missing-mask, no-mask or picture-without-row."""
@@ -74,19 +74,19 @@ class Mismatch(NamedTuple):
 def find_mismatches(
     folder: Path, frames: Sequence[Frame], *, require_mask: bool = False
 ) -> Iterator[Mismatch]:
-    """Everything that a row names and that is not there, and every picture without a row."""
+    """Yield every file that a row names and that is missing, and every image without a row."""
     for frame in frames:
         if not (folder / frame.file_name).is_file():
-            yield Mismatch("missing-picture", frame.file_name, "has a row but no picture")
+            yield Mismatch("missing-picture", frame.file_name, "has a row but no image")
         mask_name = frame.mask_file_name
         if mask_name and not (folder / mask_name).is_file():
-            yield Mismatch("missing-mask", mask_name, "is named but not there")
+            yield Mismatch("missing-mask", mask_name, "is named by a row but missing")
         if require_mask and not mask_name:
             yield Mismatch("no-mask", frame.file_name, "has no mask")
     pictures = {folder / frame.file_name for frame in frames}
     named = pictures | {folder / frame.mask_file_name for frame in frames if frame.mask_file_name}
-    # A contact sheet or a report may lie beside `images/`; where rows name pictures in the folder
-    # itself, every picture there counts.
+    # A contact sheet or a report may lie next to `images/`; if rows name images in the folder
+    # itself, every image there counts.
     has_top = any(path.parent == folder for path in pictures)
     for parent, folders, names in os.walk(folder):
         place = Path(parent)
@@ -96,16 +96,16 @@ def find_mismatches(
         for path in (place / name for name in sorted(names) if not name.startswith(".")):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in named:
                 file = path.relative_to(folder).as_posix()
-                yield Mismatch("picture-without-row", file, f"picture without a row in {METADATA}")
+                yield Mismatch("picture-without-row", file, f"image without a row in {METADATA}")
 
 
 def hash_frames(
     folder: Path, frames: Sequence[Frame], *, has_images: bool = True, has_masks: bool = False
 ) -> dict[str, str]:
-    """File name of every frame -> a hash of what a training takes of it.
+    """Hash what a training uses of each frame; by file name.
 
-    That is caption, patient and split of its row, and the bytes of its picture and its mask, as far
-    as they are asked for. Other files of the folder, such as notes or a data card, do not count.
+    The hash covers caption, patient and split of the row, and the bytes of the image and the mask
+    as requested. Other files of the folder, such as notes or a data card, are not included.
     """
     hashes = {}
     for frame in frames:

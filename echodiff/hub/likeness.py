@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
+from echodiff.data.check.duplicates import RADIUS, find_near, hash_pixels, sketch
 from echodiff.frames.white_level import find_white_level
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8

@@ -56,11 +56,12 @@ def write_phantom_frames(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> where there are
+    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> if there are
     several.
 
-    Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
-    population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
+    Each patient has two frames, at end of diastole and end of systole. Frame i depends only on
+    (seed, i) and the population. An unfinished folder is resumed. workers: 0 uses one process per
+    core.
     """
     try:
         population = Population(
@@ -109,7 +110,8 @@ def write_phantom_frames(
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
-    """Split of a patient: an even sequence, so that shares hold without knowing how many come."""
+    """Assign a patient to a split by an evenly distributed sequence, so that the shares hold for
+    any number of patients."""
     place = (np.random.default_rng(seed_words(seed, 77)).random() + patient * _GOLDEN) % 1.0
     train, val, test = (share / sum(splits) for share in splits)
     if place < train:
@@ -161,7 +163,7 @@ class PhantomConfig:
     """Scanner styles of the echo, separated by commas: aspen, birch, cedar, or random for a new
     style per patient."""
     findings: str = ",".join(Finding)
-    """Findings to draw from, separated by commas; `none` for normal hearts."""
+    """Findings to draw from, separated by commas; `none` for normal hearts only."""
     finding_rate: float = 0.5
     """Share of patients with a finding that their view can show (0 to 1)."""
     child_rate: float = 0.25

@@ -1,4 +1,4 @@
-"""`echodiff pretrain`: make the embedded base and feature network anew."""
+"""`echodiff pretrain`: train the embedded base model and feature network."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class TextFinderConfig:
     """Train the network that finds burned-in text, on phantoms with texts drawn over them."""
 
     frames: Path = positional()
-    """Folder of pictures without text, searched in depth."""
+    """Folder of images without text, including subfolders."""
     out: Path
     """Folder for the state of the training and for model.safetensors."""
     num_patches: int = 16000
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name != "masks"
     ]
     if not paths:
-        raise InputError(f"{config.frames}: no pictures")
+        raise InputError(f"{config.frames}: no images")
     network = train([read_gray_u8(path) for path in paths], config)
     save_file(fold(network), config.out / "model.safetensors")
 
@@ -165,10 +165,11 @@ def train_stage(
 def find_mistaken(
     network: TextFinder, pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
 ) -> Patches:
-    """Patches of pictures without text, at random scales and brightness, in which text is seen."""
+    """Collect patches of images without text, at random scales and brightness, in which text is
+    detected."""
     network.eval()
     found = []
-    for picture in ProgressBar(pictures, desc="taken for text", unit="picture"):
+    for picture in ProgressBar(pictures, desc="false alarms", unit="image"):
         scale = draw_scale(rng)
         shape = tuple(max(PATCH, round(side * scale)) for side in picture.shape)
         image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)

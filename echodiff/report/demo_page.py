@@ -1,4 +1,4 @@
-"""What the demo gained, in lines for the terminal and on a page with pictures."""
+"""Report what the demo's fine-tuning changed, on the terminal and on a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from echodiff.runs import Run
 
-NOT_TOLD_APART = "not told apart from 0"
+NOT_TOLD_APART = "not distinguishable from 0"
 
 
 GAIN_NAMES = {
@@ -31,8 +31,8 @@ def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def reaches_0(ratio: Mapping[str, Any]) -> bool:
-    """Whether a ratio of MMD^2 may be 0: the tuned model's images are then not told from real ones,
-    and the number alone, which may be negative, says nothing."""
+    """Whether a ratio of MMD^2 may be 0. The images are then not distinguishable from real ones,
+    and the ratio, which may be negative, is not meaningful by itself."""
     return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
@@ -73,7 +73,7 @@ def write_demo_page(
 
 
 def headlines(gains: Mapping[str, Any]) -> list[Any]:
-    """The numbers at the top of the page, with what was aimed at."""
+    """Build the numbers at the top of the page, with their targets."""
     from echodiff.report.page import Headline
 
     cards = []
@@ -106,7 +106,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
 
 
 def is_near(ratio: Mapping[str, Any]) -> bool | None:
-    """Whether the aim of at most 0.5 is reached; None where a ratio around 0 is too unsure."""
+    """Whether the target of at most 0.5 is reached; None if a ratio around 0 is too uncertain."""
     if not reaches_0(ratio):
         return bool(ratio["value"] <= 0.5)
     return True if ratio["high"] is not None and ratio["high"] <= 0.5 else None

@@ -1,4 +1,4 @@
-"""One HTML file that a person opens: what was run, pictures, scores. Nothing in it is fetched."""
+"""Write the report: a single HTML file with settings, images and scores, which loads nothing."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _SCORES: Kinds = {
 }
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
-"""Side of a picture in a sheet of samples, pixels."""
+"""Side of an image in a sheet of samples, pixels."""
 SHOWN_SIDE = 256
-"""Largest side of an embedded picture, pixels."""
+"""Largest side of an embedded image, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ class ImageSet:
     title: str
     folder: Path
     note: str = ""
-    """What it is, one sentence."""
+    """One-sentence description."""
     metrics: Mapping[str, Any] | None = None
-    """Its scores, where they lie in no metrics.json of the folder."""
+    """Scores, if the folder has no metrics.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Headline:
     interval: str
     note: str
     is_good: bool | None = None
-    """Whether it reached its aim, where it has one."""
+    """Whether it reached its target, if it has one."""
 
 
 def write_report(
@@ -89,10 +89,10 @@ def write_report(
     samples: NDArray[np.uint8] | None = None,
     white_level: int | None = None,
 ) -> None:
-    """Write the report of `sets`, scored against `reference` (a frames folder, or pictures).
+    """Write the report of `sets`, scored against `reference` (a frames folder, or images).
 
-    `white_level` is that of the training, for pictures of more than 8 bits whose rows state none.
-    Sets whose prompts are captions of the reference are shown frame by frame beside the real one.
+    white_level: white level of the training, for images of more than 8 bits whose rows state none.
+    Sets whose prompts are captions of the reference are shown frame by frame next to the real ones.
     """
     import jinja2
 
@@ -155,9 +155,9 @@ def write_report(
 def draw_samples(
     pictures: Mapping[str, Sequence[Path]], *, seed: int, white: int | None = None
 ) -> NDArray[np.uint8]:
-    """One sheet of random frames of each set, a row a set, named: nobody chose them.
+    """Draw a sheet of randomly chosen frames, one labelled row per set.
 
-    white: grey value shown white of pictures of more than 8 bits.
+    white: grey value shown as white, for images of more than 8 bits.
     """
     generator = np.random.default_rng(seed)
     num = min(GRID_COLUMNS, *(len(paths) for paths in pictures.values()))
@@ -170,7 +170,7 @@ def draw_samples(
 
 
 def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
-    """(picture, caption) of a frames folder, or of pictures that lie in frames folders."""
+    """Return (image, caption) pairs of a frames folder, or of images that lie in frames folders."""
     if isinstance(source, Path):
         return [(source / frame.file_name, frame.text) for frame in load_frames(source)]
     frames: dict[Path, Frame] = {}
@@ -185,7 +185,7 @@ def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def embed_png(image_u8: NDArray[np.uint8]) -> str:
-    """(H, W) uint8 as a data URI."""
+    """Encode a (H, W) uint8 image as a data URI."""
     stream = io.BytesIO()
     Image.fromarray(image_u8).save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
@@ -197,7 +197,7 @@ def _matches(
     side: int,
     white: int | None,
 ) -> list[dict[str, Any]]:
-    """Captions with their real frame and what each set drew for them, findings varied."""
+    """Match captions with their real frame and the images drawn for them, with varied findings."""
     by_text = [{text: path for path, text in reversed(pictures)} for pictures in drawn]
     common = [(p, t) for p, t in real if t and all(t in paths for paths in by_text)]
     # One frame of each combination of findings first, then the others in their order.
@@ -237,7 +237,7 @@ def _grid(
 
 
 def _examples(examples: Mapping[str, Any], side: int, white: int | None) -> dict[str, Any]:
-    """The least and the most typical frames, and those nearest to a real one beside it."""
+    """Show the least and most typical frames, and generated frames next to the nearest real."""
     rows = {
         name: embed_png(contact_sheet(
             [_read(Path(path), side, white) for path in examples[name]], columns=GRID_COLUMNS,
@@ -253,9 +253,9 @@ def _examples(examples: Mapping[str, Any], side: int, white: int | None) -> dict
 
 
 def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:
-    """A picture at the side of the generated ones: sharpness is compared at one scale.
+    """Read an image at the size of the generated ones, so that sharpness is compared at one scale.
 
-    `white` is the grey value of a picture of more than 8 bits that is shown white.
+    white: grey value shown as white, for images of more than 8 bits.
     """
     image = read_gray_u8(path, max_value=white)
     scale = side / max(image.shape)

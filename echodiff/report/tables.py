@@ -1,4 +1,4 @@
-"""Scores and settings of the report as rows of text: rounding, signs and names in one place."""
+"""Format scores and settings as rows of text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOK_NAMES = {
     "mse": "Mean squared error, grey levels squared",
     "speckle_snr": "Speckle: mean over standard deviation",
     "spectrum_deviation": "Spectrum: largest deviation of a band, %",
-    "sector_share": "Sector: share of the picture",
+    "sector_share": "Sector: share of the image",
     "sector_apex": "Sector: column of the apex",
     "sector_symmetry": "Sector: symmetry of its outline",
     "balance": "Grey right less left of the apex",
@@ -44,7 +44,7 @@ DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
 
 
 def score_name(name: str) -> str:
-    """A key of metrics.json as a reader knows it."""
+    """Return the display name of a key of metrics.json."""
     kind, _, rest = name.partition("_")
     features, _, count = rest.partition("@")
     if name in LOOK_NAMES:
@@ -66,7 +66,7 @@ def score_name(name: str) -> str:
 def build_score_rows(
     titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Distances, then mean shares; set by set under each measure."""
+    """Build rows of distances, then of mean shares, with the sets under each measure."""
     names = dict.fromkeys(key for one in scores for key in one)
     distances = [name for name in names if name.startswith(DISTANCES)]
     rows: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def build_score_rows(
 def build_look_rows(
     titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Variety, copies, pairs and look, with the same of real frames beside it."""
+    """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
     names = dict.fromkeys(key for one in scores for key in one)
     kinds = ("precision_", "recall_", "density_", "coverage_", "copies_")
     rows: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ def build_look_rows(
 
 
 def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sets compared two by two; below zero the first is nearer to the reference."""
+    """Build rows of pairwise comparisons; below zero, the first set is nearer to the reference."""
     return [
         {
             "name": score_name(row["score"]),
@@ -157,14 +157,14 @@ def _interval(low: float | None, high: float | None, is_share: bool) -> str:
 
 
 def list_networks(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """(feature network, what images go through first, hash) of everything that was scored."""
+    """List (feature network, preprocessing of images, hash) of all scores."""
     every = [score for one in scores for score in one.values() if "features" in score]
     found = {s["features"]: (s["features"], s["resize"], s["features_sha256"]) for s in every}
     return list(found.values())
 
 
 def list_training_facts(run: Run) -> list[tuple[str, str]]:
-    """Settings of the training, the ones a reader asks for first."""
+    """List the settings of a training that readers ask for first."""
     path = run.run_dir / "config.yaml"
     config = read_yaml_record(path) if path.is_file() else {}
     record = run.record
@@ -173,7 +173,7 @@ def list_training_facts(run: Run) -> list[tuple[str, str]]:
         "Base": f"{record.get('base', '?')} ({str(record.get('base_sha256', '?'))[:12]})",
         "Weights": str(record.get("weights_sha256", "?"))[:12],
         "Frames with caption": record.get("num_captioned"),
-        "Frames with null text": record.get("num_null_text"),
+        "Frames with empty prompt": record.get("num_null_text"),
         "Frames held out": len(record.get("held_out", [])),
     }
     shown = ("resolution", "rank", "alpha", "learning_rate", "batch_size", "epochs", "max_steps")
@@ -205,7 +205,7 @@ def _duration(seconds: float | None, num_images: int | None) -> str | None:
 
 
 def format_difference(row: Mapping[str, Any]) -> str:
-    """One line of a comparison: below zero, the first is nearer to the reference."""
+    """Format a comparison: below zero, the first set is nearer to the reference."""
     text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
     if row["p_holm"] is None:
         return text

@@ -312,7 +312,7 @@ def test_parts_can_be_named(tmp_path, capsys):
     assert "KIDNEY is none of LV," in refuse(
         capsys, path, "--parts", table, "--out", tmp_path / "x"
     )
-    assert "is no .yaml file and none of labels," in refuse(
+    assert "is neither a .yaml file nor one of labels," in refuse(
         capsys, path, "--parts", "acdc", "--out", tmp_path / "x"
     )
 

@@ -127,7 +127,7 @@ def test_numbers_settings_and_warnings_are_there(report: str) -> None:
         "not for diagnosis", "+45 points", "MMD² (tiny)", "0.3 to 0.5", "Base: copies: 2",
         "no Inception.", "ab" * 32, "dpmpp, 2 steps", "6 s, 2000 ms an image", "training loss",
         "--out &lt;here&gt;", "Frames with caption", "Drawn in", "torch 2.", "reference frames",
-        "band: 95 % interval; dashed: real against real",
+        "band: 95 % interval; dashed: real vs real",
     ):  # fmt: skip
         assert text in report, text
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.data.check.doubles import Home, are_apart, find_exact, find_near
+from echodiff.data.check.duplicates import Home, are_apart, find_exact, find_near
 from echodiff.data.check.faults import KINDS, Fault, Severity
+from echodiff.data.check.images import Picture, measure_picture
 from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
-from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.screens.ocr import check_ocr
 from echodiff.data.splits import fold_id, patient_of
 from echodiff.errors import InputError

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echodiff.data.before_after import draw_preview
-from echodiff.data.cases import LeftOut, Shot
 from echodiff.data.prepare_config import KEEP, MASK, NO_CROP, REFUSE, SECTOR, PrepareConfig
+from echodiff.data.preview import draw_preview
+from echodiff.data.records import LeftOut, Shot
 from echodiff.data.screens.burned_text import Box, find_text, mask_text
 from echodiff.data.screens.displays import find_scan, name_display
 from echodiff.data.screens.sector import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echodiff.data.leaks import TrainedOn, find_run, load_trained
-from echodiff.data.real_frames import (
+from echodiff.data.reference import (
     RealFrames,
     choose_held_out,
     choose_reference,

@@ -803,7 +803,7 @@ def test_a_file_that_promises_100_000_frames_is_refused_by_its_tags(
     dataset = pydicom.dcmread(path)
     dataset.NumberOfFrames = 100_000
     dataset.save_as(path)
-    monkeypatch.setattr("echodiff.data.dicom.shots.iter_frames", None)  # nothing is decoded
+    monkeypatch.setattr("echodiff.data.dicom.reader.iter_frames", None)  # nothing is decoded
     error = failure(path, tmp_path / "out", capsys)
     assert "100000 frames of 64 x 64 take 409600000 bytes, and 24576 are there" in error or (
         "declares 100000 frames but holds 6" in error

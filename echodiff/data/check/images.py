@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
 from echodiff.data.check.disclosure import find_identifiers
-from echodiff.data.check.doubles import Sketch, hash_pixels, sketch
+from echodiff.data.check.duplicates import Sketch, hash_pixels, sketch
 from echodiff.data.check.faults import Fault
 from echodiff.data.check.file_bytes import find_beyond_pixels_of
 from echodiff.decoding import describe_oddities

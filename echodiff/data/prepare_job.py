@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from echodiff.data.cases import Case, DataSet
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet
 from echodiff.fingerprints import sha256_file
 from echodiff.settings.fields import as_dict
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echodiff.data.cases import Case, Facts, Shot
 from echodiff.data.dicom.files import (
     MOST_VALUES,
     check_size,
@@ -28,6 +27,7 @@ from echodiff.data.dicom.windows import (
     find_full_window,
     rescale,
 )
+from echodiff.data.records import Case, Facts, Shot
 from echodiff.data.screens.burned_text import Box, find_text, mask_text
 from echodiff.data.screens.sector import (
     crop_to,
