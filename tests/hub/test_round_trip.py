@@ -61,7 +61,7 @@ def test_what_was_pushed_draws_the_same_images(push, hub, place, scored, draw, c
     assert run.record["weights_sha256"] == Run.load(place / "runs/ours").record["weights_sha256"]
 
     assert main(["pull", "jane/hearts"]) == 2
-    assert "is there already; --overwrite replaces an earlier pull" in capsys.readouterr().err
+    assert "exists already; --overwrite replaces an earlier pull" in capsys.readouterr().err
     assert main(["pull", f"hub:jane/hearts@{head}", "--overwrite"]) == 0
 
 
