@@ -79,16 +79,23 @@ def dispatch(arguments: list[str]) -> int:
 
     from echodiff.settings.command_line import run_main
 
-    place, prog = commands[name][0], f"{prog} {name}"
-    if place.endswith(".py"):
-        return run_main(lambda: run_script(place, arguments, prog), prog)
-    module = importlib.import_module(place)
-    if commands is COMMANDS:
-        return run_main(lambda: module.main(arguments), prog)
+    (place, _), prog = commands[name], f"{prog} {name}"
 
-    from echodiff.data.preparation import prepare_source
+    def run() -> int | None:
+        # Imported here, so that run_main explains an optional package that is missing.
+        if place.endswith(".py"):
+            run_script(place, arguments, prog)
+            return 0
+        module = importlib.import_module(place)
+        if commands is PREPARE:
+            from echodiff.data.preparation import prepare_source
 
-    return run_main(lambda: prepare_source(module.SOURCE, arguments, prog=prog), prog)
+            prepare_source(module.SOURCE, arguments, prog=prog)
+            return 0
+        status: int | None = module.main(arguments)
+        return status
+
+    return run_main(run, prog)
 
 
 def run_script(name: str, arguments: list[str], prog: str) -> None:

@@ -24,7 +24,7 @@ from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
-from echodiff.report.demo_page import gain_lines, report_demo
+from echodiff.report.demo_page import gain_lines, write_demo_page
 from echodiff.runs import RECORD, Run
 from echodiff.settings.command_line import parse, save
 
@@ -236,6 +236,13 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains
+
+
+def report_demo(out: Path, run: Run, gains: dict[str, Any], commands: Sequence[str]) -> Path:
+    """Write DIR/report.html and return its path."""
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+
+    return write_demo_page(out, run, held_out_pictures(run), gains, commands)
 
 
 # --- The folder ---------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ class EvaluateConfig:
     train: Path | None = None
     """Frames folder of the training (its train split is read if it has splits), or the run
     folder: also counts copies of training frames."""
+    data: Path | None = None
+    """Frames folder of a run given as --reference or --train, if it was moved or does not match
+    the record of the run."""
     compare: bool = False
     """Compare several generated folders in one table."""
     paired: bool = False
@@ -179,11 +182,13 @@ def _evaluate(config: EvaluateConfig) -> int:
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: exists already; --overwrite replaces it")
     names = _name_sets(config.generated)
-    for folder in (*config.generated, config.reference, config.train):
+    for folder in (*config.generated, config.reference, config.train, config.data):
         if folder is not None and folder.resolve() == config.out.resolve():
             raise InputError(f"--out {config.out}: is {folder}, which this command reads")
-    real = choose_reference(config.reference, config.split)
-    trained = choose_trained(config.train) if config.train else None
+    real = choose_reference(config.reference, config.split, data=config.data)
+    trained = choose_trained(config.train, data=config.data) if config.train else None
+    if config.data and config.data not in (real.folder, trained.folder if trained else None):
+        raise InputError(f"--data {config.data}: no frames of a run are read here")
     unknown = check_reference(real, config.generated, trained, num_readers=NUM_READERS)
     print(f"scoring against {real.text}")
     with FolderLock(config.out):

@@ -11,6 +11,7 @@ from echodiff.data.bad_files import BadFiles
 from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
+from echodiff.frames.maker import TRANSLATE
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import of_frames
@@ -21,6 +22,7 @@ from echodiff.images import (
     read_size,
 )
 from echodiff.runs import RECORD, Run
+from echodiff.settings.checks import Count, check_ranges
 from echodiff.settings.command_line import parse, positional
 
 if TYPE_CHECKING:
@@ -59,22 +61,19 @@ class TranslateConfig:
     """Use the generator from target to source (CycleGAN only)."""
     split: str | None = None
     """Translate only this split: train, val or test. Default: all rows."""
-    resolution: int | None = None
+    resolution: Count | None = None
     """Side to which frames are padded and resized, in pixels. Default: that of the training; 256
     for a published generator; srgan doubles the size of the frames."""
-    batch_size: int = 1
+    batch_size: Count = 1
     """Number of frames per forward pass (1 or more)."""
-    threads: int | None = None
+    threads: Count | None = None
     """Number of CPU threads (1 or more). Default: chosen by torch."""
     allow_bad: bool = False
     """Continue even if more than 5 % of the frames cannot be read or written."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
-        for name in ("resolution", "batch_size", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        check_ranges(self)
 
 
 def main(argv: list[str]) -> None:
@@ -132,6 +131,7 @@ def main(argv: list[str]) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=TRANSLATE,
         fingerprint=job,
         inputs=[config.run, config.folder, *(config.folder / f.file_name for f in frames)],
         beside=(JOB,),

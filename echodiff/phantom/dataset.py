@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding, Label, View
 from echodiff.errors import InputError
+from echodiff.frames.maker import PHANTOM
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.phantom.acquisition import (
@@ -24,13 +25,14 @@ from echodiff.phantom.acquisition import (
     render,
     sample_acquisition,
 )
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse
 
-SOURCE = "echodiff phantom"
+SOURCE = PHANTOM
 _GOLDEN = 0.6180339887498949
 
 T = TypeVar("T", bound=str)
@@ -81,7 +83,7 @@ def write_phantom_frames(
     with ExitStack() as stack:
         writers = {
             modality: stack.enter_context(
-                FramesWriter(folder, overwrite=overwrite, fingerprint=fingerprint)
+                FramesWriter(folder, overwrite=overwrite, command=PHANTOM, fingerprint=fingerprint)
             )
             for modality, folder in folders.items()
         }
@@ -101,14 +103,14 @@ def write_phantom_frames(
             split = split_of(seed, index // 2, splits)
             for modality, writer in writers.items():
                 if _name(index) not in writer:
-                    row = _row(frame, modality, split)
+                    row = replace(frame, modality=modality, split=split)
                     writer.add(row, images[modality], mask)
             bar.update()
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
     """Split of a patient: an even sequence, so that shares hold without knowing how many come."""
-    place = (np.random.default_rng([seed, 77]).random() + patient * _GOLDEN) % 1.0
+    place = (np.random.default_rng(seed_words(seed, 77)).random() + patient * _GOLDEN) % 1.0
     train, val, test = (share / sum(splits) for share in splits)
     if place < train:
         return "train"
@@ -117,10 +119,6 @@ def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str
 
 def _name(index: int) -> str:
     return f"phantom-{index:06d}.png"
-
-
-def _row(frame: Frame, modality: Modality, split: str) -> Frame:
-    return replace(frame, modality=modality, split=split)
 
 
 def _render(
@@ -185,6 +183,8 @@ class PhantomConfig:
         for name, count in (("seed", self.seed), ("workers", self.workers)):
             if count < 0:
                 raise ValueError(f"--{name} must be at least 0, not {count}")
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed must be below 2^64, not {self.seed}")
         if not 64 <= self.size <= 1024:
             raise ValueError(f"--size must lie in 64..1024 pixels, not {self.size}")
         for name, share in (("finding-rate", self.finding_rate), ("child-rate", self.child_rate)):

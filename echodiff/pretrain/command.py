@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = _train_base(config, corpus, scanners, device)
     report = {"tiny": facts, "tiny_features": feature_card}
     write_json_atomic(config.out / "report.json", report)
-    logger.info("done: %s; copy tiny/ and tiny_features/ to %s", config.out, _assets())
+    logger.info(
+        "done: %s; copy tiny/ and tiny_features/ to %s", config.out, tiny_features.ASSET.parent
+    )
 
 
 def _train_base(
@@ -151,7 +153,3 @@ def _claim(config: PretrainConfig) -> None:
     if path.exists() and json.loads(path.read_text("utf-8")) != settings:
         raise InputError(f"--out {config.out} holds a pretraining with other settings")
     write_json_atomic(path, settings)
-
-
-def _assets() -> Path:
-    return tiny_features.ASSET.parent

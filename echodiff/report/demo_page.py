@@ -36,12 +36,16 @@ def reaches_0(ratio: Mapping[str, Any]) -> bool:
     return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
-def report_demo(out: Path, run: Run, gains: Mapping[str, Any], commands: Sequence[str]) -> Path:
-    """Write report.html into the demo's folder and return it."""
-    from echodiff.diffusion.sampling.reference import held_out_pictures
+def write_demo_page(
+    out: Path,
+    run: Run,
+    pictures: Sequence[Path],
+    gains: Mapping[str, Any],
+    commands: Sequence[str],
+) -> Path:
+    """Write report.html into the demo's folder and return it; pictures: the held-out frames."""
     from echodiff.report.page import ImageSet, write_report
 
-    pictures = held_out_pictures(run)
     summary = (
         "A small Stable Diffusion model that knows simulated hearts from two scanners was "
         f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 from echodiff.files import shipped, write_text_atomic
 from echodiff.settings.fields import (
     field_default,
@@ -98,6 +99,11 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
         return main() or 0
     except InputError as error:
         report(prog, str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        if (told := explain_missing(error)) is None:
+            raise
+        report(prog, told)
         return 2
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does: nothing is left to flush at exit.

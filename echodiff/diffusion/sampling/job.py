@@ -31,6 +31,7 @@ from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.layout import IMAGES, METADATA
+from echodiff.frames.maker import GENERATE
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
@@ -212,6 +213,7 @@ def draw_frames(
     writer = FramesWriter(
         job.out,
         overwrite=overwrite and state.is_main_process,
+        command=GENERATE,
         fingerprint=job.identity,
         shard=state.process_index,
         inputs=inputs,

@@ -23,8 +23,11 @@ from pathlib import Path
 from echodiff.diffusion.sampling import web_ui
 from echodiff.errors import InputError
 from echodiff.files import shipped
+from echodiff.frames.rows import MAX_TEXT
 
 logger = logging.getLogger(__name__)
+
+CUT = f"lines of more than {MAX_TEXT} letters are cut there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,9 @@ def load_prompts(path: Path) -> list[Prompt]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            left_out = _take_line(line, prompts)
+            left_out = _take_line(line[:MAX_TEXT], prompts)
+            if len(line) > MAX_TEXT:
+                left_out |= {CUT}
         except ValueError as error:
             raise InputError(f"--prompt-file {path}, line {number}: {error}") from None
         for sentence in sorted(left_out):

@@ -72,6 +72,8 @@ def find_reference(
     warnings, because one of several processes prints them.
     """
     real = _choose_real(config, model.run)
+    if config.data is not None and (real is None or real.folder != config.data):
+        raise InputError(f"--data {config.data}: no frames of a run are read here")
     if real is None:
         if config.split is not None:
             raise InputError(f"--split {config.split}: requires --reference")
@@ -109,7 +111,7 @@ def held_out_pictures(run: Run) -> list[Path]:
 def _choose_real(config: GenerateConfig, run: Run | None) -> RealFrames | None:
     """Choose the real frames of --reference, else of the run; None without both."""
     if config.reference is not None:
-        return choose_reference(config.reference, config.split)
+        return choose_reference(config.reference, config.split, data=config.data)
     if run is None or not run.record.get("held_out"):
         return None
-    return choose_held_out(run, config.split)
+    return choose_held_out(run, config.split, data=config.data)

@@ -73,6 +73,9 @@ class GenerateConfig:
     reference: Path | None = None
     """Frames folder or run folder to score against. Default: the held-out frames of the run, or
     phantom frames."""
+    data: Path | None = None
+    """Frames folder of the run's training, if it was moved or does not match the record of the
+    run."""
     split: str | None = None
     """Splits of the reference to read, separated by commas. Default: all but train of a frames
     folder; test of a run, and val if it has fewer than four test frames."""

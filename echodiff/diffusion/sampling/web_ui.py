@@ -17,7 +17,8 @@ _TAG = re.compile(r"<[A-Za-z]+:[^<>]*>")
 _EDITED = re.compile(r"(?<!\\)\[[^\[\]]*[:|][^\[\]]*\]")
 _WEIGHTED = (
     re.compile(r"(?<!\\)\(([^()]*[^()\s]):\d*\.?\d+\)"),
-    re.compile(r"(?<!\\)\(\(+([^()]*)\)\)+"),
+    # Only from the first bracket of a row: from every one of them the time would be its square.
+    re.compile(r"(?<!\\)(?<!(?<!\\)\()\(\(+([^()]*)\)\)+"),
     re.compile(r"(?<!\\)\[([^\[\]]*)\]"),
 )
 _ESCAPED = re.compile(r"\\([()\[\]])")
