@@ -1,8 +1,7 @@
 """Pages of the documentation site that lie outside docs/: the README, CONTRIBUTING, data cards.
 
 A hook of mkdocs (`mkdocs.yml`). Links in these files are relative to the file, as GitHub shows
-them;
-here they are rewritten for the site.
+them; here they are rewritten for the site.
 """
 
 import re

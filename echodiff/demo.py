@@ -1,9 +1,8 @@
-"""`echodiff demo`: fine-tune, generate, score and report on embedded parts, by the real commands.
+"""`echodiff demo`: fine-tune, generate, score and report with the embedded model.
 
-A hospital whose scanner and findings the embedded base has not seen, played by phantom frames: the
-same two scripts a user runs, with the same flags, then one page that shows what was gained. The
-training is launched as a process of its own; `generate.py` is run three times in this one, which
-imports what it needs, seconds on one core, while the launcher does the same on another.
+Phantom frames stand for a hospital whose scanner and findings the embedded base has not seen. The
+demo runs the two scripts as a user does, then writes one page of gains. The training is launched as
+a process; `generate.py` runs three times in this one, which imports what it needs meanwhile.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ PROG = "echodiff demo"
 CONFIG = "demo.yaml"
 FEATURES = ("tiny", "texture")
 
-# The launcher asks for these aloud when they are left out; one process is what it would take.
-# Quiet: the script has said what is wrong, the launcher would add a traceback of its own.
+# accelerate prints a warning if these are missing. Quiet: the script reports its own errors, and
+# the launcher would add a traceback.
 LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
           "--dynamo_backend", "no", "--quiet")  # fmt: skip
 
@@ -43,12 +42,12 @@ IMPORTED_MEANWHILE = (
     "echodiff.evaluate",
     "echodiff.report.page",
 )
-"""What drawing and comparing need, loaded while the training starts."""
+"""Modules for generating and comparing, imported while the training starts."""
 
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
-"""Folder of each stage, and what its command writes down there."""
+"""Folder of each stage, and the record that its command writes there."""
 STALE = {"status": "stale"}
-"""In the record: --overwrite gave this stage up, and it was not begun anew yet."""
+"""In the record: marked by --overwrite and not yet run again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +259,13 @@ def _open_folder(config: DemoConfig) -> None:
         differing = [name for name, value in ours.items() if theirs[name] != value]
         if differing and not config.overwrite:
             flags = ", ".join("--" + name.replace("_", "-") for name in differing)
-            raise InputError(f"{config.out}: begun with another {flags}; --overwrite starts anew")
+            raise InputError(
+                f"{config.out}: holds a demo with another {flags}; --overwrite replaces it"
+            )
         if config.overwrite:
             _condemn(config.out)
     elif config.out.exists() and any(config.out.iterdir()):
-        raise InputError(f"--out {config.out}: is not empty and holds no demo")
+        raise InputError(f"--out {config.out}: is not empty and does not hold a demo")
     save(replace(config, overwrite=False), path)
 
 

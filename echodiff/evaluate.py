@@ -1,4 +1,4 @@
-"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with their intervals and floors.
+"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with intervals and baselines.
 
 Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of several sets.
 `generate.py` and the demo use `score_frames` and `compare_frames` directly. What each number means:
@@ -180,7 +180,7 @@ def compare_frames(
 def _evaluate(config: EvaluateConfig) -> int:
     target = config.out / METRICS_FILE
     if target.exists() and not config.overwrite:
-        raise InputError(f"{target}: is there already; --overwrite replaces it")
+        raise InputError(f"{target}: exists already; --overwrite replaces it")
     names = _name_sets(config.generated)
     for folder in (*config.generated, config.reference, config.train, config.data):
         if folder is not None and folder.resolve() == config.out.resolve():
@@ -243,7 +243,9 @@ def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int 
     jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
-        raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")
+        raise InputError(
+            f"--compare: the sets were trained at different white levels, {sorted(levels)}"
+        )
     if not levels and trained is not None:
         return find_white_level(trained.folder)
     return next(iter(levels), None)

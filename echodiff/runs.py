@@ -1,4 +1,4 @@
-"""The run folder: what one training was told, what it did, and what came out.
+"""The run folder of one training: settings, record, metrics, checkpoints, weights.
 
 run_dir/config.yaml  run.json  metrics.jsonl  checkpoints/  samples/  *.safetensors
 """

@@ -214,7 +214,7 @@ def test_places_that_hold_something_else_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    assert "is not empty and holds no demo" in refuse(["--out", str(tmp_path)], capsys)
+    assert "is not empty and does not hold a demo" in refuse(["--out", str(tmp_path)], capsys)
     file = str(tmp_path / "thesis.txt")
     assert "is a file, not a folder" in refuse(["--out", file], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -228,7 +228,7 @@ def test_another_demo_is_refused_and_names_what_differs(
         patched.setattr("echodiff.demo.run_stage", _stop)
         assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
         assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
-    assert "begun with another --seed" in refuse([*out, "--seed", "2"], capsys)
+    assert "holds a demo with another --seed" in refuse([*out, "--seed", "2"], capsys)
 
 
 def _stop(*_: object) -> None:

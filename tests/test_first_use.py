@@ -198,8 +198,17 @@ def test_without_a_clone_the_scripts_are_commands(
     flags = ["--base", str(tiny_random_base), "--data", str(toy_frames), "--threads", "1", *TINY]
     assert main(["train-lora", *flags, "--out", "run"]) == 0
     assert Run.load(Path("run")).is_finished
-    (place / "two.txt").write_text("ASD\nLVH\n")
-    flags = ["--prompt-file", "two.txt", "--weights", "run", "--num-images", "2", "--steps", "1"]
+    assert not (place / "prompts").exists()
+    flags = [
+        "--prompt-file",
+        "prompts/asd.txt",
+        "--weights",
+        "run",
+        "--num-images",
+        "2",
+        "--steps",
+        "1",
+    ]
     assert main(["generate", *flags, "--features", "texture", "--out", "set"]) == 0
     assert len(load_frames(Path("set"))) == 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("Report ")

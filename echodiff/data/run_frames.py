@@ -7,6 +7,9 @@ run recorded, which nobody can write who does not have them; else it must be nam
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from echodiff.errors import InputError
@@ -71,8 +74,15 @@ def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) ->
         return 0
     counts: list[int] = []
     for has_masks in (False, True) if prefix else (False,):  # a translation may take masks alone
-        found = hash_frames(folder, frames, has_images=not has_masks, has_masks=has_masks)
-        counts.append(sum(known.get(prefix + name) != value for name, value in found.items()))
+        found = partial(hash_frames, folder, has_images=not has_masks, has_masks=has_masks)
+        hashes = found(frames)
+        left = [f for f in frames if known.get(prefix + f.file_name) != hashes[f.file_name]]
+        # Where the folder has no splits the training drew them, and took some rows without caption.
+        for split, has_text in product((None, "train", "val", "test"), (True, False)):
+            taken = [replace(f, split=split, text=f.text if has_text else "") for f in left]
+            hashes = found(taken)
+            left = [f for f in left if known.get(prefix + f.file_name) != hashes[f.file_name]]
+        counts.append(len(left))
     return min(counts)
 
 

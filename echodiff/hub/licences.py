@@ -1,4 +1,4 @@
-"""What may go up: the licences of the data sets and of the base, and what they say of weights."""
+"""Decide what may be shared, by the licences of the data sets and of the base model."""
 
 from __future__ import annotations
 

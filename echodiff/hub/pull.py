@@ -1,4 +1,4 @@
-"""`echodiff pull REPO`: a pushed model as a run folder, a pushed set as a frames folder."""
+"""`echodiff pull REPO`: download a model as a run folder, or a set as a frames folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = Path("frames" if config.dataset else "runs")
     out = config.out or root / name.repo.split("/")[1]
     if out.exists() and not config.overwrite:
-        raise InputError(f"--out {out}: is there already; --overwrite replaces an earlier pull")
+        raise InputError(f"--out {out}: exists already; --overwrite replaces an earlier pull")
     with FolderLock(out, beside=True):
         folder = fetch_published(name, is_dataset=config.dataset)
         with folder_written_beside(out) as partial:
@@ -52,5 +52,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                     copy = partial / path.relative_to(folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, copy)
-    print(f"{name} at {folder.name[:12]}, hashes as pushed: {out}")
+    print(f"{name} at {folder.name[:12]}, hashes verified: {out}")
     return 0

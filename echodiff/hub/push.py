@@ -1,4 +1,4 @@
-"""`echodiff push RUN --repo USER/NAME`: the folder that would go up; with --yes, up it goes."""
+"""`echodiff push RUN --repo USER/NAME`: write the upload folder, scan it, upload it with --yes."""
 
 from __future__ import annotations
 

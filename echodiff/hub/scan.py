@@ -1,4 +1,4 @@
-"""The last look before anything goes up: every file of the folder, whatever wrote it.
+"""Scan every file of the upload folder for identifiers, secrets and training images.
 
 Tokens, absolute paths, patient identifiers, DICOM tags, files that are not on the list, and bytes
 that hide behind a picture or a tensor. Rules for forms: what they find stops the push; that they

@@ -1,4 +1,4 @@
-"""What a push starts from: a finished run whose weights are those that were trained and scored."""
+"""Load what is pushed: a finished run with the weights that were trained and scored."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ OF_METHOD = {
 
 OF_PHANTOMS = ("phantom_frames", "phantom_style", "phantom_findings", "phantom_finding_rate")
 OF_SCORES = ("evaluate_images", "evaluate_features")
+OF_SAMPLER = ("sample_steps", "sample_guidance")
 
 
 def drop_losers(
@@ -69,8 +70,16 @@ def find_reason(config: Any, name: str) -> str | None:
         return None if method in OF_METHOD[name] else f"with --method {method}"
     if name in OF_PHANTOMS and getattr(config, "data", None) is not None:
         return "with --data: phantom frames are made without it only"
-    if name in OF_SCORES and getattr(config, "evaluate_every", None) == 0:
+    if not hasattr(config, "evaluate_every"):
+        return None
+    if name in OF_SCORES and not config.evaluate_every:
         return "without --evaluate-every"
+    if name == "num_samples" and not config.sample_every:
+        return "without --sample-every"
+    if name in OF_SAMPLER and not (config.sample_every or config.evaluate_every):
+        return "without --sample-every or --evaluate-every"
+    if name == "held_out_every" and config.held_out_every and not config.held_out_frames:
+        return "with --held-out-frames 0"
     return None
 
 

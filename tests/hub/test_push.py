@@ -201,7 +201,7 @@ def test_public_is_public_only_when_it_was_said(push, hub):
     assert not hub.repos["model", "jane/hearts"].is_private
     status, _, err = push("--yes")
     assert status == 2
-    assert "is public already; --public says that you mean it" in err
+    assert "is a public repository already; --public confirms it" in err
 
 
 def test_large_files_go_up_in_parts_where_the_hub_asks(push, hub, scored):

@@ -75,6 +75,13 @@ def test_flags_without_what_they_need_are_told(capsys: pytest.CaptureFixture[str
     ]
     parse_lora("--phantom-frames", "9", "--evaluate-images", "9", "--evaluate-every", "5")
     assert capsys.readouterr().err == ""
+    parse_lora("--sample-steps", "9", "--num-samples", "2", "--held-out-every", "5")
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == [
+        "--sample-steps",
+        "--num-samples",
+    ]
+    parse_lora("--sample-steps", "9", "--num-samples", "2", "--sample-every", "5")
+    assert capsys.readouterr().err == ""
 
 
 DIALECT = ("a picture", "whatever", "judge", "the maker", "comma between", "one a core")

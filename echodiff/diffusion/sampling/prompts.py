@@ -16,11 +16,13 @@ import logging
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from echodiff.diffusion.sampling import web_ui
 from echodiff.errors import InputError
+from echodiff.files import shipped
 from echodiff.frames.rows import MAX_TEXT
 
 logger = logging.getLogger(__name__)
@@ -42,12 +44,14 @@ class Prompt:
 
 
 def load_prompts(path: Path) -> list[Prompt]:
-    """Read a prompt file; a malformed line raises InputError that names file and line."""
-    if not path.is_file():
-        raise InputError(f"--prompt-file {path}: no such file")
+    """Read a prompt file; a malformed line raises InputError that names file and line.
+
+    `prompts/asd.txt` and its neighbours are shipped, and found where there is no clone, too.
+    """
+    place = path if path.is_file() else _find_shipped(path)
     prompts: list[Prompt] = []
     said = dict[str, int]()
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_text(place).split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
@@ -63,6 +67,13 @@ def load_prompts(path: Path) -> list[Prompt]:
     if not prompts:
         raise InputError(f"--prompt-file {path}: contains no prompt")
     return prompts
+
+
+def _find_shipped(path: Path) -> Path:
+    if path.parent == Path("prompts"):
+        with suppress(FileNotFoundError):
+            return shipped(path.as_posix())
+    raise InputError(f"--prompt-file {path}: no such file")
 
 
 def _read_text(path: Path) -> str:
