@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from echodiff.anatomy import Finding, View
+from echodiff.captions.clinical import write_caption
 from echodiff.hub.scan import Known, scan_file
-from echodiff.phantom.captions import write_caption
 from echodiff.phantom.heart import contract, sample_heart
 
 NUM_EACH = 10

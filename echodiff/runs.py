@@ -37,7 +37,7 @@ _WRITTEN = re.compile(
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
-    | samples/(step-\d+ | losses)\.png
+    | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
     | (.*/)?\.partial-[^/]*
     | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job
@@ -87,6 +87,10 @@ _PACKAGES = (
     "scipy",
     "pillow",
 )
+
+
+_RESOLVED = ("mixed_precision",)
+"""Settings of which `run.json` says what they came to: `auto`, and what a machine has not."""
 
 
 class Run:
@@ -182,7 +186,7 @@ class Run:
             # The record comes first: without it, the folder would be no run, refused ever after.
             write_json_atomic(out / RECORD, record)
             run = cls(out, record, is_resumed=False)
-        run._write_config(config)
+        run.write_config(config)
         return run
 
     @classmethod
@@ -203,8 +207,9 @@ class Run:
         """
         if self._extension is not None:
             job, config = self._extension
+            self._extension = None
             self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
-            self._write_config(config)
+            self.write_config(config)
 
     @property
     def is_finished(self) -> bool:
@@ -280,12 +285,20 @@ class Run:
             raise InputError(f"{self.metrics}, line {number}: {error}") from error
         return row
 
-    def _write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`; a comment says what a setting came to, by `run.json`, where that is
+        not what was asked for. A run that is to be extended keeps its file until `extend`."""
+        if self._extension is not None:
+            return
         # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
         # run code.
         told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
         told |= {"continue_": False} if "continue_" in told else {}
-        lines = [yaml_line(name, value) for name, value in told.items()]
+        lines = []
+        for name, value in told.items():
+            ran = self.record.get(name, value) if name in _RESOLVED else value
+            comment = "" if ran == value else f"  # resolved: {ran}"
+            lines.append(yaml_line(name, value).rstrip("\n") + comment + "\n")
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:

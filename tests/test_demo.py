@@ -180,6 +180,8 @@ def test_a_ratio_around_0_is_not_called_near() -> None:
     assert alone.is_good is None
     lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
     assert [line.endswith(", not told apart from 0") for line in lines] == [True, True, False]
+    assert lines[2].split("  ")[0] == "Faithfulness, LoRA minus base"
+    assert gain_lines({"faithfulness_gain_asd": gain(0.3, 0.1, 0.5)}) == []
 
 
 # --- The folder ---------------------------------------------------------------------------------

@@ -128,8 +128,8 @@ def test_writes_a_frames_folder_a_sheet_and_scores(
     assert scores["fd_texture@7"]["floor"] is not None
     out = capsys.readouterr().out
     assert "scoring against 12 frames of real" in out
-    assert out.splitlines()[-1].startswith("7 images by ")
-    assert out.splitlines()[-1].endswith(": set")
+    assert "\n7 images by " in out
+    assert out.splitlines()[-1].startswith("Report ")
 
 
 def test_opens_as_a_hugging_face_imagefolder(
@@ -424,7 +424,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
     ("change", "reason"),
     [
         (["--prompt-file", "missing.txt"], "--prompt-file missing.txt: no such file"),
-        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: holds no prompt"),
+        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: contains no prompt"),
         (["--num-images", "0"], "--num-images 0: must be 1 or more"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
@@ -449,7 +449,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
         (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
         (["--weights", "wide"], "wide/pytorch_lora_weights.safetensors: made for another base"),
-        (["--out", "full"], "full: is not empty and is no frames folder"),
+        (["--out", "full"], "full: is not empty and is not a frames folder"),
         (["--out", "two.txt"], "two.txt: is a file, not a folder"),
     ],
 )
@@ -636,8 +636,8 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
     from echodiff.anatomy import Finding
+    from echodiff.captions.findings import findings_in
     from echodiff.diffusion.sampling.prompts import load_prompts
-    from echodiff.phantom.captions import findings_in
 
     asked = {
         path.stem: [findings_in(prompt.text) for prompt in load_prompts(path)]

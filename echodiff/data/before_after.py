@@ -1,7 +1,7 @@
-"""What was cut from pictures, for a person to see: a sheet that shows no more than the frames do.
+"""Draw a sheet that shows what was cut from images, without showing more than the frames do.
 
-What left a picture is drawn so coarsely that no letter can be read: found text as plain boxes,
-the surroundings of the scan as a mosaic.
+Removed parts are drawn so coarsely that no letter can be read: text as plain boxes, the
+surroundings of the sector as a mosaic.
 """
 
 from collections import Counter
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.data.screens.burned_text import Box
-from echodiff.images import contact_sheet, resize_u8, to_gray_u8, write_image
+from echodiff.images import resize_u8, to_gray_u8, write_image
 
 SHEET = "before_after.png"
 MOST_SHOWN = 24
@@ -28,7 +29,7 @@ BOX_COLOUR, SCAN_COLOUR = (220, 60, 40), (40, 200, 90)
 
 @dataclass
 class Seen:
-    """What was met on the way through a data set, besides its frames."""
+    """Observations made while reading a data set, besides its frames."""
 
     left_out: dict[str, str] = field(default_factory=dict)
     """Kind of every sound case that was left out, by its name."""
@@ -55,7 +56,7 @@ def draw_preview(
 ) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3), before and after -> (2, SIDE, SIDE, 3).
 
-    `scan`: what was kept, where the rest was cut off; `hidden`: texts that were blackened.
+    scan: pixels that were kept, if the rest was cropped; hidden: texts that were blackened.
     """
     colour = before_u8 if before_u8.ndim == 3 else np.repeat(before_u8[..., None], 3, axis=-1)
     shown = colour.copy()
@@ -78,7 +79,7 @@ def draw_preview(
 
 
 def write_sheet(folder: Path, seen: Seen) -> None:
-    """Write `SHEET` into a frames folder; no sheet where nothing was cut."""
+    """Write `SHEET` into a frames folder, unless nothing was cut."""
     path = folder / SHEET
     if not seen.previews:
         path.unlink(missing_ok=True)
@@ -91,7 +92,7 @@ def write_sheet(folder: Path, seen: Seen) -> None:
 def list_findings(
     seen: Seen, counts: Mapping[tuple[str, str], int], num_frames: int, over_scan: str
 ) -> Iterator[str]:
-    """Lines for a person: text removed or kept, and what was left out."""
+    """Return lines that report text removed or kept, and cases left out."""
     said = []
     if removed := counts.get(("burned-in text", "removed"), 0):
         said.append(f"text removed in {removed} of {num_frames} images")
@@ -114,7 +115,7 @@ def list_findings(
 
 
 def _fit(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Into a square of SIDE, centred."""
+    """Fit an image into a square of side SIDE, centred."""
     height, width = image_u8.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))

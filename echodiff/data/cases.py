@@ -1,21 +1,21 @@
-"""What a data set is made of, before it is a frames folder: cases on disk, and the shots in them.
+"""Parts of a data set: the cases on disk, and the shots in them.
 
-A case is the smallest thing that can be bad by itself: a clip, a volume, a picture. Listing the
-cases reads no pixels; a worker process opens one case at a time and gives its shots.
+A case is the smallest unit that can be bad by itself: a clip, a volume, an image. Listing cases
+reads no pixels; a worker process opens one case at a time and yields its shots.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error
-    """Raised by a reader for a sound case that was not asked for; the argument is its kind, such as
-    "colour Doppler". Such cases are counted and named, and are not bad files."""
+    """Raised by a reader for a valid case that is not wanted; the argument is its kind, such as
+    "colour Doppler". Such cases are counted and reported, but are not bad files."""
 
 
 Facts = Mapping[str, str | float]
@@ -41,7 +41,7 @@ FACTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One clip, volume or picture of a data set."""
+    """One clip, volume or image of a data set."""
 
     name: str
     """Unique; what its frames are called begins with it. Letters, digits, `-`, `_` and `.` only."""
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def person(self) -> str:
-        """What splits keep together."""
+        """Patient key used for splitting."""
         return self.patient_id or self.name
 
 
@@ -95,7 +95,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A data set as it was found on disk."""
+    """A data set as found on disk."""
 
     name: str
     """`source` of its rows."""
@@ -111,7 +111,22 @@ class DataSet:
     """Grey value of its files of more than 8 bits that becomes white; None where it has none."""
     is_clean: bool = False
     """Whether `read` itself deals with text, sector and Doppler, as that of DICOM files does."""
+    folder: str = ""
+    """Subfolder of --out for its frames; empty: --out itself."""
+    finish: Callable[[Path], None] | None = None
+    """Called with the finished frames folder."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""
     beside: Sequence[str] = ()
     """Names of files that its command writes into the frames folder besides."""
+
+
+Config = TypeVar("Config")
+
+
+class Source(NamedTuple, Generic[Config]):
+    """One `echodiff prepare NAME`: the `SOURCE` of its module."""
+
+    config: type[Config]
+    find: Callable[[Config], DataSet | Sequence[DataSet]]
+    """Lists the cases under `src`; InputError where there are none."""

@@ -1,6 +1,6 @@
-"""Frames that a training has seen: recorded with its run, and refused as a reference for scores.
+"""Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, in whatever file they lie.
+A patient is recognised by its id, a frame by its pixels, whatever its file name.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Real frames of a command: the rows that scores are held against, and those trained on."""
+"""Choose the real frames of a command: the reference of its scores, and the training frames."""
 
 import dataclasses
 import logging

@@ -70,7 +70,7 @@ def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) ->
     known: dict[str, str] = run.record.get("frames") or {}
     if not known:
         return 0
-    counts = []
+    counts: list[int] = []
     for has_masks in (False, True) if prefix else (False,):  # a translation may take masks alone
         found = hash_frames(folder, frames, has_images=not has_masks, has_masks=has_masks)
         counts.append(sum(known.get(prefix + name) != value for name, value in found.items()))

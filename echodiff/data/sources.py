@@ -1,4 +1,4 @@
-"""Files that an `echodiff prepare` reads, and what tells one of its jobs from another."""
+"""List the files that a preparation reads, and describe its job for resuming."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ from echodiff.settings.fields import as_dict
 def describe_job(
     config: PrepareConfig, data: DataSet, cases: Sequence[Case]
 ) -> dict[str, dict[str, Any]]:
-    """The settings, a hash of every table, and a hash of place, size and time of every file.
+    """Return the settings, a hash of every table, and a hash of path, size and time of every file.
 
     Splits, names and captions depend on all of them: a folder begun before they changed cannot be
-    gone on with.
+    resumed.
     """
     indifferent = ("out", "overwrite", "allow_bad", "workers")
     settings = {name: value for name, value in as_dict(config).items() if name not in indifferent}
@@ -29,7 +29,7 @@ def describe_job(
 
 
 def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> Iterator[Path]:
-    """Every file that is read; that the output lies in the folder of the data set harms none."""
+    """List every file that is read, for the check that the output is not among them."""
     yield from list_tables(config, data)
     yield from () if config.card is None else (config.card,)
     for case in cases:
@@ -37,7 +37,7 @@ def list_inputs(config: PrepareConfig, data: DataSet, cases: Sequence[Case]) -> 
 
 
 def list_tables(config: PrepareConfig, data: DataSet) -> list[Path]:
-    """Files that are read besides the cases."""
+    """List files that are read in addition to the cases."""
     captions = Path(config.captions)
     return [*data.listings, *([captions] if captions.is_file() else [])]
 

@@ -14,13 +14,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from echodiff import __version__
+from echodiff.contact_sheet import contact_sheet
 from echodiff.documents import read_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
 from echodiff.frames.rows import Frame
 from echodiff.hub.licences import Base
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
-from echodiff.images import contact_sheet, read_image_u8, write_image
+from echodiff.images import read_image_u8, write_image
 from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
 from echodiff.runs import RECORD, sha256_file
 from echodiff.settings.fields import yaml_line

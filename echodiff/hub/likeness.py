@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
 from echodiff.frames.white_level import find_white_level
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
+from echodiff.progress import ProgressBar
 
 _MANY = 1000
 """Pictures from which on a bar shows that something happens."""
@@ -27,7 +26,7 @@ def find_training_pictures(
     digests, sketches = [], []
     paths = [*training, *pictures]
     white = find_white_level(training)
-    bar = tqdm(paths, "comparing", unit="picture", disable=len(paths) < _MANY)
+    bar = ProgressBar(paths, "comparing", unit="picture", disable=len(paths) < _MANY)
     for path in bar:
         image = read_image_u8(path, max_value=white)
         digests.append(hash_pixels(image))

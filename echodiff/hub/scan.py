@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -22,9 +23,10 @@ from urllib.parse import unquote
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
 from echodiff.data.check.file_bytes import find_beyond_pixels
 from echodiff.documents import parse_json, parse_yaml
+from echodiff.embedded import read_embedded
 from echodiff.files import shipped
 from echodiff.hub.private_words import PrivateWords
-from echodiff.images import read_embedded, read_size
+from echodiff.images import read_size
 from echodiff.published import CONFIG, MANIFEST, PRIVACY
 
 
@@ -48,6 +50,9 @@ class Known:
     harmless: frozenset[str] = frozenset()
     """Numbers of the recipe that look like a date or a record's number: a seed."""
 
+
+KEYWORDS = "identifying_dicom_keywords.txt"
+"""Shipped in `echodiff/assets`, a keyword a line."""
 
 _TAG = re.compile(r"\(\s*[\dA-Fa-f]{4}\s*,\s*[\dA-Fa-f]{4}\s*\)")
 _TAG_KEY = re.compile(r"[\dA-Fa-f]{8}")
@@ -246,14 +251,8 @@ def _shipped_lines() -> frozenset[str]:
 
 @functools.cache
 def _identifying_keywords() -> frozenset[str]:
-    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove."""
-    from pydicom.datadict import DicomDictionary
-    from pydicom.tag import Tag
+    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove.
 
-    from echodiff.data.dicom.identifiers import is_identifying
-
-    return frozenset(
-        keyword
-        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
-        if keyword and is_identifying(Tag(number), vr, keyword, "")
-    )
+    A list that is shipped, not read from pydicom, which is an optional package here.
+    """
+    return frozenset((resources.files("echodiff") / "assets" / KEYWORDS).read_text("utf-8").split())

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
 from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
@@ -26,8 +26,8 @@ from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
 from echodiff.metrics.resampling import Groups, build_groups
-from echodiff.phantom.captions import findings_in
 from echodiff.processes import map_in_order
+from echodiff.progress import ProgressBar
 from echodiff.system import num_cores
 
 READ_AT_ONCE = 64
@@ -132,7 +132,9 @@ def measure_frames(
     lossy: list[bool] = []
     parts = [paths[start : start + READ_AT_ONCE] for start in range(0, len(paths), READ_AT_ONCE)]
     read = map_in_order(partial(_read, max_value=max_value), parts, workers=num_readers)
-    with tqdm(total=len(paths), desc=f"features of {Path(name).name}", unit="frame") as progress:
+    with ProgressBar(
+        total=len(paths), desc=f"features of {Path(name).name}", unit="frame"
+    ) as progress:
         for images, looks, losses in read:
             appearance += looks
             lossy += losses

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding, View
-from echodiff.phantom.captions import write_caption
+from echodiff.captions.clinical import write_caption
 from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_echo
 from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr

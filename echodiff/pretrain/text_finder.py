@@ -23,7 +23,6 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from echodiff.data.screens.burned_text import LAYERS, STRIDE
 from echodiff.errors import InputError
@@ -38,6 +37,7 @@ from echodiff.pretrain.text_patches import (
     draw_shapes,
     vary_levels,
 )
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse, positional, run_main
 
 PER_SCREEN = 12
@@ -116,9 +116,9 @@ def train(pictures: Sequence[NDArray[np.uint8]], config: TextFinderConfig) -> Te
     of_screens = config.num_patches * 2 // 5
     drawn = [
         draw_patch(pictures, fonts, rng)
-        for _ in tqdm(range(config.num_patches - of_screens), desc="patches", unit="patch")
+        for _ in ProgressBar(range(config.num_patches - of_screens), desc="patches", unit="patch")
     ]
-    for _ in tqdm(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
+    for _ in ProgressBar(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
         drawn += draw_screen_patches(pictures, fonts, rng, PER_SCREEN)
     patches = Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
     network = TextFinder()
@@ -168,7 +168,7 @@ def find_mistaken(
     """Patches of pictures without text, at random scales and brightness, in which text is seen."""
     network.eval()
     found = []
-    for picture in tqdm(pictures, desc="taken for text", unit="picture"):
+    for picture in ProgressBar(pictures, desc="taken for text", unit="picture"):
         scale = draw_scale(rng)
         shape = tuple(max(PATCH, round(side * scale)) for side in picture.shape)
         image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)

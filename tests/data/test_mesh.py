@@ -372,7 +372,8 @@ def test_flags_are_checked(tmp_path, capsys):
 def test_a_missing_library_is_named(tmp_path, capsys, monkeypatch):
     path = write_glb(tmp_path / "heart.glb")
     monkeypatch.setitem(__import__("sys").modules, "trimesh", None)
-    assert "pip install echodiff[mesh]" in refuse(capsys, path, "--out", tmp_path / "frames")
+    told = refuse(capsys, path, "--out", tmp_path / "frames")
+    assert "reading it needs the package trimesh: pip install 'echodiff[mesh]'" in told
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the Visible Human heart is not here")

@@ -218,7 +218,7 @@ def test_a_finished_folder_is_refused_and_overwritten_when_told(tmp_path):
 def test_a_foreign_folder_is_never_touched(tmp_path, overwrite):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/holiday.png").write_bytes(b"x")
-    with pytest.raises(InputError, match="is not empty and is no frames folder"):
+    with pytest.raises(InputError, match="is not empty and is not a frames folder"):
         write_folder(tmp_path, overwrite=overwrite)
     assert names_in(tmp_path) == ["images/holiday.png"]
 

@@ -263,7 +263,7 @@ def test_a_file_that_was_not_pushed_is_not_pulled(push, place, hub, capsys):
     repo = hub.repos["model", "jane/hearts"]
     repo.commit(repo.commits[repo.head] | {"privacy.json": (b"{}", False)}, "by somebody")
     assert main(["pull", "jane/hearts", "--out", str(place / "pulled")]) == 2
-    assert "privacy.json is not among the files that were pushed" in capsys.readouterr().err
+    assert "privacy.json is not listed in the manifest" in capsys.readouterr().err
     assert not (place / "pulled").exists()
 
 

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
-from echodiff.hub.scan import Known, scan_folder
+from echodiff.hub.scan import Known, _identifying_keywords, scan_folder
 from echodiff.images import read_gray_u8, write_image
 from echodiff.published import MODEL_FILES
 
@@ -240,3 +240,18 @@ def test_a_seed_may_look_like_a_date(push, place):
     config = yaml.safe_load(path.read_text()) | {"seed": 20210304}
     path.write_text(yaml.safe_dump(config))
     assert push()[0] == 0
+
+
+def test_the_shipped_keywords_are_all_that_pydicom_knows():
+    from pydicom.datadict import DicomDictionary
+    from pydicom.tag import Tag
+
+    from echodiff.data.dicom.identifiers import is_identifying
+
+    known = {
+        keyword
+        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
+        if keyword and is_identifying(Tag(number), vr, keyword, "")
+    }
+    assert len(known) > 1800
+    assert known <= _identifying_keywords()

@@ -14,8 +14,9 @@ from echodiff.data.check.doubles import Sketch, hash_pixels, sketch
 from echodiff.data.check.faults import Fault
 from echodiff.data.check.file_bytes import find_beyond_pixels_of
 from echodiff.decoding import describe_oddities
+from echodiff.embedded import read_embedded
 from echodiff.errors import InputError
-from echodiff.images import read_embedded, read_image_u8, read_mask_u8, to_gray_u8
+from echodiff.images import read_image_u8, read_mask_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 8
 """Grey levels between two channels up to which a grey JPEG still counts as grey."""

@@ -1,4 +1,4 @@
-"""The frames of an ultrasound clip or of an MR series: grey, windowed, cropped, without text."""
+"""Read the frames of an ultrasound clip or MR series: grey, windowed, cropped, without text."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,14 +39,14 @@ from echodiff.errors import InputError
 from echodiff.images import resize_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 20
-"""Grey levels between two channels from which a pixel is taken for screen graphics or Doppler."""
+"""Smallest difference of two channels, in grey levels, that marks screen graphics or Doppler."""
 GRAPHICS_SHARE = 0.02
-"""Share of the picture above which steady colour is Doppler rather than graphics."""
+"""Share of the image above which constant colour is Doppler rather than graphics."""
 STEADY_FRAMES = 8
-"""Text stands still for at least as many frames, about a quarter of a second: it is looked for in
-their darkest values, from which speckle is gone."""
+"""Text stays unchanged for at least this many frames, about a quarter of a second. It is searched
+for in their minimum, which has no speckle."""
 INSIDE_SHARE = 0.1
-"""Part of a text's box that must lie in the scan for the text to count as inside."""
+"""Share of a text's box that must lie in the sector for the text to count as inside."""
 
 
 MASK, MASK_INSIDE, REFUSE, KEEP = BURNED_TEXT = ("mask", "mask-inside", "refuse", "keep")
@@ -54,34 +54,34 @@ MASK, MASK_INSIDE, REFUSE, KEEP = BURNED_TEXT = ("mask", "mask-inside", "refuse"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How clips and series are read."""
+    """Options for reading clips and series."""
 
     every: int
     window: str | None
     burned_text: str
     is_cropped: bool = True
-    """Whether ultrasound is cut to its sector."""
+    """Whether ultrasound is cropped to its sector."""
     with_doppler: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cine:
-    """What one pass over the frames of a clip or series leaves in memory; pictures are (H, W)."""
+    """Result of one pass over the frames of a clip or series; images are (H, W)."""
 
     kept: list[NDArray[Any]]
     """Every k-th frame."""
     steady: list[NDArray[Any]]
-    """Least values over every `STEADY_FRAMES` frames; of colour they are (H, W, 3)."""
+    """Minimum over each block of `STEADY_FRAMES` frames; (H, W, 3) for colour."""
     low: NDArray[Any]
-    """Least value of every pixel over all frames."""
+    """Minimum of every pixel over all frames."""
     high: NDArray[Any]
     graphics: NDArray[np.bool_]
-    """Where there is colour in every frame."""
+    """Pixels that are coloured in every frame."""
     num_frames: int
 
 
 def read_clip(case: Case, *, reading: Reading) -> Iterator[Shot]:
-    """Frames of an ultrasound file, cropped to the sector and black outside it."""
+    """Read the frames of an ultrasound file, cropped to the sector and black outside it."""
     path = case.path
     tags = read_tags(path)
     pixel = check_size(path, tags, every=reading.every)
@@ -107,7 +107,7 @@ def read_clip(case: Case, *, reading: Reading) -> Iterator[Shot]:
 
 
 def has_text_around(path: Path, tags: Any, box: tuple[slice, slice]) -> bool:
-    """Whether there is text beside the region of a clip, which is cut off unseen."""
+    """Whether there is text outside the region of a clip, in the part that is cropped away."""
     frame = next(iter_frames(path, tags, [0]))
     if frame[box].shape == frame.shape:
         return False
@@ -119,8 +119,8 @@ def has_text_around(path: Path, tags: Any, box: tuple[slice, slice]) -> bool:
 
 
 def read_series(case: Case, *, reading: Reading) -> Iterator[Shot]:
-    """Frames of one slice of an MR series: those of `case.where`, paths with the index of a frame,
-    in that order."""
+    """Read the frames of one slice of an MR series, in the order of `case.where`, which holds pairs
+    of a path and the index of a frame in it."""
     where: Sequence[tuple[Path, int]] = case.where
     files = {path: read_tags(path) for path in dict.fromkeys(path for path, _ in where)}
     with naming(case.path):
@@ -149,9 +149,9 @@ def list_shots(
     *,
     is_rid: bool,
 ) -> Iterator[Shot]:
-    """Kept frames as shots, called by their place among all frames.
+    """Yield the kept frames as shots, named by their index among all frames.
 
-    `is_rid`: text or screen graphics were cut off or blackened.
+    is_rid: text or screen graphics were cropped away or blackened.
     """
     for index, image in zip(range(0, len(images) * every, every), images, strict=True):
         yield Shot(
@@ -167,7 +167,7 @@ def list_shots(
 def iter_series(
     where: Sequence[tuple[Path, int]], files: Mapping[Path, Any], tags: Sequence[Any]
 ) -> Iterator[NDArray[Any]]:
-    """Rescaled values of a series in its order, a file at a time."""
+    """Yield the rescaled values of a series in its order, one file at a time."""
     own = iter(tags)
     for path, places in groupby(where, key=itemgetter(0)):
         pixel = check_size(path, files[path], every=MOST_VALUES, files=len(where))
@@ -179,7 +179,7 @@ def iter_series(
 
 
 def gather(frames: Iterable[NDArray[Any]], every: int) -> Cine:
-    """Go over all frames once; keep every k-th of them as grey, and what tells what moves."""
+    """Read all frames once; keep every k-th as grey, and the extremes of every pixel."""
     kept, steady, block = [], [], []
     low = high = graphics = None
     number_seen = 0
@@ -199,7 +199,7 @@ def gather(frames: Iterable[NDArray[Any]], every: int) -> Cine:
             steady.append(np.minimum.reduce(block))
             block = []
     if low is None or high is None or graphics is None:
-        raise InputError("holds no picture")
+        raise InputError("holds no image")
     if block:
         steady.append(np.minimum.reduce(block))
     return Cine(
@@ -208,7 +208,7 @@ def gather(frames: Iterable[NDArray[Any]], every: int) -> Cine:
 
 
 def to_8_bits(cine: Cine, tags: Sequence[Any], option: str | None) -> Cine:
-    """Apply one window to all of a clip or series."""
+    """Apply one window to a whole clip or series."""
     window = choose_window(option, tags, cine.kept, find_full_window(tags[0]))
     is_inverted = tags[0].PhotometricInterpretation == "MONOCHROME1"
 
@@ -220,7 +220,7 @@ def to_8_bits(cine: Cine, tags: Sequence[Any], option: str | None) -> Cine:
     return replace(
         cine,
         kept=kept,
-        # The least stored values of an inverted picture are its brightest.
+        # In an inverted image the smallest stored values are the brightest.
         steady=kept if is_inverted else [convert(image) for image in cine.steady],
         low=np.minimum(low, high),
         high=np.maximum(low, high),
@@ -228,9 +228,9 @@ def to_8_bits(cine: Cine, tags: Sequence[Any], option: str | None) -> Cine:
 
 
 def drop_graphics(cine: Cine) -> Cine:
-    """Blacken screen graphics, such as the orientation mark: coloured in every frame, and small.
+    """Blacken screen graphics, such as the orientation mark: small, and coloured in every frame.
 
-    Colour Doppler comes and goes, or fills much of the picture, and stays as grey.
+    Colour Doppler changes with time or fills much of the image; it is kept as grey.
     """
     if not 0 < cine.graphics.mean() < GRAPHICS_SHARE:
         return cine
@@ -244,7 +244,7 @@ def drop_graphics(cine: Cine) -> Cine:
 
 
 def list_texts(cine: Cine, option: str) -> list[Box]:
-    """Texts that stand still anywhere in a clip."""
+    """Find the texts that stay in place over a block of frames."""
     if option == KEEP:
         return []
     return list(dict.fromkeys(box for image in cine.steady for box in find_text(image)))
@@ -253,13 +253,13 @@ def list_texts(cine: Cine, option: str) -> list[Box]:
 def keep_sector(
     cine: Cine, option: str, *, is_cropped: bool = True
 ) -> tuple[list[NDArray[np.uint8]], list[Box]]:
-    """Kept frames cropped to the sector, black outside it; text dealt with as `option` says, and
-    where it was."""
+    """Crop the kept frames to the sector and blacken the rest; return them with the boxes of the
+    texts, which are treated according to `option`."""
     boxes = list_texts(cine, option)
     is_clip = cine.num_frames > 1
     low, high = cine.low, cine.high
     if not is_clip:
-        # In a single frame a text is as much not the screen as the scan is.
+        # In a single frame text differs from the background just as the sector does.
         low = high = mask_text(high, boxes, find_screen(high))
     sector = find_sector(low, high, is_clip=is_clip)
     crop = crop_to(sector)
@@ -275,10 +275,10 @@ def refuse_or_mask(
     scan: NDArray[np.bool_],
     option: str,
 ) -> list[NDArray[np.uint8]]:
-    """Blacken texts, or raise InputError, as `option` says.
+    """Blacken texts or raise InputError, depending on `option`.
 
-    By default text inside the scan is refused: a black bar over the heart would be learned as
-    anatomy, and a bar of the wrong size would still show a name.
+    By default text inside the sector is refused: a model would learn a black bar over the heart
+    as anatomy, and a bar of the wrong size would still show a name.
     """
     inside = [b for b in boxes if scan[b.top : b.bottom, b.left : b.right].mean() > INSIDE_SHARE]
     if boxes and option == REFUSE:
@@ -286,14 +286,14 @@ def refuse_or_mask(
     if inside and option == MASK:
         box = inside[0]
         raise InputError(
-            f"has text burned into the scan itself, near ({box.left}, {box.top}); --burned-text "
-            f"{MASK_INSIDE} blackens it, {KEEP} lets it be"
+            f"has text burned into the sector, near ({box.left}, {box.top}); --burned-text "
+            f"{MASK_INSIDE} blackens it, {KEEP} leaves it"
         )
     return [mask_text(image, boxes) for image in images]
 
 
 def list_times(tags: Any, num_frames: int) -> list[Facts]:
-    """`time_ms` since the first frame and `frame_time_ms` of every frame of a clip, where known."""
+    """Return `time_ms` since the first frame and `frame_time_ms` of every frame, if known."""
     vector = tags.get("FrameTimeVector")
     vector = [float(step) for step in vector] if isinstance(vector, Sequence) else []
     step = read_number(tags, "FrameTime")
@@ -308,7 +308,7 @@ def list_times(tags: Any, num_frames: int) -> list[Facts]:
 
 
 def list_trigger_times(triggers: Sequence[float | None]) -> list[Facts]:
-    """The same of an MR cine, whose times count from the R wave."""
+    """Same as `list_times` for an MR cine, whose times count from the R wave."""
     known = [time for time in triggers if time is not None]
     if len(known) < len(triggers) or len(known) < 2 or (np.diff(known) <= 0).any():
         return [{}] * len(triggers)

@@ -9,8 +9,7 @@ import math
 import os
 import re
 import sys
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,23 +17,23 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.cases import Case, DataSet, Facts, Shot, Source
 from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.echonet.tracings import (
     CHORDS,
+    Lines,
     Outlines,
     TracingTable,
     clip_stem,
     fill_polygon,
     open_tracings,
 )
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
+from echodiff.progress import ProgressBar
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
@@ -63,11 +62,6 @@ class EchoNetConfig(PrepareConfig):
             raise ValueError(f"--every must be at least 1, got {self.every}")
         if self.first_frame not in {0, 1}:
             raise ValueError(f"--first-frame must be 0 or 1, got {self.first_frame}")
-
-
-def main(argv: list[str]) -> None:
-    config = parse(EchoNetConfig, argv, prog="echodiff prepare echonet-dynamic")
-    prepare(config, find_clips(config))
 
 
 def find_clips(config: EchoNetConfig) -> DataSet:
@@ -125,72 +119,76 @@ class ClipFolder:
     def listings(self) -> list[Path]:
         return [self.root / FILES, self.root / TRACINGS]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("FileName", *self.facts, "Split")
+    def list_clips(self) -> Iterator["Clip"]:
+        """Yield the clips of FileList.csv, and count on stderr those traced without being listed.
 
-    def list_rows(self) -> dict[str, str]:
-        """Name of the case, cells of `columns` and places in `table`, tabs between them, by the
-        name of the clip; says how many clips are traced without being listed."""
-        path = self.root / FILES
-        rows: dict[str, str] = {}
-        for number, row in iterate_csv(path, needed=self.columns):
+        InputError where a row names no file, or one that another row has named.
+        """
+        lines: dict[str, tuple[Lines, ...]] = {}
+        for stem, place in self.table.scan():
+            lines[stem] = (*lines.get(stem, ()), place)
+        path, seen = self.root / FILES, set[str]()
+        for number, row in iterate_csv(path, needed=("FileName", *self.facts, "Split")):
             stem = clip_stem(row["FileName"])
-            if not stem or stem in rows:
+            if not stem or stem in seen:
                 reason = f"{stem} comes twice" if stem else "names no file"
                 raise InputError(f"{path}, line {number}: {reason}")
-            cells = (row[column].replace("\t", " ") for column in self.columns)
-            # What follows a case in the name of a frame decides on the order, too.
-            rows[stem] = "\t".join([f"{self.prefix}{plain_name(stem)}_", *cells, ""])
-        unlisted = set()
-        for stem, span in self.table.scan():
-            if stem in rows:
-                rows[stem] += f" {span}"
-            elif stem:
-                unlisted.add(stem)
-        if unlisted:
+            seen.add(stem)
+            try:
+                facts, problem = read_facts(row, self.facts), None
+            except InputError as error:
+                facts, problem = {}, f"{path}: {stem}: {error}"
+            split = SPLITS.get(row["Split"].strip().upper())
+            yield Clip(self, stem, split, facts, lines.get(stem, ()), problem)
+        if unlisted := lines.keys() - seen - {""}:
             text = f"{self.table.path}: traces {len(unlisted)} clips that are not in {FILES}"
-            tqdm.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
-        return rows
+            ProgressBar.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
 
-    def build_case(self, name: str, cells: Sequence[str], spans: str) -> Case:
-        row = dict(zip(self.columns, cells, strict=True))
-        stem = clip_stem(row["FileName"])
-        try:
-            facts, problem = read_facts(row, self.facts), None
-        except InputError as error:
-            facts, problem = {}, f"{self.root / FILES}: {stem}: {error}"
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One row of FileList.csv, and where its tracing lies."""
+
+    folder: ClipFolder
+    stem: str
+    """Name of its video without the suffix."""
+    split: str | None
+    facts: Facts
+    lines: tuple[Lines, ...]
+    """In `folder.table`."""
+    problem: str | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.prefix + plain_name(self.stem)
+
+    def build_case(self) -> Case:
         return Case(
-            name=name,
-            path=find_video(self.root / VIDEOS / stem),
-            patient_id=name_patient(stem),
-            alias=stem,
-            split=SPLITS.get(row["Split"].strip().upper()),
-            view=self.view,
-            facts=facts,
-            where=(self.table, spans),
-            problem=problem,
+            name=self.name,
+            path=find_video(self.folder.root / VIDEOS / self.stem),
+            patient_id=name_patient(self.stem),
+            alias=self.stem,
+            split=self.split,
+            view=self.folder.view,
+            facts=self.facts,
+            where=(self.folder.table, self.lines),
+            problem=self.problem,
         )
 
 
 class ClipList(Sequence[Case]):
     """Cases in the order of their frames' names, each built when it is asked for.
 
-    All rows are in one string: ten thousand cases would take ten megabytes.
+    A case holds a path, which takes about 1 kB: of ten thousand clips, only the rows are kept.
     """
 
-    def __init__(self, folders: Sequence[ClipFolder]) -> None:
-        self.folders = folders
-        rows = sorted(
-            f"{row}\t{number}"
-            for number, folder in enumerate(folders)
-            for row in folder.list_rows().values()
-        )
-        self._ends = array("q", itertools.accumulate(map(len, rows)))
-        self._text = "".join(rows)
+    def __init__(self, folders: Iterable[ClipFolder]) -> None:
+        clips = (clip for folder in folders for clip in folder.list_clips())
+        # What follows a case in the name of a frame decides on the order, too.
+        self._clips = sorted(clips, key=lambda clip: (f"{clip.name}_", clip.stem))
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._clips)
 
     @overload
     def __getitem__(self, index: int) -> Case: ...
@@ -198,11 +196,8 @@ class ClipList(Sequence[Case]):
     def __getitem__(self, index: slice) -> list[Case]: ...
     def __getitem__(self, index: int | slice) -> Case | list[Case]:
         if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index]
-        row = self._text[self._ends[place - 1] if place else 0 : self._ends[place]]
-        name, *cells, spans, number = row.split("\t")
-        return self.folders[int(number)].build_case(name[:-1], cells, spans)
+            return [clip.build_case() for clip in self._clips[index]]
+        return self._clips[index].build_case()
 
 
 def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str | float]:
@@ -238,8 +233,8 @@ def plain_name(stem: str) -> str:
 
 def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
     """ED and ES with their masks, or every so-manieth frame."""
-    table, spans = case.where
-    outlines = table.read(spans)
+    table, lines = case.where
+    outlines = table.read(lines)
     if every is not None:
         for index, image in read_frames(case.path, itertools.count(0, every)):
             yield build_shot(case, outlines, index, image, str(index))
@@ -265,3 +260,6 @@ def build_shot(
             raise InputError(f"{case.path}: frame {index} is traced outside the picture")
     name = f"frame-{index:04d}" if phase.isdigit() else phase
     return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)
+
+
+SOURCE = Source(EchoNetConfig, find_clips)

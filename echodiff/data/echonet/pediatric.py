@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import DataSet
+from echodiff.data.cases import DataSet, Source
 from echodiff.data.echonet.dynamic import (
     FILES,
     TRACINGS,
@@ -20,9 +20,7 @@ from echodiff.data.echonet.dynamic import (
     read_clip,
 )
 from echodiff.data.echonet.tracings import POINTS, open_tracings
-from echodiff.data.preparation import prepare
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 VIEWS = {"A4C": View.A4C, "PSAX": View.SAX}
 """View by the name of the folder."""
@@ -40,11 +38,6 @@ class EchoNetPediatricConfig(EchoNetConfig):
     """Turn EchoNet-Pediatric into a frames folder: the frames at end of diastole and end of
     systole, with the traced left ventricle as mask. SRC holds the folders A4C and PSAX, or one of
     them, or is one; they may lie further down."""
-
-
-def main(argv: list[str]) -> None:
-    config = parse(EchoNetPediatricConfig, argv, prog="echodiff prepare echonet-pediatric")
-    prepare(config, find_clips(config))
 
 
 def find_clips(config: EchoNetPediatricConfig) -> DataSet:
@@ -77,3 +70,6 @@ def find_views(src: Path) -> dict[str, Path]:
     if not roots:
         raise InputError(f"{src}: has no folder {' or '.join(VIEWS)} with a {FILES}")
     return roots
+
+
+SOURCE = Source(EchoNetPediatricConfig, find_clips)

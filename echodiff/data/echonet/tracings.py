@@ -6,9 +6,10 @@ code that made the sets.
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,13 @@ class Outlines:
         return {frame: left.pop() if len(left) == 1 else str(frame) for frame in order}
 
 
+class Lines(NamedTuple):
+    """Contiguous lines of a table, in bytes."""
+
+    start: int
+    size: int
+
+
 @dataclass(frozen=True)
 class TracingTable:
     """A VolumeTracings.csv that is read one clip at a time: the whole is tens of megabytes."""
@@ -57,9 +65,11 @@ class TracingTable:
     first_frame: int
     """Number that the table gives the first frame of a clip."""
 
-    def scan(self) -> Iterator[tuple[str, str]]:
-        """Clip by clip, its name without `.avi` and the place of its lines: `first byte+size`. A
-        clip whose lines do not stand together comes several times."""
+    def scan(self) -> Iterator[tuple[str, Lines]]:
+        """Yield the name of every clip, without its suffix, and where its lines are.
+
+        A clip whose lines are not contiguous comes several times.
+        """
         column = self.header.index("FileName")
         try:
             with self.path.open("rb") as file:
@@ -69,23 +79,21 @@ class TracingTable:
                     cells = line.split(b",", column + 1)
                     key = cells[column] if column < len(cells) else b""
                     if key != name:
-                        yield clip_stem(name.decode("utf-8")), f"{begun}+{place - begun}"
+                        yield clip_stem(name.decode("utf-8")), Lines(begun, place - begun)
                         name, begun = key, place
                     place += len(line)
-                yield clip_stem(name.decode("utf-8")), f"{begun}+{place - begun}"
+                yield clip_stem(name.decode("utf-8")), Lines(begun, place - begun)
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: {error}") from error
 
-    def read(self, spans: str) -> Outlines:
-        """The outlines of the clip whose lines are at the `spans`, which have blanks between
-        them."""
+    def read(self, lines: Sequence[Lines]) -> Outlines:
+        """Read the outlines of the clip that has these lines."""
         text = ""
         try:
             with self.path.open("rb") as file:
-                for span in spans.split():
-                    start, _, size = span.partition("+")
-                    file.seek(int(start))
-                    text += file.read(int(size)).decode("utf-8")
+                for start, size in lines:
+                    file.seek(start)
+                    text += file.read(size).decode("utf-8")
             table = list(csv.reader(io.StringIO(text, newline="")))
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: {error}") from error

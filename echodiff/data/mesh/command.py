@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Shot
+from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.mesh.models import CELLS, SCENES, UNITS_MM, VOLUMES, list_parts, load_model
 from echodiff.data.mesh.parts import PartTable, load_part_table
 from echodiff.data.mesh.slices import CutHeart, build_heart, draw_slice
 from echodiff.data.mesh.views import VIEWS
-from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.data.prepare_config import split_words
+from echodiff.data.prepare_config import PrepareConfig, split_words
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 THIRDS = ("basal", "mid-ventricular", "apical")
 """Of the long axis, by the place of a short axis on it."""
@@ -56,11 +54,6 @@ class MeshConfig(PrepareConfig):
                 raise ValueError(f"--views: {view} is none of {', '.join(VIEWS)}")
 
 
-def main(argv: list[str]) -> None:
-    config = parse(MeshConfig, argv, prog="echodiff prepare mesh")
-    prepare(config, find_models(config))
-
-
 def find_models(config: MeshConfig) -> DataSet:
     """Every model at or under `src`; one model is one patient.
 
@@ -70,7 +63,7 @@ def find_models(config: MeshConfig) -> DataSet:
     for number, path in enumerate(list_models(config.src)):
         parts = list_parts(path) if path.is_dir() else []
         inside = path.relative_to(config.src).as_posix() if path != config.src else ""
-        name = _strip_suffix(inside or path.resolve().name)
+        name = re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", inside or path.resolve().name)
         case = Case(
             name=f"model-{number:04d}",
             alias=inside,
@@ -136,5 +129,4 @@ def _cut(heart: CutHeart, view: View, seed: Sequence[int], name: str, config: Me
     )
 
 
-def _strip_suffix(name: str) -> str:
-    return re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", name)
+SOURCE = Source(MeshConfig, find_models)

@@ -18,6 +18,7 @@ from echodiff.data.mesh.parts import TISSUES, PartTable, Tissue, drawing_order, 
 from echodiff.data.mesh.sections import Plane, Vector, fill_section
 from echodiff.data.volume_files import read_volume, to_whole
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 
 SCENES = (".glb", ".gltf")
 SURFACES = (".stl", ".ply")
@@ -306,5 +307,5 @@ def import_extra(name: str, path: Path) -> Any:
     """A library of the extra `mesh`, or one line that says how to get it."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{path}: to read it, pip install echodiff[mesh]") from error
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: reading it {explain_missing(error) or error}") from error

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echodiff.anatomy import Finding, View
+from echodiff.captions.clinical import write_unchanged
+from echodiff.captions.findings import findings_in
 from echodiff.files import shipped
 from echodiff.phantom.acquisition import Population, sample_acquisition
-from echodiff.phantom.captions import findings_in, write_unchanged
 
 EVERYONE = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
 
