@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from echodiff.contact_sheet import contact_sheet
 from echodiff.data.check.command import main as check
 from echodiff.data.real_frames import choose_held_out
 from echodiff.data.run_frames import find_run_frames
@@ -23,7 +24,6 @@ from echodiff.evaluate import main as evaluate
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import contact_sheet
 from echodiff.metrics.measured import measure_frames
 from echodiff.phantom.acquisition import Population, sample_patient
 from echodiff.phantom.dataset import main as phantom
