@@ -147,8 +147,8 @@ LINES = st.one_of(
     st.sampled_from([
         "ASD", "LVH | guidance=4 weight=2", "x | weight=99999999999999999999", "x | guidance=nan",
         "((((a))))", "[a|b]", "<lora:x:1>", "Negative prompt: b", "Steps: 20, Sampler: x", "# c",
-        "|", 'x | negative="', "x | weight=\u0663", "\ud7ff", "a_" * 20000,
-        "((" * 20000 + "))" * 20000,
+        "|", 'x | negative="', "x | weight=\u0663", "\ud7ff",
+        "a_" * 20000, "((" * 20000 + "))" * 20000,
         "(a:1.2)" * 9000, "[" * 30000, "Steps: 1, " * 9000, "x | " + "a=b " * 9000, "\x1b[2J\x07",
     ]),
 )  # fmt: skip

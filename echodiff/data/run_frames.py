@@ -69,7 +69,8 @@ def _lies_inside(run_dir: Path, folder: Path, names: Sequence[str]) -> bool:
 
 def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) -> int:
     """Frames whose hash is not that of the run's record, where it has any."""
-    known, prefix = run.record.get("frames") or {}, _PREFIXES[key]
+    prefix = _PREFIXES[key]
+    known: dict[str, str] = run.record.get("frames") or {}
     if not known:
         return 0
     counts: list[int] = []
