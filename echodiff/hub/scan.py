@@ -68,6 +68,8 @@ _TENSOR = re.compile(
 )
 """Names that an adapter's tensors have, in diffusers' layout and in kohya's."""
 _MOST_AXES = 4
+_DATA_URI = re.compile(r"\bdata:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]{1,40})*,", re.IGNORECASE)
+"""An image or anything else inside a page: nothing looks at what it shows."""
 _PRIVACY_FIELDS = frozenset({
     "weights_sha256", "data_sha256", "settings", "attacks", "ceiling", "verdict", "not_tested",
     "n", "seed", "versions",
@@ -248,6 +250,8 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
         for key, value in _walk(yaml.safe_load(head)):
             if not (key == "license_link" and f"license_link: {value}" in _shipped_lines()):
                 yield key, value
+    if _DATA_URI.search(unquote(html.unescape(text))):
+        raise ValueError("a file is embedded in it (data:...)")
     plain = "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
     yield "", plain
     # As a browser shows it.
