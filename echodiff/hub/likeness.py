@@ -15,13 +15,12 @@ from echodiff.hub.gallery import Gallery
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
 
-DEFAULT_THRESHOLD = 0.7
+DEFAULT_THRESHOLD = 0.85
 """Score (`Gallery.find_nearest`) from which on an image shows a training image, where the frames
 do not say which of them are of other patients."""
-_LOWEST, _HIGHEST = 0.55, 0.75
+_LOWEST, _HIGHEST = 0.6, 0.95
 _DEVIATIONS = 5
-"""Robust standard deviations above the median of other patients' scores at which an image stops
-a push."""
+"""Standard deviations above the median of other patients' scores at which an image stops a push."""
 _CALIBRATED_ON = 40
 """Frames that are held against those of other patients."""
 _LEAST_FRAMES = 20
@@ -93,7 +92,9 @@ def choose_threshold(
     chosen = known[np.linspace(0, len(known) - 1, min(len(known), _CALIBRATED_ON)).astype(int)]
     queries = (to_gray_u8(read_image_u8(paths[place], max_value=white)) for place in chosen)
     same = [(names == names[place]) | (names == "") for place in chosen]
-    scores = np.array([match.score for match in gallery.find_nearest(queries, same)])
-    median = float(np.median(scores))
-    deviation = 1.4826 * float(np.median(np.abs(scores - median)))
-    return min(max(median + _DEVIATIONS * deviation, _LOWEST), _HIGHEST)
+    scores = [match.score for match in gallery.find_nearest(queries, same)]
+    # Fisher's transform makes correlations about normal; the upper tail says how wide they lie.
+    values = np.arctanh(np.minimum(scores, 0.999))
+    median, high = np.quantile(values, (0.5, 0.95))
+    threshold = float(np.tanh(median + _DEVIATIONS * (high - median) / 1.645))
+    return min(max(threshold, _LOWEST), _HIGHEST)
