@@ -206,7 +206,10 @@ class Gallery:
     def _describe_tiled(self, members: slice) -> Tensor:
         """(n, 16, 43): whole images and their contents in the eight symmetries."""
         both = torch.cat(
-            [parts.describe_windows(one[members], (WHOLE,)) for one in (self._whole, self._content)],
+            [
+                parts.describe_windows(one[members], (WHOLE,))
+                for one in (self._whole, self._content)
+            ],
             1,
         )
         return _turn(both)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,8 @@ def find_training_images(
     """
     if not training or not images:
         return []
-    white = find_white_level(list(training))
+    paths = list(training)
+    white = find_white_level(paths)
     digests, sketches = set(), []
 
     def read(path: Path) -> NDArray[np.uint8]:
@@ -53,7 +54,9 @@ def find_training_images(
             yield to_gray_u8(image)
 
     gallery = Gallery(read_training())
-    threshold = choose_threshold(gallery, list(training), list(training.values()), white)
+    threshold = choose_threshold(
+        gallery, lambda place: to_gray_u8(read(paths[place])), list(training.values())
+    )
     num_training = len(sketches)
     found: dict[int, str] = {}
     for place, path in enumerate(images):
@@ -81,16 +84,19 @@ def find_training_images(
 
 
 def choose_threshold(
-    gallery: Gallery, paths: Sequence[Path], patients: Sequence[str], white: int | None = None
+    gallery: Gallery, read: Callable[[int], NDArray[np.uint8]], patients: Sequence[str]
 ) -> float:
     """The score that no image of another patient reaches: from frames of the gallery, each held
-    against those of all other patients."""
+    against those of all other patients.
+
+    read: place of a frame -> (H, W). patients: whose each frame is; "" where nobody says.
+    """
     names = np.array(patients)
     known = np.flatnonzero(names != "")
     if len(known) < _LEAST_FRAMES or len(set(names[known])) < 2:
         return DEFAULT_THRESHOLD
     chosen = known[np.linspace(0, len(known) - 1, min(len(known), _CALIBRATED_ON)).astype(int)]
-    queries = (to_gray_u8(read_image_u8(paths[place], max_value=white)) for place in chosen)
+    queries = (read(int(place)) for place in chosen)
     same = [(names == names[place]) | (names == "") for place in chosen]
     scores = [match.score for match in gallery.find_nearest(queries, same)]
     # Fisher's transform makes correlations about normal; the upper tail says how wide they lie.

@@ -75,6 +75,12 @@ _PRIVACY_FIELDS = frozenset({
     "n", "seed", "versions",
 })  # fmt: skip
 _MANIFEST_FIELDS = frozenset({"kind", "echodiff", "files"})
+_BLOB = re.compile(r"[\w+/=-]{200,}")
+"""No word or hash is as long: an image, in hexadecimal or base 64?"""
+_MOST_NUMBERS = 500
+"""Of a list: no score has as many, an image has."""
+_LONGEST_METADATA = 20_000
+"""Characters in the header of weights."""
 _SMALLEST_NUMBER = 1_000_000
 """Whole numbers from here on are read as text too: a record number fits into them."""
 
@@ -144,6 +150,8 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
         yield f"has a field that identifies people or devices{where}"
     for word in known.private_words.find(text):
         yield f"names a patient or a file of the training, {word!r}{where}"
+    if blob := _BLOB.search(text):
+        yield f"holds {len(blob.group())} characters without a space: an image?{where}"
     text = _SHORT_HASH.sub(" ", text)
     for number in known.harmless:
         text = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", " ", text)
@@ -158,13 +166,16 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of a JSON value: names of fields, texts, and large whole numbers."""
+    """(key, text) of a JSON value: names of fields, texts, and large whole numbers; ValueError for
+    a list that could hold an image."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             below = f"{key}.{name}" if key else str(name)
             yield below, str(name)
             yield from _walk(inner, below)
     elif isinstance(value, list | tuple):
+        if sum(isinstance(inner, int | float | list) for inner in value) > _MOST_NUMBERS:
+            raise ValueError(f"a list of {len(value)} numbers at {key}: an image?")
         for inner in value:
             yield from _walk(inner, key)
     elif isinstance(value, str):
@@ -228,8 +239,10 @@ def _read_header(data: bytes) -> dict[str, Any]:
     for name, entry in tensors.items():
         if not _TENSOR.fullmatch(name) or len(entry["shape"]) > _MOST_AXES:
             raise ValueError(f"{name!r} is no tensor of an adapter")
-    names = {name.replace(".", " "): "" for name in tensors}
-    return {"names": " ".join(names), "metadata": header.get("__metadata__", {})}
+    metadata = header.get("__metadata__", {})
+    if len(json.dumps(metadata)) > _LONGEST_METADATA:
+        raise ValueError(f"more than {_LONGEST_METADATA:,} characters of metadata")
+    return {"names": [name.replace(".", " ") for name in tensors], "metadata": metadata}
 
 
 def _check_picture(path: Path, data: bytes) -> None:

@@ -146,9 +146,7 @@ def cut_borders(image_u8: NDArray[np.uint8], depth: int = _MOST_CUTS) -> list[Wi
     height, width = image_u8.shape
     if min(height, width) < _LEAST_TILE_PX or depth == 0:
         return [WHOLE]
-    spans = [
-        _between_borders(image_u8, axis) or [(0, image_u8.shape[1 - axis])] for axis in (0, 1)
-    ]
+    spans = [_between_borders(image_u8, axis) or [(0, image_u8.shape[1 - axis])] for axis in (0, 1)]
     columns, rows = spans
     if columns == [(0, width)] and rows == [(0, height)]:
         return [WHOLE]
@@ -240,9 +238,7 @@ def _transforms(
     columns = list(dict.fromkeys((w.left, w.right) for w in windows))
     row_of = {span: place for place, span in enumerate(rows)}
     column_of = {span: place for place, span in enumerate(columns)}
-    places = [
-        row_of[w.top, w.bottom] * len(columns) + column_of[w.left, w.right] for w in windows
-    ]
+    places = [row_of[w.top, w.bottom] * len(columns) + column_of[w.left, w.right] for w in windows]
     by_row = np.stack([_transform(*span, height) for span in rows])
     by_column = np.stack([_transform(*span, width) for span in columns])
     return from_numpy(by_row), from_numpy(by_column), tensor(places)
