@@ -39,16 +39,19 @@ FORMS: dict[str, tuple[str, ...]] = {
     ),
     "accession number": (
         "ACC 2021-0{digits[5]}", "Accession No: US21-0{digits[4]}", "Acc# 210{digits[5]}",
-        "Study ID {digits[5]}", "Exam no. {digits[6]}", "Order #{digits[6]}", "Exam ID: E{digits[5]}",
+        "Study ID {digits[5]}", "Exam no. {digits[6]}", "Order #{digits[6]}",
+        "Exam ID: E{digits[5]}",
         "accession {CAPS[2]}{digits[6]}",
     ),
     "DICOM UID, other roots": (
         "UID 2.25.{digits[36]}", "urn:oid:2.25.{digits[38]}",
-        "1.3.6.1.4.1.{digits[5]}.{digits[4]}.{digits[9]}", "1.3.12.2.1107.5.2.{digits[5]}.{digits[8]}",
+        "1.3.6.1.4.1.{digits[5]}.{digits[4]}.{digits[9]}",
+        "1.3.12.2.1107.5.2.{digits[5]}.{digits[8]}",
         "1.2.276.0.7230010.3.1.4.{digits[8]}.{digits[5]}",
     ),
     "file address": (
-        "file:///C:/Users/{low[5]}/scan.dcm", "file://nas/echo/{low[5]}", "file:/home/{low[5]}/x.png",
+        "file:///C:/Users/{low[5]}/scan.dcm", "file://nas/echo/{low[5]}",
+        "file:/home/{low[5]}/x.png",
         "vscode://file/home/{low[5]}/y", "file://localhost/srv/{low[5]}",
     ),
     "network share": (
@@ -134,7 +137,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "dates": (
         "vom {d}.{m:02}.{y}", "{d}. {german_month} {y} um 9 Uhr", "Study date {y}/{m}/{d}",
         "on the {d}th of {month} {y}", "{month} the {d}th {y}", "{d} {russian_month} {y}-го",
-        "дата: {d:02}/{m:02}/{y}", "обследован {d:02}.{m:02}.{y}", "{y} жылғы {d}-ші {kazakh_month}",
+        "дата: {d:02}/{m:02}/{y}", "обследован {d:02}.{m:02}.{y}",
+        "{y} жылғы {d}-ші {kazakh_month}",
         "{y}_{m:02}_{d:02}", "{d:02}{m:02}{y}", "DOB {m}/{d}/{y}", "{mon}-{d:02}-{y}",
     ),
     "numbers": (

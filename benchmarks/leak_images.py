@@ -28,10 +28,18 @@ def _cropped(image: Grey, share: float, rng: np.random.Generator) -> Grey:
 
 
 def _shifted(image: Grey, share: float, rng: np.random.Generator) -> Grey:
-    by = [int(sign * share * side) for sign, side in zip(rng.choice([-1, 1], 2), image.shape)]
+    by = [
+        int(sign * share * side)
+        for sign, side in zip(rng.choice([-1, 1], 2), image.shape, strict=True)
+    ]
     moved = np.zeros_like(image)
-    ends = [slice(max(0, step), side + min(0, step)) for step, side in zip(by, image.shape)]
-    starts = [slice(max(0, -step), side + min(0, -step)) for step, side in zip(by, image.shape)]
+    ends = [
+        slice(max(0, step), side + min(0, step)) for step, side in zip(by, image.shape, strict=True)
+    ]
+    starts = [
+        slice(max(0, -step), side + min(0, -step))
+        for step, side in zip(by, image.shape, strict=True)
+    ]
     moved[tuple(ends)] = image[tuple(starts)]
     return moved
 

@@ -212,12 +212,12 @@ def test_without_its_run_a_set_is_checked_by_images_and_says_so(
     """Hashes of ids can be guessed: they stay with the run, and do not travel with a set."""
     shutil.rmtree("runs/ours")
     shutil.copytree("frames/ours", "copy")
-    assert "40 of 60 frames were trained on" in refusal(
-        capsys, "generated/asd", "--reference", "copy"
-    )
-    rows = read_rows(Path("copy"))
+    rows = [row | {"split": None} for row in read_rows(Path("copy"))]
+    write_rows(place / "copy", rows)
+    line = refusal(capsys, "generated/asd", "--reference", "copy")
+    assert "40 of 60 frames were trained on" in line
     upper(place / "copy", rows)
-    write_rows(place / "copy", [row | {"split": None} for row in rows])
+    write_rows(place / "copy", rows)
     assert evaluate("generated/asd", "--reference", "copy") == 0
     assert any("not against its patients" in note for note in scores()["notes"])
 

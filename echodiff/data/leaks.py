@@ -180,7 +180,7 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
             return [trained], None
     if by_record:
         return by_record, (
-            f"{folder}: the run that made these frames is not at {places[0] if places else 'hand'}: "
+            f"{folder}: the run that made these frames is not here: "
             "the reference is held against the images of the training, not against its patients"
         )
     return [], (

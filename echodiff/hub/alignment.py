@@ -1,4 +1,4 @@
-"""Whether two parts of images show the same: they are laid over each other, and their grain compared.
+"""Whether two parts of images show the same: they are aligned, and their grain is compared.
 
 Speckle and noise are an image's own. Two frames of one view share their sector and their anatomy,
 never their grain; a copy keeps it through mirroring, crops, JPEG, and other brightness.

@@ -34,8 +34,8 @@ _HASH = re.compile(
 """Hexadecimal names, such as those of EchoNet: made to tell nothing, though digits are in them."""
 
 _AGE = re.compile(
-    r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?yrs?\b|[- ]?y[./]?o\b|[- ]?jahre|-jährig|\s?(?:лет|года?)\b"
-    r"|-летн|\s?жаста|\sжас\b)"
+    r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?yrs?\b|[- ]?y[./]?o\b|[- ]?jahre|-jährig"
+    r"|\s?(?:лет|года?)\b|-летн|\s?жаста|\sжас\b)"
     r"|\b(?:aged?|alter|возраст|жасы)[\s:=]{1,3}(?:9[1-9]|1[01]\d)\b",
     re.IGNORECASE,
 )

@@ -1,6 +1,7 @@
 """Find names of people in a text: after a title or a label, or in a form that only names have.
 
-English, German, Russian and Kazakh. A surname alone in a sentence is not found: no list of people is kept.
+English, German, Russian and Kazakh. A surname alone in a sentence is not found: no list of people
+is kept.
 """
 
 import re
