@@ -3,8 +3,8 @@
     python benchmarks/two_starts.py     # 10 times: prepare, phantom, train, generate, translate
 
 Both processes import everything and wait for each other, so that they reach the folder together.
-The second must exit with status 2 and one line that names host and process of the first, and the folder
-must be what the first process alone writes: every file but those that hold times or places of work.
+The second must exit with status 2 and one line that names host and process of the first, and the
+folder must be what the first process alone writes: every file but those that hold times or places of work.
 Exit status 1 where anything else happens.
 """
 
