@@ -6,7 +6,7 @@ each is then aligned, and its grain compared (`alignment`).
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -58,6 +58,29 @@ class _Candidate(NamedTuple):
     """Lays the query's window on the other."""
     sign: float
     """-1: the query is inverted."""
+
+
+class _Queries(NamedTuple):
+    """What queries are compared by."""
+
+    contents: list[Window]
+    turned: list[Tensor]
+    """For each comparison (Q, W * 8, 43): every window in the eight symmetries."""
+    tiles: list[tuple[Window, ...]]
+    tiled: list[Tensor]
+    """For each query (T, 43)."""
+
+    @classmethod
+    def describe(cls, images: Sequence[NDArray[np.uint8]]) -> Self:
+        thumbnails = torch.stack([_thumbnail(image, WHOLE) for image in images])
+        contents = [parts.find_content(image) for image in images]
+        trimmed = [_thumbnail(i, w) for i, w in zip(images, contents, strict=True)]
+        described = [parts.describe_windows(thumbnails, one.queries) for one in _COMPARISONS]
+        content = parts.describe_windows(torch.stack(trimmed), (WHOLE,))
+        described[0] = torch.cat([described[0], content], 1)
+        tiles = [parts.list_tiles(image) for image in images]
+        tiled = [_describe_tiles(image, some) for image, some in zip(images, tiles, strict=True)]
+        return cls(contents, [_turn(one) for one in described], tiles, tiled)
 
 
 _CROPS = parts.list_crops()
@@ -120,12 +143,13 @@ class Gallery:
                 aligned.setdefault(candidate.query, []).append((value, candidate, one))
         kept = [
             entry
-            for entries in aligned.values()
-            for entry in sorted(entries, key=lambda entry: -entry[0])[:_REFINED]
+            for of_query in aligned.values()
+            for entry in sorted(of_query, key=lambda entry: -entry[0])[:_REFINED]
         ]
-        for some in _batches(kept, _ALIGNED_AT_ONCE):
-            chosen = [candidate for _, candidate, _ in some]
-            scores = refine(*self._cut(images, chosen), torch.stack([maps for *_, maps in some]))
+        for entries in _batches(kept, _ALIGNED_AT_ONCE):
+            chosen = [candidate for _, candidate, _ in entries]
+            maps = torch.stack([one for _, _, one in entries])
+            scores = refine(*self._cut(images, chosen), maps)
             for candidate, score in zip(chosen, scores.tolist(), strict=True):
                 best[candidate.query] = max(best[candidate.query], Match(score, candidate.place))
         return best
@@ -149,53 +173,47 @@ class Gallery:
     def _find_candidates(
         self, images: list[NDArray[np.uint8]], excluded: Tensor | None
     ) -> list[_Candidate]:
-        thumbnails = torch.stack([_thumbnail(image, WHOLE) for image in images])
-        contents = [parts.find_content(image) for image in images]
-        trimmed = [_thumbnail(i, w) for i, w in zip(images, contents, strict=True)]
-        described = [parts.describe_windows(thumbnails, one.queries) for one in _COMPARISONS]
-        content = parts.describe_windows(torch.stack(trimmed), (WHOLE,))
-        described[0] = torch.cat([described[0], content], 1)
-        turned = [_turn(one) for one in described]  # (Q, W * 8, 43)
-        tiles = [parts.list_tiles(image) for image in images]
-        tiled = [_describe_tiles(image, some) for image, some in zip(images, tiles, strict=True)]
-        best = torch.zeros(len(_COMPARISONS) + 1, len(self), len(images))
-        for start in range(0, len(self), _MEMBERS_AT_ONCE):
-            members = slice(start, start + _MEMBERS_AT_ONCE)
-            for number, comparison in enumerate(_COMPARISONS):
-                for place, theirs in enumerate(self._describe(comparison, members), start):
-                    best[number, place] = _find_best(theirs[None], turned[number])[0]
-            theirs = self._describe_tiled(members)
-            for query, ours in enumerate(tiled):
-                if len(ours):
-                    best[-1, members, query] = _find_best(theirs, ours[None])[:, 0]
-        best = best.transpose(1, 2)
+        """The images of the gallery that are most like each query by low frequencies, and the
+        windows in which they are."""
+        queries = _Queries.describe(images)
+        best = self._compare(queries)
         if excluded is not None:
             best = best.masked_fill(excluded, -1)
         found = []
         for query in range(len(images)):
             for number, comparison in enumerate(_COMPARISONS):
-                ours = [*comparison.queries, *([contents[query]] if number == 0 else [])]
+                ours = [*comparison.queries, *([queries.contents[query]] if number == 0 else [])]
                 for place in _largest(best[number, query], comparison.num_candidates):
                     theirs = self._describe(comparison, slice(place, place + 1))[0]
-                    products = turned[number][query] @ theirs.T
-                    row, column = divmod(int(products.abs().argmax()), products.shape[1])
+                    row, column, sign = _find_place(queries.turned[number][query], theirs)
                     window, symmetry = divmod(row, len(SYMMETRIES))
                     of_members = [*comparison.members, self._contents[place]]
-                    found.append(
-                        _Candidate(query, place, ours[window], of_members[column],
-                                   SYMMETRIES[symmetry], float(products[row, column].sign()))
-                    )  # fmt: skip
-            for place in _largest(best[-1, query], _NUM_TILED) if tiles[query] else []:
-                theirs = self._describe_tiled(slice(place, place + 1))[0]
-                products = tiled[query] @ theirs.T
-                row, column = divmod(int(products.abs().argmax()), products.shape[1])
-                window, symmetry = divmod(column, len(SYMMETRIES))
-                found.append(
-                    _Candidate(query, place, tiles[query][row],
-                               (WHOLE, self._contents[place])[window],
-                               _invert(SYMMETRIES[symmetry]), float(products[row, column].sign()))
-                )  # fmt: skip
+                    found.append(_Candidate(query, place, ours[window], of_members[column],
+                                            SYMMETRIES[symmetry], sign))  # fmt: skip
+            if tiles := queries.tiles[query]:
+                for place in _largest(best[-1, query], _NUM_TILED):
+                    theirs = self._describe_tiled(slice(place, place + 1))[0]
+                    row, column, sign = _find_place(queries.tiled[query], theirs)
+                    part, symmetry = divmod(column, len(SYMMETRIES))
+                    found.append(_Candidate(query, place, tiles[row],
+                                            (WHOLE, self._contents[place])[part],
+                                            _invert(SYMMETRIES[symmetry]), sign))  # fmt: skip
         return found
+
+    def _compare(self, queries: _Queries) -> Tensor:
+        """(comparisons and tiles, queries, images): the best match of any window with any other."""
+        num_queries = len(queries.tiles)
+        best = torch.zeros(len(_COMPARISONS) + 1, len(self), num_queries)
+        for start in range(0, len(self), _MEMBERS_AT_ONCE):
+            members = slice(start, start + _MEMBERS_AT_ONCE)
+            for number, comparison in enumerate(_COMPARISONS):
+                for place, theirs in enumerate(self._describe(comparison, members), start):
+                    best[number, place] = _find_best(theirs[None], queries.turned[number])[0]
+            tiled = self._describe_tiled(members)
+            for query, ours in enumerate(queries.tiled):
+                if len(ours):
+                    best[-1, members, query] = _find_best(tiled, ours[None])[:, 0]
+        return best.transpose(1, 2)
 
     def _describe(self, comparison: _Comparison, members: slice) -> Tensor:
         """(n, P, 43), the content of each as one window more."""
@@ -221,7 +239,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield some
 
 
-def _describe_tiles(image: NDArray[np.uint8], tiles: Sequence[Window]) -> Tensor:
+def _describe_tiles(image: NDArray[np.uint8], tiles: tuple[Window, ...]) -> Tensor:
     """(T, 43)."""
     if not tiles:
         return torch.zeros(0, parts.NUM_VALUES)
@@ -239,6 +257,13 @@ def _find_best(members: Tensor, queries: Tensor) -> Tensor:
     products = (members.flatten(0, 1) @ queries.flatten(0, 1).T).abs_()
     best = products.view(len(members), -1, products.shape[1]).amax(1)
     return best.view(len(members), len(queries), -1).amax(2)
+
+
+def _find_place(queries: Tensor, members: Tensor) -> tuple[int, int, float]:
+    """Row and column of the best of (W, 43) and (P, 43), and -1 where one of them is inverted."""
+    products = queries @ members.T
+    row, column = divmod(int(products.abs().argmax()), products.shape[1])
+    return row, column, float(products[row, column].sign())
 
 
 def _largest(values: Tensor, num: int) -> list[int]:

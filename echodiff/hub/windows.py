@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, einsum, from_numpy, stack, tensor
+from torch import Tensor, div, einsum, from_numpy, stack, tensor
 
 FREQUENCIES = 8
 """Frequencies along each axis."""
@@ -63,7 +63,7 @@ WHOLE = Window(0, 0, 1, 1)
 SYMMETRIES = tuple(Symmetry(*signs) for signs in product((False, True), repeat=3))
 
 
-def sample_window(image: Image, window: Window, size: int) -> Image:
+def sample_window(image: Image | NDArray[np.uint8], window: Window, size: int) -> Image:
     """(H, W) -> (size, size): what a window shows, low-pass filtered; 0 outside of the image."""
     height, width = image.shape
     rows = _resampling(window.top * height, window.bottom * height, size, height)
@@ -194,7 +194,7 @@ def describe_turned(descriptors: Tensor) -> Tensor:
 
 def flatten(descriptors: Tensor) -> Tensor:
     """(..., 8, 8) -> (..., 43): the values that are compared."""
-    return descriptors[..., *np.nonzero(_IS_COMPARED)]
+    return descriptors.flatten(-2)[..., from_numpy(np.flatnonzero(_IS_COMPARED))]
 
 
 def turn_descriptor(descriptors: Tensor, symmetry: Symmetry) -> Tensor:
@@ -225,7 +225,8 @@ _STRENGTH = np.hypot.outer(np.arange(FREQUENCIES), np.arange(FREQUENCIES)) * _IS
 def _whiten(descriptors: Tensor) -> Tensor:
     """Without the mean, with every frequency as strong as the others: images fall off as 1 / f."""
     descriptors = descriptors * from_numpy(_STRENGTH.astype(np.float32))
-    return descriptors / descriptors.flatten(-2).norm(dim=-1)[..., None, None].clamp_min(1e-6)
+    lengths = descriptors.flatten(-2).norm(dim=-1)[..., None, None]
+    return div(descriptors, lengths.clamp_min(1e-6))
 
 
 @lru_cache(maxsize=64)
