@@ -4,7 +4,8 @@
 
 Both processes import everything and wait for each other, so that they reach the folder together.
 The second must exit with status 2 and one line that names host and process of the first, and the
-folder must be what the first process alone writes: every file but those that hold times or places of work.
+folder must be what the first process alone writes: every file but those that hold times or
+places of work.
 Exit status 1 where anything else happens.
 """
 

@@ -27,7 +27,7 @@ LARGEST_PX = 1024
 _QUERIES_AT_ONCE = 128
 _MEMBERS_AT_ONCE = 64
 _ALIGNED_AT_ONCE = 256
-_REFINED = 3
+_REFINED = 5
 """Candidates of a query whose grain is compared."""
 
 
@@ -85,7 +85,7 @@ class _Queries(NamedTuple):
 
 _CROPS = parts.list_crops()
 _COMPARISONS = (
-    _Comparison((WHOLE,), _CROPS, 3),
+    _Comparison((WHOLE,), _CROPS, 12),
     _Comparison(
         parts.list_corners(),
         parts.list_crops(between=(0.75, 0.95)),
