@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from echodiff.data.real_frames import choose_held_out
 from PIL import Image
 
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.check.command import main as check
-from echodiff.data.real_frames import choose_held_out
 from echodiff.data.run_frames import find_run_frames
 from echodiff.diffusion.base_parts import read_index
 from echodiff.diffusion.sampling.prompts import load_prompts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from echodiff.data.bad_files import BadFiles
-from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
+from echodiff.data.leaks import TRAINED_ON, as_public_record, find_run, load_trained
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.frames.maker import TRANSLATE
@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
         "weights": str(config.run),
         "weights_sha256": loaded.sha256,
         "source": str(config.folder),
-        TRAINED_ON: None if training is None else as_record(training),
+        TRAINED_ON: None if training is None else as_public_record(training),
     }
 
     # --- Translate what is not there yet

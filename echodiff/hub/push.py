@@ -22,7 +22,6 @@ from echodiff.hub.folder import (
     write_model,
 )
 from echodiff.hub.licences import find_base, find_cards, find_objections
-from echodiff.hub.likeness import find_training_pictures
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
@@ -63,8 +62,8 @@ class PushConfig:
     public: bool = False
     """Make the repository public. Default: private."""
     ocr: bool = False
-    """Also search all images for text by OCR; text blocks the push. Needs `pip install
-    echodiff[ocr]`."""
+    """Also search every uploaded image for text by OCR; echodiff's own text finder always runs.
+    Text blocks the push. Needs `pip install echodiff[ocr]`."""
     yes: bool = False
     """Upload, in one commit. Without it nothing is sent."""
 
@@ -212,30 +211,35 @@ def write_folder(folder: Path, config: PushConfig, contents: Contents) -> dict[s
 def find_everything(
     folder: Path, config: PushConfig, contents: Contents, token: str | None
 ) -> list[Finding]:
-    """What stops the push: in the files, and in the pictures."""
+    """What stops the push: in the files, and in the images."""
     allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, PICTURES]
     findings = scan_folder(folder, allowed, list_known(config, contents, token))
     generated, trained = contents.generated, contents.trained
-    if generated is not None and trained is not None:
-        shown = generated.frames if config.dataset else choose_samples(generated.frames)
-        pictures = [generated.folder / frame.file_name for frame in shown]
-        findings += find_training_pictures(pictures, trained.pictures, generated.folder)
-    if config.ocr and generated is not None:
-        shown = generated.frames if config.dataset else choose_samples(generated.frames)
-        findings += find_texts([generated.folder / f.file_name for f in shown], generated.folder)
-    return findings
+    if generated is None:
+        return findings
+    shown = generated.frames if config.dataset else choose_samples(generated.frames)
+    images = [generated.folder / frame.file_name for frame in shown]
+    if trained is not None:
+        from echodiff.hub.likeness import find_training_images  # imports torch
+
+        findings += find_training_images(images, trained.images, generated.folder)
+    return [*findings, *find_texts(images, generated.folder, by_ocr=config.ocr)]
 
 
-def find_texts(pictures: Sequence[Path], folder: Path) -> Iterator[Finding]:
-    """Pictures that show text, by the finder or by OCR. Sheets have words of their own, so it is
-    their pictures that are looked at."""
-    for path in pictures:
+def find_texts(images: Sequence[Path], folder: Path, *, by_ocr: bool) -> Iterator[Finding]:
+    """Images that show text, by our finder and, where asked, by OCR. A sheet has words of its own,
+    so its images are looked at one by one."""
+    for path in images:
         image = read_image_u8(path)
-        if boxes := find_text(image) or find_text_by_ocr(image):
+        finder = ""
+        boxes = find_text(image)
+        if not boxes and by_ocr:
+            finder, boxes = " (--ocr)", find_text_by_ocr(image)
+        if boxes:
             box = boxes[0]
             yield Finding(
                 path.relative_to(folder).as_posix(),
-                f"shows text at x {box.left}-{box.right}, y {box.top}-{box.bottom} (--ocr)",
+                f"shows text at x {box.left}-{box.right}, y {box.top}-{box.bottom}{finder}",
             )
 
 

@@ -50,9 +50,15 @@ class Trained:
         return len({self.frames[name].patient_id or name for name in self.run.record["train"]})
 
     @property
-    def pictures(self) -> list[Path]:
-        """Every picture of the training's folder, held-out ones too: all of them stay at home."""
-        return [self.data / name for name in self.frames]
+    def images(self) -> dict[Path, str]:
+        """Every image of the training's folder, held-out ones too -> its patient; "" where unknown.
+
+        Two data sets may number their patients alike: the source is part of the name.
+        """
+        return {
+            self.data / name: f"{frame.source or ''}/{frame.patient_id}" if frame.patient_id else ""
+            for name, frame in self.frames.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,9 @@ PLANTED = {
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
     "tag as a key": (metrics_say(PatientBirthDate=""), "holds the DICOM tag PatientBirthDate"),
     "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', name of a person?"),
-    "training image": (training_image, "images/000003.png: is a training picture, pixel by pixel"),
-    "in colour": (training_image_in_colour, "is a training picture, pixel by pixel"),
-    "nearly": (training_image_changed, "images/000003.png: is nearly a training picture"),
+    "training image": (training_image, "images/000003.png: is a training image, pixel by pixel"),
+    "in colour": (training_image_in_colour, "is a training image, pixel by pixel"),
+    "nearly": (training_image_changed, "images/000003.png: is nearly a training image"),
 }
 
 
@@ -127,7 +127,7 @@ def test_a_data_set_is_searched_picture_by_picture(push, place, edit):
     training_image(place, edit)
     status, out, _ = push("--dataset", "generated/asd-1")
     assert status == 1
-    assert "images/000003.png: is a training picture" in out
+    assert "images/000003.png: is a training image" in out
     pixels = read_gray_u8(place / "generated/asd-1/images/000002.png")
     write_image(place / "generated/asd-1/images/000003.png", pixels)
     assert push("--dataset", "generated/asd-1")[0] == 0

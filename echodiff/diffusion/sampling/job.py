@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from echodiff.contact_sheet import contact_sheet
-from echodiff.data.leaks import TRAINED_ON, as_record, read_maker
+from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
 from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
@@ -142,7 +142,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "base_sha256": model.base_sha256,
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
-        TRAINED_ON: None if training is None else as_record(training),
+        TRAINED_ON: None if training is None else as_public_record(training),
         "settings": settings,
         "prompts_not_drawn": not_drawn,
         "float32": "ieee",  # `start_processes`
