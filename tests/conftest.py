@@ -14,6 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker a core: with a thread for every core each, they would wait for one another. Torch
+    # reads it when it is imported, and so do the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -251,6 +256,12 @@ def assert_accepted(
 def tape() -> Any:
     """The class `Tape`, in place of `CudaGraph`; `tape.made` are those of this test."""
     return load_script("tests/tape").Tape
+
+
+@pytest.fixture(scope="session")
+def load_benchmark() -> Callable[[str], ModuleType]:
+    """`load_benchmark("faults")`: a script of `benchmarks/` as a module."""
+    return lambda name: load_script(f"benchmarks/{name}")
 
 
 def load_script(name: str) -> ModuleType:
