@@ -25,7 +25,7 @@ from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
-from echodiff.report.demo_page import gain_lines, report_demo
+from echodiff.report.demo_page import gain_lines, write_demo_page
 from echodiff.runs import RECORD, Run
 from echodiff.settings.command_line import parse, save
 
@@ -53,31 +53,32 @@ STALE = {"status": "stale"}
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Fine-tune the embedded base to simulated frames of a new hospital, and report what it gains.
+    """Fine-tune the embedded base on simulated frames of a new hospital, and report the gains.
 
-    Five to nine minutes on two cores. Run again on the same folder, it goes on where it was.
+    Takes five to nine minutes on two cores. The same command resumes an unfinished demo.
     """
 
     out: Path = Path("echodiff-demo")
-    """Folder for everything: the run, three sets of images, report.html."""
+    """Folder for the run, three sets of images, and report.html."""
     seed: int = 0
-    """Of the frames, the training and the images (0 or more)."""
+    """Random seed of the frames, the training and the images (0 or more)."""
     num_images: int = 80
-    """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
+    """Number of images by the base model and by the LoRA, each (8 or more; at most one per
+    held-out frame)."""
     num_asd: int = 16
-    """Images for prompts/asd.txt (4 or more)."""
+    """Number of images for prompts/asd.txt (4 or more)."""
     steps: int = FAST.steps
-    """Steps of the sampler (1 to 1000)."""
+    """Number of sampler steps (1 to 1000)."""
     guidance: float = 5.0
-    """Classifier-free guidance of all sets (1: off)."""
+    """Scale of classifier-free guidance for all images (1 or more; 1 is off)."""
     phantom_frames: int | None = None
-    """Simulated frames of the new hospital (count); none: what the training's preset says."""
+    """Number of simulated frames of the new hospital. Default: 480, as in the preset demo."""
     max_steps: int | None = None
-    """Optimizer steps of the training (count); none: what its preset says."""
+    """Number of training steps. Default: 660, as in the preset demo."""
     base: str = "tiny"
     """Base model: `tiny` (embedded), a hub id, or a local folder."""
     overwrite: bool = False
-    """Start anew in a folder that holds another demo."""
+    """Replace another demo in --out."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
@@ -128,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = report_demo(config.out, Run.load(run_dir), gains, commands)
     for line in gain_lines(gains):
         print(line)
+    print(f"all gains in {config.out / 'metrics.json'}")
     print(f"{time.monotonic() - start:.0f} s; open {report.resolve()}")
 
 
@@ -235,6 +237,13 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains
+
+
+def report_demo(out: Path, run: Run, gains: dict[str, Any], commands: Sequence[str]) -> Path:
+    """Write DIR/report.html and return its path."""
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+
+    return write_demo_page(out, run, held_out_pictures(run), gains, commands)
 
 
 # --- The folder ---------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def refusal(
         capsys.readouterr()
         status = run_main(lambda: train_lora(*flags), "train_lora.py")
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+        lines = [line for line in printed if line.strip() and not line.endswith("/s)")]
         assert status == 2
         assert len(lines) == 1, lines
         return lines[0]
@@ -318,7 +318,7 @@ def forks() -> Any:
             "peft",
             "typeshed_client",
             "echodiff.diffusion.sampling.job",
-            "echodiff.diffusion.loop",
+            "echodiff.diffusion.trainer",
             "echodiff.diffusion.memory",
             "echodiff.evaluate",
             "echodiff.metrics.held_out",

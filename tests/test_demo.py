@@ -20,7 +20,7 @@ from echodiff.demo import (
 from echodiff.diffusion.sampling.prompts import load_prompts
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
-from echodiff.frames.reader import load_frames
+from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.report.demo_page import gain_lines, headlines
 from echodiff.runs import Run
 from echodiff.settings.command_line import run_main
@@ -30,8 +30,8 @@ from echodiff.settings.command_line import run_main
 def run(tmp_path: Path, toy_frames: Path) -> Run:
     """A finished run over six captioned and six null-text frames, all held out."""
     run = Run.create(tmp_path / "demo" / "run", command="train_lora", config={})
-    names = [frame.file_name for frame in load_frames(toy_frames)]
-    run.finish(data_dir=str(toy_frames), held_out=names, num_captioned=3)
+    hashes = hash_frames(toy_frames, load_frames(toy_frames))
+    run.finish(data_dir=str(toy_frames), held_out=list(hashes), frames=hashes, num_captioned=3)
     return run
 
 
@@ -180,6 +180,8 @@ def test_a_ratio_around_0_is_not_called_near() -> None:
     assert alone.is_good is None
     lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
     assert [line.endswith(", not told apart from 0") for line in lines] == [True, True, False]
+    assert lines[2].split("  ")[0] == "Faithfulness, LoRA minus base"
+    assert gain_lines({"faithfulness_gain_asd": gain(0.3, 0.1, 0.5)}) == []
 
 
 # --- The folder ---------------------------------------------------------------------------------

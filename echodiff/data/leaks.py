@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from echodiff.data.check.doubles import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import fold_id
 from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
-from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
 from echodiff.processes import map_in_order
@@ -131,14 +131,10 @@ def load_trained(run: Run) -> TrainedOn | None:
     sets = []
     for place, names in _SETS:
         if trained := set(run.record.get(names, [])):
-            folder = run.run_dir / str(run.record.get(place, ""))
             try:
-                frames = [f for f in load_frames(folder) if f.file_name in trained]
+                sets.append(find_run_frames(run, sorted(trained), key=place))
             except InputError:
                 return None
-            if len(frames) < len(trained):
-                return None
-            sets.append((folder, frames))
     return TrainedOn.from_record(by, describe_trained(sets)) if sets else None
 
 

@@ -42,6 +42,7 @@ from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES
+from echodiff.frames.maker import PREPARE
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
@@ -121,6 +122,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=PREPARE,
         fingerprint=describe_job(config, data, cases),
         inputs=list_inputs(config, data, cases),
         beside=(CARD, SHEET, *data.beside),

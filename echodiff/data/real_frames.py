@@ -13,6 +13,7 @@ from echodiff.data.leaks import (
     find_leaks,
     find_trainings,
 )
+from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import SPLITS, choose_rows, warn_without_patient
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
@@ -44,14 +45,19 @@ class RealFrames:
 
 
 def choose_reference(
-    source: Path, split: str | None = None, *, flag: str = "--reference"
+    source: Path,
+    split: str | None = None,
+    *,
+    data: Path | None = None,
+    flag: str = "--reference",
 ) -> RealFrames:
     """Rows to score against: of a frames folder val and test, of a run its held-out frames.
 
     split: other splits, commas between. A folder without a split column is taken whole.
+    data: where the frames of a run lie, as `find_run_frames` takes it.
     """
     if (source / RECORD).is_file():
-        return choose_held_out(Run.load(source), split, flag=flag)
+        return choose_held_out(Run.load(source), split, data=data, flag=flag)
     frames = _load(source, flag)
     rows = choose_rows(source, frames, split, usual=HELD_OUT, flag=flag)
     found = [name for name in SPLITS if any(row.split == name for row in rows)]
@@ -59,7 +65,13 @@ def choose_reference(
     return RealFrames(source, source, rows, f"{len(rows)} frames of {source}{words}")
 
 
-def choose_held_out(run: Run, split: str | None = None, *, flag: str = "--reference") -> RealFrames:
+def choose_held_out(
+    run: Run,
+    split: str | None = None,
+    *,
+    data: Path | None = None,
+    flag: str = "--reference",
+) -> RealFrames:
     """The frames that a run never trained on: test, or with val where these are too few to score.
 
     InputError where it kept none apart, or where they have moved.
@@ -80,12 +92,12 @@ def choose_held_out(run: Run, split: str | None = None, *, flag: str = "--refere
         words = f" ({split})"
     if not names:
         raise InputError(f"{flag} {run.run_dir}: the run kept no frames apart{words}")
-    folder, frames = _load_rows_of_run(run, names, "held-out")
+    folder, frames = find_run_frames(run, names, data=data)
     text = f"{len(names)} held-out frames of {run.run_dir}{words}"
     return RealFrames(run.run_dir, folder, frames, text)
 
 
-def choose_trained(source: Path, *, flag: str = "--train") -> RealFrames:
+def choose_trained(source: Path, *, data: Path | None = None, flag: str = "--train") -> RealFrames:
     """Rows that were trained on: train of a frames folder with a split column, all without; of a
     run those it lists."""
     if (source / RECORD).is_file():
@@ -93,7 +105,7 @@ def choose_trained(source: Path, *, flag: str = "--train") -> RealFrames:
         names = run.record.get("train", [])
         if not names:
             raise InputError(f"{flag} {source}: {RECORD} lists no frames trained on")
-        folder, frames = _load_rows_of_run(run, names, "training")
+        folder, frames = find_run_frames(run, names, data=data)
     else:
         folder = source
         frames = choose_rows(source, _load(source, flag), None, usual=("train",), flag=flag)
@@ -147,21 +159,6 @@ def _load(source: Path, flag: str) -> list[Frame]:
         return load_frames(source)
     except InputError as error:
         raise InputError(f"{flag} {error}") from None
-
-
-def _load_rows_of_run(run: Run, names: Sequence[str], kind: str) -> tuple[Path, list[Frame]]:
-    # A run that drew its own phantoms names their folder relative to itself.
-    folder = run.run_dir / str(run.record.get("data_dir", ""))
-    for name in names:
-        if not (folder / name).is_file():
-            raise InputError(
-                f"{run.run_dir}: its {kind} frame {folder / name} is not there: a run that was "
-                "copied has no frames with it; name a frames folder instead (--reference, --train)"
-            )
-    rows = {frame.file_name: frame for frame in load_frames(folder)}
-    if missing := [name for name in names if name not in rows]:
-        raise InputError(f"{folder}: has no row of {missing[0]}, a {kind} frame of {run.run_dir}")
-    return folder, [rows[name] for name in names]
 
 
 def open_reference(

@@ -38,6 +38,8 @@ class EncodedFrames:
     """(N,) row of `embeddings`; 0 is the null text."""
     embeddings: torch.Tensor
     """(captions, tokens, dim) float32, one row a different caption."""
+    condition: torch.Tensor | None = None
+    """(N, channels, H, W), where the network is given one beside the caption."""
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -49,6 +51,7 @@ class EncodedFrames:
             latent_std=self.latent_std[rows],
             caption_index=self.caption_index[rows],
             embeddings=self.embeddings,
+            condition=None if self.condition is None else self.condition[rows],
         )
 
 

@@ -41,8 +41,13 @@ _ADAPTER = "default"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
-def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0) -> None:
-    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`."""
+def add_lora(
+    unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0
+) -> dict[str, torch.nn.Parameter]:
+    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`.
+
+    Returns the parameters of the adapter by name.
+    """
     from peft import LoraConfig
 
     unet.requires_grad_(False)
@@ -61,6 +66,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
             bound = 1.0 / math.sqrt(parameter.shape[1])
             values = sample_uniform(stream, parameter.shape) * (2 * bound) - bound
             parameter.data.copy_(values)
+    return lora_parameters(unet)
 
 
 def lora_parameters(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -53,8 +53,15 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
     trained_on = {} if run is None else run.record
     base = config.base or str(trained_on.get("base") or "tiny")
     digest = base_sha256(base)
-    if trained_on.get("base_sha256") not in (None, digest):
-        logger.warning("--base %s: not the base %s was trained on", base, path)
+    if trained_on.get("base_sha256") != digest and run is not None:
+        if config.base is None and base != "tiny":
+            # Whoever wrote the record chose it: a folder of this machine, perhaps.
+            raise InputError(
+                f"--weights {path}: its run.json names the base {base}, which is not the one that "
+                f"it records a hash of; --base {base} takes it"
+            )
+        if "base_sha256" in trained_on:
+            logger.warning("--base %s: not the base %s was trained on", base, path)
     precision = choose_precision(
         config.mixed_precision, num_parameters=num_unet_parameters(base), device=device
     )

@@ -1,7 +1,9 @@
 """Reading a frames folder, and what in it does not fit together."""
 
+import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import NamedTuple
 from echodiff.errors import InputError
 from echodiff.fingerprints import sha256_file
 from echodiff.frames.layout import MASKS, METADATA
-from echodiff.frames.rows import Frame, read_rows
+from echodiff.frames.rows import Frame, cut_texts, read_rows
 from echodiff.images import IMAGE_SUFFIXES, is_data_folder
+
+logger = logging.getLogger(__name__)
 
 
 def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
@@ -28,12 +32,33 @@ def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
         unfinished = any(folder.glob("metadata.partial*.jsonl"))
         reason = "unfinished: run its command again" if unfinished else f"holds no {METADATA}"
         raise InputError(f"{folder}: {reason}")
-    frames = [frame for _, frame in read_rows(metadata)]
+    frames = cut_texts([frame for _, frame in read_rows(metadata)], metadata)
     if not frames:
         raise InputError(f"{metadata}: no frames")
     for mismatch in find_mismatches(folder, frames, require_mask=require_mask):
         raise InputError(f"{folder / mismatch.file}: {mismatch.reason}")
+    _warn_of_links(folder, frames)
     return frames
+
+
+def _warn_of_links(folder: Path, frames: Sequence[Frame]) -> None:
+    """One warning a folder where pictures are links that lead out of it: they are read, and may
+    end in a report."""
+    home = folder.resolve()
+    if home in _WARNED:
+        return
+    is_inside = functools.cache(lambda place: place.resolve().is_relative_to(home))
+    paths = [folder / frame.file_name for frame in frames]
+    links = [path for path in paths if not is_inside(path.parent) or path.is_symlink()]
+    if links := [path for path in links if not path.resolve().is_relative_to(home)]:
+        _WARNED.add(home)
+        logger.warning(
+            "%s: %d of %d pictures are links that lead out of it, such as %s to %s",
+            *(folder, len(links), len(paths), links[0].name, links[0].resolve()),
+        )
+
+
+_WARNED = set[Path]()
 
 
 class Mismatch(NamedTuple):

@@ -3,6 +3,7 @@
 import codecs
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,11 @@ from typing import Any
 
 from echodiff.documents import parse_json
 from echodiff.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT = 2000
+"""Letters of a caption or prompt that are read; a text encoder takes about 300."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,21 @@ class Frame:
         """The JSON object of this frame."""
         known = {name: getattr(self, name) for name in _KINDS}
         return {k: v for k, v in known.items() if v is not None} | self.extra
+
+
+def cut_texts(frames: list[Frame], place: Path) -> list[Frame]:
+    """Frames with texts and prompts of at most MAX_TEXT letters; one warning counts the others."""
+    num_cut = 0
+    for number, frame in enumerate(frames):
+        if len(frame.text) > MAX_TEXT or len(frame.prompt or "") > MAX_TEXT:
+            num_cut += 1
+            prompt = None if frame.prompt is None else frame.prompt[:MAX_TEXT]
+            frames[number] = dataclasses.replace(frame, text=frame.text[:MAX_TEXT], prompt=prompt)
+    if num_cut:
+        logger.warning(
+            "%s: %d captions are longer than %d letters: cut there", place, num_cut, MAX_TEXT
+        )
+    return frames
 
 
 _OTHER_KINDS = {"spacing_mm": float, "white_level": int, "seed": int, "findings": list}

@@ -38,6 +38,8 @@ class Method(Protocol):
     """G_A (or G) goes from source to target."""
     optimizers: Mapping[str, torch.optim.Optimizer]
     pools: Mapping[str, ImagePool]
+    names: tuple[str, ...]
+    """Names of the losses of a step, in the order in which they are logged."""
 
     def sample(self, stream: np.random.Generator, step: int, count: int) -> Any:
         """Draw what a step takes at random beside its images."""

@@ -18,17 +18,17 @@ PROG = "echodiff pull"
 
 @dataclass(frozen=True, kw_only=True)
 class PullConfig:
-    """Fetch what `echodiff push` put on a model hub; every file is held against its hash.
+    """Download what `echodiff push` uploaded, and verify every file by its hash.
 
-    HF_ENDPOINT names another hub than huggingface.co.
+    The hub is huggingface.co, or the one that HF_ENDPOINT names.
     """
 
     repo: str = positional()
-    """USER/NAME, or USER/NAME@REV for a branch, tag or commit."""
+    """Repository: USER/NAME, or USER/NAME@REV for a branch, tag or commit."""
     out: Path | None = None
-    """Folder to write; none: runs/NAME, for a data set frames/NAME. Must not be there yet."""
+    """Folder to write; it must not exist. Default: runs/NAME, or frames/NAME with --dataset."""
     dataset: bool = False
-    """It is a set of generated frames, not weights."""
+    """Pull a data set of generated frames, not weights."""
     overwrite: bool = False
     """Replace an earlier pull in --out."""
 

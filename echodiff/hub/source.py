@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.data.leaks import read_maker
+from echodiff.data.run_frames import find_run_frames
 from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
@@ -88,9 +89,11 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         frames = {frame.file_name: frame for frame in load_frames(folder)}
     except InputError as error:
         raise InputError(f"{run_dir}: its training frames: {error}; --data says where") from None
-    for name in [*run.record.get("train", []), *run.record.get("held_out", [])]:
+    names = dict.fromkeys([*run.record.get("train", []), *run.record.get("held_out", [])])
+    for name in names:
         if name not in frames:
             raise InputError(f"{folder}: has no {name}: not the frames of {run_dir}")
+    find_run_frames(run, list(names), data=data)
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
     config = _read_yaml(run_dir / CONFIG)

@@ -15,7 +15,8 @@ from echodiff.metrics.kernel import (
     compute_bandwidth,
     sweep_pairs,
 )
-from echodiff.metrics.kernel_interval import TAIL, Spread, measure_spread
+from echodiff.metrics.kernel_interval import TAIL
+from echodiff.metrics.kernel_spread import Spread, measure_spread
 from echodiff.metrics.resampling import Z_95
 from echodiff.metrics.scores import MIN_FRAMES, Network, Score
 
@@ -88,7 +89,7 @@ def compute_covariance(first: Spread, second: Spread) -> Array:
     which that sum counts twice. Of the difference, no less than its degenerate variance is left.
     """
     shared = float(first.second.linear @ second.second.linear) - first.degenerate_within_second
-    variances = [max(one.linear, 0.0) + one.degenerate for one in (first, second)]
+    variances = [first.variance, second.variance]
     least = first.degenerate + second.degenerate - 2.0 * first.degenerate_within_second
     shared = min(shared, 0.5 * (sum(variances) - least))
     return np.array([[variances[0], shared], [shared, variances[1]]])
@@ -132,6 +133,6 @@ def measure_together(
             both,
         )
         values.append(float(swept.draws[0][0]))
-        spreads.append(measure_spread(values[-1], swept.sums, one, reference, kernel))
+        spreads.append(measure_spread(values[-1], swept, one, reference, kernel))
     known = [spread for spread in spreads if spread is not None]
     return values, known if len(known) == len(sets) else []

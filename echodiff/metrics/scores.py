@@ -24,7 +24,8 @@ from echodiff.metrics.kernel import (
     cubic_kernel,
     sweep_pairs,
 )
-from echodiff.metrics.kernel_interval import compute_kernel_interval, measure_spread
+from echodiff.metrics.kernel_interval import compute_kernel_interval
+from echodiff.metrics.kernel_spread import measure_spread
 from echodiff.metrics.resampling import (
     Z_95,
     sample_halves,
@@ -187,7 +188,7 @@ def compute_kernel_repeats(
     for (name, (kernel, _)), one in zip(tests.items(), swept, strict=True):
         values, permuted = one.draws
         own = dict(zip(parts, np.split(values, ends[:-1]), strict=True)) | {"permuted": permuted}
-        spread = measure_spread(float(values[0]), one.sums, generated, reference, kernel)
+        spread = measure_spread(float(values[0]), one, generated, reference, kernel)
         own["interval"] = np.zeros(0) if spread is None else compute_kernel_interval(spread)
         repeats[name] = own
     return repeats

@@ -16,6 +16,7 @@ from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_e
 from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr
 from echodiff.phantom.pseudo import simulate_pseudo
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES, draw_style
 
@@ -82,7 +83,7 @@ class Population:
 
 def sample_patient(seed: int, patient: int, population: Population) -> list[Acquisition]:
     """End-diastolic and end-systolic acquisition of one patient, a function of (seed, patient)."""
-    rng = np.random.default_rng([seed, patient])
+    rng = np.random.default_rng(seed_words(seed, patient))
     chosen: frozenset[Finding] = frozenset()
     is_ill = rng.random() < population.finding_rate
     has_two = rng.random() < 0.25

@@ -11,13 +11,22 @@ from echodiff.runs import Run
 NOT_TOLD_APART = "not told apart from 0"
 
 
+GAIN_NAMES = {
+    "mmd_ratio_tiny": "MMD² (tiny), LoRA over base",
+    "mmd_ratio_texture": "MMD² (texture), LoRA over base",
+    "faithfulness_gain": "Faithfulness, LoRA minus base",
+    "specificity_gain": "Specificity, LoRA minus base",
+}
+"""Gains for the terminal, in this order; those of single findings stand in the report."""
+
+
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The comparison for the terminal, one line a number."""
-    in_order = sorted(gains.items(), key=lambda item: not item[0].startswith("mmd"))
+    """The comparison for the terminal, one line per number."""
     return [
-        f"{k:32} {v['value']:6.2f}  {_interval(v, 1, '{:.2f}')}"
-        + (f", {NOT_TOLD_APART}" if k.startswith("mmd_ratio") and reaches_0(v) else "")
-        for k, v in in_order
+        f"{title:<32}{gains[name]['value']:6.2f}  {_interval(gains[name], 1, '{:.2f}')}"
+        + (f", {NOT_TOLD_APART}" if name.startswith("mmd") and reaches_0(gains[name]) else "")
+        for name, title in GAIN_NAMES.items()
+        if name in gains
     ]
 
 
@@ -27,12 +36,16 @@ def reaches_0(ratio: Mapping[str, Any]) -> bool:
     return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
-def report_demo(out: Path, run: Run, gains: Mapping[str, Any], commands: Sequence[str]) -> Path:
-    """Write report.html into the demo's folder and return it."""
-    from echodiff.diffusion.sampling.reference import held_out_pictures
+def write_demo_page(
+    out: Path,
+    run: Run,
+    pictures: Sequence[Path],
+    gains: Mapping[str, Any],
+    commands: Sequence[str],
+) -> Path:
+    """Write report.html into the demo's folder and return it; pictures: the held-out frames."""
     from echodiff.report.page import ImageSet, write_report
 
-    pictures = held_out_pictures(run)
     summary = (
         "A small Stable Diffusion model that knows simulated hearts from two scanners was "
         f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "

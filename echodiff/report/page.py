@@ -17,14 +17,14 @@ from echodiff.anatomy import Finding
 from echodiff.captions.findings import findings_in
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import read_maker
+from echodiff.documents import Kinds, read_record
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
-from echodiff.report.charts import build_curves, build_score_charts, build_shares
-from echodiff.report.count_charts import build_counts
+from echodiff.report.charts import draw_counts, draw_curves, draw_score_curves, draw_shares
 from echodiff.report.tables import (
     FINDING_NAMES,
     build_difference_rows,
@@ -36,6 +36,12 @@ from echodiff.report.tables import (
 )
 from echodiff.runs import Run, versions
 
+_SCORES: Kinds = {
+    "scores": dict[str, dict[str, Any]],
+    "alarms": list[str],
+    "notes": list[str],
+    "by_count": list[dict[str, Any]],
+}
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
 """Side of a picture in a sheet of samples, pixels."""
@@ -92,10 +98,10 @@ def write_report(
 
     real = find_pictures(reference)
     drawn = [find_pictures(one.folder) for one in sets]
-    metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
-    jobs = [_read_json(one.folder / "generate.json") for one in sets]
+    metrics = [one.metrics or _read_scores(one.folder / "metrics.json") for one in sets]
+    jobs = [_read_job(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
-    side = min(SHOWN_SIDE, min(read_size(path)[0] for path, _ in _firsts(drawn, real)))
+    side = min(SHOWN_SIDE, min(read_size(path)[0] for (path, _), *_ in (*drawn, real)))
     # Generated frames have 8 bits: the white level is that of the reference.
     white = find_white_level(reference, known=white_level)
     pairs = list(zip(sets, drawn, strict=True))
@@ -120,7 +126,7 @@ def write_report(
             *(_grid(one.title, one.note, pictures, side, white) for one, pictures in pairs),
         ],
         share_titles=[sets[i].title for i in matching or range(len(sets))],
-        shares=build_shares(
+        shares=draw_shares(
             [scores[i] for i in matching or range(len(sets))], FINDING_NAMES, "faithfulness"
         ),
         score_rows=build_score_rows([one.title for one in sets], scores),
@@ -129,15 +135,15 @@ def write_report(
         samples=None if samples is None else embed_png(samples),
         difference_rows=build_difference_rows(differences),
         counts=[(one.title, chart) for one, result in zip(sets, metrics, strict=True)
-                for chart in build_counts(result.get("by_count", []))],
+                for chart in draw_counts(result.get("by_count", []))],
         examples=[(one.title, _examples(result["examples"], side, white))
                   for one, result in zip(sets, metrics, strict=True) if result.get("examples")],
         alarms=[f"{s.title}: {a}" for s, m in zip(sets, metrics, strict=True)
                 for a in m.get("alarms", [])],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
         networks=list_networks(scores),
-        curves=build_curves(run.read_metrics()) if run else None,
-        score_charts=build_score_charts(run.read_metrics()) if run else [],
+        curves=draw_curves(run.read_metrics()) if run else None,
+        score_charts=draw_score_curves(run.read_metrics()) if run else [],
         training=list_training_facts(run) if run else [],
         sampling=[(s.title, list_sampling_facts(j)) for s, j in zip(sets, jobs, strict=True) if j],
         commands=commands,
@@ -256,18 +262,20 @@ def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:
     return resize_u8(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
 
 
-def _firsts(
-    drawn: Sequence[Sequence[tuple[Path, str]]], real: Sequence[tuple[Path, str]]
-) -> list[tuple[Path, str]]:
-    return [pictures[0] for pictures in (*drawn, real)]
-
-
 def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path, str]]) -> bool:
     """Whether the set's prompts are captions of the real frames."""
     captions = {text for _, text in real if text}
     return all(text in captions for _, text in pictures)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A record that may be absent."""
+def _read_scores(path: Path) -> dict[str, Any]:
+    """Scores that may be absent, without the paths of pictures among them: whoever wrote the file
+    chose these."""
+    record = read_record(path, _SCORES) if path.is_file() else {}
+    record.pop("examples", None)
+    return record
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    """The record of a generation, which may be absent."""
     return read_maker(path) if path.is_file() else {}

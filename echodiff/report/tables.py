@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from echodiff.anatomy import Finding
@@ -38,6 +39,8 @@ LOOK_NAMES = {
     "sector_drift": "Frames with a sector unlike the reference",
 }
 DISTANCES = ("mmd_", "kid_", "fid@", "fd_")
+DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+"""Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
 
 
 def score_name(name: str) -> str:
@@ -209,20 +212,41 @@ def format_difference(row: Mapping[str, Any]) -> str:
     return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {_p_value(row['p_holm'])} (Holm)"
 
 
-def format_score(name: str, score: Mapping[str, Any]) -> str:
-    """One line for a person: value, interval, counts, and what to read it beside."""
-    text = f"{name:24} {score['value']:9.4g}"
+def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
+    """What decides, for the terminal: MMD² beside its baseline, faithfulness, alarms, counts.
+
+    result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
+    are shown where they were asked for. The last line says where all scores are.
+    """
+    scores, left_out = result["scores"], result["left_out"]
+    shown = [name for kind in DECISIVE for name in (*scores, *left_out)
+             if name == kind or (kind.endswith("_") and name.startswith(kind))]  # fmt: skip
+    rows = [
+        (
+            score_name(name).split(",")[0],
+            _state(name, scores[name]) if name in scores else f"left out, {left_out[name]}",
+        )
+        for name in shown
+    ]
+    rows += [("Alarm", alarm) for alarm in result["alarms"]] or [("Alarms", "none")]
+    rest = f"{len(scores)} scores in {place / 'metrics.json'}"
+    rows.append(("Report", f"{place / 'report.html'}; all {rest}"))
+    width = max(len(title) for title, _ in rows) + 2
+    return [f"{title:<{width}}{text}" for title, text in rows]
+
+
+def _state(name: str, score: Mapping[str, Any]) -> str:
+    """One score in words: value, 95 % interval, baseline, counts."""
+    is_share = name.startswith(("faithfulness", "copies_"))
+    text = _number(score["value"], is_share)
     if score["low"] is not None:
-        text += f"  [{score['low']:.4g}, {score['high']:.4g}]"
-    text += f"  n {score['n']}, reference {score['n_reference']}"
-    if score.get("scale", 1) != 1:
-        text += f", times {score['scale']}"
-    if score.get("data_range") is not None:
-        text += f", data range {score['data_range']}"
+        text += f" ({_interval(score['low'], score['high'], is_share)})"
     if score.get("floor") is not None:
-        text += f"; real against real {score['floor']:.4g} at n {score['floor_n']}"
+        text += f"; real against real {_number(score['floor'], False)} at n {score['floor_n']}"
         if score["floor_n"] != score["n"]:
-            text += f" (there {score['value_at_floor_n']:.4g})"
+            text += f", generated there {_number(score['value_at_floor_n'], False)}"
     if score.get("real") is not None:
-        text += f"; on real frames {score['real']:.4g}"
-    return text
+        text += f"; real frames {_number(score['real'], is_share)}"
+    if score.get("data_range") is not None:
+        text += f"; data range {score['data_range']}"
+    return f"{text}; n {score['n']}, reference {score['n_reference']}"

@@ -35,6 +35,7 @@ from echodiff.settings.fields import (
     printable,
     yaml_line,
 )
+from echodiff.settings.precedence import drop_losers, tell_unused
 from echodiff.system import replace_what_a_console_lacks
 
 Config = TypeVar("Config")
@@ -74,9 +75,12 @@ def parse(
     try:
         config_name, flags = read_flags(cls, arguments)
         values = {} if config_name is None else read_yaml(cls, config_name)
-        return build(cls, values, flags, source=config_name)
+        values = drop_losers(cls, values, flags, config_name)
+        config = build(cls, values, flags, source=config_name)
     except InputError as error:
         exit_with(error)
+    tell_unused(config, flags)
+    return config
 
 
 def save(config: Any, path: Path) -> None:

@@ -32,23 +32,22 @@ PROG = "echodiff check"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """Look for everything that is wrong with a frames folder. Exit status 1 where an error is."""
+    """Find faults, duplicates, leaks and identifiers in a frames folder; exit with 1 on errors."""
 
     folder: Path = positional()
-    """Frames folder."""
+    """Frames folder to check."""
     json: Path | None = None
-    """File to write the findings to as well."""
+    """File to which all findings are written as well."""
     accept: tuple[str, ...] = ()
-    """Kinds that were looked at and are meant, comma between: told as notes."""
+    """Kinds of findings, separated by commas, that are intended: they are reported as notes."""
     show: int = 20
-    """Lines of each kind on the terminal, at least 1; the JSON has all."""
+    """Number of lines per kind on the terminal (1 or more); --json has all."""
     text: bool = True
-    """Look for text in the pixels."""
+    """Search the pixels for burned-in text."""
     ocr: bool = False
-    """Look for it a second time, by OCR; needs `pip install echodiff[ocr]`, and about a second a
-    picture."""
+    """Search a second time by OCR, about a second per image; needs `pip install echodiff[ocr]`."""
     workers: int = 0
-    """Processes that read; 0 is one a core."""
+    """Number of reading processes; 0 means one per core."""
     overwrite: bool = False
     """Replace the file at --json."""
 

@@ -63,7 +63,7 @@ def find_models(config: MeshConfig) -> DataSet:
     for number, path in enumerate(list_models(config.src)):
         parts = list_parts(path) if path.is_dir() else []
         inside = path.relative_to(config.src).as_posix() if path != config.src else ""
-        name = _strip_suffix(inside or path.resolve().name)
+        name = re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", inside or path.resolve().name)
         case = Case(
             name=f"model-{number:04d}",
             alias=inside,
@@ -127,10 +127,6 @@ def _cut(heart: CutHeart, view: View, seed: Sequence[int], name: str, config: Me
         spacing_mm=(piece.spacing_mm, piece.spacing_mm),
         facts=facts,
     )
-
-
-def _strip_suffix(name: str) -> str:
-    return re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", name)
 
 
 SOURCE = Source(MeshConfig, find_models)

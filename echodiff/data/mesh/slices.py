@@ -27,6 +27,7 @@ from echodiff.data.mesh.views import (
 from echodiff.errors import InputError
 from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.pseudo import simulate_pseudo
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose
 
 LEVELS = (0.15, 0.85)
@@ -85,7 +86,7 @@ def draw_slice(
 ) -> HeartSlice:
     """Draw a pose, and draw again where a cavity that the view is named for is out of sight."""
     for attempt in range(TRIES):
-        rng = np.random.default_rng([*seed, attempt])
+        rng = np.random.default_rng(seed_words(*seed, attempt))
         pose = sample_pose(rng, view)
         level = float(rng.uniform(*LEVELS)) if view is View.SAX else 0.5
         radius = float(rng.uniform(0.93, 1.0))

@@ -58,6 +58,12 @@ class Cut:
         self.pools: Mapping[str, ImagePool] = {}
         self.feature_sizes, self.layers = feature_sizes, layers
         self.nce_weight, self.identity_nce = nce_weight, identity_nce
+        self.names: tuple[str, ...] = (
+            "D",
+            "G",
+            "NCE",
+            *(("NCE_identity",) if identity_nce else ()),
+        )
         self.flip_equivariance = flip_equivariance
         self.num_patches, self.temperature = num_patches, temperature
         self.adversarial, self.autocast = adversarial, autocast

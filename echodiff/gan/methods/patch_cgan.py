@@ -33,6 +33,7 @@ class PatchCgan:
         autocast: Autocast = nullcontext,
     ) -> None:
         self.nets, self.optimizers, self.pools = nets, optimizers, pools
+        self.names: tuple[str, ...] = ("G", "reconstruction", "D_real", "D_fake")
         self.reconstruction_weight = reconstruction_weight
         self.adversarial, self.autocast = adversarial, autocast
 

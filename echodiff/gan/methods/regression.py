@@ -24,6 +24,7 @@ class Regression:
     ) -> None:
         self.nets, self.optimizers, self.autocast = nets, optimizers, autocast
         self.pools: Mapping[str, ImagePool] = {}
+        self.names: tuple[str, ...] = ("reconstruction",)
 
     def sample(self, stream: np.random.Generator, step: int, count: int) -> None:
         """Nothing."""

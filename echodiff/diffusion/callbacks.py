@@ -1,10 +1,10 @@
-"""Looks at the adapter while it trains: sample grids, and scores of what it draws.
+"""Callbacks of a training: held-out loss, sample grids, and scores of generated images.
 
-Held-out real frames stand above what the adapter draws for their captions, or are what it is
-scored against. Captions and noise are the same at every look.
+Times, captions and noise are the same at every call, so that the values can be compared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +15,82 @@ from numpy.typing import NDArray
 from echodiff.contact_sheet import contact_sheet
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.dataset import choose_held_out
-from echodiff.diffusion.encoding import read_image_pm1
+from echodiff.diffusion.encoding import EncodedFrames, read_image_pm1
 from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.objective import compute_losses
+from echodiff.diffusion.samples import Samples, draw_held_out, gather_samples
 from echodiff.diffusion.sampling.sampler import sample_images
+from echodiff.diffusion.trainer import DenoisingTrainer
 from echodiff.images import from_pm1, write_image
+from echodiff.training.loop import Callback
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
     from echodiff.diffusion.dataset import TrainingSet
+    from echodiff.runs import Run
 
 Score = Callable[[Sequence[NDArray[np.uint8]]], Mapping[str, float]]
 """Grey images (H, W) to named values."""
 
 DRAWN_AT_ONCE = 4
 """Images in one call of the networks: memory stays that of a grid, however many are scored."""
+
+
+def build_callbacks(
+    config: TrainLoraConfig,
+    dataset: "TrainingSet",
+    run: "Run",
+    resolution: int,
+    trainer: DenoisingTrainer,
+    held_out: EncodedFrames | None,
+    score: Score | None,
+) -> list[Callback]:
+    """The callbacks that `config` asks for, and that there are frames for.
+
+    held_out: frames of the held-out loss. score: of generated images, for --evaluate-every.
+    """
+    callbacks: list[Callback] = []
+    if held_out is not None:
+        callbacks.append(HeldOutLoss(config, held_out, trainer))
+    if config.sample_every:
+        callbacks.append(SampleGrids(config, dataset, run.samples, resolution))
+    if score is not None:
+        callbacks.append(SampleScores(config, dataset, score, resolution))
+    return callbacks
+
+
+class HeldOutLoss:
+    """The mean loss on held-out frames."""
+
+    has_start = True
+
+    def __init__(
+        self,
+        config: TrainLoraConfig,
+        held_out: EncodedFrames,
+        trainer: DenoisingTrainer,
+    ) -> None:
+        self.held_out = held_out
+        self.objective, self.predict = trainer.objective, trainer.predict
+        self.every, self.batch_size = config.held_out_every, config.batch_size
+        self.drawn = draw_held_out(
+            held_out,
+            num_frames=config.held_out_frames,
+            spread_times=trainer.objective.spread_times,
+            seed=config.seed,
+        )
+
+    @torch.no_grad()
+    def __call__(self, network: torch.nn.Module, step: int) -> Mapping[str, float]:
+        """The loss of `network` as it stands."""
+        device = next(network.parameters()).device
+        predict, losses = partial(self.predict, network), []
+        for rows in torch.arange(len(self.drawn.indices)).split(self.batch_size):
+            samples = gather_samples(self.held_out, self.drawn, rows)
+            there = Samples(*(tensor.to(device) for tensor in samples.tensors()))
+            losses.append(compute_losses(predict, self.objective, there))
+        return {"held_out_loss": float(torch.cat(losses).mean())}
 
 
 class SampleGrids:

@@ -1,21 +1,24 @@
-"""One training step of a translation: what it draws, the pictures it takes, how it is launched.
+"""Trains the networks of a translation: what a step draws, the images it takes, how it is launched.
 
-The pictures lie on the device; what a step is told is a few rows, corners and places. On a GPU the
+The images lie on the device; what a step is told is a few rows, corners and places. On a GPU the
 whole step, from crops to the last Adam, is recorded as one CUDA graph.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from echodiff.gan.dataset import TranslationSet
-from echodiff.gan.draws import Order, StepRows
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.gan.networks.generators import ResNetBlock
 from echodiff.gan.networks.srgan import SrBlock
+from echodiff.gan.order import Order, StepRows
+from echodiff.gan.rates import count_steps, rate_epoch, rate_factor
 from echodiff.gan.recipes import Method
+from echodiff.training.checkpoints import Checkpoint, optimizer_tensors, restore_optimizer
 from echodiff.training.graphs import Compile, CudaGraph, StepRunner, put, uncompiled
 from echodiff.training.streams import Stream, build_stream
 
@@ -28,8 +31,8 @@ COMPILE_FROM_STEPS = 100_000
 """Steps from which `auto` compiles on CUDA: an estimate, some 100 s against a millisecond each."""
 
 
-class TranslationStep:
-    """Takes the steps of `method`, on pictures of `dataset` in the order of `order`.
+class TranslationTrainer:
+    """Trains `method` on the images of `dataset` (`training.loop.Trainer`).
 
     has_graph: whether the step is recorded, for which `method` has optimizers that allow it.
     """
@@ -39,43 +42,49 @@ class TranslationStep:
         config: TrainGanConfig,
         method: Method,
         dataset: TranslationSet,
-        order: Order,
         device: torch.device,
         *,
-        compiled: Compile = "none",
         has_graph: bool = False,
     ) -> None:
-        self._config, self._method, self._order = config, method, order
+        self._config, self._method = config, method
+        self.order = build_order(config, dataset)
         self._dataset = dataset.to_device(device)
+        self.num_steps = count_steps(config, len(self.order))
+        self.names = method.names
         self._rates = {
             name: float(optimizer.param_groups[0]["lr"])
             for name, optimizer in method.optimizers.items()
         }
-        self._compiled = compiled
+        self._compiled = choose_compile(config.compile, device, self.num_steps)
         for net in method.nets.values():
-            compile_network(net, compiled)
-        self.names: list[str] = []
-        """What the losses are called, in their order; known after a step, or from a checkpoint."""
+            compile_network(net, self._compiled)
+        self._has_run = False
         self._draw: Any = None
         graph = CudaGraph(device) if has_graph else None
-        self._run = StepRunner(self._step, device, compiled=compiled, graph=graph)
+        self._run = StepRunner(self._step, device, compiled=self._compiled, graph=graph)
 
-    def run(self, step: int, factor: float) -> torch.Tensor:
-        """Take step number `step` (0 is the first) at `factor` of the rates; losses, on the device.
+    def run(self, step: int) -> torch.Tensor:
+        """Take step number `step` (0 is the first); its losses (len(names),), on the device.
 
         Everything random is drawn before: the step is a function of (seed, step).
         """
         stream = build_stream(self._config.seed, Stream.STEP, step)
-        rows = self._order.take(step, self._config.batch_size, stream)
+        rows = self.order.take(step, self._config.batch_size, stream)
         self._draw = self._method.sample(stream, step, self._config.batch_size)
+        factor = self._factor(step)
         for name, optimizer in self._method.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = put(self._rates[name] * factor, group["lr"])
         return self._run(*rows, *tensors_of(self._draw))
 
+    def _factor(self, step: int) -> float:
+        """Share of the learning rates that step number `step` has."""
+        epoch = rate_epoch(step, self.num_steps, len(self.order), self._config)
+        return rate_factor(epoch, self._config)
+
     def _step(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """One step; where a compiler fails in the first, after it all is as it was before."""
-        if self._compiled == "none" or self.names:
+        """One step; where a compiler fails in the first, everything is as it was before."""
+        if self._compiled == "none" or self._has_run:
             return self._take(*inputs)
         parts: list[Any] = [*self._method.nets.values(), *self._method.optimizers.values()]
         states = [copy.deepcopy(part.state_dict()) for part in parts]
@@ -96,17 +105,63 @@ class TranslationStep:
         source, target = self._dataset.take(StepRows(*inputs[:count]), self._config.resolution)
         draw = with_tensors(self._draw, iter(inputs[count:]))
         losses = self._method.step(source, target, draw)
-        self.names = list(losses)
-        return torch.stack(list(losses.values()))
+        self._has_run = True
+        return torch.stack([losses[name] for name in self.names])
 
-    def name_pictures(self, step: int) -> str:
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the generator in step number `step`."""
+        return self._config.learning_rate * self._factor(step)
+
+    @contextmanager
+    def averaged(self) -> "Iterator[Mapping[str, nn.Module]]":
+        """Yield the networks; compiled ones run as they were written: other sizes, no wait."""
+        with uncompiled(self._compiled):
+            yield self._method.nets
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that the next step depends on: networks, pools and optimizers."""
+        tensors = {f"net.{n}.{k}": v for n, net in self._method.nets.items()
+                   for k, v in net.state_dict().items()}  # fmt: skip
+        tensors |= {f"pool.{name}": pool.images for name, pool in self._method.pools.items()}
+        for name, optimizer in self._method.optimizers.items():
+            tensors |= optimizer_tensors(optimizer, parameter_names(name, optimizer))
+        return tensors
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back what `tensors` returned."""
+        tensors = checkpoint.tensors
+        for name, net in self._method.nets.items():
+            prefix = f"net.{name}."
+            net.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+        for name, pool in self._method.pools.items():
+            pool.images.copy_(tensors[f"pool.{name}"])
+        for name, optimizer in self._method.optimizers.items():
+            restore_optimizer(optimizer, parameter_names(name, optimizer), tensors)
+
+    def frames_of(self, step: int) -> str:
         """Files that step number `step` showed: what was drawn can be drawn again."""
         stream = build_stream(self._config.seed, Stream.STEP, step)
-        return self._dataset.name_rows(self._order.take(step, self._config.batch_size, stream))
+        return self._dataset.name_rows(self.order.take(step, self._config.batch_size, stream))
 
-    def as_written(self) -> Any:
-        """Within it, compiled networks run as they were written: other sizes, no wait."""
-        return uncompiled(self._compiled)
+
+def build_order(config: TrainGanConfig, dataset: TranslationSet) -> Order:
+    """The order in which the images of `dataset` are shown."""
+    return Order(
+        len(dataset.source.frames),
+        len(dataset.target.frames),
+        is_paired=dataset.is_paired,
+        has_replacement=config.replacement,
+        slack=(config.load_size or config.resolution) - config.resolution,
+        seed=config.seed,
+    )
+
+
+def parameter_names(name: str, optimizer: torch.optim.Optimizer) -> list[str]:
+    """A name for every parameter of an optimizer: its own name and the parameter's place."""
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    return [f"{name}.{place}" for place in range(count)]
 
 
 def choose_compile(

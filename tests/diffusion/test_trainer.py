@@ -10,8 +10,8 @@ import torch
 
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.diffusion.step import StepSamples, build_optimizer
+from echodiff.diffusion.objective import build_noise_schedule, epsilon
+from echodiff.diffusion.trainer import StepSamples, build_optimizer
 from echodiff.training.checkpoints import optimizer_tensors, restore_optimizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -27,9 +27,9 @@ def samples_of(num_frames: int) -> StepSamples:
         embeddings=torch.zeros(num_frames + 1, 77, 64),
     )
     config = TrainLoraConfig(batch_size=4, epochs=100)
-    schedule = build_noise_schedule({"num_train_timesteps": 1000})
+    objective = epsilon(build_noise_schedule({"num_train_timesteps": 1000}))
     process = SimpleNamespace(process_index=0, num_processes=1)
-    return StepSamples(config, encoded, schedule, process)
+    return StepSamples(config, encoded, objective, process)
 
 
 def test_a_step_of_10000_frames_is_drawn_as_fast_as_one_of_40() -> None:
@@ -40,7 +40,9 @@ def test_a_step_of_10000_frames_is_drawn_as_fast_as_one_of_40() -> None:
             start = time.process_time()
             drawn = [samples.draw(step) for step in range(first, first + 50)]
             seen.append(time.process_time() - start)
-            assert sum(tensor.nbytes for tensor in drawn[0][0]) == 4 * (2 * 4096 + 8 + 4 * 77 * 64)
+            assert sum(tensor.nbytes for tensor in drawn[0][0].tensors()) == 4 * (
+                2 * 4096 + 8 + 4 * 77 * 64
+            )
     # The fastest of ten: what else the machine does only ever adds to it.
     assert min(times[many]) < 1.5 * min(times[few])
 

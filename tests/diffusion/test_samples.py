@@ -5,12 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echodiff.diffusion.batch import (
+from echodiff.diffusion.samples import (
     Draw,
     SampleOrder,
     count_steps,
     sample_step,
 )
+
+
+def every_step(shares: torch.Tensor) -> torch.Tensor:
+    """Of 1000 time steps, each as often as any other."""
+    return (shares * 1000).long()
 
 
 def draw(step: int, order: SampleOrder, **options: float) -> Draw:
@@ -20,7 +25,7 @@ def draw(step: int, order: SampleOrder, **options: float) -> Draw:
         step=step,
         count=4,
         latent_shape=(4, 8, 8),
-        timestep_weights=torch.ones(1000),
+        draw_times=every_step,
         **settings,
     )
 
@@ -51,7 +56,7 @@ def test_a_step_is_drawn_from_seed_and_step_alone() -> None:
     torch.manual_seed(12)
     draw(2, order)
     again = draw(6, SampleOrder([True] * 5, repeats=1, seed=3))
-    for name in ("indices", "posterior", "noise", "timesteps", "is_caption_dropped"):
+    for name in ("indices", "posterior", "noise", "times", "is_caption_dropped"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert not torch.equal(first.noise, draw(7, order).noise)
 
@@ -60,15 +65,15 @@ def test_a_step_is_drawn_from_seed_and_step_alone() -> None:
 def test_every_step_sees_the_whole_range_of_noise(seed: int, step: int, count: int) -> None:
     drawn = sample_step(
         SampleOrder([True], repeats=1, seed=seed), step=step, count=count, latent_shape=(1, 1, 1),
-        timestep_weights=torch.ones(1000), caption_dropout=0.0, noise_offset=0.0,
+        draw_times=every_step, caption_dropout=0.0, noise_offset=0.0,
     )  # fmt: skip
-    for part, timestep in enumerate(sorted(drawn.timesteps.tolist())):
+    for part, timestep in enumerate(sorted(drawn.times.tolist())):
         assert part * 1000 // count <= timestep < (part + 1) * 1000 / count
 
 
 def test_each_sample_alone_sees_it_evenly() -> None:
     order = SampleOrder([True] * 5, repeats=1, seed=3)
-    first = torch.stack([draw(step, order).timesteps[0] for step in range(1200)])
+    first = torch.stack([draw(step, order).times[0] for step in range(1200)])
     counts = torch.bincount(first // 100, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 80
@@ -81,7 +86,7 @@ def test_options_change_only_what_they_say() -> None:
     added = offset.noise - plain.noise
     assert torch.allclose(added, added[..., :1, :1].expand_as(added), atol=1e-6)
     assert added.abs().min() > 0
-    assert torch.equal(plain.timesteps, offset.timesteps)
+    assert torch.equal(plain.times, offset.times)
     drops = [draw(step, order, caption_dropout=0.25).is_caption_dropped for step in range(250)]
     assert torch.cat(drops).float().mean().item() == pytest.approx(0.25, abs=0.04)
     assert not draw(0, order).is_caption_dropped.any()
@@ -92,16 +97,3 @@ def test_the_papers_recipe_is_880_steps() -> None:
     assert count_steps(5, epochs=1, step_size=2, max_steps=None) == 3
     assert count_steps(440, epochs=4, step_size=2, max_steps=7) == 7
     assert count_steps(440, epochs=1, step_size=2, max_steps=900) == 900
-
-
-def test_time_steps_are_drawn_as_often_as_they_weigh() -> None:
-    order = SampleOrder([True], repeats=1, seed=5)
-    weights = torch.tensor([0.0, 3.0, 1.0, 0.0, 4.0])
-    counts = torch.zeros(5)
-    for step in range(50):
-        drawn = sample_step(
-            order, step=step, count=16, latent_shape=(1, 1, 1), timestep_weights=weights,
-            caption_dropout=0.0, noise_offset=0.0,
-        )  # fmt: skip
-        counts += torch.bincount(drawn.timesteps, minlength=5)
-    assert counts.tolist() == [0, 300, 100, 0, 400]

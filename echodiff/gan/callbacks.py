@@ -1,7 +1,8 @@
-"""Sample grids of a translation while it trains: source, translated, reconstructed, reference."""
+"""Callbacks of a translation's training: sample grids and loss curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,17 +15,25 @@ from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.pictures import from_values
 from echodiff.gan.updates import in_inference
 from echodiff.images import write_image
+from echodiff.report.charts import draw_losses
+
+if TYPE_CHECKING:
+    from echodiff.runs import Run
 
 
 class SampleGrids:
     """Writes `samples/step-<step>.png` in the manner of Jha and Iima (ICAART 2024), figure 5.
 
-    One column a picture: source, translated, reconstructed where there is a way back, and a
-    reference of the target. The middle of each picture is shown.
+    One column per image: source, translated, reconstructed where there is a way back, and a
+    reference of the target. The middle of each image is shown.
     """
 
-    def __init__(self, dataset: TranslationSet, samples_dir: Path, resolution: int) -> None:
-        self.samples_dir = samples_dir
+    has_start = False
+
+    def __init__(
+        self, dataset: TranslationSet, samples_dir: Path, resolution: int, *, every: int
+    ) -> None:
+        self.samples_dir, self.every = samples_dir, every
         source, target = dataset.watched_source, dataset.watched_target
         count = min(len(source.frames), len(target.frames))
         self.source_images = _centre(source, count, resolution // dataset.scale)
@@ -37,8 +46,8 @@ class SampleGrids:
         self.targets = [_show(image, target.values) for image in _centre(target, count, resolution)]
 
     @torch.no_grad()
-    def write(self, nets: Mapping[str, nn.Module], step: int) -> None:
-        """Translate with the networks as they stand, one picture at a time."""
+    def __call__(self, nets: Mapping[str, nn.Module], step: int) -> Mapping[str, float]:
+        """Translate with the networks as they stand, one image at a time; nothing is logged."""
         forward, back = nets.get("G_A", nets.get("G")), nets.get("G_B")
         assert forward is not None
         rows: dict[str, list[NDArray[np.uint8]]] = {self.titles[0]: self.sources}
@@ -60,6 +69,21 @@ class SampleGrids:
             cell=max(128, min(256, self.sources[0].shape[0])),
         )
         write_image(self.samples_dir / f"step-{step:06d}.png", sheet)
+        return {}
+
+
+class LossCurves:
+    """Writes `samples/losses.png`."""
+
+    has_start = False
+
+    def __init__(self, run: "Run", *, every: int) -> None:
+        self.run, self.every = run, every
+
+    def __call__(self, nets: Mapping[str, nn.Module], step: int) -> Mapping[str, float]:
+        """Draw the losses logged so far; nothing is logged."""
+        draw_losses(self.run)
+        return {}
 
 
 def _centre(domain: Domain, count: int, side: int) -> torch.Tensor:

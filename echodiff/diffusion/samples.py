@@ -1,7 +1,7 @@
 """What a step trains on: draws of encoded frames that depend on (seed, step) alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ class Draw:
     posterior: torch.Tensor
     """(S, C, h, w) standard normal: which latent of the posterior."""
     noise: torch.Tensor
-    """(S, C, h, w) the noise to be predicted, offset included."""
-    timesteps: torch.Tensor
-    """(S,) in 0..T-1, one from each of S equal parts of the schedule."""
+    """(S, C, h, w) the noise to be mixed in, offset included."""
+    times: torch.Tensor
+    """(S,) one from each of S equal parts of the schedule."""
     is_caption_dropped: torch.Tensor
     """(S,) bool."""
 
@@ -33,17 +33,23 @@ class Samples(NamedTuple):
     latents: torch.Tensor
     """(B, C, h, w) without noise."""
     noise: torch.Tensor
-    """(B, C, h, w) to be added and predicted."""
-    timesteps: torch.Tensor
-    """(B,) in 0..T-1."""
+    """(B, C, h, w) to be mixed in."""
+    times: torch.Tensor
+    """(B,) that the network is told: time steps 0..T-1, or numbers in 0..T."""
     embeddings: torch.Tensor
-    """(B, tokens, dim) of the caption, or of the null text."""
+    """(B, tokens, dim) of the caption, or of the empty prompt."""
+    condition: torch.Tensor | None = None
+    """(B, channels, H, W) of the frame, where the network is given one beside the caption."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All that are there, in order: `Samples(*samples.tensors())` is `samples`."""
+        return [tensor for tensor in self if tensor is not None]
 
 
 class SampleOrder:
     """The endless order of samples: epoch e is a permutation drawn from (seed, e).
 
-    Captioned frames occur `repeats` times in an epoch, null-text frames once.
+    Captioned frames occur `repeats` times per epoch, frames with an empty prompt once.
     """
 
     def __init__(self, is_captioned: Sequence[bool], *, repeats: int, seed: int) -> None:
@@ -73,13 +79,13 @@ def sample_step(
     step: int,
     count: int,
     latent_shape: Sequence[int],
-    timestep_weights: torch.Tensor,
+    draw_times: Callable[[torch.Tensor], torch.Tensor],
     caption_dropout: float,
     noise_offset: float,
 ) -> Draw:
     """Draw step number `step` (0 is the first), `count` samples over all its forward passes.
 
-    timestep_weights: (T,) how often each time step is drawn, relative to the others.
+    draw_times: of the objective: uniform numbers (count,) in 0..1 to times (count,).
     """
     stream = build_stream(order.seed, Stream.NOISE, step)
     shape = (count, *latent_shape)
@@ -88,30 +94,49 @@ def sample_step(
     # on changes nothing else.
     offset = sample_normal(stream, (count, shape[1], 1, 1))
     # Stratified (Kingma et al. 2021, appendix I.1): every step sees the whole range of noise, while
-    # each sample's own time step is drawn as by itself.
+    # each sample's own time is drawn as by itself.
     places = torch.from_numpy(stream.permutation(count) + stream.random(count))
-    cumulative = timestep_weights.double().cumsum(0)
-    quantiles = places / count * cumulative[-1]
-    timesteps = torch.searchsorted(cumulative, quantiles, right=True).clamp(max=len(cumulative) - 1)
     is_dropped = torch.from_numpy(stream.random(count) < caption_dropout)
     return Draw(
         indices=order.take(step * count, count),
         posterior=posterior,
         noise=noise + noise_offset * offset,
-        timesteps=timesteps,
+        times=draw_times(places / count),
         is_caption_dropped=is_dropped,
     )
 
 
+def draw_held_out(
+    encoded: EncodedFrames,
+    *,
+    num_frames: int,
+    spread_times: Callable[[int], torch.Tensor],
+    seed: int,
+) -> Draw:
+    """The fixed draw of the held-out loss: evenly spaced times, one noise for every frame."""
+    count = min(num_frames, len(encoded))
+    stream = build_stream(seed, Stream.HELD_OUT, 0)
+    order = torch.from_numpy(stream.permutation(len(encoded))[:count])
+    noise = sample_normal(stream, (count, *encoded.latent_mean.shape[1:]))
+    return Draw(
+        indices=order,
+        posterior=torch.zeros_like(noise),
+        noise=noise,
+        times=spread_times(count),
+        is_caption_dropped=torch.zeros(count, dtype=torch.bool),
+    )
+
+
 def gather_samples(encoded: EncodedFrames, draw: Draw, rows: torch.Tensor) -> Samples:
-    """The samples `rows` (B,) of a step's `draw`, on the CPU: they are all a GPU is sent of it."""
+    """The samples `rows` (B,) of a step's `draw`, on the CPU: only these are copied to a GPU."""
     indices = draw.indices[rows]
     captions = encoded.caption_index[indices].masked_fill(draw.is_caption_dropped[rows], 0)
     return Samples(
         latents=encoded.latent_mean[indices] + encoded.latent_std[indices] * draw.posterior[rows],
         noise=draw.noise[rows],
-        timesteps=draw.timesteps[rows],
+        times=draw.times[rows],
         embeddings=encoded.embeddings[captions],
+        condition=None if encoded.condition is None else encoded.condition[indices],
     )
 
 
