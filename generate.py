@@ -35,11 +35,8 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     )
     from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
-    from echodiff.evaluate import score_frames
     from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.measured import load_networks
-    from echodiff.report.page import ImageSet, write_report
-    from echodiff.report.tables import summary_lines
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
@@ -63,7 +60,11 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         if networks is None:
             return
 
-        # --- Look at them, and measure
+        # --- Look at them, and measure; what scores is not imported before
+        from echodiff.evaluate import score_frames
+        from echodiff.report.page import ImageSet, write_report
+        from echodiff.report.tables import summary_lines
+
         write_sheet(job)
         if drift := measure_drift(job, model, sampler):
             print(drift)

@@ -7,6 +7,7 @@ This is the only module that uses jsonargparse. Fields, YAML keys and flags shar
 
 import dataclasses
 import difflib
+import gc
 import math
 import os
 import sys
@@ -95,6 +96,9 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
     Other exceptions are bugs and keep their traceback.
     """
     replace_what_a_console_lacks()
+    # Importing torch, diffusers and transformers makes objects by the million, all of which stay:
+    # at the usual threshold a tenth of that time is spent on looking for garbage among them.
+    gc.set_threshold(100_000, 20, 20)
     try:
         return main() or 0
     except InputError as error:

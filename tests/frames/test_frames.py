@@ -100,6 +100,20 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(table[2]["image"]), GRAY + 2)
 
 
+def test_datasets_streams_the_folder_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    write_folder(tmp_path / "out", 3)
+    (tmp_path / "out/images/2.png").write_bytes(b"")  # not reached, so not opened
+    rows = load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "out"), split="train", streaming=True
+    )
+    first, second = rows.take(2)
+    assert [first["text"], second["text"]] == ["a heart", "a heart"]
+    np.testing.assert_array_equal(np.asarray(second["image"]), GRAY + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

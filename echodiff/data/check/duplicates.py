@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -49,6 +48,8 @@ def sketch(gray_u8: NDArray[np.uint8]) -> Sketch | None:
     """(H, W) -> its perceptual hash; None for a picture of one grey level, which looks like any."""
     if np.ptp(gray_u8) == 0:
         return None
+    import imagehash  # with PyWavelets a fifth of a second
+
     bits = imagehash.phash(Image.fromarray(gray_u8), hash_size=SIDE, highfreq_factor=2).hash
     return np.packbits(bits).view(np.uint64)
 
