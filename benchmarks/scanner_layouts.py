@@ -124,7 +124,9 @@ def draw_layout(frame_u8: NDArray[np.uint8], layout: Layout, rng: np.random.Gene
     canvas = np.broadcast_to(np.rint(shade), (rows, columns, 3)).astype(np.uint8).copy()
     top, foot = round(0.11 * rows), round((0.80 if "thumbnails" in layout.marks else 0.88) * rows)
     if layout.area:
-        canvas[round(0.09 * rows) : foot + round(0.05 * rows), columns // 8 : -columns // 8] = layout.area
+        canvas[round(0.09 * rows) : foot + round(0.05 * rows), columns // 8 : -columns // 8] = (
+            layout.area
+        )
     scan, sector = crop_frame(frame_u8)
     scale = min(0.66 * columns / scan.shape[1], (foot - top) / scan.shape[0])
     size = (round(scan.shape[0] * scale), round(scan.shape[1] * scale))
@@ -164,16 +166,22 @@ def draw_marks(
     for number, text in enumerate(layout.texts):
         draw.text((8, 0.16 * rows + number * line), text, fill=layout.ink, font=font)
     if "indices" in layout.marks:
-        draw.text((columns - 8, 6 + line), "TIS 0.8  MI 1.3", fill=layout.accent, font=font, anchor="ra")
+        draw.text(
+            (columns - 8, 6 + line), "TIS 0.8  MI 1.3", fill=layout.accent, font=font, anchor="ra"
+        )
     if "logo" in layout.marks:
-        draw.ellipse([columns - 60, rows - 56, columns - 20, rows - 16], outline=layout.accent, width=2)
+        draw.ellipse(
+            [columns - 60, rows - 56, columns - 20, rows - 16], outline=layout.accent, width=2
+        )
         draw.text((columns - 40, rows - 36), "EX", fill=layout.accent, font=font, anchor="mm")
     depth = min(columns - 30, right + 14)
     if "touching ticks" in layout.marks:
         depth = right - 4
     for number, y in enumerate(np.linspace(top, bottom, 16).tolist()):
         if "ticks" in layout.marks or "touching ticks" in layout.marks:
-            draw.line([(depth, y), (depth + (10 if number % 5 == 0 else 5), y)], fill=layout.ink, width=1)
+            draw.line(
+                [(depth, y), (depth + (10 if number % 5 == 0 else 5), y)], fill=layout.ink, width=1
+            )
         if "dots" in layout.marks:
             draw.ellipse([depth - 1, y - 1, depth + 1, y + 1], fill=layout.ink)
         if number and number % 5 == 0:
@@ -181,14 +189,20 @@ def draw_marks(
     if "ruler" in layout.marks:
         x = (left + right) // 2
         for number in range(9):
-            draw.line([(x - 160 + 40 * number, bottom + 8), (x - 160 + 40 * number, bottom + 14)], fill=layout.ink)
+            draw.line(
+                [(x - 160 + 40 * number, bottom + 8), (x - 160 + 40 * number, bottom + 14)],
+                fill=layout.ink,
+            )
     bar = [left - 60, top + 10, left - 46, top + round(0.3 * rows)]
     for y in range(bar[1], bar[3]):
         level = 255 - round(255 * (y - bar[1]) / (bar[3] - bar[1]))
         if "grey bar" in layout.marks:
             draw.line([(bar[0], y), (bar[2], y)], fill=(level,) * 3)
         if "tinted bar" in layout.marks:
-            draw.line([(columns - 40, y), (columns - 26, y)], fill=(level, round(0.8 * level), round(0.5 * level)))
+            draw.line(
+                [(columns - 40, y), (columns - 26, y)],
+                fill=(level, round(0.8 * level), round(0.5 * level)),
+            )
     if "tgc" in layout.marks:
         y = np.linspace(top, bottom, 60)
         x = columns - 90 + 14 * np.sin(np.linspace(0, 5, 60)) + np.linspace(0, 18, 60)
@@ -204,8 +218,14 @@ def draw_marks(
     if "thumbnails" in layout.marks:
         for number in range(6):
             x = columns // 8 + number * columns // 8
-            draw.rectangle([x, rows - 90, x + columns // 9, rows - 12], fill=(20, 20, 20), outline=(110, 110, 110))
-            draw.pieslice([x + 12, rows - 130, x + columns // 9 - 12, rows - 22], 55, 125, fill=(90, 90, 90))
+            draw.rectangle(
+                [x, rows - 90, x + columns // 9, rows - 12],
+                fill=(20, 20, 20),
+                outline=(110, 110, 110),
+            )
+            draw.pieslice(
+                [x + 12, rows - 130, x + columns // 9 - 12, rows - 22], 55, 125, fill=(90, 90, 90)
+            )
     if layout.ecg:
         draw_ecg(draw, layout, (left, top, right, bottom), rng)
 
@@ -227,10 +247,17 @@ def draw_ecg(
     def bump(at: float, width: float, size: float) -> NDArray[np.float64]:
         return np.asarray(size * np.exp(-0.5 * ((beat - at) / width) ** 2))
 
-    wave = bump(0.2, 0.03, 0.15) - bump(0.36, 0.008, 0.15) + bump(0.39, 0.01, 1) - bump(0.42, 0.01, 0.3)
+    wave = (
+        bump(0.2, 0.03, 0.15)
+        - bump(0.36, 0.008, 0.15)
+        + bump(0.39, 0.01, 1)
+        - bump(0.42, 0.01, 0.3)
+    )
     wave += bump(0.65, 0.05, 0.3)
     y = base - height * wave + rng.normal(0, 0.3, len(x))
-    draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=layout.ecg, width=layout.ecg_width)
+    draw.line(
+        list(zip(x.tolist(), y.tolist(), strict=True)), fill=layout.ecg, width=layout.ecg_width
+    )
     at = int(x[len(x) // 3])
     draw.line([(at, base - height), (at, base + 4)], fill=layout.accent, width=layout.ecg_width)
 
@@ -252,6 +279,9 @@ def _load_font(rng: np.random.Generator, size: int) -> ImageFont.FreeTypeFont | 
     found = sorted(
         path
         for path in font_manager.findSystemFonts()
-        if Path(path).name.startswith(FAMILIES) and Path(path).stem.endswith(("Regular", "FreeSans"))
+        if Path(path).name.startswith(FAMILIES)
+        and Path(path).stem.endswith(("Regular", "FreeSans"))
     )
-    return ImageFont.truetype(str(rng.choice(found)), size) if found else ImageFont.load_default(size)
+    return (
+        ImageFont.truetype(str(rng.choice(found)), size) if found else ImageFont.load_default(size)
+    )

@@ -93,9 +93,7 @@ def mask_text(image: NDArray[np.uint8], boxes: Sequence[Box], value: int = 0) ->
     return masked
 
 
-def look_for_text(
-    image_u8: NDArray[np.uint8], half_u8: NDArray[np.uint8]
-) -> NDArray[np.float32]:
+def look_for_text(image_u8: NDArray[np.uint8], half_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W), and itself at half its size -> (H/4, W/4), rounded up: answers of the finder, 0 where
     the scout sees nothing."""
     height, width = image_u8.shape

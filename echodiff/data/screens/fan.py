@@ -5,6 +5,7 @@ of its pixels, the circle is an ellipse. What hangs on to the tissue, such as an
 foot, does not lie on these lines, and dark tissue at its edge leaves them where they are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -22,9 +23,11 @@ NARROWEST, WIDEST = 0.25, 3.5
 """Limits of the slopes of both edges taken together, columns to a row: about 15 and 120 degrees."""
 MOST_STRETCH = 2.0
 """An arc's half axes differ by no more than this factor."""
-LEAST_KNOWN = 0.25
+HIDDEN_PX = 4
+"""Pixels around what is hidden from which on the end of tissue is believed."""
+LEAST_KNOWN = 0.1
 """Part of the points along an edge that must not be hidden for the others to be left out."""
-MOST_OUTSIDE, LEAST_INSIDE = 0.04, 0.5
+MOST_OUTSIDE, LEAST_INSIDE = 0.12, 0.5
 """Part of the tissue that may lie outside of a fan, and part of the fan that is tissue."""
 VISIBLE, STEP_PX = 8, 4
 """Grey levels by which tissue and screen differ at an edge, in means over so many pixels."""
@@ -97,19 +100,21 @@ def fit_fan(
     first = tissue[rows].argmax(axis=1)
     last = tissue.shape[1] - 1 - tissue[rows, ::-1].argmax(axis=1)
     lowest = tissue.shape[0] - 1 - tissue[::-1, columns].argmax(axis=0)
-    near_hidden = ndimage.binary_dilation(hidden, iterations=3)
-    left = fit_edge(_known(rows, first, near_hidden), -1, tolerance)
-    right = fit_edge(_known(rows, last, near_hidden), 1, tolerance)
+    near_hidden = ndimage.binary_dilation(hidden, iterations=HIDDEN_PX)
+    ends = [
+        _known(*places, near_hidden) for places in ((rows, first), (rows, last), (lowest, columns))
+    ]
+    left, right = fit_edge(ends[0], -1, tolerance), fit_edge(ends[1], 1, tolerance)
     if left is None or right is None or not NARROWEST < right[1] - left[1] < WIDEST:
         return None
     fan = Fan(
         left=left, right=right, axes=(1.0, 1.0), near=0.0,
         top=float(rows[0]), bottom=np.inf, first=-np.inf, last=np.inf,
     )  # fmt: skip
-    axes = fit_arc(_known(lowest, columns, near_hidden), fan, tolerance)
+    axes = fit_arc(ends[2], fan, tolerance)
     if axes is None:
         return None
-    fan = cut_sides(replace(fan, axes=axes), tissue, (first, last, lowest))
+    fan = cut_sides(replace(fan, axes=axes), tissue & ~near_hidden, ends)
     fan = replace(fan, near=find_near(fan, tissue))
     inside = fan.fill((tissue.shape[0], tissue.shape[1]))
     both = (tissue & inside).sum()
@@ -118,9 +123,7 @@ def fit_fan(
     return fan
 
 
-def sharpen_fan(
-    fan: Fan, grey: NDArray[np.uint8], hidden: NDArray[np.bool_], reach: int
-) -> Fan:
+def sharpen_fan(fan: Fan, grey: NDArray[np.uint8], hidden: NDArray[np.bool_], reach: int) -> Fan:
     """The fan with its edges where (H, W) leaves the grey of the screen, at most `reach` pixels
     from where they were; an edge of which that cannot be told, or that is `hidden`, stays."""
     row, column = fan.apex
@@ -130,7 +133,9 @@ def sharpen_fan(
     for name, (offset, slope), side in (("left", fan.left, -1), ("right", fan.right, 1)):
         along = np.array([1, slope]) / np.hypot(1, slope)
         points = np.array([row, column]) + radius * places[:, None] * along
-        normals = np.broadcast_to(np.array([-side * slope, side]) / np.hypot(1, slope), points.shape)
+        normals = np.broadcast_to(
+            np.array([-side * slope, side]) / np.hypot(1, slope), points.shape
+        )
         found = fit_edge(find_ends(grey, hidden, points, normals, reach), side, 1.0)
         edges[name] = found or (offset, slope)
     fan = replace(fan, **edges)
@@ -233,21 +238,20 @@ def fit_arc(points: Points, fan: Fan, tolerance: float) -> tuple[float, float] |
     return float(axes[0] ** -0.5), float(axes[1] ** -0.5)
 
 
-def cut_sides(
-    fan: Fan, tissue: NDArray[np.bool_], ends: tuple[NDArray[np.intp], ...]
-) -> Fan:
+def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fan:
     """The fan within the straight sides that an image area cuts it with, where it does."""
-    first, last, lowest = ends
     sides = {}
     rows, columns = np.nonzero(fan.fill((tissue.shape[0], tissue.shape[1])))
     for name, values, reach in (
-        ("first", first, columns.min()), ("last", last, columns.max()),
-        ("bottom", lowest, rows.max()),
+        ("first", ends[0], columns.min()), ("last", ends[1], columns.max()),
+        ("bottom", ends[2], rows.max()),
     ):  # fmt: skip
-        counts = np.convolve(np.bincount(values), [1, 1, 1], mode="same")
+        y, x = values.T.astype(int)
+        values = (y if name == "bottom" else x)[tissue[y, x]]
+        counts = np.convolve(np.bincount(values, minlength=3), [1, 1, 1], mode="same")
         side = int(counts.argmax())
         beyond = side - reach if name == "first" else reach - side
-        if counts[side] > CUT * len(values) and beyond > 2:
+        if counts[side] > CUT * np.ptp(columns if name == "bottom" else rows) and beyond > 2:
             sides[name] = float(side)
     return replace(fan, **sides)
 
@@ -268,10 +272,8 @@ def find_near(fan: Fan, tissue: NDArray[np.bool_]) -> float:
     return float(np.percentile(begins, 20)) - 1 / fan.axes[0] if is_arc else 0.0
 
 
-def _known(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], hidden: NDArray[np.bool_]
-) -> Points:
-    """The points that are not hidden; all where those are fewer than a quarter."""
+def _known(rows: NDArray[np.intp], columns: NDArray[np.intp], hidden: NDArray[np.bool_]) -> Points:
+    """The points that are not hidden; all where those are too few."""
     points, known = np.stack([rows, columns], 1).astype(float), ~hidden[rows, columns]
     return points[known] if known.mean() > LEAST_KNOWN else points
 
