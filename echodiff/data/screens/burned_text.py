@@ -27,6 +27,9 @@ AROUND = 2
 """Answers of the scout (8 px) by which such a place is widened."""
 MOST_PLACES = 0.6
 """Part of the picture from which on it is looked at whole, in place of piece by piece."""
+THICKEST = 0.3
+"""Part of the shorter side, of a picture too small to be enlarged, above which in both directions
+no text goes: there a heart is as large as a word."""
 SEEN, SURE = 0.3, 0.985
 """A line is where answers are above the first, if one of them is above the second: in 219 CAMUS
 frames none is above 0.88, in cine MR of 256 px none above 0.982."""
@@ -63,17 +66,21 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
     for plane in planes:
         height, width = plane.shape
         scales, image = [1.0], plane
-        if min(height, width) >= HALVED_PX:
+        shortest = min(height, width)
+        thickest = THICKEST * shortest if shortest < LEAST_PX else shortest
+        if shortest >= HALVED_PX:
             scales.append(0.5)
-        if min(height, width) >= LEAST_PX and max(height, width) < SMALL_PX:
+        if shortest >= LEAST_PX and max(height, width) < SMALL_PX:
             scales.insert(0, 2.0)
             image = resize_u8(plane, (2 * height, 2 * width))
         for scale in scales:
             half = plane if scale == 2 else resize_u8(image, halve_size(image.shape))
             if min(image.shape) < 2 * STRIDE:
                 break
+            side = STRIDE / scale
             for box in group_answers(look_for_text(image, half)):
-                side = STRIDE / scale
+                if min(box.bottom - box.top, box.right - box.left) * side > thickest:
+                    continue
                 found = Box(
                     max(0, round((box.left - MARGIN) * side)),
                     max(0, round((box.top - MARGIN) * side)),
