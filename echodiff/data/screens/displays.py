@@ -148,7 +148,9 @@ def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
     size = working_size(image_u8.shape)
     if image_u8.ndim == 2:
         return np.zeros(size, dtype=bool)
-    coloured = np.ptp(resize_u8(image_u8, size), axis=-1) > LINE_COLOUR
+    spread = np.ptp(resize_u8(image_u8, size), axis=-1).astype(np.int16)
+    border = np.concatenate([spread[0], spread[-1], spread[:, 0], spread[:, -1]])
+    coloured = spread - int(np.median(border)) > LINE_COLOUR
     areas = ndimage.binary_opening(coloured, iterations=THICK_PX)
     areas = ndimage.binary_dilation(areas, iterations=2 * THICK_PX)
     return np.asarray(ndimage.binary_dilation(coloured & ~areas, iterations=4), dtype=bool)

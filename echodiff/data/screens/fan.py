@@ -21,6 +21,8 @@ LEAST_SUPPORT = 0.3
 """Part of an edge's length on which tissue ends at the fitted line."""
 NARROWEST, WIDEST = 0.25, 3.5
 """Limits of the slopes of both edges taken together, columns to a row: about 15 and 120 degrees."""
+AS_GOOD = 0.95
+"""A circle is taken where it has so large a part of an ellipse's points."""
 MOST_STRETCH = 2.0
 """An arc's half axes differ by no more than this factor."""
 HIDDEN_PX = 4
@@ -31,8 +33,10 @@ MOST_OUTSIDE, LEAST_INSIDE = 0.12, 0.5
 """Part of the tissue that may lie outside of a fan, and part of the fan that is tissue."""
 VISIBLE, STEP_PX = 8, 4
 """Grey levels by which tissue and screen differ at an edge, in means over so many pixels."""
-CUT = 0.12
-"""Part of the width or height along which a straight side of the picture cuts a fan."""
+MOST_BEYOND = 0.003
+"""Part of the tissue that may lie beyond such a side."""
+CUT_SIDE, CUT_FOOT = 0.05, 0.25
+"""Part of its height and of its width along which straight sides of an image area cut a fan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +121,11 @@ def fit_fan(
     fan = cut_sides(replace(fan, axes=axes), tissue & ~near_hidden, ends)
     fan = replace(fan, near=find_near(fan, tissue))
     inside = fan.fill((tissue.shape[0], tissue.shape[1]))
-    both = (tissue & inside).sum()
-    if both < (1 - MOST_OUTSIDE) * tissue.sum() or both < LEAST_INSIDE * inside.sum():
-        return None
-    return fan
+    both = tissue & inside
+    upper = slice(rows[0], rows[0] + len(rows) // 4)  # hollow where two sectors stand side by side
+    is_full = both[upper].sum() >= LEAST_INSIDE * inside[upper].sum()
+    is_full &= both.sum() >= LEAST_INSIDE * inside.sum()
+    return fan if is_full and both.sum() >= (1 - MOST_OUTSIDE) * tissue.sum() else None
 
 
 def sharpen_fan(fan: Fan, grey: NDArray[np.uint8], hidden: NDArray[np.bool_], reach: int) -> Fan:
@@ -179,6 +184,8 @@ def fit_edge(points: Points, side: int, tolerance: float) -> tuple[float, float]
 
     `side`: -1 for the left edge, beyond which little lies at its left; 1 for the right.
     """
+    if len(points) < 16:
+        return None
     y, x = points.T
     pairs = _pairs(points)
     span = y[pairs[:, 1]] - y[pairs[:, 0]]
@@ -188,7 +195,7 @@ def fit_edge(points: Points, side: int, tolerance: float) -> tuple[float, float]
     (y0, y1), (x0, x1) = y[pairs].T, x[pairs].T
     slopes = (x1 - x0) / (y1 - y0)
     beyond = side * (x - (x0 - slopes * y0)[:, None] - slopes[:, None] * y)
-    best = _choose(beyond, tolerance * np.hypot(1, slopes)[:, None], np.full(len(y), 1.0))
+    best = _choose(beyond, tolerance * np.hypot(1, slopes)[:, None])
     for _ in range(3):
         slope, offset = np.polyfit(y[best], x[best], 1)
         near = np.abs(x - offset - slope * y) <= tolerance * np.hypot(1, slope)
@@ -211,30 +218,31 @@ def fit_arc(points: Points, fan: Fan, tolerance: float) -> tuple[float, float] |
     squares = np.stack([y**2, x**2], 1)
     pairs = _pairs(squares)
     pairs = pairs[np.abs(np.diff(x[pairs] ** 2, axis=1)[:, 0]) > 0.02 * np.ptp(x) ** 2]
+    far = np.hypot(y, x)
     # A circle through every point, and an ellipse through every pair.
-    radii = np.hypot(y, x)[np.linspace(0, len(y) - 1, ASKED).astype(int)]
-    shapes = np.stack([radii**-2.0, radii**-2.0], 1)
+    radii = far[np.linspace(0, len(y) - 1, ASKED).astype(int)]
+    circles = np.stack([radii**-2.0, radii**-2.0], 1)
+    shapes = np.empty((0, 2))
     if len(pairs):
         systems = squares[pairs]
         good = np.abs(np.linalg.det(systems)) > 1e-6
-        solved = np.linalg.solve(systems[good], np.ones((good.sum(), 2, 1)))[..., 0]
-        shapes = np.concatenate([shapes, solved])
-    stretch = shapes[:, 0] / np.maximum(shapes[:, 1], 1e-12)
-    fits = (shapes > 0).all(1) & (stretch < MOST_STRETCH**2) & (stretch > MOST_STRETCH**-2)
-    shapes = shapes[fits]
-    far = np.hypot(y, x)
-    beyond = (np.sqrt(squares @ shapes.T).T - 1) * far
-    best = _choose(beyond, np.full((len(shapes), 1), tolerance), np.ones(len(y)))
-    axes = shapes[0]
+        shapes = np.linalg.solve(systems[good], np.ones((good.sum(), 2, 1)))[..., 0]
+        shapes = shapes[(shapes > 0).all(axis=1)]
+        shapes = shapes[np.abs(np.log(shapes[:, 0] / shapes[:, 1])) < 2 * np.log(MOST_STRETCH)]
+    found = [
+        _choose((np.sqrt(squares @ some.T).T - 1) * far, np.full((len(some), 1), tolerance))
+        for some in (circles, shapes)
+        if len(some)
+    ]
+    is_circle = len(found) == 1 or found[0].sum() >= AS_GOOD * found[1].sum()
+    best = found[0] if is_circle else found[1]
     for _ in range(3):
         axes = np.linalg.lstsq(squares[best], np.ones(best.sum()), rcond=None)[0]
-        if (axes <= 0).any() or not MOST_STRETCH**-2 < axes[0] / axes[1] < MOST_STRETCH**2:
-            radius = float(np.median(np.hypot(y, x)[best]))
-            axes = np.array([radius**-2.0, radius**-2.0])
-        near = np.abs((np.sqrt(squares @ axes) - 1) * far) <= tolerance
-        if near.sum() < LEAST_SUPPORT * len(y):
+        if is_circle or (axes <= 0).any():
+            axes = np.repeat(float(np.mean(far[best])) ** -2.0, 2)
+        best = np.abs((np.sqrt(squares @ axes) - 1) * far) <= tolerance
+        if best.sum() < LEAST_SUPPORT * len(y):
             return None
-        best = near
     return float(axes[0] ** -0.5), float(axes[1] ** -0.5)
 
 
@@ -251,7 +259,10 @@ def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fa
         counts = np.convolve(np.bincount(values, minlength=3), [1, 1, 1], mode="same")
         side = int(counts.argmax())
         beyond = side - reach if name == "first" else reach - side
-        if counts[side] > CUT * np.ptp(columns if name == "bottom" else rows) and beyond > 2:
+        least = CUT_FOOT * np.ptp(columns) if name == "bottom" else CUT_SIDE * np.ptp(rows)
+        parts = {"first": tissue[:, : max(0, side - 1)], "last": tissue[:, side + 2 :]}
+        is_end = parts.get(name, tissue[side + 2 :]).sum() <= MOST_BEYOND * tissue.sum()
+        if counts[side] > least and beyond > 2 and is_end:
             sides[name] = float(side)
     return replace(fan, **sides)
 
@@ -279,11 +290,11 @@ def _known(rows: NDArray[np.intp], columns: NDArray[np.intp], hidden: NDArray[np
 
 
 def _choose(
-    beyond: NDArray[np.float64], tolerance: NDArray[np.float64], weights: NDArray[np.float64]
+    beyond: NDArray[np.float64], tolerance: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Which points lie on the best of (M, N) lines: many on it, few beyond."""
     on = np.abs(beyond) <= tolerance
-    score = (on * weights).sum(1) - 0.5 * ((beyond > tolerance) * weights).sum(1)
+    score = on.sum(axis=1) - 0.5 * (beyond > tolerance).sum(axis=1)
     return np.asarray(on[int(score.argmax())])
 
 
