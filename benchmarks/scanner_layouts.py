@@ -49,7 +49,8 @@ MARKS = ("ticks", "touching ticks", "dots", "tgc", "grey bar", "tinted bar", "fo
 LAYOUTS = {
     "GE-like, green ECG over the foot, PNG": Layout(
         (708, 1016), BLACK, None, (220, 220, 220), (255, 255, 0), (0, 255, 0), 0.08, 2, "png",
-        ("touching ticks", "grey bar", "apex mark", "indices"), ("FR 61 fps", "1.7/3.3 MHz", "D 15.0 cm"),
+        ("touching ticks", "grey bar", "apex mark", "indices"),
+        ("FR 61 fps", "1.7/3.3 MHz", "D 15.0 cm"),
     ),
     "GE-like, thumbnails, JPEG 60": Layout(
         (768, 1024), ((70, 74, 82), (44, 46, 52)), (0, 0, 0), (240, 240, 240), (120, 230, 120),
@@ -58,11 +59,14 @@ LAYOUTS = {
     ),
     "Philips-like, white ECG below, PNG": Layout(
         (768, 1024), BLACK, None, (205, 205, 205), (255, 180, 60), (225, 225, 225), -0.03, 1, "png",
-        ("dots", "tinted bar", "apex mark", "indices"), ("Adult Echo", "X5-1", "52Hz", "15cm", "2D", "68%"),
+        ("dots", "tinted bar", "apex mark", "indices"),
+        ("Adult Echo", "X5-1", "52Hz", "15cm", "2D", "68%"),
     ),
     "Philips-like, white ECG over the foot, JPEG 75": Layout(
-        (600, 800), BLACK, None, (205, 205, 205), (255, 180, 60), (230, 230, 230), 0.06, 1, "jpg 75",
-        ("dots", "tinted bar", "apex mark", "indices"), ("TTE", "S5-1", "47Hz", "16cm", "C 50", "P Low"),
+        (600, 800), BLACK, None, (205, 205, 205), (255, 180, 60),
+        (230, 230, 230), 0.06, 1, "jpg 75",
+        ("dots", "tinted bar", "apex mark", "indices"),
+        ("TTE", "S5-1", "47Hz", "16cm", "C 50", "P Low"),
     ),
     "Siemens-like, blue, yellow ECG, PNG": Layout(
         (768, 1024), ((22, 32, 66), (10, 14, 34)), None, (230, 236, 255), (255, 220, 90),
@@ -77,7 +81,8 @@ LAYOUTS = {
     "Samsung-like, grey, TGC curve, PNG": Layout(
         (1080, 1920), ((46, 48, 52), (46, 48, 52)), None, (235, 235, 235), (90, 200, 255),
         (110, 255, 140), 0.07, 3, "png",
-        ("touching ticks", "tgc", "tinted bar", "focus", "banner"), ("PA1-5A", "15.0cm", "Adult", "Har-Low"),
+        ("touching ticks", "tgc", "tinted bar", "focus", "banner"),
+        ("PA1-5A", "15.0cm", "Adult", "Har-Low"),
     ),
     "Canon-like, cyan ECG, palette PNG": Layout(
         (720, 960), BLACK, None, (255, 226, 120), (120, 255, 120), (0, 230, 255), 0.1, 2, "palette",
@@ -89,12 +94,13 @@ LAYOUTS = {
         ("ticks", "focus", "tinted bar", "banner"), ("SP5-1s", "F H3.2", "D 16.0", "G 50"),
     ),
     "dark grey, tissue of the screen's own grey, PNG": Layout(
-        (600, 800), ((64, 64, 66), (64, 64, 66)), None, (255, 255, 255), (255, 220, 0), None, 0.0, 1,
-        "png", ("ticks", "grey bar", "focus", "banner"), ("P4-2", "14.0cm", "57 Hz"),
+        (600, 800), ((64, 64, 66), (64, 64, 66)), None, (255, 255, 255), (255, 220, 0), None,
+        0.0, 1, "png", ("ticks", "grey bar", "focus", "banner"), ("P4-2", "14.0cm", "57 Hz"),
     ),
     "white page, red ECG below, JPEG 85": Layout(
         (600, 800), ((255, 255, 255), (255, 255, 255)), None, (10, 10, 10), (20, 40, 160),
-        (210, 20, 20), -0.03, 1, "jpg 85", ("ticks", "grey bar", "logo"), ("TEI", "D 15 cm", "G 60%"),
+        (210, 20, 20), -0.03, 1, "jpg 85", ("ticks", "grey bar", "logo"),
+        ("TEI", "D 15 cm", "G 60%"),
     ),
     "grey export, ECG over the foot, PNG": Layout(
         (600, 800), BLACK, None, (220, 220, 220), (200, 200, 200), (235, 235, 235), 0.05, 2, "grey",
@@ -154,7 +160,8 @@ def draw_marks(
     font = _load_font(rng, max(10, round(rows * rng.uniform(0.017, 0.026))))
     line = round(1.5 * font.size)
     name = rng.choice(["PETROVA ANNA", "Garcia, Luis M", "DOE^JOHN", "Okafor Chidi", "Li Wei"])
-    stamp = f"{rng.integers(1, 29):02d}.{rng.integers(1, 13):02d}.20{rng.integers(10, 26)} {rng.integers(10, 24)}:{rng.integers(10, 60)}"
+    day = f"{rng.integers(1, 29):02d}.{rng.integers(1, 13):02d}.20{rng.integers(10, 26)}"
+    stamp = f"{day} {rng.integers(10, 24)}:{rng.integers(10, 60)}"
     if "banner" in layout.marks:
         grey = tuple(min(255, channel + 30) for channel in layout.screen[0])
         draw.rectangle([0, 0, columns, round(0.075 * rows)], fill=grey)

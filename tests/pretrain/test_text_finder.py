@@ -36,8 +36,10 @@ def test_a_training_stops_goes_on_and_ends_with_the_same_weights(tmp_path):
             main([str(tmp_path / "frames"), *flags])
         weights.append(
             load_file(tmp_path / name / "model.safetensors")
-            | {f"scout.{part}": value for part, value in
-               load_file(tmp_path / name / "scout.safetensors").items()}
+            | {
+                f"scout.{part}": value
+                for part, value in load_file(tmp_path / name / "scout.safetensors").items()
+            }
         )
     for part in weights[0]:
         np.testing.assert_array_equal(weights[0][part], weights[1][part])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echodiff.data.screens.text_network import REACH, STRIDE, scout_text, score_text
+from echodiff.data.screens.text_network import REACH, STRIDE, score_text, scout_text
 from echodiff.images import resize_u8
 
 SMALL_PX, LEAST_PX = 500, 100

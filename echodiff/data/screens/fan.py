@@ -289,9 +289,7 @@ def _known(rows: NDArray[np.intp], columns: NDArray[np.intp], hidden: NDArray[np
     return points[known] if known.mean() > LEAST_KNOWN else points
 
 
-def _choose(
-    beyond: NDArray[np.float64], tolerance: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def _choose(beyond: NDArray[np.float64], tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points lie on the best of (M, N) lines: many on it, few beyond."""
     on = np.abs(beyond) <= tolerance
     score = on.sum(axis=1) - 0.5 * (beyond > tolerance).sum(axis=1)

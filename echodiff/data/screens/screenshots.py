@@ -149,7 +149,7 @@ def _clean_shot(
     boxes: Sequence[Box],
     burned_text: str,
 ) -> Shot:
-    """`hidden`: texts to be blackened; `is_filled`: over the scan they, and lines, are filled in."""
+    """`hidden`: texts to blacken; `is_filled`: over the scan they and lines are filled in."""
     image, mask = shot.image_u8.copy(), shot.mask_u8
     gaps = hidden & scan
     if is_cropped:
