@@ -157,8 +157,9 @@ def draw_marks(
     rows, columns = layout.size
     inside = np.argwhere(place)
     (top, left), (bottom, right) = inside.min(0), inside.max(0)
-    font = _load_font(rng, max(10, round(rows * rng.uniform(0.017, 0.026))))
-    line = round(1.5 * font.size)
+    size = max(10, round(rows * rng.uniform(0.017, 0.026)))
+    font = _load_font(rng, size)
+    line = round(1.5 * size)
     name = rng.choice(["PETROVA ANNA", "Garcia, Luis M", "DOE^JOHN", "Okafor Chidi", "Li Wei"])
     day = f"{rng.integers(1, 29):02d}.{rng.integers(1, 13):02d}.20{rng.integers(10, 26)}"
     stamp = f"{day} {rng.integers(10, 24)}:{rng.integers(10, 60)}"
@@ -211,9 +212,10 @@ def draw_marks(
                 fill=(level, round(0.8 * level), round(0.5 * level)),
             )
     if "tgc" in layout.marks:
-        y = np.linspace(top, bottom, 60)
-        x = columns - 90 + 14 * np.sin(np.linspace(0, 5, 60)) + np.linspace(0, 18, 60)
-        draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=layout.accent, width=1)
+        down = np.linspace(top, bottom, 60)
+        across = columns - 90 + 14 * np.sin(np.linspace(0, 5, 60)) + np.linspace(0, 18, 60)
+        curve = list(zip(across.tolist(), down.tolist(), strict=True))
+        draw.line(curve, fill=layout.accent, width=1)
     if "focus" in layout.marks:
         y = top + 0.6 * (bottom - top)
         draw.polygon([(depth - 6, y), (depth + 2, y - 5), (depth + 2, y + 5)], fill=layout.accent)
@@ -278,7 +280,7 @@ def save_screen(screen: Screen, layout: Layout, folder: Path, name: str) -> Path
         image = image.quantize(256)
     elif kind == "grey":
         image = image.convert("L")
-    image.save(path, **({"quality": int(quality)} if kind == "jpg" else {}))
+    image.save(path, quality=int(quality or 0))
     return path
 
 

@@ -105,9 +105,7 @@ def fit_fan(
     last = tissue.shape[1] - 1 - tissue[rows, ::-1].argmax(axis=1)
     lowest = tissue.shape[0] - 1 - tissue[::-1, columns].argmax(axis=0)
     near_hidden = ndimage.binary_dilation(hidden, iterations=HIDDEN_PX)
-    ends = [
-        _known(*places, near_hidden) for places in ((rows, first), (rows, last), (lowest, columns))
-    ]
+    ends = [_known(y, x, near_hidden) for y, x in ((rows, first), (rows, last), (lowest, columns))]
     left, right = fit_edge(ends[0], -1, tolerance), fit_edge(ends[1], 1, tolerance)
     if left is None or right is None or not NARROWEST < right[1] - left[1] < WIDEST:
         return None
@@ -143,7 +141,7 @@ def sharpen_fan(fan: Fan, grey: NDArray[np.uint8], hidden: NDArray[np.bool_], re
         )
         found = fit_edge(find_ends(grey, hidden, points, normals, reach), side, 1.0)
         edges[name] = found or (offset, slope)
-    fan = replace(fan, **edges)
+    fan = replace(fan, left=edges["left"], right=edges["right"])
     row, column = fan.apex
     rays = np.linspace(fan.left[1], fan.right[1], 402)[1:-1]
     down = 1 / np.hypot(1 / fan.axes[0], rays / fan.axes[1])
@@ -248,7 +246,7 @@ def fit_arc(points: Points, fan: Fan, tolerance: float) -> tuple[float, float] |
 
 def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fan:
     """The fan within the straight sides that an image area cuts it with, where it does."""
-    sides = {}
+    sides = {"first": fan.first, "last": fan.last, "bottom": fan.bottom}
     rows, columns = np.nonzero(fan.fill((tissue.shape[0], tissue.shape[1])))
     for name, values, reach in (
         ("first", ends[0], columns.min()), ("last", ends[1], columns.max()),
@@ -264,7 +262,7 @@ def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fa
         is_end = parts.get(name, tissue[side + 2 :]).sum() <= MOST_BEYOND * tissue.sum()
         if counts[side] > least and beyond > 2 and is_end:
             sides[name] = float(side)
-    return replace(fan, **sides)
+    return replace(fan, first=sides["first"], last=sides["last"], bottom=sides["bottom"])
 
 
 def find_near(fan: Fan, tissue: NDArray[np.bool_]) -> float:
