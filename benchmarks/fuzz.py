@@ -297,7 +297,7 @@ def fuzz_frames(data: Any, parent: Path, tally: Tally) -> None:
 def fuzz_run(data: Any, parent: Path, tally: Tally) -> None:
     from echodiff.evaluate import main as evaluate
     from echodiff.hub.push import main as push
-    from echodiff.report.charts import build_curves, build_score_charts
+    from echodiff.report.charts import draw_curves, draw_score_curves
     from echodiff.report.tables import list_training_facts
     from echodiff.runs import Run
 
@@ -314,8 +314,8 @@ def fuzz_run(data: Any, parent: Path, tally: Tally) -> None:
 
     def report() -> None:
         opened = Run.load(Path("in"))
-        build_curves(opened.read_metrics())
-        build_score_charts(opened.read_metrics())
+        draw_curves(opened.read_metrics())
+        draw_score_curves(opened.read_metrics())
         list_training_facts(opened)
 
     rest = ["--features", "texture", "--out", "out"]

@@ -231,7 +231,7 @@ def test_a_folder_of_another_command_is_not_cleared(
 ) -> None:
     (place / "gen" / file).write_text(text)
     before = sorted(place.rglob("*"))
-    with pytest.raises(InputError, match=f"gen: was written by {maker}, and echodiff phantom"):
+    with pytest.raises(InputError, match=f"gen: was written by {maker}; echodiff phantom"):
         phantom(["--out", "gen", "--num", "2", "--size", "64", "--overwrite"])
     assert sorted(place.rglob("*")) == before
 

@@ -115,10 +115,10 @@ def test_patients_and_files_of_the_training_are_not_named(push, place, edit, wit
     frames = load_frames(data)
     rows = [frame.to_row() | {"patient_id": f"krd{i:04d}"} for i, frame in enumerate(frames)]
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert push()[0] == 0
+    assert push("--data", "frames")[0] == 0
     for word in ("krd0003", "phantom-000004"):
         alarms_say(f"look at {word} again")(place, edit)
-        status, out, _ = push("--generated", "generated/asd-1")
+        status, out, _ = push("--generated", "generated/asd-1", "--data", "frames")
         assert status == 1
         assert f"names a patient or a file of the training, {word!r}" in out
 
