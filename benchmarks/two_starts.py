@@ -85,8 +85,9 @@ def prepare_translation(place: Path) -> None:
     for argv in (
         ["prepare", "folder", str(place / "source"), "--out", str(place / "domain")],
         ["prepare", "folder", str(place / "target"), "--out", str(place / "other")],
-        ["train-gan", str(place / "domain"), str(place / "other"), "--out", str(place / "gan"),
-         "--method", "cyclegan", "--resolution", "32", "--steps", "1", "--width", "4"],
+        ["train-gan", "--source", str(place / "domain"), "--target", str(place / "other"),
+         "--out", str(place / "gan"), "--width", "2", "--resolution", "32", "--load-size", "36",
+         "--generator", "resnet_6", "--steps", "1"],
     ):  # fmt: skip
         subprocess.run([sys.executable, "-m", "echodiff", *argv], check=True, cwd=place,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
