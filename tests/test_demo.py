@@ -175,7 +175,7 @@ def test_a_ratio_around_0_is_not_called_near() -> None:
     }
     unsure, near = headlines(gains)
     assert (unsure.is_good, near.is_good) == (None, True)
-    assert unsure.note == near.note == "Not told apart from 0. Aim: at most 0.5."
+    assert unsure.note == near.note == "Not distinguishable from 0. Aim: at most 0.5."
     (alone,) = headlines({"mmd_ratio_tiny": gain(-0.01, None, None)})
     assert alone.is_good is None
     lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
