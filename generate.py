@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.evaluate import score_frames
     from echodiff.frames.white_level import find_white_level
-    from echodiff.metrics.measured import load_networks
+    from echodiff.metrics.frame_features import load_networks
     from echodiff.report.page import ImageSet, write_report
     from echodiff.report.tables import format_score
     from echodiff.training.precision import start_processes

@@ -182,7 +182,7 @@ def sweep_pairs(
 
 def _add_alike(
     own: NDArray[np.float64], values: NDArray[np.float64],
-    alike: tuple[NDArray[np.intp], NDArray[np.intp]], num_rows: int,
+    alike: tuple[NDArray[np.intp], ...], num_rows: int,
 ) -> None:  # fmt: skip
     """Add kernel values at the (row, column) places `alike` of a block to the frames of both.
 

@@ -38,7 +38,7 @@ class CountChart:
 
 
 def build_counts(rows: Sequence[Mapping[str, Any]]) -> list[CountChart]:
-    """Charts of `metrics.by_count` rows: MMD^2 and the Frechet distance of each feature network.
+    """Charts of `metrics.sample_size` rows: MMD^2 and the Frechet distance of each feature network.
 
     The axis of counts is logarithmic, that of scores begins at zero or at the lowest score below.
     """
