@@ -44,7 +44,7 @@ MIN_FRAMES = 4
 """Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
 STANDARDISED = ("tiny", "texture")
 """Networks whose features KID takes centred on the reference and divided by its mean standard
-deviation: they come in no unit, and their cubes as they are say nothing. In other networks KID is as
+deviation: they have no unit, and their cubes as they are say nothing. In other networks KID is as
 published, so that it can be compared."""
 KID_SCALE = 1000
 """KID is reported times a thousand, as is usual."""
