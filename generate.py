@@ -36,7 +36,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.frames.white_level import find_white_level
-    from echodiff.metrics.measured import load_networks
+    from echodiff.metrics.frame_features import load_networks
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written

@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.metrics.assessment import score_measured
-from echodiff.metrics.measured import load_networks, measure_frames
+from echodiff.metrics.evaluation import score_measured
+from echodiff.metrics.frame_features import load_networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 
 SIDE = 128

@@ -24,10 +24,10 @@ from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import write_image
-from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
+from echodiff.metrics.evaluation import score_fully, score_measured
 from echodiff.metrics.faithfulness import compare_faithfulness
-from echodiff.metrics.measured import (
+from echodiff.metrics.frame_features import (
     NUM_READERS,
     Measured,
     Networks,
@@ -35,7 +35,7 @@ from echodiff.metrics.measured import (
     measure_frames,
 )
 from echodiff.metrics.paired import Pairing, find_pairs
-from echodiff.metrics.scores import Score
+from echodiff.metrics.score import write_scores
 from echodiff.report.tables import format_difference, summary_lines
 from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
 
@@ -150,7 +150,7 @@ def compare_frames(
     reference: Path | Sequence[Path],
     *,
     features: Sequence[str] = DEFAULT_FEATURES,
-) -> dict[str, Score]:
+) -> dict[str, dict[str, Any]]:
     """What `second` (the LoRA) gains over `first` (the base) against one reference.
 
     `mmd_ratio_<features>`: MMD^2 of second over that of first, below 1 is nearer to the reference.
@@ -161,16 +161,18 @@ def compare_frames(
     name, pictures = open_reference(reference, [first, second])
     of_first, of_second = (measure_frames(source, networks) for source in (first, second))
     of_reference = measure_frames(pictures, networks, name=name)
-    gains: dict[str, Score] = {}
+    gains: dict[str, dict[str, Any]] = {}
     for network in networks:
         sets = [one.in_features(network.name) for one in (of_first, of_second, of_reference)]
         try:
             ratio = compare_sets(sets[0], sets[1], sets[2], network)
         except ValueError as error:
             raise InputError(f"{second} against {first}: {error}") from error
-        gains[f"mmd_ratio_{network.name}"] = ratio
+        gains |= write_scores({str(ratio.name): ratio})
         if network.name == "tiny" and of_first.faithfulness and of_second.faithfulness:
-            gains |= compare_faithfulness(of_first.faithfulness, of_second.faithfulness, network)
+            gains |= write_scores(
+                compare_faithfulness(of_first.faithfulness, of_second.faithfulness, network)
+            )
     return gains
 
 

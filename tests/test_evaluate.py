@@ -16,9 +16,9 @@ from echodiff.evaluate import compare_frames, main, score_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import from_pm1, read_gray_u8
-from echodiff.metrics import features, measured, tiny_features
+from echodiff.metrics import features, frame_features, tiny_features
+from echodiff.metrics.frame_features import load_networks, measure_frames
 from echodiff.metrics.inception import InceptionMissing
-from echodiff.metrics.measured import load_networks, measure_frames
 
 SIDE = 32
 TOP_KEYS = [
@@ -274,7 +274,7 @@ def test_frames_of_12_bits_share_the_white_level_of_training(tmp_path):
 def test_a_set_is_the_same_read_in_processes(reference, tmp_path, monkeypatch):
     networks = load_networks(["texture"]).opened
     alone = measure_frames(reference, networks)
-    monkeypatch.setattr(measured, "READ_AT_ONCE", 1)  # two processes from sixteen parts on
+    monkeypatch.setattr(frame_features, "READ_AT_ONCE", 1)  # two processes from sixteen parts on
     together = measure_frames(reference, networks, num_readers=2)
     assert together.digests == alone.digests
     np.testing.assert_array_equal(together.appearance, alone.appearance)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from echodiff.data.real_frames import choose_held_out
+from echodiff.metrics.measured import measure_frames
 from PIL import Image
 
 from echodiff.contact_sheet import contact_sheet
@@ -24,7 +25,6 @@ from echodiff.evaluate import main as evaluate
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.metrics.measured import measure_frames
 from echodiff.phantom.acquisition import Population, sample_patient
 from echodiff.phantom.dataset import main as phantom
 from echodiff.report.page import ImageSet, write_report

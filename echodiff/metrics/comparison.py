@@ -18,7 +18,8 @@ from echodiff.metrics.kernel import (
 from echodiff.metrics.kernel_interval import TAIL
 from echodiff.metrics.kernel_spread import Spread, measure_spread
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import MIN_FRAMES, Network, Score
+from echodiff.metrics.score import Mean, Network, Score
+from echodiff.metrics.scores import MIN_FRAMES
 
 
 def compare_sets(
@@ -37,13 +38,10 @@ def compare_sets(
         quantile = float(stdtrit(min(one.degrees for one in spreads), 1.0 - TAIL))
         covariance = compute_covariance(spreads[0], spreads[1])
         low, high = compute_ratio_interval(values[0], values[1], covariance, quantile)
-    return {
-        "value": values[1] / values[0], "low": low, "high": high,
-        "mmd2_first": values[0], "mmd2_second": values[1],
-        "n_first": len(first), "n": len(second), "n_reference": len(reference),
-        "features": network.name, "features_sha256": network.sha256, "resize": network.resize,
-        "bandwidth": bandwidth,
-    }  # fmt: skip
+    return Score.of_ratio(
+        Mean(values[1] / values[0], low, high), (len(first), len(second), len(reference)), network,
+        mmd2=(values[0], values[1]), bandwidth=bandwidth,
+    )  # fmt: skip
 
 
 def rank_sets(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from echodiff.report.tables import without_minus_0
 from echodiff.runs import Run
 
 NOT_TOLD_APART = "not distinguishable from 0"
@@ -23,7 +24,8 @@ GAIN_NAMES = {
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The comparison for the terminal, one line per number."""
     return [
-        f"{title:<32}{gains[name]['value']:6.2f}  {_interval(gains[name], 1, '{:.2f}')}"
+        f"{title:<32}{without_minus_0('{:.2f}'.format(gains[name]['value'])):>6}  "
+        f"{_interval(gains[name], 1, '{:.2f}')}"
         + (f", {NOT_TOLD_APART}" if name.startswith("mmd") and reaches_0(gains[name]) else "")
         for name, title in GAIN_NAMES.items()
         if name in gains
@@ -81,7 +83,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
         if (ratio := gains.get(f"mmd_ratio_{features}")) is not None:
             cards.append(Headline(
                 label=f"Distance to the real frames in {what}, LoRA over base",
-                value=f"{ratio['value']:.2f} ×".replace("-", "−"),
+                value=without_minus_0(f"{ratio['value']:.2f} ×").replace("-", "−"),
                 interval=_interval(ratio, 1, "{:.2f}"),
                 note=(f"{NOT_TOLD_APART.capitalize()}. " if reaches_0(ratio) else "")
                 + "Aim: at most 0.5.",
@@ -96,7 +98,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
             is_aim = key != "specificity_gain"
             cards.append(Headline(
                 label=what,
-                value=f"{100 * gain['value']:+.0f} points".replace("-", "−"),
+                value=without_minus_0(f"{100 * gain['value']:+.0f} points").replace("-", "−"),
                 interval=_interval(gain, 100, "{:+.0f}"),
                 note=(f"From {100 * gain['first']:.0f} % to {100 * gain['second']:.0f} %."
                       + (" Aim: 30 points, interval above 0." if is_aim else "")),
@@ -115,5 +117,5 @@ def is_near(ratio: Mapping[str, Any]) -> bool | None:
 def _interval(gain: Mapping[str, Any], scale: float, form: str) -> str:
     if gain["low"] is None:
         return f"no interval at n {gain['n']}"
-    low, high = form.format(gain["low"] * scale), form.format(gain["high"] * scale)
+    low, high = (without_minus_0(form.format(gain[end] * scale)) for end in ("low", "high"))
     return f"95 % interval {low} to {high}, n {gain['n']}".replace("-", "−")

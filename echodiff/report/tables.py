@@ -8,6 +8,8 @@ from typing import Any
 
 from echodiff.anatomy import Finding
 from echodiff.documents import read_yaml_record
+from echodiff.metrics.score import Score, read_scores
+from echodiff.metrics.score_name import COVERAGES, DISTANCES, Kind, ScoreName
 from echodiff.runs import Run
 
 FINDING_NAMES = {
@@ -20,106 +22,117 @@ FINDING_NAMES = {
     Finding.DILATED_RA: "Dilated RA",
 }
 
-
-LOOK_NAMES = {
-    "ms_ssim": "MS-SSIM within the set",
-    "ssim": "SSIM to the target",
-    "psnr": "PSNR to the target, dB (peak 255)",
-    "psnr_mixed": "PSNR, 8-bit peak over an error of 0 to 1, dB (48.13 too high)",
-    "mae": "Mean absolute error, grey levels",
-    "mse": "Mean squared error, grey levels squared",
-    "speckle_snr": "Speckle: mean over standard deviation",
-    "spectrum_deviation": "Spectrum: largest deviation of a band, %",
-    "sector_share": "Sector: share of the image",
-    "sector_apex": "Sector: column of the apex",
-    "sector_symmetry": "Sector: symmetry of its outline",
-    "balance": "Grey right less left of the apex",
-    "chroma": "Chroma (CIELAB)",
-    "colour_drift": "Frames with colours the reference has not",
-    "sector_drift": "Frames with a sector unlike the reference",
+LOOK_NAMES: dict[Kind, str] = {
+    Kind.MS_SSIM: "MS-SSIM within the set",
+    Kind.SSIM: "SSIM to the target",
+    Kind.PSNR: "PSNR to the target, dB (peak 255)",
+    Kind.PSNR_MIXED: "PSNR, 8-bit peak over an error of 0 to 1, dB (48.13 too high)",
+    Kind.MAE: "Mean absolute error, grey levels",
+    Kind.MSE: "Mean squared error, grey levels squared",
+    Kind.SPECKLE_SNR: "Speckle: mean over standard deviation",
+    Kind.SPECTRUM_DEVIATION: "Spectrum: largest deviation of a band, %",
+    Kind.SECTOR_SHARE: "Sector: share of the image",
+    Kind.SECTOR_APEX: "Sector: column of the apex",
+    Kind.SECTOR_SYMMETRY: "Sector: symmetry of its outline",
+    Kind.BALANCE: "Grey right less left of the apex",
+    Kind.CHROMA: "Chroma (CIELAB)",
+    Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
+    Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
-DISTANCES = ("mmd_", "kid_", "fid@", "fd_")
 DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
 """Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
+_SHARES = frozenset({Kind.FAITHFULNESS, Kind.SPECIFICITY})
+_OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
 
 
 def score_name(name: str) -> str:
     """Return the display name of a key of metrics.json."""
-    kind, _, rest = name.partition("_")
-    features, _, count = rest.partition("@")
-    if name in LOOK_NAMES:
-        return LOOK_NAMES[name]
-    match kind:
-        case "precision" | "recall" | "density" | "coverage" | "copies":
-            return f"{kind.capitalize()} ({features})"
-        case "mmd":
-            return f"MMD² ({features})"
-        case "kid":
-            return f"KID × 1000 ({features})"
-        case "fd":
-            return f"FD ({features}), n = {count}"
-        case "faithfulness" | "specificity" if not rest:
-            return f"{kind.capitalize()}, mean over findings"
-    return f"FID, n = {name.partition('@')[2]}" if name.startswith("fid@") else name
+    parsed = ScoreName.parse(name)
+    return name if parsed is None else _describe(parsed)
+
+
+def _describe(name: ScoreName) -> str:
+    if name.kind in LOOK_NAMES:
+        return LOOK_NAMES[name.kind]
+    if name.kind in _OF_SETS:
+        return f"{name.kind.capitalize()} ({name.features})"
+    match name.kind:
+        case Kind.MMD:
+            return f"MMD² ({name.features})"
+        case Kind.KID:
+            return f"KID × 1000 ({name.features})"
+        case Kind.FD:
+            return f"FD ({name.features}), n = {name.count}"
+        case Kind.FID:
+            return f"FID, n = {name.count}"
+        case Kind.MMD_RATIO:
+            return f"MMD² ratio ({name.features})"
+        case Kind.FAITHFULNESS | Kind.SPECIFICITY if not name.finding:
+            return f"{name.kind.capitalize()}, mean over findings"
+    return str(name)
 
 
 def build_score_rows(
-    titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
+    titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Build rows of distances, then of mean shares, with the sets under each measure."""
-    names = dict.fromkeys(key for one in scores for key in one)
-    distances = [name for name in names if name.startswith(DISTANCES)]
+    scores = [read_scores(one) for one in records]
+    names = dict.fromkeys(score.name for one in scores for score in one.values())
+    shown = [name for name in names if name.kind in DISTANCES]
+    shown += [ScoreName(kind) for kind in (Kind.FAITHFULNESS, Kind.SPECIFICITY)]
     rows: list[dict[str, Any]] = []
-    for name in (*distances, "faithfulness", "specificity"):
+    for name in shown:
         for title, of_set in zip(titles, scores, strict=True):
-            if (score := of_set.get(name)) is None:
+            if (score := of_set.get(str(name))) is None:
                 continue
-            is_share = name in {"faithfulness", "specificity"}
-            real = score.get("real") if is_share else score.get("floor")
-            at_same_n = score["value"] if is_share else score.get("value_at_floor_n")
-            same_n = score["n_reference"] if is_share else score.get("floor_n")
+            is_share = name.kind in _SHARES
+            real = score.real if is_share else score.floor
+            has_floor = not is_share and real is not None
             rows.append({
-                "name": "" if rows and rows[-1]["key"] == name else score_name(name),
-                "key": name,
-                "set": title,
-                "value": _number(score["value"], is_share),
-                "interval": _interval(score["low"], score["high"], is_share),
-                "n": score["n"],
-                "n_reference": score["n_reference"],
+                **_shown(name, title, score, rows, is_share),
+                "n_reference": score.n_reference,
                 "real": "–" if real is None else _number(real, is_share),
-                "same_n": "" if is_share or real is None else same_n,
-                "at_same_n": "" if is_share or real is None else _number(at_same_n, False),
+                "same_n": score.floor_n if has_floor else "",
+                "at_same_n": _number(score.value_at_floor_n, False) if has_floor else "",
             })  # fmt: skip
     return rows
 
 
 def build_look_rows(
-    titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
+    titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
-    names = dict.fromkeys(key for one in scores for key in one)
-    kinds = ("precision_", "recall_", "density_", "coverage_", "copies_")
+    scores = [read_scores(one) for one in records]
     rows: list[dict[str, Any]] = []
-    for name in names:
-        if not name.startswith(kinds) and name not in LOOK_NAMES:
+    for name in dict.fromkeys(score.name for one in scores for score in one.values()):
+        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES:
             continue
         for title, of_set in zip(titles, scores, strict=True):
-            if (score := of_set.get(name)) is None:
+            if (score := of_set.get(str(name))) is None:
                 continue
-            real = score.get("real", score.get("floor"))
-            same_n = score.get("floor_n")
+            real = score.floor if name.kind in COVERAGES else score.real
+            same_n = score.floor_n
             rows.append({
-                "name": "" if rows and rows[-1]["key"] == name else score_name(name),
-                "key": name,
-                "set": title,
-                "value": _number(score["value"], False),
-                "interval": _interval(score["low"], score["high"], False),
-                "n": score["n"],
+                **_shown(name, title, score, rows, False),
                 "real": "–" if real is None else _number(real, False),
-                "same_n": same_n or score["n_reference"],
-                "at_same_n": _number(score["value_at_floor_n"], False) if same_n else "",
+                "same_n": same_n or score.n_reference,
+                "at_same_n": _number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
     return rows
+
+
+def _shown(
+    name: ScoreName, title: str, score: Score, above: Sequence[Mapping[str, Any]], is_share: bool
+) -> dict[str, Any]:
+    """What all rows say; the name is not said again below itself."""
+    return {
+        "name": "" if above and above[-1]["key"] == str(name) else _describe(name),
+        "key": str(name),
+        "set": title,
+        "value": _number(score.value, is_share),
+        "interval": _interval(score.low, score.high, is_share),
+        "n": score.n,
+    }
 
 
 def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -143,11 +156,19 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
-def _number(value: float, is_share: bool) -> str:
+def _number(value: float | None, is_share: bool) -> str:
+    if value is None:
+        return "–"
     if is_share:
-        return f"{100 * value:.0f} %"
+        return without_minus_0(f"{100 * value:.0f} %").replace("-", "−")
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return text.replace("-", "−")
+    return without_minus_0(text).replace("-", "−")
+
+
+def without_minus_0(text: str) -> str:
+    """A number as written, without the sign where all of its digits are 0."""
+    digits = text.partition("e")[0]
+    return text if any(digit in digits for digit in "123456789") else text.replace("-", "")
 
 
 def _interval(low: float | None, high: float | None, is_share: bool) -> str:
@@ -156,10 +177,10 @@ def _interval(low: float | None, high: float | None, is_share: bool) -> str:
     return f"{_number(low, is_share)} to {_number(high, is_share)}"
 
 
-def list_networks(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """List (feature network, preprocessing of images, hash) of all scores."""
-    every = [score for one in scores for score in one.values() if "features" in score]
-    found = {s["features"]: (s["features"], s["resize"], s["features_sha256"]) for s in every}
+    every = [score for one in records for score in read_scores(one).values() if score.features]
+    found = {s.features: (s.features, s.resize, s.features_sha256) for s in every}
     return list(found.values())
 
 

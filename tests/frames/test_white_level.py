@@ -17,8 +17,8 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.white_level import find_white_level
 from echodiff.gan.translate import FrameReader
 from echodiff.images import read_image_u8, to_pm1
+from echodiff.metrics.frame_features import load_networks, measure_frames
 from echodiff.metrics.held_out import HeldOutScores
-from echodiff.metrics.measured import load_networks, measure_frames
 
 SIDE = 32
 

@@ -18,9 +18,9 @@ from echodiff.errors import InputError
 from echodiff.evaluate import EvaluateConfig
 from echodiff.metrics import extractor, features, inception, tiny_features
 from echodiff.metrics.features import load_features
+from echodiff.metrics.frame_features import load_networks
 from echodiff.metrics.held_out import open_networks
 from echodiff.metrics.inception import InceptionMissing, find_inception
-from echodiff.metrics.measured import load_networks
 from echodiff.runs import sha256_file
 from echodiff.settings.command_line import parse
 from echodiff.training.precision import set_float32

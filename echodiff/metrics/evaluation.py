@@ -5,15 +5,16 @@ from typing import Any
 
 from echodiff.images import read_gray_u8
 from echodiff.metrics.appearance_scores import score_appearance
-from echodiff.metrics.by_count import score_by_count
 from echodiff.metrics.copies import find_copies, measure_nearest, score_copies
 from echodiff.metrics.coverage import find_collapse, rank_frames, score_coverage
 from echodiff.metrics.diversity import find_alike, score_diversity
 from echodiff.metrics.faithfulness import score_faithfulness
 from echodiff.metrics.features import FeatureNetwork
-from echodiff.metrics.measured import Measured, Networks
+from echodiff.metrics.frame_features import Measured, Networks
 from echodiff.metrics.paired import Pairing, score_pairs
-from echodiff.metrics.scores import Score, score_sets
+from echodiff.metrics.sample_size import score_by_count
+from echodiff.metrics.score import Score, write_scores
+from echodiff.metrics.scores import score_sets
 from echodiff.runs import versions
 
 NUM_EXAMPLES = 8
@@ -53,7 +54,7 @@ def score_measured(
     )
     add(of_look, without)
     return {
-        "scores": scores,
+        "scores": write_scores(scores),
         "alarms": alarms + look_alarms,
         "left_out": left_out,
         "notes": list(networks.notes),
@@ -118,7 +119,7 @@ def score_fully(
         found, missing = found | of_pairs[0], missing | of_pairs[1]
         if pairing.unpaired:
             result["notes"].append(f"{len(pairing.unpaired)} pictures have no partner")
-    result["scores"] |= found
+    result["scores"] |= write_scores(found)
     result["left_out"] |= missing
     if alike := find_alike(found):
         result["alarms"].append(alike)

@@ -18,7 +18,8 @@ from echodiff.metrics.kernel import (
     count_pairs,
 )
 from echodiff.metrics.resampling import sample_splits
-from echodiff.metrics.scores import MIN_FRAMES, Network
+from echodiff.metrics.score import Network
+from echodiff.metrics.scores import MIN_FRAMES
 
 FIRST_COUNT = 10
 MAX_COUNT = 1280
