@@ -33,7 +33,7 @@ these `| None`."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; InputError says what is wrong with it."""
+    """Parse a JSON text; an InputError names its fault."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
@@ -69,7 +69,7 @@ def read_record(path: Path, kinds: Kinds | None = None) -> Record:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; InputError says what is wrong with it."""
+    """Parse a YAML text; an InputError names its fault."""
     if len(text) > MAX_YAML:
         raise InputError(f"{len(text)} characters of YAML, more than {MAX_YAML}")
     try:
@@ -180,7 +180,7 @@ def _check(value: Any) -> None:
 
 def _find_fault(item: Any) -> str | None:
     if isinstance(item, str):
-        # No UTF-8 has halves of a surrogate pair: nothing with them can be written again.
+        # UTF-8 cannot encode halves of a surrogate pair: such text cannot be written again.
         is_sound = item.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in item)
         return None if is_sound else f"{_short(item)} holds half of a surrogate pair"
     if isinstance(item, int):

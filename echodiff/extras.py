@@ -1,4 +1,4 @@
-"""Optional packages: which extra installs each, and the line that says so where one is missing."""
+"""Optional packages: the extra that installs each, and the message if one is missing."""
 
 EXTRA_OF = {
     "pydicom": "medical",

@@ -90,7 +90,7 @@ _PACKAGES = (
 
 
 _RESOLVED = ("mixed_precision",)
-"""Settings of which `run.json` says what they came to: `auto`, and what a machine has not."""
+"""Settings whose resolved value is in `run.json`: `auto`, and what the hardware lacks."""
 
 
 class Run:
@@ -100,7 +100,7 @@ class Run:
         self.run_dir = run_dir
         self.record = record
         self.is_resumed = is_resumed
-        """Whether `create` found an unfinished run of the same settings to go on with."""
+        """Whether `create` found an unfinished run of the same settings to continue with."""
         self._extension: tuple[Job, Mapping[str, Any]] | None = None
 
     @classmethod
@@ -113,15 +113,15 @@ class Run:
         extended: tuple[str, ...] = (),
         inputs: Iterable[Path | None] = (),
     ) -> Self | None:
-        """The run of `job` in `out` that can be gone on with; None where one may begin there.
+        """Return the run of `job` in `out` that can be resumed; None if a new one may begin there.
 
-        InputError where neither is so, and nothing is changed. The options are those of `create`.
+        InputError otherwise, and nothing is changed. The options are those of `create`.
         """
         if out.exists() and not out.is_dir():
             raise InputError(f"{out}: is a file, not a folder")
         if not (out / RECORD).is_file():
             if out.exists() and (strange := _find_strange(out)):
-                raise InputError(f"{out}: is not empty and is no run folder (it holds {strange})")
+                raise InputError(f"{out}: is not empty and not a run folder (it holds {strange})")
             refuse_inputs(out, inputs)
             return None
         run = cls.load(out)
@@ -150,7 +150,7 @@ class Run:
         ignored: tuple[str, ...] = ("out", "overwrite"),
         inputs: Iterable[Path | None] = (),
     ) -> Self:
-        """Begin a run in `out`, or go on with the unfinished one of the same settings there.
+        """Begin a run in `out`, or continue with the unfinished one of the same settings there.
 
         config: plain values (`config.as_dict`).
         data: a hash of what is trained on, or one of every frame by its file name.
@@ -158,7 +158,7 @@ class Run:
         in `out`, nothing is removed, and it is an InputError.
         extended: settings that may differ from those of the run there, which may be finished: it
         is trained on under these once `extend` was called.
-        ignored: settings that do not tell one run from another.
+        ignored: settings in which the same run may differ.
         inputs: what the command reads; an InputError where it is, holds or lies in `out`.
         """
         out = Path(out)
@@ -194,14 +194,14 @@ class Run:
         """Open an existing run folder."""
         path = Path(run_dir) / RECORD
         if not path.is_file():
-            raise InputError(f"{run_dir}: is no run folder (no {RECORD})")
+            raise InputError(f"{run_dir}: is not a run folder (no {RECORD})")
         record = read_record(path, _KINDS)
         if "status" not in record:
-            raise InputError(f"{path}: is no run record")
+            raise InputError(f"{path}: is not a run record")
         return cls(Path(run_dir), record, is_resumed=False)
 
     def extend(self) -> None:
-        """Take the settings that an `extended` run was asked for; until it ends, it is unfinished.
+        """Take the settings of an `extended` run; until it ends, it is unfinished.
 
         `create` does not do it: what is wrong with them may be seen later, and changes nothing.
         """
@@ -286,33 +286,33 @@ class Run:
         return row
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write `config.yaml`; a comment says what a setting came to, by `run.json`, where that is
-        not what was asked for. A run that is to be extended keeps its file until `extend`."""
+        """Write `config.yaml`; a comment gives the resolved value of a setting, from `run.json`,
+        if it differs. A run that is to be extended keeps its file until `extend`."""
         if self._extension is not None:
             return
         # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
         # run code.
-        told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
-        told |= {"continue_": False} if "continue_" in told else {}
+        written = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
+        written |= {"continue_": False} if "continue_" in written else {}
         lines = []
-        for name, value in told.items():
+        for name, value in written.items():
             ran = self.record.get(name, value) if name in _RESOLVED else value
             comment = "" if ran == value else f"  # resolved: {ran}"
             lines.append(yaml_line(name, value).rstrip("\n") + comment + "\n")
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:
-        """InputError where this is not the run that is asked for; it says in what they differ."""
+        """Raise InputError, with the differences, if this is not the requested run."""
         settings = self.record.get("settings", {})
         before = {name: settings[name] for name in extended if name in settings}
         is_extended = before and self.record["fingerprint"] == job.but(before).fingerprint
         if self.record["fingerprint"] != job.fingerprint and not is_extended:
             raise InputError(
-                f"{self.run_dir}: is another run; --overwrite starts anew"
+                f"{self.run_dir}: is another run; --overwrite starts again"
                 f"{describe_difference(self.record, job.to_record())}"
             )
         if self.is_finished and not extended:
-            raise InputError(f"{self.run_dir}: is a finished run; --overwrite starts anew")
+            raise InputError(f"{self.run_dir}: is a finished run; --overwrite starts again")
 
 
 def sha256_tree(folder: Path) -> str:

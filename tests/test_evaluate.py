@@ -179,7 +179,7 @@ def test_one_frame_leaves_distances_out_and_keeps_faithfulness(reference, tmp_pa
 
 def test_the_same_folder_twice_raises_an_alarm(reference):
     result = score_frames(reference, reference, features=["texture"])
-    assert result["alarms"] == ["shared files: 24 pictures are in both sets, pixel by pixel"]
+    assert result["alarms"] == ["shared files: 24 images are in both sets, pixel by pixel"]
 
 
 def test_repeated_pictures_raise_an_alarm(reference, tmp_path):
@@ -187,7 +187,7 @@ def test_repeated_pictures_raise_an_alarm(reference, tmp_path):
     for name in ("0001.png", "0002.png"):
         (copies / "images" / name).write_bytes((copies / "images" / "0000.png").read_bytes())
     assert score_frames(copies, reference, features=["texture"])["alarms"] == [
-        "copies: 2 of 4 generated pictures repeat another"
+        "copies: 2 of 4 generated images repeat another"
     ]
 
 
@@ -225,7 +225,7 @@ def test_sets_in_lossy_and_lossless_files_raise_an_alarm(
         picture.save(folder / "images" / f"{path.stem}{suffix}", **options)
         rows.append(json.dumps({"file_name": f"images/{path.stem}{suffix}", "text": ""}))
     (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
-    line = "file formats: 24 of 24 generated pictures against 0 of 24 reference pictures lie in"
+    line = "file formats: 24 of 24 generated images against 0 of 24 reference images are in"
     out = ["--out", str(tmp_path / "scores")]
     assert main([str(folder), "--reference", str(reference), "--features", "texture", *out]) == 0
     assert (line in capsys.readouterr().out) == is_lossy
@@ -364,7 +364,7 @@ def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
     result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert result["scores"]["copies_texture"]["value"] == 1.0
     assert result["scores"]["copies_texture"]["n_train"] == 24
-    assert "copies: 12 generated pictures are training frames, pixel by pixel" in result["alarms"]
+    assert "copies: 12 generated images are training frames, pixel by pixel" in result["alarms"]
     assert re.search(r"^Alarm +copies: 12 ", capsys.readouterr().out, re.MULTILINE)
     assert result["examples"]["nearest_of"] == "training"
     ours, theirs = result["examples"]["nearest"][0]

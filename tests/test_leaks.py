@@ -188,7 +188,7 @@ def test_pairs_and_samples_are_of_the_same_rows(place: Path) -> None:
     assert evaluate("translated", *words, "--split", "test") == 0
     result = scores()
     assert result["scores"]["mae"]["n"] == 10
-    assert result["notes"] == ["50 pictures have no partner"]
+    assert result["notes"] == ["50 images have no partner"]
 
 
 # --- What a training has seen -------------------------------------------------------------------

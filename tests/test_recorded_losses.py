@@ -28,7 +28,7 @@ FLAGS = {
 def test_losses_of_a_lora_are_those_recorded(
     train_lora: Callable[..., None], make_frames: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    # Without captions: the toy tokenizer is trained anew for each session, not always the same.
+    # Without captions: the toy tokenizer is trained again for each session, not always the same.
     frames = make_frames("frames", captioned=0, null=12)
     train_lora("--data", frames, "--out", tmp_path / "run", *FLAGS[name])
     rows = Run.load(tmp_path / "run").read_metrics()

@@ -57,7 +57,7 @@ def test_where_it_lies_does_not_tell_runs_apart(tmp_path):
 )
 def test_another_run_is_refused(tmp_path, options):
     create(tmp_path / "a")
-    with pytest.raises(InputError, match=r"a: is another run; --overwrite starts anew"):
+    with pytest.raises(InputError, match=r"a: is another run; --overwrite starts again"):
         create(tmp_path / "a", **options)
 
 
@@ -67,7 +67,7 @@ def test_a_finished_run_is_refused_and_overwritten_when_told(tmp_path):
     (run.checkpoints / "step-000001").mkdir(parents=True)
     (run.checkpoints / "step-000001" / "state.json").write_text("{}")
     run.finish(weights_sha256="abc")
-    with pytest.raises(InputError, match=r"a: is a finished run; --overwrite starts anew"):
+    with pytest.raises(InputError, match=r"a: is a finished run; --overwrite starts again"):
         create(tmp_path / "a")
     assert not create(tmp_path / "a", overwrite=True).is_finished
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
@@ -77,14 +77,14 @@ def test_a_finished_run_is_refused_and_overwritten_when_told(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_foreign_folder_is_refused(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="is not empty and is no run folder"):
+    with pytest.raises(InputError, match="is not empty and not a run folder"):
         create(tmp_path, overwrite=overwrite)
     with pytest.raises(InputError, match="is a file, not a folder"):
         create(tmp_path / "thesis.tex")
 
 
 def test_a_folder_without_or_with_a_broken_record_is_no_run(tmp_path):
-    with pytest.raises(InputError, match=r"is no run folder \(no run\.json\)"):
+    with pytest.raises(InputError, match=r"is not a run folder \(no run\.json\)"):
         Run.load(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json: "):

@@ -78,7 +78,7 @@ def test_notes_and_cards_are_not_another_data_set_and_what_changed_is_named(
     rows[1] = json.dumps(row | {"text": "another caption"})
     (toy_frames / "metadata.jsonl").write_text("\n".join(rows) + "\n")
     line = refusal(*flags)
-    assert "is another run; --overwrite starts anew. It differs in" in line
+    assert "is another run; --overwrite starts again. It differs in" in line
     assert f"{row['file_name']} (changed)" in line
 
 

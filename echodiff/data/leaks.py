@@ -1,6 +1,6 @@
 """Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, whatever its file name. Hashes of short
+A patient is recognised by its id, a frame by its pixels, not by its file name. Hashes of short
 ids can be guessed, so they stay in the run folder, which names its frames anyway. The record next
 to generated frames (`as_public_record`) holds only hashes of images, and names the run.
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 TRAINED_ON = "trained_on"
 """Key of `run.json`, `generate.json` and `translate.json`."""
 MAKERS = ("generate.json", "translate.json")
-"""Records beside generated frames of what made them."""
+"""Records of the generator, next to generated frames."""
 _SETS = (("data_dir", "train"), ("source_dir", "train_source"), ("target_dir", "train_target"))
 """Keys of `run.json`: the folder of a training, and the rows of it that were trained on."""
 _TRAINED_KINDS: Kinds = {
@@ -54,7 +54,7 @@ _MOST_NAMED = 5
 
 
 class Fingerprint(NamedTuple):
-    """What tells one image from another."""
+    """Key that identifies an image."""
 
     pixels: str
     """Hash of size and grey values."""
@@ -125,7 +125,7 @@ def describe_trained(
 
 def load_trained(run: Run) -> TrainedOn | None:
     """What a run has seen, by its record; of older runs by the frames it names, where they still
-    are in place. None where neither tells.
+    are in place. None if neither is known.
     """
     by = str(run.run_dir)
     if record := run.record.get(TRAINED_ON):
@@ -142,7 +142,7 @@ def load_trained(run: Run) -> TrainedOn | None:
 
 def inherit_trained(record: dict[str, Any], weights: Path | None) -> dict[str, Any]:
     """`record` of `describe_trained`, and all that the training of `weights`, which this one starts
-    from, has seen; a warning where their run does not tell."""
+    from, has seen; a warning if their run does not record it."""
     if weights is None:
         return record
     run = find_run(weights)
@@ -179,16 +179,16 @@ def as_public_record(training: TrainedOn) -> dict[str, Any]:
 
 
 def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedOn], str | None]:
-    """What the weights have seen that made a generated set, and a line where nobody can tell all.
+    """Return the training of the weights that made a generated set, and a line on what is unknown.
 
-    The record beside the frames knows the images, the run that it names the patients too. Frames
-    without `weights` were made by another program: nothing is known of them, and nothing is said.
+    The record next to the frames lists the images, its run the patients too. Frames without
+    `weights` were made by another program: nothing is known of them, and no line is returned.
     """
     weights = {frame.weights for frame in frames if frame.weights}
     records = [read_maker(folder / name) for name in MAKERS if (folder / name).is_file()]
-    told = [record for record in records if record.get(TRAINED_ON)]
-    by_record = [TrainedOn.from_record(str(r.get("weights")), r[TRAINED_ON]) for r in told]
-    if any("patients" in record[TRAINED_ON] for record in told):  # sets of older versions
+    with_training = [record for record in records if record.get(TRAINED_ON)]
+    by_record = [TrainedOn.from_record(str(r.get("weights")), r[TRAINED_ON]) for r in with_training]
+    if any("patients" in record[TRAINED_ON] for record in with_training):  # sets of older versions
         return by_record, None
     if not by_record and (not weights or any(r.get("weights") == "none" for r in records)):
         return [], None
@@ -209,7 +209,7 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
 
 
 def read_maker(path: Path) -> dict[str, Any]:
-    """The record beside generated frames of what made them; InputError for what is none."""
+    """Read the record next to generated frames; InputError if it is not one."""
     return read_record(path, _MAKER_KINDS)
 
 
@@ -229,7 +229,7 @@ def find_leaks(
     *,
     num_readers: int = 1,
 ) -> list[Leak]:
-    """Every one of `frames` that one of `trainings` has seen, or whose patient it has seen.
+    """Return the `frames` that one of `trainings` has seen, or whose patient it has seen.
 
     Two rows with one patient_id are of one patient unless both name a `source` and these differ.
     """
@@ -265,11 +265,11 @@ def _find_near(fingerprints: Sequence[Fingerprint], training: TrainedOn) -> set[
     num_trained = len(training.sketches)
     sketches = [*training.sketches, *(one.sketch for one in fingerprints)]
     homes = [(int(place >= num_trained), -1) for place in range(len(sketches))]
-    return {double.later - num_trained for double in find_near(sketches, homes, RADIUS)}
+    return {duplicate.later - num_trained for duplicate in find_near(sketches, homes, RADIUS)}
 
 
 def _hash_patient(frame: Frame) -> str:
-    """Hash of who is shown; "" where no column says it: a file name tells nothing elsewhere."""
+    """Hash of the patient key; "" without a column of it: file names do not identify patients."""
     name = fold_id(frame.patient_id or "") or frame.pair_id
     return hashlib.sha256(name.encode()).hexdigest()[:32] if name else ""
 

@@ -1,6 +1,6 @@
 """Frames that the record of a run names: read where the run itself shows that it knows them.
 
-Whoever wrote a `run.json` could name any folder of this machine in it, and its pictures would stand
+The author of a `run.json` could name any folder of this machine, and its images would be shown
 in a report. So a folder outside of the run is read only where most frames have the hash that the
 run recorded, which nobody can write who does not have them; else it must be named by `--data`.
 """
@@ -33,11 +33,11 @@ def find_run_frames(
     """
     place = str(run.record.get(key, ""))
     if "\0" in place:
-        raise InputError(f"{run.run_dir}: names no folder of its frames; --data says where")
+        raise InputError(f"{run.run_dir}: names no folder of its frames; give it with --data")
     folder = run.run_dir / place if data is None else data
     is_trusted = data is not None or _lies_inside(run.run_dir, folder, names)
     if not is_trusted and not run.record.get("frames"):
-        raise InputError(_ask(run, folder, "and no hashes of them stand in run.json"))
+        raise InputError(_ask(run, folder, "and run.json has no hashes of them"))
     for name in names:
         if not (folder / name).is_file():
             raise InputError(
@@ -60,7 +60,7 @@ def find_run_frames(
 
 
 def _lies_inside(run_dir: Path, folder: Path, names: Sequence[str]) -> bool:
-    """Whether the folder and its frames lie in the run, links resolved."""
+    """Whether the folder and its frames are in the run, links resolved."""
     home = run_dir.resolve()
     return all(
         (folder / name).resolve().is_relative_to(home) for name in ("metadata.jsonl", *names)
@@ -89,6 +89,6 @@ def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) ->
 
 def _ask(run: Run, folder: Path, reason: str) -> str:
     return (
-        f"{run.run_dir}: its frames lie outside of it, in {folder}, {reason}: nothing is read "
+        f"{run.run_dir}: its frames are outside of it, in {folder}, {reason}: nothing is read "
         f"there unasked; --data {folder} does"
     )

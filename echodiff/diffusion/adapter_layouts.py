@@ -24,7 +24,7 @@ from echodiff.training.weight_files import open_safetensors
 Part = Literal["unet", "text_encoder"]
 
 CONFIG_NAME = "adapter_config.json"
-"""Where PEFT keeps alpha, beside its weights."""
+"""The file of PEFT with alpha, next to its weights."""
 
 _MATRIX = re.compile(
     r"\A(.+?)[._]lora(?:_linear_layer)?[._](A|B|down|up)(?:\.[\w-]+)?\.(weight|bias)"
@@ -86,7 +86,7 @@ class LayerUpdate:
     matrices: dict[str, torch.Tensor] = field(default_factory=dict)
     """`down` (rank, in, ...), `up` (out, rank, ...), and perhaps `bias` (out); float32."""
     scale: float = 1.0
-    """alpha / rank, or alpha / sqrt(rank) where the adapter says so."""
+    """alpha / rank, or alpha / sqrt(rank) if the adapter is set so."""
 
     @property
     def rank(self) -> int:
@@ -109,7 +109,7 @@ def read_adapter(file: Path) -> list[LayerUpdate]:
             continue
         found = _MATRIX.fullmatch(key)
         if found is None or not tensor.is_floating_point():
-            raise InputError(f"{file}: {key} is no LoRA matrix: not read")
+            raise InputError(f"{file}: {key} is not a LoRA matrix: not read")
         stem, half, kind = found.groups()
         name = "bias" if kind == "bias" else "down" if half in ("A", "down") else "up"
         place = _find_place(stem)
@@ -126,7 +126,7 @@ def read_adapter(file: Path) -> list[LayerUpdate]:
 
 
 def parse_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What diffusers writes into the metadata of an adapter; empty where there is nothing."""
+    """Return the adapter settings in the metadata that diffusers writes; empty without any."""
     value = parse_json(metadata.get("lora_adapter_metadata", "{}"))
     if not isinstance(value, dict):
         raise InputError("expected a JSON object")
@@ -139,7 +139,7 @@ def flatten_name(name: str) -> str:
 
 
 class _Settings:
-    """What a file says of alpha beside its matrices: PEFT's settings, or diffusers' metadata."""
+    """Return the settings of alpha next to the matrices: PEFT's file, or diffusers' metadata."""
 
     def __init__(
         self, file: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
@@ -150,7 +150,7 @@ class _Settings:
         try:
             if any(key.startswith(_PEFT_PREFIX) for key in state):
                 if not path.is_file():
-                    raise InputError(f"{file}: its alpha stands in {CONFIG_NAME}, which is missing")
+                    raise InputError(f"{file}: its alpha is in {CONFIG_NAME}, which is missing")
                 self.values = read_record(path)
             elif "lora_adapter_metadata" in metadata:
                 self.values = parse_settings(metadata)
@@ -203,7 +203,7 @@ def _find_place(stem: str) -> tuple[Part, str]:
 
 
 def _strip(stem: str) -> str:
-    """The name without what says in which network the layer is."""
+    """Return the name without the prefix of its network."""
     for prefix in (_PEFT_PREFIX, "unet.", "text_encoder."):
         stem = stem.removeprefix(prefix)
     return stem

@@ -85,10 +85,10 @@ def load_base(name: str, dtype: torch.dtype, **parts: Any) -> "StableDiffusionPi
                 str(path), use_safetensors=True, **options
             )
     except LocalEntryNotFoundError as error:
-        # Only for a single file is the hub asked here: what surrounds its weights is not in it.
+        # The hub is queried only for a single file, which lacks the configs and tokenizer.
         raise InputError(
             f"--base {name}: the hub did not give its configuration and tokenizer: without network "
-            f"they are read from a diffusers folder {path.with_suffix('')} beside it"
+            f"they are read from a diffusers folder {path.with_suffix('')} next to it"
         ) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"--base {name}: {_first_line(error)}") from error
@@ -159,7 +159,7 @@ def _content(folder: Path) -> list[Path]:
 
 
 def _single_file_config(path: Path) -> Path | None:
-    """Configs and tokenizer for `x.safetensors` without network: a folder `x` beside it."""
+    """Configs and tokenizer for `x.safetensors` without network: a folder `x` next to it."""
     folder = path.with_suffix("")
     if not (folder / "model_index.json").is_file():
         return None

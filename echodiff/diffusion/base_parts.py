@@ -102,7 +102,7 @@ def read_index(folder: Path) -> dict[str, Any]:
             continue
         if len(place) != 2 or not all(isinstance(word, str | None) for word in place):
             raise InputError(f"{folder}: its model_index.json names no class of its {part}")
-        # Whatever stands there diffusers imports: a module of the working folder too.
+        # diffusers imports any module named there, one of the working folder too.
         if place[0] not in _LIBRARIES:
             raise InputError(
                 f"{folder}: its {part} is of {place[0]}, which is neither diffusers nor "
@@ -155,13 +155,13 @@ def _check_file(path: Path) -> int:
     unet = {key: shape for key, shape in shapes.items() if key.startswith(_FILE_PARTS["unet"])}
     first = unet.get("model.diffusion_model.input_blocks.0.0.weight", ())
     if len(first) != LATENT_CHANNELS:
-        raise InputError(f"{path}: its model is no UNet of Stable Diffusion")
+        raise InputError(f"{path}: its model is not a UNet of Stable Diffusion")
     _check_channels(path, first[1])
     return sum(map(math.prod, unet.values()))
 
 
 def _find_weights(folder: Path) -> list[Path]:
-    """The files that are loaded: no variants (`.fp16`, `.non_ema`) beside them."""
+    """Return the files to load, without variants (`.fp16`, `.non_ema`)."""
     files = sorted(file for file in folder.iterdir() if _WEIGHTS.fullmatch(file.name))
     if files:
         return files

@@ -46,7 +46,7 @@ def build_callbacks(
     held_out: EncodedFrames | None,
     score: Score | None,
 ) -> list[Callback]:
-    """The callbacks that `config` asks for, and that there are frames for.
+    """Return the callbacks that `config` enables and that there are frames for.
 
     held_out: frames of the held-out loss. score: of generated images, for --evaluate-every.
     """
@@ -83,7 +83,7 @@ class HeldOutLoss:
 
     @torch.no_grad()
     def __call__(self, network: torch.nn.Module, step: int) -> Mapping[str, float]:
-        """The loss of `network` as it stands."""
+        """Return the loss of `network` in its current state."""
         device = next(network.parameters()).device
         predict, losses = partial(self.predict, network), []
         for rows in torch.arange(len(self.drawn.indices)).split(self.batch_size):
@@ -115,7 +115,7 @@ class SampleGrids:
         self.every = config.sample_every
 
     def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]:
-        """Draw the captions with `unet` as it stands; nothing for the curves."""
+        """Generate images of the captions with the current `unet`; nothing is logged."""
         count = len(self.captions)
         generated_u8 = draw_captions(self.config, unet, self.captions, count, self.resolution)
         labels: Sequence[str] = [*self.labels, *(f"step {step}" for _ in generated_u8)]
@@ -146,7 +146,7 @@ class SampleScores:
         self.every = config.evaluate_every
 
     def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]:
-        """Scores of `unet` as it stands."""
+        """Return the scores of the current `unet`."""
         count = self.config.evaluate_images
         return self.score(draw_captions(self.config, unet, self.captions, count, self.resolution))
 

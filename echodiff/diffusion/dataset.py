@@ -1,4 +1,4 @@
-"""Which frames a LoRA learns from and which it never sees, and both behind the frozen encoders."""
+"""Choose training and held-out frames, and encode both with the frozen encoders."""
 
 import logging
 import warnings
@@ -71,7 +71,7 @@ class TrainingSet:
         )
 
     def to_record(self, run_dir: Path) -> dict[str, Any]:
-        """What `run.json` says of the frames; `data_dir` is absolute, or relative to the run."""
+        """Return the entry of `run.json`; `data_dir` is absolute, or relative to the run."""
         is_inside = self.folder.is_relative_to(run_dir)
         folder = self.folder.relative_to(run_dir) if is_inside else self.folder.resolve()
         return {
@@ -95,7 +95,7 @@ def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -
     frames = load_frames(folder)
     num_all = len(frames)
     with warnings.catch_warnings():
-        # A first draw of all tells how many frames the train patients have.
+        # A first draw of all gives the number of frames of the train patients.
         warnings.simplefilter("ignore")
         drawn = draw_training_frames(
             frames, num_captioned=num_all, num_regularization=num_all, seed=config.seed
@@ -188,7 +188,7 @@ def encode_set(
 
 
 def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Frame]:
-    """Draw `count` frames, captioned ones first: they tell whether the words are learnt."""
+    """Draw `count` frames, captioned ones first: they show whether the captions are learnt."""
     order = np.random.default_rng(seed).permutation(len(frames))
     shuffled = [frames[index] for index in order]
     return sorted(shuffled, key=lambda frame: not frame.text)[:count]

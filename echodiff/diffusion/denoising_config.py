@@ -37,7 +37,7 @@ class FramesConfig:
     base: str = "tiny"
     """Base model: `tiny` (embedded), a hub id, a local folder, or one .safetensors file."""
     data: Path | None = None
-    """Frames folder to learn from; none: phantom frames are written into the run folder."""
+    """Frames folder to train on. Default: phantom frames, written into the run folder."""
     phantom_frames: Count = 480
     """Phantom frames to write when there is no data (count)."""
     phantom_style: str = "cedar"
@@ -47,10 +47,10 @@ class FramesConfig:
     phantom_finding_rate: Share = 0.5
     """Share of their patients with a finding (0 to 1)."""
     annotated: Count | None = None
-    """Captioned frames to train on, drawn by seed (count); none: all there are."""
+    """Captioned frames to train on, drawn by seed (count). Default: all."""
     regularization: Annotated[int, at_least(0)] | None = None
-    """Frames with an empty prompt to train on next to them (count); none: all without a caption. If
-    these are too few, captioned frames that are not used as such are taken without their text."""
+    """Frames with an empty prompt to train on next to them (count). If too few have no caption,
+    unused captioned frames are taken without their text. Default: all without a caption."""
     regularization_weight: NotNegative = 1.0
     """Weight of a frame with an empty prompt in the loss, relative to a captioned one (0 or
     more)."""
@@ -58,7 +58,7 @@ class FramesConfig:
     """Times each captioned frame is shown per epoch; frames with an empty prompt are shown once
     (count)."""
     resolution: Count | None = None
-    """Side to which frames are padded and resized (pixels); none: the base's own."""
+    """Side to which frames are padded and resized (pixels). Default: that of the base."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class OptimizationConfig:
     """How the loss is weighted and minimised."""
 
     max_steps: Count | None = None
-    """Optimizer steps, more or fewer than the epochs make (count); none: what the epochs make."""
+    """Optimizer steps, more or fewer than the epochs give (count). Default: those of --epochs."""
     gradient_accumulation: Count = 1
     """Forward passes per optimizer step (count)."""
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
@@ -81,11 +81,11 @@ class OptimizationConfig:
     """Probability that a caption is replaced by the empty prompt, for guidance (0 to 1)."""
     min_snr_gamma: Positive | None = None
     """Clip of the signal-to-noise weights of Hang et al. 2023, by which time steps are drawn (above
-    0, usually 5); none: all time steps equally often."""
+    0, usually 5). Default: all time steps equally often."""
     noise_offset: NotNegative = 0.0
     """Size of a noise constant over the image, which frees overall brightness (0 or more)."""
     ema_decay: Annotated[float, between(0, 1)] | None = None
-    """Decay of a running mean of the weights, which is then what is saved (0 to 1); none: off."""
+    """Decay of a running mean of the weights, which is saved instead (0 to 1). Default: off."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: less memory, about a third slower."""
     optimizer: Literal["adam", "adam8bit"] = "adam"
@@ -116,10 +116,10 @@ class HeldOutConfig:
     evaluate_features: tuple[str, ...] = network_names(("tiny", "texture"))
     """Feature networks of the scores, separated by commas, as in `echodiff evaluate --features`."""
     features_path: Path | None = flag_only(default=None)
-    """Folder in which module:function is looked for besides the installed packages, such as `.`;
-    none: never in the working folder."""
+    """Folder that is searched for the module of module:function besides the installed packages,
+    such as `.`. Default: installed packages only."""
     trust: bool = flag_only(default=False)
-    """Run the TorchScript files in --evaluate-features: they are programs, and can read and write
+    """Run the TorchScript files of --evaluate-features. They are programs, and can read and write
     files."""
 
 
@@ -128,7 +128,7 @@ class DenoisingConfig(
     HeldOutConfig, SampleConfig, LogConfig, CheckpointConfig, PrecisionConfig, OptimizationConfig,
     BatchConfig, RunConfig, FramesConfig,
 ):  # fmt: skip
-    """Everything that a training of a denoising network may be told, whatever part it trains."""
+    """Settings of every training of a denoising network, in full or in part."""
 
     epochs: Count = 4
     batch_size: Count = 2

@@ -39,7 +39,7 @@ class EncodedFrames:
     embeddings: torch.Tensor
     """(captions, tokens, dim) float32, one row a different caption."""
     condition: torch.Tensor | None = None
-    """(N, channels, H, W), where the network is given one beside the caption."""
+    """(N, channels, H, W), if the network takes one next to the caption."""
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -81,7 +81,7 @@ def encode_frames(
 
     Each process encodes its share into two files in the folder `store`, and all of them read these
     mapped; what a stopped run has left there is not encoded again. Latents stay mean and standard
-    deviation, so that every step can draw anew. In float32: this runs once, and its rounding would
+    deviation, so that every step draws again. In float32: this runs once, and its rounding would
     be in every step.
     """
     captions = list(dict.fromkeys(["", *(frame.text for frame in frames)]))

@@ -83,7 +83,7 @@ def lora_state(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def kohya_state(state: Mapping[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
-    """Rename `state` for the common web UIs; alpha travels as a tensor beside every pair."""
+    """Rename `state` for the common web UIs; alpha is a tensor next to every pair."""
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         module, _, half = name.removesuffix(".weight").rpartition(".")
@@ -103,7 +103,7 @@ def save_lora(
     """Write the adapter for diffusers, for kohya's readers and for peft; return its sha256.
 
     `state` is what `lora_state` returns; NaN or infinity in it is an InputError. Every file is
-    written beside and renamed; the same weights are the same bytes.
+    written next to them and renamed; the same weights are the same bytes.
     """
     from safetensors import SafetensorError
 
@@ -240,7 +240,7 @@ def _find_layers(
         for found, need in ((down[1], wanted[1]), (up[0], wanted[0])):
             if found != need:
                 raise InputError(f"{others}: {update.key} has size {found}, this base needs {need}")
-        # A matrix stands for a kernel of 1 x 1 and the other way round.
+        # A matrix is equivalent to a kernel of 1 x 1.
         kernels = [tuple(shape[2:]) or (1, 1) for shape in (down, up, wanted)]
         if kernels[0] != kernels[2] or kernels[1] != (1, 1):
             raise InputError(f"{file}: {update.key}: a kernel of {kernels[0]} with {kernels[1]}, "
@@ -253,7 +253,7 @@ def _find_layers(
 
 
 def _name_base(updates: list[LayerUpdate]) -> str:
-    """` (Stable Diffusion 2.x)`, where the width of the text that the adapter takes tells it."""
+    """` (Stable Diffusion 2.x)`, if the text width of the adapter shows it."""
     widths = {
         768: "Stable Diffusion 1.x",
         1024: "Stable Diffusion 2.x",

@@ -11,13 +11,13 @@ from echodiff.settings.checks import Count, Positive
 class TrainLoraConfig(DenoisingConfig):
     """Fine-tune the cross-attention of Stable Diffusion with a low-rank adapter on a frames folder.
 
-    Frames are never flipped or rotated: a mirrored heart is another diagnosis. Where neither
-    --config nor --base nor --data is given, the preset demo stands for the defaults below.
+    Frames are never flipped or rotated: a mirrored heart is another diagnosis. Without
+    --config, --base and --data, the preset demo replaces the defaults below.
     """
 
     init_from: Path | None = None
-    """Run folder or LoRA file whose adapter is started from, instead of a random one; its rank must
-    be the one given here. Adam and the order of the frames start anew."""
+    """Run folder or LoRA file whose adapter to start from instead of a random one; its rank must be
+    the one given here. Adam and the order of the frames start again."""
     rank: Count = 8
     """Rank of the adapter matrices (1 or more)."""
     alpha: Positive = 8.0

@@ -19,7 +19,7 @@ _HALVES = {
     "lora.down": "lora_A",
     "lora.up": "lora_B",
 }
-"""What the two matrices of a layer are called, by whatever program."""
+"""Names of the two matrices of a layer in all known programs."""
 
 
 def start_from(unet: torch.nn.Module, path: Path | None, *, rank: int, alpha: float) -> str:
@@ -42,7 +42,7 @@ def start_from(unet: torch.nn.Module, path: Path | None, *, rank: int, alpha: fl
     wanted = {_place(name.replace(".default.", ".")): name for name in parameters}
     if unknown := sorted(state.keys() - wanted.keys()):
         raise InputError(
-            f"--init-from {file}: has {'.'.join(unknown[0])}, which is no part of the adapter here"
+            f"--init-from {file}: has {'.'.join(unknown[0])}, which the adapter here has not"
         )
     for place, name in wanted.items():
         if place not in state:

@@ -1,4 +1,4 @@
-"""LoRA as one use of the denoising trainer: the adapter is what it trains."""
+"""Train a LoRA adapter with the denoising trainer."""
 
 from collections.abc import Callable
 from functools import partial

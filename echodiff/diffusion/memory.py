@@ -53,7 +53,7 @@ def state_memory(
             draw_captions(one_step, averaged, [""], DRAWN_AT_ONCE, resolution)
         peaks["drawing samples"] = take_peak_gib(device)
     if device.type == "cuda":
-        title = f"peak memory on {torch.cuda.get_device_name(device)}, beside its CUDA context"
+        title = f"peak memory on {torch.cuda.get_device_name(device)}, next to its CUDA context"
     else:
         title = "peak memory of the process, from its start to the end of"
     lines = [f"  {what:<17}{peak:6.2f} GiB" for what, peak in peaks.items()]

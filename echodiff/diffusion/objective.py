@@ -1,6 +1,6 @@
-"""What a denoising network is trained for: how noise is mixed in, and what it is asked to predict.
+"""Training objective of a denoising network: how noise is mixed in, and the prediction target.
 
-Notation: x a latent, e the noise, t the time that the network is told.
+Notation: x a latent, e the noise, t the time input of the network.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def flow(num_times: int = 1000, shift: float = 1.0) -> Objective:
     """Predict the velocity e - x in (1 - s) x + s e (Liu et al. 2023, rectified flow).
 
     Sign and time are those of diffusers' FlowMatchEulerDiscreteScheduler with the same `shift`: the
-    share of noise s is in 0..1, the network is told t = `num_times` s. s is drawn uniformly, then
+    share of noise s is in 0..1, the time input is t = `num_times` s. s is drawn uniformly, then
     shifted to shift s / (1 + (shift - 1) s) (Esser et al. 2024, eq. 23).
     """
 
@@ -68,7 +68,7 @@ def flow(num_times: int = 1000, shift: float = 1.0) -> Objective:
 
 
 def build_objective(schedule: "DDPMScheduler", min_snr_gamma: float | None = None) -> Objective:
-    """The objective of the base whose noise schedule this is."""
+    """Return the objective for the noise schedule of a base."""
     kinds = {"epsilon": epsilon, "v_prediction": v_prediction}
     return kinds[schedule.config.prediction_type](schedule, min_snr_gamma)
 
@@ -80,8 +80,8 @@ def _discrete(
 ) -> Objective:
     """An objective over the time steps 0..T-1 of `schedule`.
 
-    Min-SNR weights say how often a time step is drawn, not how much it counts: the gradient is the
-    same on average, with less noise, and no pass is spent on steps that hardly count.
+    Min-SNR weights decide how often a time step is drawn, not how much it counts: the gradient is
+    the same on average, with less noise, and no pass is spent on steps that hardly count.
     """
     num_times = int(schedule.config.num_train_timesteps)
     weights = torch.ones(num_times)
@@ -131,7 +131,7 @@ def compute_snr_weights(
 
 
 def denoising_losses(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of each sample (B,), in float32 whatever the network ran in."""
+    """Mean squared error of each sample (B,), in float32 for a network in any format."""
     return (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
 
 

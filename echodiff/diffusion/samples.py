@@ -13,7 +13,7 @@ from echodiff.training.streams import Stream, build_stream, sample_normal
 
 @dataclass(frozen=True)
 class Draw:
-    """Everything random about one optimizer step, for the whole step's samples (S of them)."""
+    """Random draws of one optimizer step, for all its samples (S)."""
 
     indices: torch.Tensor
     """(S,) rows of the encoded frames."""
@@ -35,11 +35,11 @@ class Samples(NamedTuple):
     noise: torch.Tensor
     """(B, C, h, w) to be mixed in."""
     times: torch.Tensor
-    """(B,) that the network is told: time steps 0..T-1, or numbers in 0..T."""
+    """(B,) time input of the network: time steps 0..T-1, or numbers in 0..T."""
     embeddings: torch.Tensor
     """(B, tokens, dim) of the caption, or of the empty prompt."""
     condition: torch.Tensor | None = None
-    """(B, channels, H, W) of the frame, where the network is given one beside the caption."""
+    """(B, channels, H, W) of the frame, if the network takes one next to the caption."""
 
     def tensors(self) -> list[torch.Tensor]:
         """All that are there, in order: `Samples(*samples.tensors())` is `samples`."""

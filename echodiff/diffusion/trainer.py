@@ -1,4 +1,4 @@
-"""Trains a denoising network, or parts of it: what a step draws, what it does, what it leaves."""
+"""Train a denoising network or parts of it: draws, steps, state and saved files."""
 
 import logging
 import math
@@ -47,7 +47,7 @@ PredictWith = Callable[[torch.nn.Module, torch.Tensor, Samples], torch.Tensor]
 def predict_from_text(
     network: torch.nn.Module, noisy: torch.Tensor, samples: Samples
 ) -> torch.Tensor:
-    """What a UNet of Stable Diffusion predicts, told time and caption."""
+    """Return the prediction of a UNet of Stable Diffusion for a time and a caption."""
     prediction: torch.Tensor = network(
         noisy, samples.times, encoder_hidden_states=samples.embeddings
     ).sample
@@ -107,7 +107,7 @@ class DenoisingTrainer:
     """Trains `parameters` of `network` for an objective (`training.loop.Trainer`).
 
     network: a diffusers model. parameters: name to parameter of those that are trained; all others
-    must be frozen. prefix: stands before their names in a checkpoint. predict: how `network` is
+    must be frozen. prefix: of their names in a checkpoint. predict: how `network` is
     called; with several processes it is given the network wrapped.
     """
 
@@ -238,7 +238,7 @@ def build_optimizer(
     *,
     capturable: bool,
 ) -> torch.optim.Optimizer:
-    """Adam as `config` asks for it; on CUDA one launch per step, which a graph can hold."""
+    """Build Adam as set in `config`; on CUDA one launch per step, which a graph can hold."""
     is_cuda = device.type == "cuda"
     if config.optimizer == "adam8bit":
         if is_cuda:
@@ -248,7 +248,7 @@ def build_optimizer(
         logger.warning("--optimizer adam8bit needs an NVIDIA GPU: Adam's state stays float32")
     if not is_cuda:
         return torch.optim.Adam(parameters, weight_decay=config.weight_decay)
-    rate = torch.tensor(config.learning_rate, device=device)  # a graph reads it where it lies
+    rate = torch.tensor(config.learning_rate, device=device)  # a graph reads this tensor
     return torch.optim.Adam(
         parameters, lr=rate, weight_decay=config.weight_decay, fused=True, capturable=capturable
     )

@@ -47,7 +47,7 @@ class SampleGrids:
 
     @torch.no_grad()
     def __call__(self, nets: Mapping[str, nn.Module], step: int) -> Mapping[str, float]:
-        """Translate with the networks as they stand, one image at a time; nothing is logged."""
+        """Translate with the current networks, one image at a time; nothing is logged."""
         forward, back = nets.get("G_A", nets.get("G")), nets.get("G_B")
         assert forward is not None
         rows: dict[str, list[NDArray[np.uint8]]] = {self.titles[0]: self.sources}

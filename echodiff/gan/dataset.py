@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Domain(NamedTuple):
-    """Pictures or masks of one domain; row i is frame i."""
+    """Images or masks of one domain; row i is frame i."""
 
     folder: Path
     frames: list[Frame]
@@ -64,7 +64,7 @@ class TranslationSet:
     """All frames of the patients kept apart, each with its split."""
     held_out_target: list[Frame]
     watched_source: Domain
-    """Frames of the sample grid: those of val where there are some, never those of test."""
+    """Return the frames of the sample grid: those of val if there are any, never those of test."""
     watched_target: Domain
     scale: int = 1
     """Pixels of the target to one of the source, along each side."""
@@ -130,7 +130,7 @@ class TranslationSet:
         ]
 
     def to_record(self, init_from: Path | None = None) -> dict[str, Any]:
-        """What `run.json` says of the frames, and of those that `init_from` was trained on."""
+        """Return the entry of `run.json`: these frames, and those `init_from` was trained on."""
         return {
             "source_white_level": self.source.white_level,
             "target_white_level": self.target.white_level,
@@ -241,7 +241,7 @@ def _mask_reader(
 
 
 def _check_alike(config: TrainGanConfig, source: Domain, target: Domain) -> None:
-    """Refuse domains that a discriminator tells apart without looking at what they show."""
+    """Refuse domains that a discriminator separates by size or colour alone."""
     sides = [
         float(np.median([max(read_size(d.folder / f.file_name)) for f in d.frames]))
         for d in (source, target)

@@ -32,19 +32,19 @@ class DomainConfig:
     source: Path
     """Frames folder to translate from."""
     target: Path | None = None
-    """Frames folder whose look is learnt (required, but for patch_cgan and srgan)."""
+    """Frames folder to translate into (required, except for patch_cgan and srgan)."""
     source_kind: Literal["image", "mask"] = "image"
     """What of the source is translated: its images, or its masks. As images masks get the grey
     levels of Gilbert et al.; patch_cgan reads the label numbers themselves."""
     labels: tuple[int, ...] = ()
-    """Label numbers of masks that are kept, the others are background; none: all."""
+    """Label numbers of masks that are kept, the others are background. Default: all."""
     pairing: Literal["random", "paired"] = "random"
     """How source and target meet: at random, or each with its partner (the same pair_id, else
     file name)."""
     held_out_share: ShareBelowOne = 0.0
     """Share of the patients held out, by seed (0 to 1); a split column takes precedence."""
     load_size: Count | None = None
-    """Side to which images are padded and resized (pixels); none: --resolution."""
+    """Side to which images are padded and resized (pixels). Default: --resolution."""
     resolution: Count = 256
     """Side of the random crop of it that is trained on (pixels)."""
     channels: Literal[1, 3] = 1
@@ -79,7 +79,7 @@ class LossConfig:
     """Weight of the identity terms (0 or more; 0 saves their passes). The published lambda_identity
     of 0.5 is a share of the cycle weight: 5."""
     pool_size: Annotated[int, at_least(0)] = 50
-    """Old fakes the discriminator is shown in turn (count); 0: none."""
+    """Earlier fakes that the discriminator is shown in turn (count); 0: none."""
     nce_weight: NotNegative = 1.0
     """Weight of PatchNCE (0 or more)."""
     identity_nce: bool = True
@@ -101,8 +101,8 @@ class TrainGanConfig(
 ):  # fmt: skip
     """Train a translation of images: one frames folder is the source, another the target.
 
-    Where both are in the same folder, as masks and their echoes are (--method patch_cgan),
-    --source alone is given. Images are never mirrored: a mirrored heart is another diagnosis.
+    If both are in the same folder, as masks and their echoes are (--method patch_cgan), give
+    --source alone. Images are never mirrored: a mirrored heart is another diagnosis.
     """
 
     continue_: bool = False
@@ -110,9 +110,9 @@ class TrainGanConfig(
     asked for at once. Once the rate has begun to fall it is refused. All other settings stay as
     they were."""
     init_from: Path | None = None
-    """Finished run whose networks are started from, discriminators too; or a generator file,
-    .safetensors or a published .pth, from which the generator from source to target is started
-    alone. Adam, the order of the images and the pool start anew."""
+    """Finished run whose networks, discriminators too, to start from; or a generator file,
+    .safetensors or a published .pth, from which only the generator from source to target
+    starts. Adam, the order of the images and the pool start again."""
     epochs: Count = 100
     """Epochs at the full rate (count); one shows the larger domain once."""
     batch_size: Count = 1
@@ -122,8 +122,8 @@ class TrainGanConfig(
     mixed_precision: Literal["auto", "no", "bf16"] = "no"
     """bf16: statistics of norms, last layers, losses and weights stay float32."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"
-    """What is compiled: nothing, the repeated blocks, all networks. auto: on NVIDIA the blocks in a
-    run of 100,000 steps or more, else nothing. Steps are one CUDA graph there either way."""
+    """What is compiled: none, the repeated blocks, or all networks. auto: on NVIDIA the blocks in a
+    run of 100,000 steps or more, else none. Steps are one CUDA graph there either way."""
     checkpoint_every: Steps = 0
     """Steps between checkpoints in addition to those by epochs (count); 0: none by steps."""
     keep: Count | Literal["all"] = 2
@@ -135,12 +135,12 @@ class TrainGanConfig(
     decay_epochs: Annotated[int, at_least(0)] = 100
     """Epochs after these, in which the rate falls linearly (count). The last one still learns."""
     steps: Count | None = None
-    """Optimizer steps in all, of which --epochs and --decay-epochs are then the shares at the full
-    and at the falling rate (count); none: what the epochs make."""
+    """Optimizer steps in total; --epochs and --decay-epochs are then the shares at the full and at
+    the falling rate (count). Default: those of the epochs."""
     replacement: bool = False
     """Draw every batch at random instead of going through the set in epochs."""
     learning_rate_d: Positive | None = None
-    """Adam's step size for discriminators (above 0); none: --learning-rate."""
+    """Adam's step size for discriminators (above 0). Default: --learning-rate."""
     beta1: ShareBelowOne = 0.5
     """Adam's decay of the mean gradient (0 to 1, not 1)."""
     epsilon: Positive = 1e-8
@@ -160,7 +160,7 @@ class TrainGanConfig(
                 f"--load-size {self.load_size}: is below --resolution {self.resolution}"
             )
         if unknown := set(self.labels) - set(map(int, Label)):
-            raise ValueError(f"--labels: {', '.join(map(str, sorted(unknown)))} is no label")
+            raise ValueError(f"--labels: {', '.join(map(str, sorted(unknown)))} is not a label")
         self._check_folders()
         self._check_networks()
 
@@ -169,14 +169,14 @@ class TrainGanConfig(
             if self.target is not None:
                 raise ValueError(
                     f"--target: --method {self.method} takes --source alone: its frames have "
-                    "their masks, or their smaller selves, beside them"
+                    "their masks, or their copies at half the size, with them"
                 )
         elif self.target is None:
-            raise ValueError("--target is missing: a frames folder of its own, not mixed with "
+            raise ValueError("--target is missing: its own frames folder, not mixed with "
                              "--source")  # fmt: skip
         elif self.target.resolve() == self.source.resolve() and self.source_kind == "image":
             raise ValueError(
-                f"--target {self.target}: is --source too; each domain needs a folder of its own"
+                f"--target {self.target}: is --source too; each domain needs its own folder"
             )
 
     def _check_networks(self) -> None:
@@ -201,7 +201,7 @@ class TrainGanConfig(
         if self.method == "patch_cgan" and self.batch_size == 1 and self.resolution == 128:
             raise ValueError(
                 "--batch-size 1: at --resolution 128 the batch norm in the middle of patch_cgan "
-                "would see one value a channel; take 2 or more"
+                "would see one value per channel; take 2 or more"
             )
         if self.resolution < 32:
             raise ValueError(f"--resolution {self.resolution}: the discriminator needs 32 pixels")

@@ -28,7 +28,7 @@ def start_from(nets: Mapping[str, nn.Module], path: Path | None) -> str:
             return _start_generator(nets, path)
         run = Run.load(path)
         if run.record.get("command") != "train-gan":
-            raise InputError(f"{path}: is no run of train-gan")
+            raise InputError(f"{path}: is not a run of train-gan")
         if not run.is_finished:
             raise InputError(f"{path}: the run is not finished")
         return _start_all(nets, path)

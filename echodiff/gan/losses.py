@@ -33,7 +33,7 @@ def compute_patch_nce(
     """
     losses = []
     for query, key in zip(queries, keys, strict=True):
-        # The published code sets the positive beside the row and -10 in its place in it: e^-140
+        # The published code sets the positive next to the row and -10 in its place in it: e^-140
         # of the sum. Leaving it where it is gives the same number with less.
         logits = query @ key.transpose(1, 2) / temperature
         goal = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])

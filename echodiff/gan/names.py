@@ -18,7 +18,7 @@ DiscriminatorName = Literal["patch", "patch_antialiased"]
 Norm = Literal["instance", "batch"]
 Adversarial = Literal["squares", "log"]
 ANTIALIASED = "_antialiased"
-"""How names of networks end whose sampling is anti-aliased."""
+"""Suffix of the names of networks with anti-aliased sampling."""
 
 
 def find_forward(names: Iterable[str]) -> str:

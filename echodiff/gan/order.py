@@ -26,7 +26,7 @@ class Order:
 
     An epoch is as long as the larger domain. The source goes through it in turn, again and again
     where it is the smaller; targets are drawn at random for each step, or are the sources'
-    partners. Batches go on over the end of an epoch, so all have the same size.
+    partners. Batches continue over the end of an epoch, so all have the same size.
     """
 
     def __init__(

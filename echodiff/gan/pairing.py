@@ -144,5 +144,5 @@ def _check_one_modality(folder: Path, frames: Sequence[Frame]) -> None:
     modalities = sorted({frame.modality for frame in frames if frame.modality})
     if len(modalities) > 1:
         raise InputError(
-            f"{folder}: mixes {' and '.join(modalities)}; each domain needs a folder of its own"
+            f"{folder}: mixes {' and '.join(modalities)}; each domain needs its own folder"
         )

@@ -8,7 +8,7 @@ import torch
 
 
 class PoolDraw(NamedTuple):
-    """What happens to each of N images: drawn before, so that applying it waits for nothing."""
+    """Exchange of each of N images, drawn in advance, so that applying it need not wait."""
 
     slot: torch.Tensor
     """(N,) place in the pool."""

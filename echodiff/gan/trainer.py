@@ -1,6 +1,6 @@
 """Trains the networks of a translation: what a step draws, the images it takes, how it is launched.
 
-The images lie on the device; what a step is told is a few rows, corners and places. On a GPU the
+The images are on the device; the inputs of a step are a few rows, corners and places. On a GPU the
 whole step, from crops to the last Adam, is recorded as one CUDA graph.
 """
 
@@ -167,7 +167,7 @@ def parameter_names(name: str, optimizer: torch.optim.Optimizer) -> list[str]:
 def choose_compile(
     requested: Literal["auto", "none", "regional", "full"], device: torch.device, num_steps: int
 ) -> Compile:
-    """What `auto` means: the blocks that repeat in a long run on CUDA, else nothing."""
+    """Resolve `auto`: the repeated blocks in a long run on CUDA, else none."""
     if requested != "auto":
         return requested
     return "regional" if device.type == "cuda" and num_steps >= COMPILE_FROM_STEPS else "none"
@@ -193,7 +193,7 @@ def tensors_of(draw: Any) -> list[torch.Tensor]:
 
 
 def with_tensors(draw: Any, tensors: Iterator[torch.Tensor]) -> Any:
-    """`draw` with `tensors` in place of its own."""
+    """Return `draw` with its tensors replaced by `tensors`."""
     if torch.is_tensor(draw):
         return next(tensors)
     if isinstance(draw, tuple):

@@ -164,7 +164,7 @@ def find_weights(config: TranslateConfig) -> Path:
         return config.run
     run = Run.load(config.run)
     if run.record.get("command") != "train-gan":
-        raise InputError(f"{config.run}: is no run of train-gan ({RECORD})")
+        raise InputError(f"{config.run}: is not a run of train-gan ({RECORD})")
     if not run.is_finished:
         raise InputError(f"{config.run}: is unfinished; run its command again")
     for name in FILES[config.back]:

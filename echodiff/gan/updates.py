@@ -32,7 +32,7 @@ def frozen(*nets: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def in_inference(*nets: nn.Module) -> Iterator[None]:
-    """Inside, batch norms of `nets` use what they have seen so far, and learn nothing."""
+    """Inside, batch norms of `nets` use their running statistics and do not update them."""
     modes = [net.training for net in nets]
     for net in nets:
         net.eval()

@@ -1,6 +1,6 @@
 """Weights of generators on disk: safetensors written, published `.pth` read, no code ever run.
 
-A published file says by its key names and shapes which generator it holds; ours says it in the
+The key names and shapes of a published file show which generator it holds; ours names it in the
 metadata too, with what the generator takes and gives.
 """
 
@@ -35,7 +35,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator from a file, and what the file says of it."""
+    """A generator from a file, and the facts that the file states."""
 
     net: nn.Module
     facts: dict[str, Any]
@@ -97,7 +97,7 @@ def _states(
 def _recognise(
     state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, Any]] | None:
-    """The generator whose keys and shapes are those of `state`, with its weights in it."""
+    """Return the generator that matches the keys and shapes of `state`, with its weights loaded."""
     state = _modernise(state)
     shapes = {key: tensor.shape for key, tensor in state.items()}
     for outline in [dict(facts)] if "generator" in facts else _published(state):
@@ -142,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         # weights_only: tensors and plain containers; what would run code is not even built.
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever damaged bytes lead torch to
+    except Exception as error:  # damaged bytes can raise anything in torch
         reason = name_content(path, is_pickle_known=True)
         raise InputError(
             f"{path}: {reason or 'damaged, or carries code, which is never run: refused'}"
@@ -153,7 +153,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def parse_facts(text: str) -> dict[str, Any]:
-    """What was given to `save_network`; InputError for what it never wrote."""
+    """Return the arguments of `save_network`; InputError for other files."""
     facts = parse_json(text)
     if not isinstance(facts, dict):
         raise InputError("expected a JSON object")

@@ -131,7 +131,7 @@ def write_manifest(folder: Path, kind: str) -> dict[str, str]:
 
 
 def write_sheet(path: Path, generated: Generated) -> None:
-    """The sample sheet, drawn anew from the pictures themselves."""
+    """The sample sheet, drawn again from the images themselves."""
     frames = choose_samples(generated.frames)
     sheet = contact_sheet(
         [read_image_u8(generated.folder / frame.file_name) for frame in frames],

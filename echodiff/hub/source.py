@@ -122,7 +122,7 @@ def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Gener
         other = sorted(found - {weights_sha256})[0]
         raise InputError(
             f"{flag} {folder}: drawn and scored with other weights ({other[:12]}) than these "
-            f"({weights_sha256[:12]}): generate anew"
+            f"({weights_sha256[:12]}): generate again"
         )
     return Generated(folder, frames, job, metrics)
 
@@ -134,7 +134,7 @@ def load_privacy(run_dir: Path, weights_sha256: str) -> dict[str, Any] | None:
         return None
     report = _read_json(path)
     if report.get("weights_sha256") != weights_sha256:
-        raise InputError(f"{path}: of other weights than these: audit anew")
+        raise InputError(f"{path}: of other weights than these: audit again")
     if not isinstance(report.get("verdict"), str):
         raise InputError(f"{path}: says no verdict")
     return report

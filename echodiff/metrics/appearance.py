@@ -1,9 +1,9 @@
 """The look of an echo, one row of numbers a frame; `appearance_scores` compares two sets.
 
 Speckle, spectrum, sector and colour are measured on grey levels as stored: after log compression
-and whatever the scanner and the preparation did. They compare sets that were prepared alike, of
-one size; the speckle and the spectrum of a set say nothing by themselves. All but `balance` are
-blind to left and right, and that one tells a mirrored set only over dozens of patients.
+and other effects of the scanner and the preparation. They compare sets that were prepared alike, of
+one size; the speckle and the spectrum of a set mean nothing alone. All but `balance` are
+blind to left and right, and that one detects a mirrored set only over dozens of patients.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ PATCHES_ACROSS = 16
 MIN_PATCH_PX = 8
 MIN_PATCHES = 8
 MAX_SLOPE_SHARE = 0.3
-"""Of a patch's variance, how much may lie in a slope before it is an edge and no speckle."""
+"""Share of a patch's variance in a slope above which it is an edge, not speckle."""
 SECTOR_SIDE = 96
 """Longest side of the copy that the sector is measured on, and about that of the colours'."""
 CHROMA_PERCENTILE = 95
@@ -61,11 +61,11 @@ def describe_appearance(image_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
       patches (see `compute_speckle_snr`); NaN where there are not enough of them.
     - spectrum_1 ... 16: log10 of the mean power, grey levels squared, in 16 equal rings up to the
       Nyquist frequency of the frame as it is, under a Hann window.
-    - sector_share: of the picture, how much is scan; sector_apex: column of the scan's top, 0 left
+    - sector_share: share of the image that is scan; sector_apex: column of the scan's top, 0 left
       to 1 right; sector_symmetry: overlap (intersection over union) of the scan and its mirror
       image in its own box; sector_left, top, right, bottom: that box, as shares of the sides.
       Good to a hundredth or two, in both sets alike (the sector comes out a pixel of 96 large);
-      all NaN where nothing shows.
+      all NaN if the image is blank.
     - balance: grey right of the apex column less grey left of it, over their sum: -1 to 1. It is
       the one number here that changes its sign when a heart is mirrored.
     - colour_a, colour_b: means of CIELAB a* and b* over pixels that are not black; chroma: 95th
@@ -85,7 +85,7 @@ def describe_appearance(image_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
 def compute_speckle_snr(gray_u8: NDArray[np.uint8]) -> float:
     """Mean over standard deviation of grey (H, W) in homogeneous speckle; NaN without any.
 
-    The picture is cut into square patches, a sixteenth of its shorter side or 8 pixels. A plane is
+    The image is cut into square patches, a sixteenth of its shorter side or 8 pixels. A plane is
     fitted to each; what it leaves is the speckle, so that a slope of gain is none of it. A patch
     counts if none of its pixels is black or saturated and its plane holds under 0.3 of the
     variance, which leaves out walls' edges and the sector's rim. The result is the median over
@@ -167,6 +167,6 @@ def _colour(image_u8: NDArray[np.uint8]) -> list[float]:
 
 
 def _fit(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of a copy whose longest side is SECTOR_SIDE, or what is smaller already."""
+    """Height and width of a copy whose longest side is at most SECTOR_SIDE."""
     scale = min(1.0, SECTOR_SIDE / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -26,7 +26,7 @@ from echodiff.metrics.scores import NUM_HALVES
 _PLACE = {name: number for number, name in enumerate(COLUMNS)}
 
 SPREAD_BEYOND = 0.5
-"""Of the reference's range, how far beyond its ends a frame may lie: a new patient often does."""
+"""Margin beyond the reference's range, as a share of it: new patients often exceed the range."""
 VISIBLE_COLOUR = 2.3
 """CIELAB distance that is just visible (Mahy et al. 1994): a grey reference has no range."""
 SECTOR_TOLERANCE = 0.05
@@ -49,7 +49,7 @@ def score_appearance(
 ) -> tuple[dict[str, Score], dict[str, str], list[str]]:
     """Compare rows of `describe_appearance`, (N, K) and (M, K): scores, what was left out, alarms.
 
-    - `speckle_snr`, the `sector_*`, `balance`, `chroma`: means over frames, beside `real`.
+    - `speckle_snr`, the `sector_*`, `balance`, `chroma`: means over frames, next to `real`.
     - `spectrum_deviation`: of the ring where the mean power (geometric, over frames) is furthest
       from that of the reference, the deviation in per cent, with its sign; `bands` has the ratio
       of every ring. `real` is the size of the same between two random halves of the reference.

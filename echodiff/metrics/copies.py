@@ -19,8 +19,8 @@ from echodiff.metrics.score_name import Kind, ScoreName
 
 BLOCK_ROWS = 512
 NEAR_SHARE = 0.05
-"""Share of real frames that count as near: what a generator that copies nothing has."""
-SHARED = "reference frames lie on training frames: the reference must be of other patients"
+"""Share of real frames that count as near: that of a generator without copies."""
+SHARED = "reference frames are training frames: the reference must be of other patients"
 _SAME = 1e-6
 """Distance over the length of a feature vector below which two frames have the same features."""
 MIN_REFERENCE = 20
@@ -43,7 +43,7 @@ def score_copies(
     """`copies_<features>`: share of generated frames as near to the training set as the nearest
     twentieth of real frames; 0.05 is honest.
 
-    Left out where a reference frame lies on a training frame: the nearest would then be at 0, and
+    Left out if a reference frame equals a training frame: the nearest would then be at 0, and
     no generated frame could be nearer.
     """
     name = str(ScoreName(Kind.COPIES, network.name))
@@ -66,9 +66,9 @@ def score_copies(
 def find_copies(
     scores: Scores, network: Network, left_out: Mapping[str, str] = MappingProxyType({})
 ) -> str | None:
-    """The alarm of a set that lies too near to its training set: twice the honest share or more.
+    """Return the alarm of a set too near to its training set: twice the honest share or more.
 
-    Another is that copies cannot be told, as the reference shares frames with the training set.
+    Another states that copies cannot be detected: the reference shares training frames.
     """
     name = str(ScoreName(Kind.COPIES, network.name))
     if left_out.get(name, "").endswith(SHARED):

@@ -1,10 +1,10 @@
 """Precision, recall, density and coverage: is the generated set as varied as the real one?
 
-Balls about the frames of a set, out to the k-th nearest other frame, stand for its manifold.
+Balls about the frames of a set, out to the k-th nearest other frame, approximate its manifold.
 Precision is the share of generated frames in a ball of a reference frame, recall the reverse
 (Kynkaanniemi et al., NeurIPS 2019). Density is the number of reference balls about a generated
 frame over k, coverage the share of reference balls with a generated frame in them (Naeem et al.,
-ICML 2020). All depend on the counts: read them beside the same of real against real.
+ICML 2020). All depend on the counts: compare them with the same of real against real.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ MIN_FRAMES = 4 * NUM_NEIGHBOURS
 """Fewest frames a side: half of them, in a half-sample, still have k neighbours."""
 NUM_REPEATS = 40
 REPEATS_MAX_COUNT = 2000
-"""Most frames a side in the repeats behind intervals and floors."""
+"""Most frames per set in the repeats behind intervals and baselines."""
 COLLAPSE_ERRORS = 3.0
 """A density so many standard errors above that of real frames is called a collapse."""
 
@@ -37,7 +37,7 @@ def score_coverage(
 ) -> tuple[dict[str, Score], dict[str, str]]:
     """`precision_`, `recall_`, `density_`, `coverage_<features>`; or why they were left out.
 
-    Intervals and floors are those of at most REPEATS_MAX_COUNT frames a side: with more, the
+    Intervals and baselines are those of at most REPEATS_MAX_COUNT frames per set: with more, the
     intervals are too wide, not too narrow.
     """
     names = [ScoreName(kind, network.name) for kind in COVERAGES]
@@ -87,7 +87,7 @@ def rank_frames(generated: FeatureSet, reference: FeatureSet) -> NDArray[np.intp
 def find_collapse(scores: Scores, network: Network) -> str | None:
     """The alarm of a set with less variety than the real one, from the scores of `score_coverage`.
 
-    Where a generator repeats itself, or keeps to the middle of what is real, its frames lie in more
+    If a generator repeats itself, or stays in the middle of the real frames, its frames are in more
     balls of the reference than real frames do, at the same counts.
     """
     density = scores.get(str(ScoreName(Kind.DENSITY, network.name)))
@@ -109,7 +109,7 @@ def find_collapse(scores: Scores, network: Network) -> str | None:
 def _compute_repeats(
     generated: FeatureSet, reference: FeatureSet, draws: Draws
 ) -> tuple[Array, Array, Array]:
-    """The four scores of every repeat, (repeats, 4): of halves, of the floor, and at its counts."""
+    """The four scores per repeat, (repeats, 4): of halves, of the baseline, and at its counts."""
     n = len(generated)
     features = np.concatenate([generated.features, reference.features])
     groups = pool_groups(generated, reference)

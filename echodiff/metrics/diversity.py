@@ -1,4 +1,4 @@
-"""Diversity within a set: MS-SSIM of pairs of its frames, beside the same of real frames.
+"""Diversity within a set: MS-SSIM of pairs of its frames, next to the same of real frames.
 
 Two generated frames should be no more alike than frames of two real patients: a generator that
 draws a few hearts over and over has a higher value than `real`. MS-SSIM is of Wang et al.,
@@ -24,7 +24,7 @@ BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first (Wang et al. 2003, section 4)."""
 WINDOW_PX = 11
 MAX_SIDE = 256
-"""Larger pictures are shrunk: five scales fit, and hearts differ in shape, not in grain."""
+"""Larger images are shrunk: five scales fit, and hearts differ in shape, not in grain."""
 NAME = str(Kind.MS_SSIM)
 
 ReadImage = Callable[[int], NDArray[np.uint8]]
@@ -44,10 +44,10 @@ def score_diversity(
     Lower is more diverse; `real` is the same of as many pairs of real frames: 200, or as many as
     `sample_pairs` finds in the smaller set. Intervals: `average_pairs`.
 
-    Pictures become grey and square (black bars), and all are shrunk to the smallest side among
+    Images become grey and square (black bars), and all are shrunk to the smallest side among
     those drawn, at most 256 pixels. Where five scales do not fit an 11-pixel window (below 176
     pixels), both sets use the first few, their weights scaled to sum to 1: `num_scales`, `betas`.
-    At most 800 such pictures are in memory, whatever the size of the sets.
+    At most 800 such images are in memory, for sets of any size.
     """
     fewest = min(count_groups(groups_generated), count_groups(groups_reference))
     if fewest < MIN_GROUPS:
@@ -64,7 +64,7 @@ def score_diversity(
     side = min(len(image) for of_set in images for image in of_set.values())
     num_scales = count_scales(side)
     if not num_scales:
-        return {}, {NAME: f"a picture has {side} pixels a side, the window {WINDOW_PX}"}
+        return {}, {NAME: f"an image has sides of {side} pixels, the window {WINDOW_PX}"}
     betas = tuple(beta / sum(BETAS[:num_scales]) for beta in BETAS[:num_scales])
     value, real = (
         Mean(*average_pairs(_compare(of_set, drawn, side, betas), numbers[drawn]))
@@ -79,7 +79,7 @@ def score_diversity(
 
 
 def find_alike(scores: Scores) -> str | None:
-    """The alarm of a set whose frames are more alike than real ones, interval against interval."""
+    """Return the alarm of a set more alike than real frames, interval against interval."""
     score = scores.get(NAME)
     if score is None or score.low is None or score.real_high is None:
         return None
@@ -138,8 +138,8 @@ def average_pairs(
 
 
 def count_scales(side: int) -> int:
-    """Scales that fit a square picture, 0 to 5: the window fits the coarsest, and torchmetrics
-    takes them: it asks for side // (scales - 1)^2 >= 11."""
+    """Scales that fit a square image, 0 to 5: the window fits the coarsest, and torchmetrics
+    takes them: it requires side // (scales - 1)^2 >= 11."""
     fitting = [
         scales
         for scales in range(1, len(BETAS) + 1)
@@ -151,7 +151,7 @@ def count_scales(side: int) -> int:
 def compute_ms_ssim(
     first_u8: NDArray[np.uint8], second_u8: NDArray[np.uint8], betas: tuple[float, ...] = BETAS
 ) -> float:
-    """MS-SSIM of two grey pictures (H, W) of 0..255; a scale with negative contrast counts 0."""
+    """MS-SSIM of two grey images (H, W) of 0..255; a scale with negative contrast counts 0."""
     first, second = (
         torch.from_numpy(one.astype(np.float32) / 255)[None, None] for one in (first_u8, second_u8)
     )

@@ -1,4 +1,4 @@
-"""Everything that two sets of frames tell about each other: scores, alarms, examples."""
+"""Compare two sets of frames: scores, alarms and examples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from echodiff.runs import versions
 
 NUM_EXAMPLES = 8
 LOSSY_APART = 0.1
-"""Difference in the share of lossy files from which on a reader is told."""
+"""Difference in the share of lossy files above which a note is given."""
 
 
 def score_measured(
@@ -30,7 +30,7 @@ def score_measured(
     seed: int,
     train: Measured | None = None,
 ) -> dict[str, Any]:
-    """Everything that one reading of the two sets, and of the training set, can tell."""
+    """All results of one reading of the two sets and of the training set."""
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
     alarms = _find_repeated(generated, reference, train) + _find_formats(generated, reference)
@@ -67,32 +67,30 @@ def score_measured(
 
 
 def _find_repeated(generated: Measured, reference: Measured, train: Measured | None) -> list[str]:
-    """What a reader must know before any score: pictures that are where they should not be."""
+    """Return the alarms of images that are in a set where they should not be."""
     digests = set(generated.digests)
     alarms = []
     if shared := len(digests & set(reference.digests)):
-        alarms.append(f"shared files: {shared} pictures are in both sets, pixel by pixel")
+        alarms.append(f"shared files: {shared} images are in both sets, pixel by pixel")
     if repeated := len(generated) - len(digests):
-        alarms.append(f"copies: {repeated} of {len(generated)} generated pictures repeat another")
+        alarms.append(f"copies: {repeated} of {len(generated)} generated images repeat another")
     if train is not None and (copied := len(digests & set(train.digests))):
-        alarms.append(f"copies: {copied} generated pictures are training frames, pixel by pixel")
+        alarms.append(f"copies: {copied} generated images are training frames, pixel by pixel")
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
         alarms.append(f"shared files: {leaked} reference frames are training frames")
     return alarms
 
 
 def _find_formats(generated: Measured, reference: Measured) -> list[str]:
-    """Whether compression alone tells the sets apart: it takes speckle away, and leaves blocks."""
+    """Return a note if compression separates the sets: it removes speckle and leaves blocks."""
     shares = [float(one.is_lossy.mean()) for one in (generated, reference)]
     if abs(shares[0] - shares[1]) < LOSSY_APART:
         return []
-    told = " against ".join(
-        f"{int(one.is_lossy.sum())} of {len(one)} {which} pictures"
+    counts = " against ".join(
+        f"{int(one.is_lossy.sum())} of {len(one)} {which} images"
         for one, which in ((generated, "generated"), (reference, "reference"))
     )
-    return [
-        f"file formats: {told} lie in files that lose detail, such as JPEG: scores count that too"
-    ]
+    return [f"file formats: {counts} are in lossy files, such as JPEG: the scores include that"]
 
 
 def score_fully(
@@ -104,7 +102,7 @@ def score_fully(
     train: Measured | None = None,
     pairing: Pairing | None = None,
 ) -> dict[str, Any]:
-    """The scores of `score_measured`, those that read pictures once more, and examples."""
+    """Return the scores of `score_measured`, those that read images again, and examples."""
     result = score_measured(generated, reference, networks, seed=seed, train=train)
     found, missing = score_diversity(
         lambda index: read_gray_u8(generated.paths[index], max_value=generated.white_level),
@@ -118,7 +116,7 @@ def score_fully(
         )  # fmt: skip
         found, missing = found | of_pairs[0], missing | of_pairs[1]
         if pairing.unpaired:
-            result["notes"].append(f"{len(pairing.unpaired)} pictures have no partner")
+            result["notes"].append(f"{len(pairing.unpaired)} images have no partner")
     result["scores"] |= write_scores(found)
     result["left_out"] |= missing
     if alike := find_alike(found):
@@ -138,7 +136,7 @@ def score_fully(
 def find_examples(
     generated: Measured, reference: Measured, train: Measured | None, network: FeatureNetwork
 ) -> dict[str, Any]:
-    """Pictures to look at: least and most typical, and nearest to the training (or real) frames."""
+    """Images to look at: least and most typical, and nearest to the training (or real) frames."""
     x, y = (one.in_features(network.name) for one in (generated, reference))
     order = rank_frames(x, y).tolist()
     near = train or reference

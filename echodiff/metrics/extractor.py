@@ -37,7 +37,7 @@ def best_device() -> torch.device:
 
 
 def describe_arithmetic() -> str:
-    """What decides a feature beside the weights; features of other arithmetic are not mixed."""
+    """Arithmetic on which a feature depends besides the weights; others are not mixed."""
     return f"{best_device().type}, float32 {FLOAT32}"
 
 
@@ -96,7 +96,7 @@ def count_features(extractor: Extractor) -> int:
 
 
 def import_function(name: str, folder: Path | None = None) -> tuple[Extractor, Path]:
-    """The function that `module:function` names, and the file that its source lies in.
+    """The function that `module:function` names, and the file of its source.
 
     Modules are looked for where Python looks for them, but not in the working folder, where a file
     of anybody's may lie; and then in `folder`.
@@ -119,17 +119,17 @@ def import_function(name: str, folder: Path | None = None) -> tuple[Extractor, P
         raise InputError(f"{module_name} has no function {function_name}")
     try:
         source = inspect.getsourcefile(inspect.unwrap(function))
-    except TypeError:  # a network, say, made at the top of the module
+    except TypeError:  # for example a network made at the top of the module
         source = module.__file__
     if source is None or not Path(source).is_file():
-        raise InputError("no source file by which to tell it from another")
+        raise InputError("no source file that identifies it")
     return function, Path(source)
 
 
 @contextmanager
 def _searching(folder: Path | None) -> Iterator[None]:
     """Import without the working folder, which `python -m` puts first; then with `folder`, last, so
-    that nothing of Python's is hidden. It stays: functions may import when they are called."""
+    that it hides no module of Python's. It stays: functions may import when they are called."""
     here, before = Path.cwd(), list(sys.path)
     sys.path[:] = [place for place in before if Path(place or ".").resolve() != here]
     added = [] if folder is None else [str(folder.resolve())]
@@ -142,5 +142,5 @@ def _searching(folder: Path | None) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What an error says; TorchScript ends its own trace with that."""
+    """Return the last line of an error, where TorchScript puts its message."""
     return (str(error).strip().splitlines() or [""])[-1]

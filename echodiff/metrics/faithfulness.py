@@ -1,8 +1,8 @@
 """Prompt faithfulness: does a frame show the finding its prompt names?
 
 For each finding, the share of frames whose prompt names it in which the classifier finds it; their
-mean over the findings named is the score. Specificity is the mirror: of the frames whose prompt
-does not name it, the share in which it is not found. A classifier errs, so both are read beside
+mean over the findings named is the score. Specificity is the converse: of the frames whose prompt
+does not name it, the share in which it is not found. A classifier errs, so both are read next to
 the same shares on real frames, where the caption is true.
 
 Intervals: Wilson's for one share, Newcombe's (1998, method 10) for a difference, and for a mean of
@@ -36,7 +36,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What the classifier says of one set of frames and their captions."""
+    """Findings of the classifier in one set of frames, and in their captions."""
 
     found: Mapping[Finding, Estimate]
     """Of the frames whose caption names the finding, the share in which it is found."""
@@ -140,12 +140,12 @@ def _correlate_shares(
     Doubt widens the interval: a share of 0 or 1 has no spread to correlate and is taken to go with
     the others as far as their frames are the same, and a negative correlation counts as none.
     """
-    asked = is_asked.astype(np.float64)
-    num = asked.sum(axis=0)
-    residuals = np.where(is_asked, is_right - (asked * is_right).sum(axis=0) / num, 0.0)
+    named = is_asked.astype(np.float64)
+    num = named.sum(axis=0)
+    residuals = np.where(is_asked, is_right - (named * is_right).sum(axis=0) / num, 0.0)
     spread = np.sqrt((residuals**2).sum(axis=0))
     has_spread = np.outer(spread > 0, spread > 0)
-    overlap = asked.T @ asked / np.sqrt(np.outer(num, num))
+    overlap = named.T @ named / np.sqrt(np.outer(num, num))
     correlation = residuals.T @ residuals / np.where(has_spread, np.outer(spread, spread), 1.0)
     return np.where(has_spread, correlation.clip(min=0.0), overlap)
 
@@ -153,7 +153,7 @@ def _correlate_shares(
 def score_faithfulness(
     generated: Faithfulness, reference: Faithfulness, network: Network
 ) -> dict[str, Score]:
-    """`faithfulness` and `specificity`, whole and by finding, beside the same of real frames.
+    """`faithfulness` and `specificity`, whole and by finding, next to the same of real frames.
 
     `real` is what the classifier gets right where the caption is true: the most to hope for.
     """

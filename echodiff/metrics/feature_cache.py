@@ -1,10 +1,10 @@
-"""Features on disk, so that no picture goes through a slow network twice.
+"""Cache features on disk, so that no image passes a slow network twice.
 
-A network has a folder. Every call that met new pictures leaves one shard in it, a safetensors file
-named by its contents: `digests` (n, 32) uint8, the SHA-256 of each picture's pixels and shape;
+A network has a folder. Every call that met new images leaves one shard in it, a safetensors file
+named by its contents: `digests` (n, 32) uint8, the SHA-256 of each image's pixels and shape;
 `features` (n, D); `checksums` (n,) uint32, CRC-32 of digest and features. Shards are written whole
 and never changed, so processes share a folder without locks. The digests of all shards are read
-once; features only when they are asked for. A shard that is damaged is removed, and what was in it
+once; features only when they are needed. A shard that is damaged is removed, and what was in it
 computed again: a cache may cost time, never an evaluation.
 """
 
@@ -64,7 +64,7 @@ class FeatureCache:
         return np.stack([rows[digest] for digest in digests])
 
     def _read(self, digests: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
-        """What is there of the pictures asked for."""
+        """Return what is cached of the given images."""
         if self._places is None:
             self._places = {}
             for shard in sorted(self.folder.glob("*.safetensors")):
@@ -110,7 +110,7 @@ class FeatureCache:
         assert self._places is not None
         if not self._is_writable:
             return
-        # Networks count in float32; only what loses nothing by it is kept in half the room.
+        # Networks compute in float32; only lossless values are kept as float16.
         narrow = features.astype(np.float32)
         stored = narrow if np.array_equal(narrow, features) else features
         checksums = [_checksum(*pair) for pair in zip(digests, stored, strict=True)]
@@ -133,7 +133,7 @@ class FeatureCache:
 
 
 def digest_pixels(image_u8: NDArray[np.uint8]) -> bytes:
-    """SHA-256 over the shape and the pixels of a picture."""
+    """SHA-256 over the shape and the pixels of an image."""
     digest = hashlib.sha256(str(image_u8.shape).encode())
     digest.update(image_u8.tobytes())
     return digest.digest()

@@ -58,8 +58,8 @@ def load_features(name: str, *, trust: bool = False, modules: Path | None = None
     folder in which modules are looked for besides the installed ones.
 
     Features are kept on disk (`with_cache`), but for functions: what they load is not in the hash.
-    InceptionMissing (an InputError) where the weights of Inception cannot be had: callers say its
-    one line and go on with `tiny`.
+    InceptionMissing (an InputError) where the weights of Inception cannot be loaded: callers give
+    its one line and continue with `tiny`.
     """
     match name:
         case "texture":
@@ -89,7 +89,7 @@ def with_cache(
 ) -> FeatureNetwork:
     """The same network, its features kept in `folder` (by default in `inception.cache_folder()`).
 
-    A picture is known again by its pixels, and only for the same hash, resize and `code`: whatever
+    An image is recognised by its pixels, for the same hash, resize and `code` only: whatever
     else the features depend on. `feature_cache` has the layout.
     """
     from echodiff.metrics.feature_cache import FORMAT, FeatureCache
@@ -121,13 +121,13 @@ def _load_texture() -> FeatureNetwork:
 def _load_tiny() -> FeatureNetwork:
     from echodiff.metrics import tiny_features
 
-    judge = tiny_features.load_tiny_features()
+    network = tiny_features.load_tiny_features()
     network = FeatureNetwork(
         name="tiny",
-        sha256=judge.sha256,
+        sha256=network.sha256,
         num_features=tiny_features.NUM_FEATURES,
         resize=f"{PADDED}{tiny_features.SIZE} antialiased (the network's own)",
-        embed=judge.embed,
+        embed=network.embed,
     )
     return with_cache(network, code=sha256_file(Path(tiny_features.__file__)))
 

@@ -31,7 +31,7 @@ from echodiff.progress import ProgressBar
 from echodiff.system import num_cores
 
 READ_AT_ONCE = 64
-"""Pictures that go through a network together, and that one process reads at a time."""
+"""Images that go through a network together, and that one process reads at a time."""
 NUM_READERS = min(4, num_cores())
 """Processes that read a large set: describing the look of a frame is many small steps, which
 threads of one process only take in turn."""
@@ -39,25 +39,25 @@ threads of one process only take in turn."""
 
 @dataclass(frozen=True)
 class Measured:
-    """A set of frames after one reading of its pictures."""
+    """A set of frames after one reading of its images."""
 
     name: str
-    """Where it lies."""
+    """Its folder."""
     groups: Groups
-    """(N,) patient of each frame; a generated frame stands alone."""
+    """(N,) patient of each frame; a generated frame is a patient of its own."""
     features: dict[str, FeatureSet]
     """By network; all with these groups."""
     faithfulness: Faithfulness | None
-    """Captions held against the classifier, where the tiny network is among those asked for."""
+    """Captions and findings of the classifier, if the tiny network is requested."""
     digests: tuple[str, ...]
-    """SHA-256 of each picture's pixels, as the networks see them."""
+    """SHA-256 of each image's pixels, as the networks see them."""
     paths: tuple[Path, ...]
     is_lossy: NDArray[np.bool_]
-    """(N,) whether the file of each picture is of a kind that loses detail, such as JPEG."""
+    """(N,) whether the file of each image is lossy, such as JPEG."""
     appearance: NDArray[np.float64]
     """Rows of `appearance.describe_appearance`, (N, K), colours included."""
     white_level: int | None = None
-    """By which pictures of more than 8 bits were read."""
+    """White level by which images of more than 8 bits were read."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -109,23 +109,23 @@ def measure_frames(
     num_readers: int = 1,
     white_level: int | None = None,
 ) -> Measured:
-    """Read the pictures, a few at a time, and keep what the scores need of them.
+    """Read the images, a few at a time, and keep what the scores need of them.
 
     They are read as training reads them: one white level for the folder (`white_level`: that of the
     training they are compared with, where the rows state none), and padded to a square with black,
     since a network's own resize would stretch the heart. name: what the set is called, else
     its folder. num_readers: processes that read a
-    thousand pictures or more; a script that asks for several is started again in each of them, so
-    its work stands under `if __name__ == "__main__"`.
+    thousand images or more; a script that uses several is started again in each of them, so
+    its work belongs under `if __name__ == "__main__"`.
     """
     place, paths, rows = _find_frames(source)
     name = name or place
     max_value = find_white_level(source, known=white_level)
-    judge = None
+    tiny = None
     if any(network.name == "tiny" for network in networks):
         from echodiff.metrics.tiny_features import load_tiny_features
 
-        judge = load_tiny_features()
+        tiny = load_tiny_features()
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
     probabilities, digests = [], []
     appearance: list[NDArray[np.float64]] = []
@@ -141,8 +141,8 @@ def measure_frames(
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
-            if judge is not None:
-                probabilities.append(judge.findings_of(features["tiny"][-1]))
+            if tiny is not None:
+                probabilities.append(tiny.findings_of(features["tiny"][-1]))
             progress.update(len(images))
     groups = build_groups([None if row is None else known_patient(row) for row in rows])
     return Measured(
@@ -154,9 +154,9 @@ def measure_frames(
             for network in networks
         },
         faithfulness=None
-        if judge is None
+        if tiny is None
         else compute_faithfulness(
-            np.concatenate(probabilities), judge.thresholds, [_named_findings(r) for r in rows]
+            np.concatenate(probabilities), tiny.thresholds, [_named_findings(r) for r in rows]
         ),
         digests=tuple(digests),
         paths=tuple(paths),
@@ -169,7 +169,7 @@ def measure_frames(
 def _read(
     paths: Sequence[Path], max_value: int | None
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]], list[bool]]:
-    """Pictures as the networks see them, their rows of `describe_appearance`, lossy or not."""
+    """Images as the networks see them, their rows of `describe_appearance`, lossy or not."""
     pictures = [read_image_u8(path, max_value=max_value) for path in paths]
     images = [pad_square(to_gray_u8(picture)) for picture in pictures]
     looks = [describe_appearance(picture) for picture in pictures]
@@ -177,7 +177,7 @@ def _read(
 
 
 def _is_lossy(path: Path) -> bool:
-    """Whether a picture that can be read lies in a file that keeps less than it was given."""
+    """Whether a readable image is in a lossy file."""
     with Image.open(path) as picture:
         kind, packed = picture.format, str(picture.info.get("compression", ""))
     if kind == "WEBP":
@@ -189,7 +189,7 @@ def _is_lossy(path: Path) -> bool:
 def _find_frames(
     source: Path | Sequence[Path],
 ) -> tuple[str, list[Path], list[Frame | None]]:
-    """Name, pictures and rows of a frames folder, or of some pictures in frames folders."""
+    """Name, images and rows of a frames folder, or of some images in frames folders."""
     if isinstance(source, str | Path):
         folder = Path(source)
         frames = load_frames(folder)
@@ -204,12 +204,12 @@ def _find_frames(
         rows |= {found / frame.file_name: frame for frame in load_frames(found)}
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        raise InputError(f"{missing}: no such picture")
+        raise InputError(f"{missing}: no such image")
     return str(paths[0].parent), paths, [rows.get(path) for path in paths]
 
 
 def _named_findings(row: Frame | None) -> frozenset[Finding] | None:
-    """What the frame is asked to show, or known to show; None where nothing is said."""
+    """Return the findings of the frame's prompt or caption; None if it has neither."""
     if row is None:
         return None
     if row.prompt is None and row.findings is not None:

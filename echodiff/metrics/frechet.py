@@ -3,7 +3,7 @@
 FD = |m1 - m2|^2 + Tr S1 + Tr S2 - 2 Tr (S1 S2)^(1/2)   (Dowson and Landau 1982; Heusel et al. 2017)
 
 With A = (X - mean) / sqrt(n - 1), S = A^T A, so Tr (S1 S2)^(1/2) is the nuclear norm of A1 A2^T: an
-n1 x n2 matrix, whatever the number of features. While the smaller set has at most about 1,500 rows
+n1 x n2 matrix, for any number of features. While the smaller set has at most about 1,500 rows
 that is exact and a hundred times faster than a square root of 2048 x 2048 features; above it, the
 symmetric eigenvalue problem is cheaper. scipy's `sqrtm` is not used: it is slow, complex for few
 samples, and its `disp` argument is gone in scipy 1.18.
@@ -67,7 +67,7 @@ def compute_frechet_draws(
             compute_frechet_distance(first[a > 0], second[b > 0])
             for a, b in zip(of_first, of_second, strict=True)
         ])  # fmt: skip
-    centre = second.mean(axis=0)  # nothing but rounding depends on it
+    centre = second.mean(axis=0)  # only rounding depends on it
     y = second - centre
     x = y if first is second else first - centre
     products = x @ y.T if len(x) * len(y) <= SHARED_MAX_SIZE else None

@@ -25,7 +25,7 @@ MAX_FRAMES = 1000
 """Real frames compared with; of more, so many are drawn: a scoring stays a matter of seconds."""
 READ_AT_ONCE = 64
 SEED = 0
-"""Of the draws behind intervals and floors; that of `echodiff evaluate`."""
+"""Seed of the draws behind intervals and baselines; that of `echodiff evaluate`."""
 _PARTS = {"value": "", "low": "_low", "high": "_high", "floor": "_floor"}
 
 
@@ -61,7 +61,7 @@ def open_held_out(
 class HeldOutScores:
     """MMD^2 and KID of image sets against the same real frames, whose features are taken once.
 
-    Frechet distances are left out: at the few dozen images of a look they are nearly all floor.
+    Frechet distances are left out: at the few dozen images of a look they are nearly all bias.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""clean-fid's Inception: where its file lies. `torchscript` runs it.
+"""Find the file of clean-fid's Inception; `torchscript` runs it.
 
 The file is the TorchScript `inception-2015-12-05.pt` published with StyleGAN2-ADA. It is looked for
 at ECHODIFF_INCEPTION, in echodiff's cache folder and where clean-fid keeps it, and downloaded into
@@ -28,13 +28,13 @@ TIMEOUT_S = 20.0
 
 
 class InceptionMissing(InputError):  # noqa: N818 (a missing part, not an error of the program)
-    """The Inception file is not here and could not be had; one line says what to do."""
+    """The Inception file is missing and could not be fetched; one line gives the remedy."""
 
 
 def cache_folder() -> Path:
     """echodiff's folder for what is fetched or computed once; it may be deleted at any time.
 
-    ECHODIFF_CACHE names it; else it lies in XDG_CACHE_HOME, or in `~/.cache`.
+    ECHODIFF_CACHE names it; else it is in XDG_CACHE_HOME, or in `~/.cache`.
     """
     if given := os.environ.get(CACHE_ENVIRONMENT):
         return Path(given)

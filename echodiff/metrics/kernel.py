@@ -7,7 +7,7 @@ slightly negative. KID is the same with the kernel (x.y / D + 1)^3 (Binkowski et
 here over all pairs instead of random subsets.
 
 One pass over the pairs of frames, in blocks of rows, gives the statistic under every kernel and for
-thousands of pairs of row choices at once: the estimate, its permutations and its floor, and the
+thousands of pairs of row choices at once: the estimate, its permutations and its baseline, and the
 sums by frame that its interval needs.
 """
 
@@ -131,8 +131,8 @@ def compute_mmd2_draws(
     """MMD^2 between two disjoint choices of rows, for each of R pairs of choices, (R,).
 
     pooled: features (N, D) of everything. first, second: (R, N) of 0 and 1; row r of each picks
-    the two sets of repeat r. groups: (N,) patient of each row; none: each row stands alone. A set
-    has rows of two groups or more, and shares none with the other.
+    the two sets of repeat r. groups: (N,) patient of each row; none: each row is its own group. A
+    set has rows of two groups or more, and shares none with the other.
     """
     return sweep_pairs(pooled, [(kernel, [Choices(first, second)])], groups)[0].draws[0]
 

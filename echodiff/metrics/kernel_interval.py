@@ -31,7 +31,7 @@ def compute_kernel_interval(spread: Spread) -> Array:
     """95 % interval of the true MMD^2, (2,).
 
     Below zero, where no true value can be, the distribution of equal sets is moved along: an
-    interval that starts below zero says that the sets are not told apart.
+    interval that starts below zero means that the sets do not differ significantly.
     """
     error = spread.variance**0.5
     if not spread.degenerate > 0.0:

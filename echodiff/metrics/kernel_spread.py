@@ -74,7 +74,8 @@ class Side:
     @property
     def variance_error(self) -> float:
         """Variance of `linear_variance`: by the fourth moment of the contributions, and no less
-        than that of normal ones. Heavy tails leave a variance more uncertain than its count says.
+        than that of normal ones. Heavy tails leave a variance more uncertain than its count
+        implies.
         """
         square, q = self.linear_variance**2, self.concentration
         return max(float(np.sum(self.linear**4)) - q * square, 2.0 * square * q / (1.0 - q))

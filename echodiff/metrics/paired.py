@@ -1,7 +1,7 @@
-"""Scores of pictures that have a target each: translation, and pictures drawn over a mask.
+"""Paired scores of images with a target each: translations, and images drawn over a mask.
 
-Pictures are 8 bit and every error is in grey levels of 0..255, so `data_range` is 255 in each
-score: an SSIM or a PSNR means nothing without it. Where either picture of a pair has colour, both
+Images are 8 bit and every error is in grey levels of 0..255, so `data_range` is 255 in each
+score: an SSIM or a PSNR is meaningless without it. Where either image of a pair has colour, both
 are compared as RGB. Averages are over pairs; intervals take whole patients.
 """
 
@@ -40,7 +40,7 @@ NAMES = tuple(map(str, PAIRED))
 
 
 class Pairing(NamedTuple):
-    """Pictures that belong together, and what was left alone."""
+    """Images that belong together, and what was left alone."""
 
     pairs: list[tuple[Path, Path]]
     """Generated, target."""
@@ -49,7 +49,7 @@ class Pairing(NamedTuple):
     masks: list[Path] | None
     """Index masks of the targets; None where not every target has one."""
     unpaired: list[str]
-    """Pictures of either folder without a partner."""
+    """Images of either folder without a partner."""
 
 
 def find_pairs(
@@ -102,7 +102,7 @@ def compute_pair(
     target_u8: NDArray[np.uint8],
     mask: NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
-    """SSIM, PSNR (dB, both readings), MAE (grey levels) and MSE (their squares) of two pictures.
+    """SSIM, PSNR (dB, both readings), MAE (grey levels) and MSE (their squares) of two images.
 
     image_u8, target_u8: (H, W) or (H, W, 3), at least 11 x 11 and alike in size. mask: (H, W),
     only pixels that are not 0 count; for SSIM the mean of its map there, whose windows reach 5
@@ -110,10 +110,10 @@ def compute_pair(
 
     - `ssim`: Wang et al., IEEE TIP 2004, as published: Gaussian window of sigma 1.5, K = 0.01 and
       0.03, L = 255; the map without the 5 pixels at the border that a window does not fit in.
-    - `psnr`: 10 log10(255^2 / MSE), infinite where the pictures are the same.
-    - `psnr_mixed`: 10 log10(255^2 / MSE of the same pictures in 0..1), an 8-bit peak over a
-      normalised error. It is `psnr` + 48.13 dB whatever the pictures, and is here only to read
-      papers that report it, such as the 52.344 dB of an MSE of 0.37901. (Pictures in -1..1 have
+    - `psnr`: 10 log10(255^2 / MSE), infinite where the images are the same.
+    - `psnr_mixed`: 10 log10(255^2 / MSE of the same images in 0..1), an 8-bit peak over a
+      normalised error. It is always `psnr` + 48.13 dB, and is here only to read
+      papers that report it, such as the 52.344 dB of an MSE of 0.37901. (Images in -1..1 have
       four times the MSE, so that mixture is 42.11 dB above `psnr`.)
     """
     image, target = _alike(image_u8, target_u8)
@@ -154,10 +154,10 @@ def score_pairs(
     """Means over pairs (generated, target), with intervals, and the reasons for what is left out.
 
     groups: (N,) patient of each pair. `values` holds every pair's own number, in order. One pair
-    is in memory at a time. Identical pictures have an infinite PSNR, which no mean survives, and
-    a mean over the others would hide the best: with one such pair both readings of the PSNR are
-    left out, and `num_identical` says how many there are beside what remains.
-    Pictures of more than 8 bits are scaled by the white level of their folder, targets by
+    is in memory at a time. Identical images have an infinite PSNR, which makes any mean infinite,
+    and a mean over the others would hide the best: with one such pair both readings of the PSNR are
+    left out, and `num_identical` is their count.
+    Images of more than 8 bits are scaled by the white level of their folder, targets by
     `white_level` where it is given. InputError names the files of a pair that does not fit
     together.
     """
@@ -208,10 +208,10 @@ def _average(values: NDArray[np.float64], halves: NDArray[np.float64]) -> Mean:
 def _find_counting(
     shape: tuple[int, ...], mask: NDArray[np.generic] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels that count, and those of them around which SSIM's window fits in the picture."""
+    """Pixels that count, and those of them around which SSIM's window fits in the image."""
     counts = np.ones(shape, bool) if mask is None else np.asarray(mask) != 0
     if counts.shape != shape:
-        raise ValueError(f"the mask is {_size(counts)}, the picture {shape[1]} x {shape[0]}")
+        raise ValueError(f"the mask is {_size(counts)}, the image {shape[1]} x {shape[0]}")
     edge = WINDOW_PX // 2
     inside = np.zeros_like(counts)
     inside[edge:-edge, edge:-edge] = counts[edge:-edge, edge:-edge]

@@ -20,7 +20,7 @@ MIN_GROUPS = 4
 
 
 def build_groups(keys: Sequence[Hashable | None]) -> Groups:
-    """Groups of equal keys (patients, videos); a frame without a key stands alone."""
+    """Groups of equal keys (patients, videos); a frame without a key is its own group."""
     numbers: dict[Hashable, int] = {}
     return np.array(
         [

@@ -1,7 +1,7 @@
 """A score against the number of images: what is bias of the count, and what is the generator.
 
 The same sets, cut down to fewer images again and again. MMD^2 stays level; a Frechet distance
-falls with the count, and so does its floor, which is why neither is compared across counts.
+falls with the count, and so does its baseline, which is why neither is compared across counts.
 """
 
 from typing import Any
@@ -29,10 +29,10 @@ NUM_DRAWS = 6
 def score_by_count(
     generated: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of `n`, `mmd`, `fd` and their floors `mmd_floor`, `fd_floor`, for n = 10, 20, 40 ...
+    """Rows of `n`, `mmd`, `fd` and their baselines `mmd_floor`, `fd_floor`, for n = 10, 20, 40 ...
 
     Each is the mean over NUM_DRAWS draws of n generated and n reference frames; `mmd_low`,
-    `mmd_high` are its extremes. The floor is of n against n reference frames of other patients,
+    `mmd_high` are its extremes. The baseline is of n against n reference frames of other patients,
     None where there are not twice as many. Draws of frames of a single patient are left out, and
     counts at which there are no others.
     """

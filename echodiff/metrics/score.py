@@ -1,4 +1,4 @@
-"""One score as `metrics.json` has it: its value, its interval, and what it is to be read beside.
+"""One score as `metrics.json` has it: its value, its interval, and the number to compare it with.
 
 Every kind of score has a constructor, and its keys in metrics.json in a fixed order.
 """
@@ -32,7 +32,7 @@ class Network(Source, Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """No network: pictures are measured as they are, or after `resize`."""
+    """No network: images are measured as they are, or after `resize`."""
 
     resize: str
     name: str = "pixels"
@@ -129,7 +129,7 @@ class Score:
         return self.name.kind
 
     def to_record(self) -> dict[str, Any]:
-        """What metrics.json says of it, with the keys of its kind in their order."""
+        """Return its entry of metrics.json, with the keys of its kind in their order."""
         return {key: getattr(self, key) for key in _KEYS[self.kind]}
 
     @classmethod
@@ -216,7 +216,7 @@ class Score:
     def of_classifier(
         cls, kind: Kind, finding: str, share: Counted, source: Source, real: Counted | None
     ) -> Score:
-        """Faithfulness or specificity, beside the same of real frames where there are any."""
+        """Faithfulness or specificity, next to the same of real frames if there are any."""
         return cls(
             name=ScoreName(kind, finding=finding), **_common(share, source), n=share.num,
             n_reference=real.num if real else 0, **(_beside(real) if real else {}),
@@ -250,7 +250,7 @@ class Score:
         cls, kind: Kind, estimate: Interval, source: Source, *, data_range: int, is_masked: bool,
         num_identical: int, values: Sequence[float],
     ) -> Score:  # fmt: skip
-        """A mean over pairs of pictures, and the number of every pair."""
+        """A mean over pairs of images, and the number of every pair."""
         return cls(
             name=ScoreName(kind), **_common(estimate, source), n=len(values),
             n_reference=len(values), data_range=data_range, is_masked=is_masked,
@@ -295,7 +295,7 @@ SCORE_KEYS = (
     *_COMMON, "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference",
     "value_at_floor_n",
 )  # fmt: skip
-"""Keys of a score with a floor."""
+"""Keys of a score with a baseline."""
 _LOOKS = (
     Kind.SPECKLE_SNR, Kind.SECTOR_SHARE, Kind.SECTOR_APEX, Kind.SECTOR_SYMMETRY, Kind.BALANCE,
     Kind.CHROMA,

@@ -55,7 +55,7 @@ class ScoreName:
 
     kind: Kind
     features: str = ""
-    """The feature network; empty where the kind alone says it."""
+    """The feature network; empty if the kind implies it."""
     finding: str = ""
     """Of faithfulness and specificity; empty for the mean over findings."""
     count: int | None = None

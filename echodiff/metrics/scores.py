@@ -1,4 +1,4 @@
-"""Scores of one image set against a reference, from features: a value, its interval, its floor.
+"""Scores of one image set against a reference, from features: a value, its interval, its baseline.
 
 What a score needs and does not get is None (an interval of three patients), or the score is left
 out with the reason.
@@ -41,10 +41,10 @@ NUM_PERMUTATIONS = 999
 NUM_SPLITS = 40
 NUM_SPLITS_FRECHET = 10
 MIN_FRAMES = 4
-"""Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
+"""Fewest frames per set; below, a covariance or a mean over pairs is meaningless."""
 STANDARDISED = ("tiny", "texture")
 """Networks whose features KID takes centred on the reference and divided by its mean standard
-deviation: they have no unit, and their cubes as they are say nothing. In other networks KID is as
+deviation: they have no unit, and their raw cubes are meaningless. In other networks KID is as
 published, so that it can be compared."""
 KID_SCALE = 1000
 """KID is reported times a thousand, as is usual."""
@@ -74,7 +74,7 @@ class Repeats:
     floor: Array
     """(R,) real against real."""
     at_floor: Array
-    """(R,) generated against real at the counts of the floor."""
+    """(R,) generated against real at the counts of the baseline."""
     permuted: Array = field(default_factory=lambda: np.zeros(0))
     """(R,) of re-dealt frames."""
     least: float = -np.inf
@@ -98,7 +98,7 @@ class Repeats:
         return Mean(self.value, low, high)
 
     def find_floor(self, draws: Draws) -> Floor:
-        """The floor, and the score of as many generated frames."""
+        """The baseline, and the score of as many generated frames."""
         if not len(self.floor):
             return Floor(None, None, None, None, None, None)
         mean = float(self.floor.mean())
@@ -175,7 +175,7 @@ def standardise(generated: FeatureSet, reference: FeatureSet) -> tuple[FeatureSe
 
 
 def _explain_no_pairs(generated: FeatureSet, reference: FeatureSet) -> str | None:
-    """Why there is no mean over pairs of frames of different patients; None where there is."""
+    """Return why there is no mean over pairs of frames of different patients, else None."""
     for name, one in (("generated", generated), ("reference", reference)):
         if not one.has_pairs:
             return f"compares frames of different patients, all {len(one)} of {name} are of one"

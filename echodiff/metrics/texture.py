@@ -129,7 +129,7 @@ def _describe(image_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _rings() -> NDArray[np.int64]:
-    """Ring 1 ... NUM_RINGS of each bin of `rfft2`; 0 is the mean, beyond lie the corners."""
+    """Ring 1 ... NUM_RINGS of each bin of `rfft2`; 0 is the mean, higher numbers the corners."""
     cycles_y = np.fft.fftfreq(SIDE) * SIDE
     cycles_x = np.fft.rfftfreq(SIDE) * SIDE
     radius = np.hypot(cycles_y[:, None], cycles_x[None, :])

@@ -1,7 +1,7 @@
 """Small network that reads findings, view, phase and scanner style off an echo frame.
 
 It is trained on phantom frames by `echodiff pretrain`. Its 64 features give FD(tiny), its findings
-give prompt faithfulness. It has seen phantoms alone: on real frames its findings mean nothing.
+give prompt faithfulness. On real frames its findings are meaningless.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _sha256_weights(folder: Path) -> str:
 
 
 def _describe(processor: dict[str, Any]) -> str:
-    """Everything that the image processor does to a picture, in one line."""
+    """Describe the image processor's steps in one line."""
     steps = {
         "do_resize": ("size", "resample"),
         "do_center_crop": ("crop_size",),

@@ -18,7 +18,7 @@ GAIN_NAMES = {
     "faithfulness_gain": "Faithfulness, LoRA minus base",
     "specificity_gain": "Specificity, LoRA minus base",
 }
-"""Gains for the terminal, in this order; those of single findings stand in the report."""
+"""Gains for the terminal, in this order; those of single findings are in the report."""
 
 
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -41,18 +41,18 @@ def reaches_0(ratio: Mapping[str, Any]) -> bool:
 def write_demo_page(
     out: Path,
     run: Run,
-    pictures: Sequence[Path],
+    held_out: Sequence[Path],
     gains: Mapping[str, Any],
     commands: Sequence[str],
 ) -> Path:
-    """Write report.html into the demo's folder and return it; pictures: the held-out frames."""
+    """Write report.html into the demo's folder and return it; held_out: the real frames."""
     from echodiff.report.page import ImageSet, write_report
 
     summary = (
         "A small Stable Diffusion model that knows simulated hearts from two scanners was "
         f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "
         "model then drew the same descriptions of held-out hearts, and both sets were measured "
-        f"against {len(pictures)} held-out frames. All frames, real ones included, are simulated."
+        f"against {len(held_out)} held-out frames. All frames, real ones included, are simulated."
     )
     path = out / "report.html"
     write_report(
@@ -64,8 +64,8 @@ def write_demo_page(
             ImageSet(title="LoRA", folder=out / "lora", note="The model after."),
             ImageSet(title="LoRA, ASD prompts", folder=out / "asd", note="prompts/asd.txt."),
         ],
-        reference=pictures,
-        reference_text=f"{len(pictures)} held-out frames of the new hospital (simulated)",
+        reference=held_out,
+        reference_text=f"{len(held_out)} held-out frames of the new hospital (simulated)",
         reference_title="Held out",
         run=run,
         headlines=headlines(gains),
@@ -90,9 +90,9 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
                 is_good=is_near(ratio),
             ))  # fmt: skip
     for key, what in (
-        ("faithfulness_gain", "Findings shown when asked for, LoRA minus base"),
+        ("faithfulness_gain", "Findings shown when prompted, LoRA minus base"),
         ("faithfulness_gain_asd", "The same for septal defects (ASD)"),
-        ("specificity_gain", "Findings absent when not asked for, LoRA minus base"),
+        ("specificity_gain", "Findings absent when not prompted, LoRA minus base"),
     ):
         if (gain := gains.get(key)) is not None:
             is_aim = key != "specificity_gain"

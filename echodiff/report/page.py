@@ -1,4 +1,4 @@
-"""Write the report: a single HTML file with settings, images and scores, which loads nothing."""
+"""Write the report: one HTML file with settings, images and scores, without external resources."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
     return [(path, frames[path].text if path in frames else "") for path in source]
 
 
-# --- Pictures -----------------------------------------------------------------------------------
+# --- Images -----------------------------------------------------------------------------------
 
 
 def embed_png(image_u8: NDArray[np.uint8]) -> str:
@@ -269,7 +269,7 @@ def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path,
 
 
 def _read_scores(path: Path) -> dict[str, Any]:
-    """Scores that may be absent, without the paths of pictures among them: whoever wrote the file
+    """Scores that may be absent, without the paths of images among them: the author of the file
     chose these."""
     record = read_record(path, _SCORES) if path.is_file() else {}
     record.pop("examples", None)

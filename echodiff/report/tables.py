@@ -124,7 +124,7 @@ def build_look_rows(
 def _shown(
     name: ScoreName, title: str, score: Score, above: Sequence[Mapping[str, Any]], is_share: bool
 ) -> dict[str, Any]:
-    """What all rows say; the name is not said again below itself."""
+    """Return what all rows share; a repeated name is left out."""
     return {
         "name": "" if above and above[-1]["key"] == str(name) else _describe(name),
         "key": str(name),
@@ -152,7 +152,7 @@ def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict
 
 
 def _p_value(p: float) -> str:
-    """Below 0.001 a normal tail says nothing more."""
+    """Below 0.001 a normal tail is not informative."""
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
@@ -185,7 +185,7 @@ def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, 
 
 
 def list_training_facts(run: Run) -> list[tuple[str, str]]:
-    """List the settings of a training that readers ask for first."""
+    """List the main settings of a training."""
     path = run.run_dir / "config.yaml"
     config = read_yaml_record(path) if path.is_file() else {}
     record = run.record
@@ -234,10 +234,10 @@ def format_difference(row: Mapping[str, Any]) -> str:
 
 
 def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
-    """What decides, for the terminal: MMD² beside its baseline, faithfulness, alarms, counts.
+    """List the main scores for the terminal: MMD² and its baseline, faithfulness, alarms, counts.
 
     result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
-    are shown where they were asked for. The last line says where all scores are.
+    are shown if requested. The last line gives the file of all scores.
     """
     scores, left_out = result["scores"], result["left_out"]
     shown = [name for kind in DECISIVE for name in (*scores, *left_out)

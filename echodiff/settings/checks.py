@@ -1,4 +1,4 @@
-"""Ranges of settings: each stands in the type of its field, and is checked by `check_ranges`."""
+"""Check ranges of settings: each range is part of the type of its field."""
 
 import math
 import typing
@@ -33,7 +33,7 @@ def between(low: float, high: float) -> Range:
 
 Count = Annotated[int, at_least(1)]
 Steps = Annotated[int, at_least(0)]
-"""Steps from one occasion to the next; 0 is never."""
+"""Interval in steps; 0 is never."""
 Positive = Annotated[float, Range("above 0", lambda value: math.isfinite(value) and value > 0)]
 NotNegative = Annotated[float, at_least(0)]
 Share = Annotated[float, Range("0 to 1", lambda value: 0 <= value <= 1)]

@@ -120,7 +120,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
         report(prog, f"{place}{error.strerror}")
         return 2
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
             report(prog, "interrupted")
         return 130
     except SystemExit as stop:
@@ -143,7 +143,7 @@ def exit_with(error: InputError) -> NoReturn:
 
 Flags = dict[str, str | list[str] | None]
 """Field -> what was written for it; a list where it was written without a flag, one by one; None
-where `--no-NAME` takes back what a file says."""
+where `--no-NAME` overrides a file."""
 
 
 def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:

@@ -1,4 +1,4 @@
-"""Settings that meet: which of two wins, and which have no effect beside another.
+"""Conflicting settings: which of two wins, and which have no effect next to another.
 
 Names are those of fields, the same in every command. A flag always wins over a settings file, so
 that no flag is ignored without a word.
@@ -40,7 +40,7 @@ def drop_losers(
 ) -> dict[str, Any]:
     """Remove what a flag takes the place of from the values of a settings file.
 
-    values: what the file `source` says.
+    values: settings of the file `source`.
     given: fields that were given as flags.
     """
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -58,7 +58,7 @@ def drop_losers(
 
 
 def tell_unused(config: Any, given: Collection[str]) -> None:
-    """Say in a line which of the flags have no effect beside the others."""
+    """Print one line on each flag that has no effect next to the others."""
     for name in given:
         if (reason := find_reason(config, name)) is not None:
             tell(f"{flag_of(name)} has no effect {reason}")
@@ -84,5 +84,5 @@ def find_reason(config: Any, name: str) -> str | None:
 
 
 def tell(text: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         sys.stderr.write(f"note: {printable(text)}\n")

@@ -16,10 +16,10 @@ class RunConfig:
     """Where a run is written, and what it starts from."""
 
     out: Path | None = None
-    """Run folder; none: the next free one in runs/, or there the unfinished run of the same
-    settings."""
+    """Run folder. Default: the unfinished run of the same settings in runs/, or the next free
+    folder there."""
     overwrite: bool = False
-    """Start anew in a folder that holds a finished or a different run."""
+    """Start again in a folder that holds a finished or a different run."""
     continue_: bool = False
     """Train the run in --out to more steps, with the same result as if they had been asked for at
     once. All settings but those of the length stay as they were."""
@@ -46,7 +46,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How long and how fast is trained, and on how many frames at once."""
+    """Length and rate of the training, and its batch size."""
 
     epochs: Count = 1
     """Times the whole set is shown (count)."""
@@ -63,10 +63,10 @@ class PrecisionConfig:
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Number format. auto: 16 bit for a full-size network where the hardware has it."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"
-    """What is compiled: nothing, the repeated blocks, or everything. auto: on NVIDIA if the run
-    amortises the compilation, elsewhere nothing."""
+    """What is compiled: none, the repeated blocks, or everything. auto: on NVIDIA if the run
+    amortises the compilation, else none."""
     threads: Count | None = None
-    """CPU threads of one process (count); none: torch's choice."""
+    """CPU threads of one process (count). Default: torch's choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class CheckpointConfig:
     """How often the state is saved."""
 
     checkpoint_every: Steps = 100
-    """Steps between checkpoints (count); 0: none, a killed run starts anew."""
+    """Steps between checkpoints (count); 0: none, a killed run starts again."""
     keep: Count | Literal["all"] = 2
     """Checkpoints kept (1 or more, or all)."""
 

@@ -20,7 +20,7 @@ def update_average(
     parameters: Mapping[str, torch.Tensor],
     pull: float | torch.Tensor,
 ) -> None:
-    """Move `average` towards `parameters` by the share `pull`, a number or a scalar beside them."""
+    """Move `average` towards `parameters` by the share `pull`, a number or a scalar tensor."""
     for name, tensor in average.items():
         tensor.lerp_(parameters[name].detach(), pull)
 

@@ -1,7 +1,7 @@
 """Write and read training checkpoints: safetensors and JSON, never a pickle.
 
 A checkpoint is a folder `step-000123/` with `tensors.safetensors` and `state.json`. It is written
-beside, synced and renamed; only then are older ones removed, so that a kill at any moment leaves
+next to its place, synced and renamed; only then are older ones removed, so that a kill at any moment leaves
 at least one whole checkpoint.
 """
 
@@ -90,7 +90,7 @@ def write_safetensors(
 def with_sorted_header(content: bytes) -> bytes:
     """The same safetensors file with its header in a fixed order.
 
-    The library writes metadata in an order drawn anew for every file: the same weights would have
+    The library writes metadata in a random order for every file: the same weights would have
     another hash each time.
     """
     size = int.from_bytes(content[:8], "little")

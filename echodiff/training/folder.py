@@ -12,7 +12,7 @@ from echodiff.runs import Run, claim_free
 from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
 
-# Keys that change no result: a run may be gone on with under other values of these.
+# Keys that change no result: a run may be resumed with other values of these.
 _INDIFFERENT = (
     "out", "overwrite", "threads", "tracker", "keep", "continue_", "trust", "features_path",
 )  # fmt: skip
@@ -103,15 +103,15 @@ def _lock_unfinished(root: Path, stem: str, job: Job) -> FolderLock | None:
 def _refuse_other_parts(run: Run, parts: Mapping[str, str], mixed_precision: str) -> None:
     if run.is_resumed and run.record.get("draws") != DRAWN_BY and run.checkpoints.exists():
         raise InputError(
-            f"{run.run_dir}: was begun by a version that drew other noise; --overwrite starts anew"
+            f"{run.run_dir}: was begun by a version that drew other noise; --overwrite starts again"
         )
     for name, what in (("base_sha256", "on another base"), ("init_sha256", "from other weights")):
         if run.record.get(name, parts[name]) != parts[name]:
-            raise InputError(f"{run.run_dir}: was begun {what}; --overwrite starts anew")
+            raise InputError(f"{run.run_dir}: was begun {what}; --overwrite starts again")
     begun_in = run.record.get("mixed_precision", mixed_precision)
     if begun_in != mixed_precision:
-        # The launcher or the hardware may have chosen it: then no setting tells them apart.
+        # The launcher or the hardware may have chosen it: then no setting differs.
         raise InputError(
             f"{run.run_dir}: was begun with mixed precision {begun_in}, this is "
-            f"{mixed_precision}: start it as before, or --overwrite starts anew"
+            f"{mixed_precision}: start it as before, or --overwrite starts again"
         )

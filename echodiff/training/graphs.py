@@ -34,7 +34,7 @@ class Cost:
     ready_s: float
     """Until the first fast step, the middle of what was measured."""
     step_s: float
-    """Of a step, whatever its batch."""
+    """Of a step of any batch."""
     sample_s: float
     """Of a sample."""
 
@@ -90,9 +90,9 @@ def uncompiled(how: Compile) -> AbstractContextManager[Any]:
 
 
 def can_capture(accelerator: "Accelerator", *, obstacle: str | None = None) -> bool:
-    """Whether a step can be one CUDA graph; where a GPU cannot, one warning says why.
+    """Whether a step can be one CUDA graph; where a GPU cannot, one warning gives the reason.
 
-    obstacle: what in the step itself stands against it.
+    obstacle: what in the step itself prevents it.
     """
     if accelerator.device.type != "cuda":
         return False
@@ -109,7 +109,7 @@ def can_capture(accelerator: "Accelerator", *, obstacle: str | None = None) -> b
 
 
 def put(value: float, place: Any) -> Any:
-    """`value`, written into `place` where that is a tensor, which a graph goes on reading."""
+    """`value`, written into `place` where that is a tensor, which a graph keeps reading."""
     return place.fill_(value) if isinstance(place, torch.Tensor) else value
 
 
@@ -132,7 +132,7 @@ class CudaGraph:
         return result
 
     def record(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Record `function()` without running it; where its result lies after a replay."""
+        """Record `function()` without running it; return the place of its result after a replay."""
         # The outer context puts the stream back where a broken capture leaves its own. Other
         # threads of this process may use the device meanwhile.
         with (
@@ -196,7 +196,7 @@ class StepRunner:
         if not self._inputs:
             self._inputs = [torch.empty_like(given, device=self._device) for given in inputs]
         for place, given in zip(self._inputs, inputs, strict=True):
-            # Pinned, the copy waits in the GPU's queue and Python goes on with the next draw.
+            # Pinned, the copy waits in the GPU's queue and Python continues with the next draw.
             pinned = given.pin_memory() if self._device.type == "cuda" else given
             place.copy_(pinned, non_blocking=True)
 
@@ -223,6 +223,6 @@ def _always_uncompiled(step: Callable[..., torch.Tensor]) -> Callable[..., torch
 
 
 def _line(error: BaseException) -> str:
-    """What `error` says, on one line; the compiler's own begin with who spoke, then what."""
+    """Return the message of `error` on one line; the compiler's are a name, then the text."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__

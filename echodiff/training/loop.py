@@ -206,18 +206,20 @@ def is_due(step: int, every: int) -> bool:
 def resume(run: "Run", trainer: Trainer, checkpoint: Checkpoint | None) -> Progress:
     """Put `trainer` where `checkpoint` was written.
 
-    InputError where another version wrote it, where --continue asks for no more steps than the run
-    has, and where the steps done would have had other learning rates in the run asked for now.
+    InputError where another version wrote it, where --continue does not ask for more steps than the
+    run has, and where the steps done would have had other learning rates in the extended run.
     """
     progress, reason, num_steps = Progress(), "", trainer.num_steps
     before = int(run.record.get("num_steps", 0))
     if run.is_finished and num_steps <= before:
-        reason = f"--continue: {run.run_dir} has {before} steps, {num_steps} are asked for"
+        reason = f"--continue: {run.run_dir} has {before} steps, {num_steps} are requested"
     elif checkpoint is not None:
         for step in range(checkpoint.step):
             progress.count(trainer.learning_rate(step))
         if "rates" not in checkpoint.state:
-            reason = f"{run.run_dir}: another version wrote its checkpoint; --overwrite starts anew"
+            reason = (
+                f"{run.run_dir}: another version wrote the checkpoint; --overwrite starts again"
+            )
         elif checkpoint.state["rates"] != progress.rates.hexdigest():
             reason = (
                 f"--continue: in a run of {num_steps} steps, the first {checkpoint.step}, which "

@@ -55,7 +55,7 @@ class Precision:
     """A number format for the frozen network and autocast; trained weights are always float32."""
 
     mixed_precision: Literal["no", "fp16", "bf16"]
-    """What accelerate is told."""
+    """The value for accelerate."""
     weight_dtype: torch.dtype
     """The format in which frozen weights are kept."""
     reason: str
@@ -70,7 +70,7 @@ class Precision:
         return f"{name} ({self.reason})"
 
     def to_record(self) -> dict[str, str]:
-        """What `run.json` says of it."""
+        """The entry of `run.json`."""
         return {
             "mixed_precision": self.mixed_precision,
             "mixed_precision_reason": self.reason,
@@ -125,13 +125,13 @@ def choose_precision(
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     name: str = requested
     if requested != "auto":
-        reason = "asked for by --mixed-precision"
+        reason = "set by --mixed-precision"
     elif launched in ("fp16", "bf16"):
-        name, reason = launched, "asked for by accelerate launch"
+        name, reason = launched, "set by accelerate launch"
     elif launched not in ("no", ""):
         raise InputError(f"--mixed_precision {launched} of accelerate launch: use no, fp16 or bf16")
     elif num_parameters < FULL_SIZE_PARAMETERS:
-        name, reason = "no", "a network this small gains nothing from 16 bit"
+        name, reason = "no", "a network this small does not gain from 16 bit"
     elif has_fast_bf16(device):
         name, reason = "bf16", f"this {device.type} multiplies bf16 in hardware"
     elif device.type == "cuda":
@@ -142,7 +142,7 @@ def choose_precision(
     if name == "fp16" and device.type == "cpu":
         # No gradient scaler exists on the CPU: fp16 gradients would underflow to zero silently.
         logger.warning("fp16 needs a GPU: training in float32 on this CPU")
-        return Precision("no", torch.float32, "fp16 asked for, but the device is a CPU")
+        return Precision("no", torch.float32, "fp16 was requested, but the device is a CPU")
     if name == "fp16":
         return Precision("fp16", torch.float16, reason)
     if name == "bf16":
@@ -205,7 +205,7 @@ def start_processes(threads: int | None) -> "PartialState":
     is_one_of_many = "MASTER_ADDR" in os.environ and "LOCAL_RANK" not in os.environ
     if state.num_processes == 1 and is_one_of_many and "ACCELERATE_USE_CPU" in os.environ:
         logger.warning(
-            "accelerate launch starts one process on a CPU, whatever --num_processes says: "
+            "accelerate launch starts one process on a CPU and ignores --num_processes: "
             "torchrun --nproc-per-node N starts N"
         )
     choose_threads(threads, state.num_processes)
@@ -244,7 +244,7 @@ def start_accelerator(
     precision = choose_precision(requested, num_parameters=num_parameters, device=state.device)
     accelerator = Accelerator(
         cpu=state.device.type == "cpu",
-        # Named even when it is what the launcher asked for: the two can then never differ.
+        # Named even if the launcher set the same: the two can then never differ.
         mixed_precision=precision.mixed_precision,
         log_with=None if tracker == "none" else tracker,
         # Where is known once there is a run folder: `Curves` sets it.
@@ -253,5 +253,5 @@ def start_accelerator(
     set_float32(float32)  # after accelerate, which sets it too where a compiler is asked for
     precision = replace(precision, float32=float32)
     if not accelerator.is_main_process:
-        logging.disable(logging.WARNING)  # every process would say the same
+        logging.disable(logging.WARNING)  # every process would print the same
     return accelerator, precision

@@ -1,7 +1,7 @@
 """Rows of numbers in one file: any process writes some of them, and each reads all of them mapped.
 
-What is mapped is on disk; the main memory holds of it what it has room for, once a machine. A run
-that goes on finds the rows that were there.
+The file is memory-mapped; the page cache is shared by all processes. A resumed run finds the rows
+that were written.
 """
 
 import os

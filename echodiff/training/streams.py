@@ -13,7 +13,7 @@ import torch
 
 SEED_BITS, COUNTER_BITS = 96, 64
 DRAWN_BY = "philox"
-"""What runs and sets record: those begun with other draws cannot be gone on with."""
+"""Version of the draws in the record of runs and sets: others cannot be resumed."""
 
 
 class Stream(IntEnum):

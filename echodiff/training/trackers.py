@@ -1,4 +1,4 @@
-"""Where curves go: `metrics.jsonl` of the run folder always, an accelerate tracker if asked for."""
+"""Write the curves to `metrics.jsonl` of the run folder, and to an accelerate tracker if set."""
 
 from typing import TYPE_CHECKING
 

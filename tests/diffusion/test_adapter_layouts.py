@@ -262,7 +262,7 @@ REFUSED = {
     "a base": ({"model.diffusion_model.out.2.bias": torch.ones(4)}, "give it as --base"),
     "a UNet": ({"down_blocks.0.resnets.0.conv1.bias": torch.ones(4)}, "give it as --base"),
     "nothing": ({"scale": torch.ones(4)}, "holds no LoRA matrices"),
-    "a norm": (PAIR | {f"{STEM}.diff_b": torch.ones(4)}, "diff_b is no LoRA matrix"),
+    "a norm": (PAIR | {f"{STEM}.diff_b": torch.ones(4)}, "diff_b is not a LoRA matrix"),
     "NaN": (PAIR | {UP: torch.full((32, 4), torch.nan)}, f"{UP} holds NaN or infinity"),
     "infinite": (PAIR | {DOWN: torch.full((4, 32), torch.inf)}, f"{DOWN} holds NaN or infinity"),
     "NaN in alpha": (PAIR | {f"{STEM}.alpha": torch.tensor(torch.nan)}, "alpha holds NaN"),

@@ -117,7 +117,7 @@ def test_single_file_without_network_names_the_folder_to_put_beside_it(
     with pytest.raises(InputError) as caught:
         load_base(str(single), torch.float32)
     assert str(caught.value).startswith(f"--base {single}: ")
-    assert str(caught.value).endswith(f"a diffusers folder {tmp_path / 'model'} beside it")
+    assert str(caught.value).endswith(f"a diffusers folder {tmp_path / 'model'} next to it")
 
 
 def to_original_names(base: Path) -> dict[str, torch.Tensor]:

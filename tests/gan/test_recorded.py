@@ -120,7 +120,7 @@ def test_only_a_long_run_on_cuda_is_compiled():
 def test_a_compiler_that_fails_within_a_step_leaves_no_trace(
     echodiff, toy_flags, domains, tmp_path, monkeypatch, caplog
 ):
-    """The discriminator has had its update by then; the step is begun anew without it."""
+    """The discriminator has had its update by then; the step starts again without it."""
     flags = [*domains, *toy_flags["cut"], "--method", "cut", "--steps", 2]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
     monkeypatch.setattr(trainer, "compile_network", lambda net, how: None)

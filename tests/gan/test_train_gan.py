@@ -443,7 +443,7 @@ def test_pairs_meet_by_pair_id(domains, caplog):
         (["--keep", "some"], "--keep"),
         (["--learning-rate", "0"], "--learning-rate 0"),
         (["--beta1", "1"], "--beta1 1"),
-        (["--labels", "77"], "--labels: 77 is no label"),
+        (["--labels", "77"], "--labels: 77 is not a label"),
         (["--flip", "true"], "--flip is unknown"),
         (["--tracker", "nobody"], "--tracker nobody"),
         (["--target", "nowhere"], "nowhere: no such folder"),
@@ -462,7 +462,7 @@ def test_one_folder_is_no_two_domains(refusal, domains, tmp_path):
     assert "--target is missing" in refusal("train-gan", *domains[:2], *out)
     assert "missing: --source" in refusal("train-gan", *domains[2:], *out)
     same = ["--source", domains[1], "--target", domains[1]]
-    assert "each domain needs a folder of its own" in refusal("train-gan", *same, *out)
+    assert "each domain needs its own folder" in refusal("train-gan", *same, *out)
     path = Path(domains[1]) / "metadata.jsonl"
     path.write_text(path.read_text().replace('"pseudo"', '"mr"', 3))
     line = refusal("train-gan", *domains, *out)
@@ -532,7 +532,7 @@ def test_a_finished_or_another_run_is_refused(echodiff, refusal, domains, tmp_pa
              "--out", tmp_path / "run"]  # fmt: skip
     assert echodiff("train-gan", *flags) == 0
     before = (tmp_path / "run" / "G.safetensors").read_bytes()
-    assert "is a finished run; --overwrite starts anew" in refusal("train-gan", *flags)
+    assert "is a finished run; --overwrite starts again" in refusal("train-gan", *flags)
     assert "is another run" in refusal("train-gan", *flags, "--seed", 1)
     assert (tmp_path / "run" / "G.safetensors").read_bytes() == before
     assert echodiff("train-gan", *flags, "--seed", 1, "--overwrite") == 0

@@ -123,7 +123,7 @@ def test_weights_that_do_not_fit_are_one_line_and_leave_nothing(
     save_file(state, tmp_path / "nan.safetensors")
     for weights, said in (
         ("nowhere", "--init-from nowhere: no such file"),
-        (domains[1], "is no run folder"),
+        (domains[1], "is not a run folder"),
         (tmp_path / "nan.safetensors", "--init-from"),
     ):
         assert said in refusal(*flags, "--out", out, "--init-from", weights)

@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     line = refusal("translate", "evil.pth", domains[1], *out)
     assert "evil.pth: damaged, or carries code, which is never run: refused" in line
     assert not Path("was-run").exists()
-    assert "is no run folder" in refusal("translate", domains[1], domains[1], *out)
+    assert "is not a run folder" in refusal("translate", domains[1], domains[1], *out)
     assert "nowhere.pth: no such file" in refusal("translate", "nowhere.pth", domains[1], *out)
     assert "nowhere: no such folder" in refusal("translate", run, "nowhere", *out)
     line = refusal("translate", published, domains[1], *out, "--resolution", 42)
@@ -151,7 +151,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     Run.load(run).update(status="running")
     assert "is unfinished" in refusal("translate", run, domains[1], *out)
     Run.load(run).update(status="finished", command="train_lora")
-    assert "is no run of train-gan" in refusal("translate", run, domains[1], *out)
+    assert "is not a run of train-gan" in refusal("translate", run, domains[1], *out)
     assert not (tmp_path / "out").exists()
 
 

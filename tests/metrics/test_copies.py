@@ -52,7 +52,7 @@ def test_a_reference_on_the_training_frames_is_an_alarm_and_no_limit_of_zero():
     generated.features[:] = train.features[:30]
     scores, left_out = score_copies(generated, reference, train, Net())
     assert scores == {}
-    assert left_out["copies_net"].startswith("5 reference frames lie on training frames")
+    assert left_out["copies_net"].startswith("5 reference frames are training frames")
     alarm = find_copies(scores, Net(), left_out)
     assert alarm.startswith("copies_net is left out: 5 reference frames")
     assert find_copies({}, Net(), {"copies_net": "needs 20 reference frames"}) is None

@@ -156,4 +156,4 @@ def test_too_few_patients_or_pixels_are_left_out_with_the_reason():
         {}, {"ms_ssim": "needs 4 patients a side, there are 3"},
     )  # fmt: skip
     small = score_diversity(lambda i: heart(i, 10), heart, enough, enough, seed=0)
-    assert small == ({}, {"ms_ssim": "a picture has 10 pixels a side, the window 11"})
+    assert small == ({}, {"ms_ssim": "an image has sides of 10 pixels, the window 11"})

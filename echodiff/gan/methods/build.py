@@ -40,7 +40,7 @@ class Method(Protocol):
     """Names of the losses of a step, in the order in which they are logged."""
 
     def sample(self, stream: np.random.Generator, step: int, count: int) -> Any:
-        """Draw what a step takes at random beside its images."""
+        """Draw the random inputs of a step other than its images."""
 
     def step(
         self, source: torch.Tensor, target: torch.Tensor, draw: Any
@@ -77,8 +77,8 @@ def build_networks(config: TrainGanConfig) -> dict[str, nn.Module]:
             return {"G": net, "D": discriminator(2),
                     "F": build_projection(sizes, seed=_seed(config, 4))}  # fmt: skip
         case "patch_cgan":
-            judge = MaskedPatchDiscriminator(channels, width=width, seed=_seed(config, 2))
-            return {"G": generator(0), "D": judge}
+            discriminator = MaskedPatchDiscriminator(channels, width=width, seed=_seed(config, 2))
+            return {"G": generator(0), "D": discriminator}
         case "regression":
             return {"G": generator(0)}
         case "srgan":
@@ -171,14 +171,14 @@ def build_adam(
     betas, eps = (config.beta1, 0.999), config.epsilon
     if device.type != "cuda":
         return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=eps)
-    place = torch.tensor(rate, device=device)  # a graph reads it where it lies
+    place = torch.tensor(rate, device=device)  # a graph reads this tensor
     return torch.optim.Adam(
         parameters, lr=place, betas=betas, eps=eps, fused=True, capturable=is_captured
     )
 
 
 def describe_generators(config: TrainGanConfig, dataset: TranslationSet) -> dict[str, Any]:
-    """Facts for each generator's file: what it takes, what it gives, how it is built."""
+    """Return the facts for each generator's file: its input, its output and how it is built."""
     modalities = [
         next((frame.modality for frame in domain.frames if frame.modality), None)
         for domain in (dataset.source, dataset.target)

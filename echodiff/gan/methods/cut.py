@@ -20,7 +20,7 @@ LAYERS = (0, 4, 8, 12, 16)
 
 
 class CutDraw(NamedTuple):
-    """What a step draws at random beside its images."""
+    """Random inputs of a step other than its images."""
 
     source_places: tuple[torch.Tensor, ...]
     """(P,) of each layer: where patches of source and fake are compared, row by row."""
@@ -150,7 +150,7 @@ class Cut:
 def measure_features(
     generator: ResNet, channels: int, side: int, layers: Sequence[int] = LAYERS
 ) -> list[tuple[int, int]]:
-    """(channels, positions) of each of `layers` for images of `side` pixels; nothing is run."""
+    """(channels, positions) of each of `layers` for images of `side` pixels, without running it."""
     outline = copy.deepcopy(generator).float().to("meta")
     features = outline.encode(torch.empty(1, channels, side, side, device="meta"), layers)
     return [(feature.shape[1], feature.shape[2] * feature.shape[3]) for feature in features]

@@ -20,7 +20,7 @@ from echodiff.gan.updates import Autocast, detached, frozen, run_together, updat
 
 
 class CycleGanDraw(NamedTuple):
-    """What a step draws at random beside its images."""
+    """Random inputs of a step other than its images."""
 
     pool_a: PoolDraw
     pool_b: PoolDraw
@@ -31,7 +31,7 @@ class CycleGan:
 
     nets: G_A, G_B, D_A, D_B. optimizers: G and D, each of both networks. pools: A of fakes that
     D_A judges, B of those that D_B judges. `identity_weight` is absolute: the published
-    lambda_identity of 0.5 is half the cycle weight of 10. `together` says that no layer mixes the
+    lambda_identity of 0.5 is half the cycle weight of 10. `together` states that no layer mixes the
     images of a batch: then the fake and the identity, and real and fake, share a pass.
     """
 

@@ -19,7 +19,7 @@ class PatchCgan:
 
     nets: G, D. optimizers: G, D. As in the published code the two batches of D are two updates,
     since batch norm must not mix them, and its fakes come from G in inference mode. The pool keeps
-    a fake and its mask together: an old fake beside the mask of now would teach D nonsense.
+    a fake and its mask together: an old fake with the current mask would mislead D.
     """
 
     def __init__(

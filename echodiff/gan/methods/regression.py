@@ -1,4 +1,4 @@
-"""The baseline without an adversary: a network that is told the target of each source image."""
+"""Baseline without a discriminator: a network trained on the target of each source image."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -13,7 +13,7 @@ from echodiff.gan.updates import Autocast, detached, update
 
 
 class Regression:
-    """Mean absolute error to the target. nets: G. optimizers: G. Draws nothing beside images."""
+    """Mean absolute error to the target. nets: G. optimizers: G. Draws only images."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from echodiff.gan.updates import Autocast, detached, frozen, update
 class Srgan:
     """Discriminator first, then generator; batch norms see real and fake apart.
 
-    nets: G, D. optimizers: G, D. Sources are the targets at half the side. Draws nothing beside
+    nets: G, D. optimizers: G, D. Sources are the targets at half the side. Draws nothing but
     images.
     """
 

@@ -10,7 +10,7 @@ from echodiff.gan.networks.layers import LastConv, build_norm, initialise
 class Cnn(nn.Module):
     """A plain convolutional encoder and decoder, the residual network without its blocks.
 
-    Jha and Iima (ICAART 2024) say no more of their CNN than that it is one.
+    Jha and Iima (ICAART 2024) describe their CNN no further.
     """
 
     side_multiple = 4

@@ -2,7 +2,7 @@
 
 Generators are the U-Net of pix2pix and the residual network of Johnson et al. in the forms of
 CycleGAN (Zhu et al., ICCV 2017) and of CUT (Park et al., ECCV 2020), whose sampling is
-anti-aliased; the discriminator is the 70 x 70 PatchGAN. Pictures are (N, C, H, W) in -1..1.
+anti-aliased; the discriminator is the 70 x 70 PatchGAN. Images are (N, C, H, W) in -1..1.
 """
 
 import itertools
@@ -32,7 +32,7 @@ def build_generator(
     """A generator from images (N, channels, H, W) to the same, initialised as published.
 
     `width` is the number of channels after the first layer. `patch_cgan` takes label numbers
-    (N, 1, H, W), `srgan_x2` gives twice the sides; both have batch norm whatever `norm` says.
+    (N, 1, H, W), `srgan_x2` gives twice the sides; both have batch norm and ignore `norm`.
     ValueError for an unknown name.
     """
     if name not in get_args(GeneratorName):
@@ -97,7 +97,7 @@ class UNet(nn.Module):
 
 
 class _UNetLevel(nn.Module):
-    """One level and, inside it, all below; its output stands beside its input.
+    """One level and, inside it, all below; its output is concatenated to its input.
 
     The decoder begins with a ReLU, and ReLU(x) = ReLU(LeakyReLU(x)): it does not matter that the
     published code changes the skipped tensor in place.
@@ -106,7 +106,7 @@ class _UNetLevel(nn.Module):
     def __init__(self, outer: int, inner: int, below: "_UNetLevel | None", norm: Norm) -> None:
         super().__init__()
         has_bias = norm == "instance"
-        # The lowest level is one pixel: its norm would leave nothing.
+        # The lowest level is one pixel: a norm would make it zero.
         middle = [] if below is None else [build_norm(norm, inner), below]
         back = inner if below is None else 2 * inner
         self.model = nn.Sequential(
@@ -209,7 +209,7 @@ class ResNet(nn.Module):
 
 
 class ResNetBlock(nn.Module):
-    """Two convolutions beside the image as it came."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ Generator = UNet | ResNet | MaskToEcho | Cnn | SrResNet
 
 
 def check_sides(net: "Generator", *sides: int) -> None:
-    """ValueError where a side (pixels) is no multiple of what `net` takes."""
+    """ValueError where a side (pixels) is not a multiple of what `net` takes."""
     multiple = net.side_multiple
     if any(side < 1 or side % multiple for side in sides):
         size = " x ".join(map(str, reversed(sides)))

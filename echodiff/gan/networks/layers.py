@@ -14,7 +14,7 @@ from echodiff.training.streams import Stream, build_stream, sample_normal
 class InstanceNorm(nn.Module):
     """Each channel of each image to mean 0 and variance 1; no parameters (Ulyanov et al. 2016).
 
-    `F.instance_norm` returns channels-first whatever it is given, after which every convolution
+    `F.instance_norm` always returns channels-first, after which every convolution
     of a channels-last network would copy; here the layout stays. Statistics are float32 or wider.
     """
 
@@ -86,7 +86,7 @@ def build_norm(norm: Norm, channels: int) -> nn.Module:
 
 @torch.no_grad()
 def initialise(net: nn.Module, kind: Literal["normal", "xavier"], seed: int) -> None:
-    """Draw the weights anew as published: normal(0, 0.02), or Xavier's with gain 0.02 (CUT).
+    """Draw the weights again as published: normal(0, 0.02), or Xavier's with gain 0.02 (CUT).
 
     Biases are 0, batch norms scale by normal(1, 0.02).
     """

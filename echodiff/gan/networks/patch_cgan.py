@@ -59,7 +59,7 @@ class MaskToEcho(nn.Module):
 
 
 class MaskedPatchDiscriminator(nn.Module):
-    """Judges an image beside its mask; 256 x 256 pixels have 16 x 16 logits."""
+    """Classifies patches of an image with its mask; 256 x 256 pixels have 16 x 16 logits."""
 
     def __init__(self, channels: int = 1, *, width: int = 64, seed: int = 0) -> None:
         super().__init__()

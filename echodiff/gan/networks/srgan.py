@@ -39,7 +39,7 @@ class SrResNet(nn.Module):
 
 
 class SrBlock(nn.Module):
-    """Two convolutions with batch norms beside the image as it came."""
+    """Two convolutions with batch norms and a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SrBlock(nn.Module):
 
 
 class WholeDiscriminator(nn.Module):
-    """One logit per image, from 8 convolutions; their mean stands for the paper's fixed 96 pixels.
+    """One logit per image, from 8 convolutions; their mean replaces the paper's fixed 96 pixels.
 
     The first of two dense layers has 16 times `width` units, 1024 as published.
     """
