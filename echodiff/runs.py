@@ -121,7 +121,9 @@ class Run:
             raise InputError(f"{out}: is a file, not a folder")
         if not (out / RECORD).is_file():
             if out.exists() and (strange := _find_strange(out)):
-                raise InputError(f"{out}: is not empty and not a run folder (it holds {strange})")
+                raise InputError(
+                    f"{out}: is not empty and is not a run folder (it holds {strange})"
+                )
             refuse_inputs(out, inputs)
             return None
         run = cls.load(out)

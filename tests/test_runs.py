@@ -77,7 +77,7 @@ def test_a_finished_run_is_refused_and_overwritten_when_told(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_foreign_folder_is_refused(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="is not empty and not a run folder"):
+    with pytest.raises(InputError, match="is not empty and is not a run folder"):
         create(tmp_path, overwrite=overwrite)
     with pytest.raises(InputError, match="is a file, not a folder"):
         create(tmp_path / "thesis.tex")

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from echodiff.data.real_frames import choose_held_out
-from echodiff.metrics.measured import measure_frames
 from PIL import Image
 
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.check.command import main as check
+from echodiff.data.reference import choose_held_out
 from echodiff.data.run_frames import find_run_frames
 from echodiff.diffusion.base_parts import read_index
 from echodiff.diffusion.sampling.prompts import load_prompts
@@ -25,6 +24,7 @@ from echodiff.evaluate import main as evaluate
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
+from echodiff.metrics.frame_features import measure_frames
 from echodiff.phantom.acquisition import Population, sample_patient
 from echodiff.phantom.dataset import main as phantom
 from echodiff.report.page import ImageSet, write_report

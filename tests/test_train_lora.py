@@ -584,7 +584,7 @@ def test_out_that_is_full_or_unusable_is_refused(
     line = refusal(train_lora, capsys, *flags, "--out", out, "--rank", 2)
     assert "another run" in line
     assert (out / WEIGHTS).read_bytes() == before
-    assert "no run folder" in refusal(train_lora, capsys, *flags, "--out", toy_frames)
+    assert "is not a run folder" in refusal(train_lora, capsys, *flags, "--out", toy_frames)
     line = refusal(train_lora, capsys, *flags, "--out", out / WEIGHTS / "below")
     assert WEIGHTS in line
     train_lora(*flags, "--out", out, "--rank", 2, "--overwrite")

@@ -50,7 +50,7 @@ def test_what_cannot_be_trained_on_exactly_is_refused_and_stays_finished(
     train_lora(*flags, "--max-steps", 4)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert "in a run of 6 steps, the first 4" in refusal(*flags, "--max-steps", 6, "--continue")
-    assert "has 4 steps, 4 are asked for" in refusal(*flags, "--max-steps", 4, "--continue")
+    assert "has 4 steps, 4 are requested" in refusal(*flags, "--max-steps", 4, "--continue")
     line = refusal(*flags, "--max-steps", 6, "--continue", "--rank", 2)
     assert "is another run" in line
     assert "--rank (8 there, 2 here)" in line

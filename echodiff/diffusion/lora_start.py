@@ -42,7 +42,7 @@ def start_from(unet: torch.nn.Module, path: Path | None, *, rank: int, alpha: fl
     wanted = {_place(name.replace(".default.", ".")): name for name in parameters}
     if unknown := sorted(state.keys() - wanted.keys()):
         raise InputError(
-            f"--init-from {file}: has {'.'.join(unknown[0])}, which the adapter here has not"
+            f"--init-from {file}: has {'.'.join(unknown[0])}, which the adapter here lacks"
         )
     for place, name in wanted.items():
         if place not in state:

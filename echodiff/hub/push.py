@@ -187,8 +187,8 @@ def _run_behind(generated: Generated | None) -> Path | None:
         return None
     if not (Path(weights) / RECORD).is_file():
         raise InputError(
-            f"--dataset {generated.folder}: was drawn with {weights}, which is not a run folder here: "
-            "give the run whose frames these weights learnt from"
+            f"--dataset {generated.folder}: was drawn with {weights}, which is not a run folder "
+            "here: give the run whose frames these weights learnt from"
         )
     return Path(weights)
 

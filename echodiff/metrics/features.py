@@ -121,13 +121,13 @@ def _load_texture() -> FeatureNetwork:
 def _load_tiny() -> FeatureNetwork:
     from echodiff.metrics import tiny_features
 
-    network = tiny_features.load_tiny_features()
+    tiny = tiny_features.load_tiny_features()
     network = FeatureNetwork(
         name="tiny",
-        sha256=network.sha256,
+        sha256=tiny.sha256,
         num_features=tiny_features.NUM_FEATURES,
         resize=f"{PADDED}{tiny_features.SIZE} antialiased (the network's own)",
-        embed=network.embed,
+        embed=tiny.embed,
     )
     return with_cache(network, code=sha256_file(Path(tiny_features.__file__)))
 

@@ -83,7 +83,7 @@ class TinyFeatures(nn.Module):
         }
 
 
-class TinyJudge:
+class TinyClassifier:
     """The shipped network, ready to read uint8 frames."""
 
     def __init__(self, network: TinyFeatures, config: dict[str, Any], sha256: str) -> None:
@@ -128,10 +128,10 @@ def _to_input(image_u8: NDArray[np.uint8]) -> Tensor:
 
 
 @functools.cache
-def load_tiny_features(folder: Path = ASSET) -> TinyJudge:
+def load_tiny_features(folder: Path = ASSET) -> TinyClassifier:
     """The network in `folder` (`model.safetensors`, `config.json`); the shipped one by default."""
     weights = folder / "model.safetensors"
     network = TinyFeatures()
     network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    return TinyJudge(network, config, hashlib.sha256(weights.read_bytes()).hexdigest())
+    return TinyClassifier(network, config, hashlib.sha256(weights.read_bytes()).hexdigest())

@@ -1,8 +1,8 @@
 """Write and read training checkpoints: safetensors and JSON, never a pickle.
 
 A checkpoint is a folder `step-000123/` with `tensors.safetensors` and `state.json`. It is written
-next to its place, synced and renamed; only then are older ones removed, so that a kill at any moment leaves
-at least one whole checkpoint.
+under another name, synced and renamed; only then are older ones removed, so that a kill at any
+moment leaves at least one whole checkpoint.
 """
 
 import hashlib

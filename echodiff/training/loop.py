@@ -217,9 +217,7 @@ def resume(run: "Run", trainer: Trainer, checkpoint: Checkpoint | None) -> Progr
         for step in range(checkpoint.step):
             progress.count(trainer.learning_rate(step))
         if "rates" not in checkpoint.state:
-            reason = (
-                f"{run.run_dir}: another version wrote the checkpoint; --overwrite starts again"
-            )
+            reason = f"{run.run_dir}: a checkpoint of another version; --overwrite starts again"
         elif checkpoint.state["rates"] != progress.rates.hexdigest():
             reason = (
                 f"--continue: in a run of {num_steps} steps, the first {checkpoint.step}, which "

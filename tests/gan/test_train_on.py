@@ -55,7 +55,7 @@ def test_what_cannot_be_trained_on_exactly_is_refused_and_stays_finished(
     line = refusal(*flags, "--steps", 4, "--continue")
     assert "--continue: in a run of 4 steps, the first 2" in line
     assert "have other learning rates" in line
-    assert "has 2 steps, 2 are asked for" in refusal(*flags, "--steps", 2, "--continue")
+    assert "has 2 steps, 2 are requested" in refusal(*flags, "--steps", 2, "--continue")
     # The same number of steps, but at other rates.
     assert "has 2 steps, 2 are" in refusal(*flags, "--steps", 2, "--epochs", 9, "--continue")
     assert "--width (2 there, 3 here)" in refusal(*flags, "--steps", 4, "--width", 3, "--continue")

@@ -123,8 +123,11 @@ WRAPPED = {
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_the_generator_is_found_in_a_larger_file(tmp_path, name):
-    net, judge = build_generator("resnet_6", width=4, seed=1), build_discriminator("patch", width=4)
-    torch.save(WRAPPED[name](net.state_dict(), judge.state_dict()), tmp_path / "all.pth")
+    net, discriminator = (
+        build_generator("resnet_6", width=4, seed=1),
+        build_discriminator("patch", width=4),
+    )
+    torch.save(WRAPPED[name](net.state_dict(), discriminator.state_dict()), tmp_path / "all.pth")
     loaded = load_generator(tmp_path / "all.pth")
     assert same(net, loaded.net)
     assert loaded.facts["generator"] == "resnet_6"

@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_version_is_refused_in_one_line(tmp_path: Path) 
     take(tmp_path / "run", Counter(4))
     state = tmp_path / "run" / "checkpoints" / "step-000004" / "state.json"
     state.write_text(state.read_text().replace('"rates"', '"names"'))
-    with pytest.raises(InputError, match="run: another version wrote its checkpoint; --overwrite"):
+    with pytest.raises(InputError, match="run: a checkpoint of another version; --overwrite"):
         take(tmp_path / "run", Counter(6))
 
 
