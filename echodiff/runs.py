@@ -100,7 +100,7 @@ class Run:
         self.run_dir = run_dir
         self.record = record
         self.is_resumed = is_resumed
-        """Whether `create` found an unfinished run of the same settings to continue with."""
+        """Whether `create` found an unfinished run of the same settings to resume."""
         self._extension: tuple[Job, Mapping[str, Any]] | None = None
 
     @classmethod
@@ -152,16 +152,16 @@ class Run:
         ignored: tuple[str, ...] = ("out", "overwrite"),
         inputs: Iterable[Path | None] = (),
     ) -> Self:
-        """Begin a run in `out`, or continue with the unfinished one of the same settings there.
+        """Begin a run in `out`, or resume the unfinished one of the same settings there.
 
         config: plain values (`config.as_dict`).
         data: a hash of what is trained on, or one of every frame by its file name.
-        overwrite: first remove what a run wrote there, the record last; where anything else lies
+        overwrite: first remove what a run wrote there, the record last; where anything else is
         in `out`, nothing is removed, and it is an InputError.
         extended: settings that may differ from those of the run there, which may be finished: it
         is trained on under these once `extend` was called.
         ignored: settings in which the same run may differ.
-        inputs: what the command reads; an InputError where it is, holds or lies in `out`.
+        inputs: what the command reads; an InputError where it is, holds or is inside `out`.
         """
         out = Path(out)
         job = Job(command, {k: v for k, v in config.items() if k not in ignored}, data)

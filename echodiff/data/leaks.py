@@ -203,7 +203,7 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
             "the reference is held against the images of the training, not against its patients"
         )
     return [], (
-        f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} says what "
+        f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} names what "
         "the weights that made these frames have seen"
     )
 
@@ -286,7 +286,7 @@ def _read_fingerprints(
 def _take_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
     fingerprints = []
     for path in paths:
-        # By its own white level: the file of one frame may lie in sets of different brightness.
+        # By its own white level: the file of one frame may be in sets of different brightness.
         largest = read_max_value(path) if has_deep_pixels(path) else None
         image = read_gray_u8(path, max_value=None if largest is None else bit_range(largest))
         fingerprints.append(Fingerprint(hash_pixels(image).hex(), sketch(image)))

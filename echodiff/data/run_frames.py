@@ -2,7 +2,7 @@
 
 The author of a `run.json` could name any folder of this machine, and its images would be shown
 in a report. So a folder outside of the run is read only where most frames have the hash that the
-run recorded, which nobody can write who does not have them; else it must be named by `--data`.
+run recorded, which cannot be known without them; else `--data` must name it.
 """
 
 import logging
@@ -28,7 +28,7 @@ def find_run_frames(
 ) -> tuple[Path, list[Frame]]:
     """The frames folder of a run, and its rows of `names`; `data`: the folder, by the user's word.
 
-    InputError where a frame or its row is not there, and where the folder lies outside of the run
+    InputError where a frame or its row is not there, and where the folder is outside of the run
     and is not recognised.
     """
     place = str(run.record.get(key, ""))

@@ -146,7 +146,7 @@ def _list_gaps(chosen: TrainingFrames, *, has_val: bool) -> Iterator[str]:
     if not chosen.captioned:
         yield "no captioned frame: the adapter learns a look, but no words"
     if not chosen.held_out:
-        yield "no patient is held out: there is nothing to compare with"
+        yield "no patient is held out: no frames to compare with"
     elif not has_val:
         yield (
             f"no row is of split val, {len(chosen.held_out)} are of test, which only final scores "

@@ -39,7 +39,7 @@ class FramesConfig:
     data: Path | None = None
     """Frames folder to train on. Default: phantom frames, written into the run folder."""
     phantom_frames: Count = 480
-    """Phantom frames to write when there is no data (count)."""
+    """Phantom frames to write without --data (count)."""
     phantom_style: str = "cedar"
     """Their scanner style: aspen and birch are known to the embedded base, cedar is not."""
     phantom_findings: str = "asd,vsd,lvh,dilated_lv,dilated_rv,dilated_la,dilated_ra"

@@ -77,7 +77,7 @@ def encode_frames(
     store: Path,
     max_value: int | None = None,
 ) -> EncodedFrames:
-    """Encode frames and their captions with the frozen parts of `pipeline`, where those lie.
+    """Encode frames and their captions with the frozen parts of `pipeline`, on their device.
 
     Each process encodes its share into two files in the folder `store`, and all of them read these
     mapped; what a stopped run has left there is not encoded again. Latents stay mean and standard

@@ -136,7 +136,7 @@ def denoising_losses(prediction: torch.Tensor, target: torch.Tensor) -> torch.Te
 
 
 def compute_losses(predict: Predict, objective: Objective, samples: Samples) -> torch.Tensor:
-    """Losses (B,) of `samples`, which lie where the network of `predict` does."""
+    """Losses (B,) of `samples`, on the device of the network of `predict`."""
     latents, noise, times = samples.latents, samples.noise, samples.times
     prediction = predict(objective.mix(latents, noise, times), samples)
     return denoising_losses(prediction, objective.target(latents, noise, times))

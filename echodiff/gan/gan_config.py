@@ -106,8 +106,8 @@ class TrainGanConfig(
     """
 
     continue_: bool = False
-    """Train the run in --out to more --steps or --epochs, with the same result as if they had been
-    asked for at once. Once the rate has begun to fall it is refused. All other settings stay as
+    """Train the run in --out to more --steps or --epochs, with the same result as a run of that
+    length from the start. Refused once the rate has begun to fall. All other settings stay as
     they were."""
     init_from: Path | None = None
     """Finished run whose networks, discriminators too, to start from; or a generator file,

@@ -33,7 +33,7 @@ class ChosenFrames(NamedTuple):
 def choose_frames(config: TrainGanConfig) -> ChosenFrames:
     """Pair the rows where pairs are wanted, and keep whole patients apart, in both domains alike.
 
-    A `split` column of either folder says where its patients are in both; other patients are drawn
+    A `split` column of either folder decides for its patients in both; other patients are drawn
     by seed. Chosen rows carry their split.
     """
     folders = config.source, config.target or config.source
@@ -70,7 +70,7 @@ def find_patients(
     """The patient of every row, by one name in both domains.
 
     Rows of two folders with one pair_id show one heart, and so do partners: rows at one place where
-    `is_paired`. Their patients are one, whatever each folder calls them.
+    `is_paired`. Their patients are one, also under different names.
     """
     names = [[patient_of(frame) for frame in frames] for frames in (source, target)]
     links = list(zip(*names, strict=True)) if is_paired else []

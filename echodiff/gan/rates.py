@@ -15,7 +15,7 @@ def count_steps(config: TrainGanConfig, epoch: int) -> int:
 def rate_epoch(step: int, num_steps: int, epoch: int, config: TrainGanConfig) -> int:
     """Number of the epoch, of `epoch` images, whose rate step number `step` has (0 is the first).
 
-    Where `steps` are asked for, they are shared out over the epochs as if these ended with them.
+    If `steps` is given, they are spread over the epochs as if these ended with them.
     """
     if config.steps is None:
         return step * config.batch_size // epoch

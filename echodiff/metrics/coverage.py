@@ -24,7 +24,7 @@ from echodiff.metrics.score_name import COVERAGES, Kind, ScoreName
 from echodiff.metrics.scores import Draws, Repeats, compute_spread_interval, sample_draws
 
 MIN_FRAMES = 4 * NUM_NEIGHBOURS
-"""Fewest frames a side: half of them, in a half-sample, still have k neighbours."""
+"""Fewest frames per set: half of them, in a half-sample, still have k neighbours."""
 NUM_REPEATS = 40
 REPEATS_MAX_COUNT = 2000
 """Most frames per set in the repeats behind intervals and baselines."""
@@ -44,7 +44,7 @@ def score_coverage(
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
         return {}, dict.fromkeys(
-            map(str, names), f"needs {MIN_FRAMES} frames a side, there are {fewest}"
+            map(str, names), f"needs {MIN_FRAMES} frames per set, there are {fewest}"
         )
     if not (generated.has_neighbours and reference.has_neighbours):
         reason = f"needs {NUM_NEIGHBOURS} frames of other patients for every frame"

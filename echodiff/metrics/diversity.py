@@ -51,7 +51,7 @@ def score_diversity(
     """
     fewest = min(count_groups(groups_generated), count_groups(groups_reference))
     if fewest < MIN_GROUPS:
-        return {}, {NAME: f"needs {MIN_GROUPS} patients a side, there are {fewest}"}
+        return {}, {NAME: f"needs {MIN_GROUPS} patients per set, there are {fewest}"}
     generator = np.random.default_rng(seed)
     groups = (groups_generated, groups_reference)
     pairs = [sample_pairs(of_set, NUM_PAIRS, generator) for of_set in groups]
@@ -96,7 +96,7 @@ def sample_pairs(
 ) -> NDArray[np.int64]:
     """(P, 2) frames of two groups each, P = `num_pairs` or nearly all pairs of groups if fewer.
 
-    Groups stand in a circle at random; the first pairs are neighbours that share no group, then
+    Groups are ordered in a random circle; the first pairs are neighbours that share no group, then
     the neighbours between, then those two places apart, and so on: no pair of groups comes twice,
     and with twice as many groups as pairs none comes twice at all. Each pair has random frames.
     """

@@ -99,7 +99,7 @@ def import_function(name: str, folder: Path | None = None) -> tuple[Extractor, P
     """The function that `module:function` names, and the file of its source.
 
     Modules are looked for where Python looks for them, but not in the working folder, where a file
-    of anybody's may lie; and then in `folder`.
+    of anybody's may be; and then in `folder`.
     """
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):

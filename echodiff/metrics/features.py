@@ -89,8 +89,8 @@ def with_cache(
 ) -> FeatureNetwork:
     """The same network, its features kept in `folder` (by default in `inception.cache_folder()`).
 
-    An image is recognised by its pixels, for the same hash, resize and `code` only: whatever
-    else the features depend on. `feature_cache` has the layout.
+    An image is recognised by its pixels, for the same hash, resize and `code`: the hash of any
+    code on which the features depend. `feature_cache` has the layout.
     """
     from echodiff.metrics.feature_cache import FORMAT, FeatureCache
 

@@ -27,10 +27,10 @@ from echodiff.metrics.resampling import MIN_GROUPS, Groups, count_groups
 Array = NDArray[np.float64]
 
 MAX_PATIENTS = 500
-"""Most patients a side that the degenerate part is estimated on."""
+"""Most patients per set that the degenerate part is estimated on."""
 
 MAX_FRAMES = 3000
-"""Most frames a side there, if MIN_PATIENTS patients or more are left."""
+"""Most frames per set there, if MIN_PATIENTS patients or more are left."""
 
 MIN_PATIENTS = 100
 

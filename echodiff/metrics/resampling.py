@@ -16,7 +16,7 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 MIN_GROUPS = 4
-"""Fewest patients a side for intervals, permutations, and pairs of patients."""
+"""Fewest patients per set for intervals, permutations, and pairs of patients."""
 
 
 def build_groups(keys: Sequence[Hashable | None]) -> Groups:

@@ -122,7 +122,7 @@ def score_sets(
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
         reason = (
-            f"needs {MIN_FRAMES} frames a side, there are {len(generated)} generated and "
+            f"needs {MIN_FRAMES} frames per set, there are {len(generated)} generated and "
             f"{len(reference)} of the reference"
         )
         return {}, dict.fromkeys(map(str, (mmd, kid, frechet)), reason)

@@ -170,7 +170,7 @@ def draw_samples(
 
 
 def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return (image, caption) pairs of a frames folder, or of images that lie in frames folders."""
+    """Return (image, caption) pairs of a frames folder, or of images in frames folders."""
     if isinstance(source, Path):
         return [(source / frame.file_name, frame.text) for frame in load_frames(source)]
     frames: dict[Path, Frame] = {}

@@ -21,8 +21,8 @@ class RunConfig:
     overwrite: bool = False
     """Start again in a folder that holds a finished or a different run."""
     continue_: bool = False
-    """Train the run in --out to more steps, with the same result as if they had been asked for at
-    once. All settings but those of the length stay as they were."""
+    """Train the run in --out to more steps, with the same result as a run of that length from
+    the start. All settings but those of the length stay as they were."""
     init_from: Path | None = None
     """Run folder or weights file to start from instead of random weights."""
     seed: Seed = 0

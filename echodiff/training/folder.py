@@ -39,8 +39,8 @@ def open_run(
     on, else the next free `stem-K`. A folder that holds something else, or that another process
     writes, is an InputError, and stays as it is. The folder is locked until the block ends.
 
-    data: a hash of every frame that is trained on; `places` are the settings that say where they
-    lie, which then tell nothing. init_sha256: of the weights that are started from, if any.
+    data: a hash of every frame that is trained on; `places` are the settings of their folders,
+    which are then not compared. init_sha256: of the weights that are started from, if any.
     extended: settings of the length, which --continue may change. inputs: as in `Run.create`.
     """
     from accelerate import PartialState

@@ -149,7 +149,7 @@ class CudaGraph:
 class StepRunner:
     """Calls `step(*inputs)` over and over: plainly, or recorded as a graph after a warm-up.
 
-    step: takes tensors on `device` and returns one; what it keeps lies in tensors that it changes
+    step: takes tensors on `device` and returns one; what it keeps is in tensors that it changes
     in place, it never looks at a value, and it can be begun again after it broke off.
     """
 
@@ -170,7 +170,7 @@ class StepRunner:
         self._result: torch.Tensor | None = None
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """The step's result, which on a GPU is not there yet: nothing here waits for it.
+        """The step's result, which on a GPU is not ready yet: no call here waits for it.
 
         inputs: on the CPU, of the same shapes at every call.
         """

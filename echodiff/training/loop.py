@@ -189,7 +189,7 @@ def train(
                 )
 
         # --- After the last step: log and call back where it was not their turn. This comes after
-        # the checkpoint: a run continued from there has the rows of one asked for at once.
+        # the checkpoint: a run continued from there has the rows of one that long from the start.
         if progress.read:
             log(num_steps)
         for callback in callbacks:

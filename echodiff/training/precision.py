@@ -82,7 +82,7 @@ def set_float32(kind: Float32) -> None:
     """Settle what float32 means on an NVIDIA card, for this process; CPUs always compute in it.
 
     Matrix products stay IEEE, as is torch's default; convolutions (and recurrent layers, which
-    torch wants to be told the same) follow `kind`.
+    torch needs the same) follow `kind`.
     """
     # The older switch first: compilers read it, and torch refuses an answer where the two differ.
     torch.backends.cudnn.allow_tf32 = kind == "tf32"
@@ -154,7 +154,7 @@ def choose_threads(requested: int | None, num_processes: int) -> int:
     """Set and return the CPU threads of this process.
 
     `accelerate launch` pins OMP_NUM_THREADS to 1 unless given `--cpu`, and torchrun does always,
-    which halves the speed of a two-core machine: under them, and only when nothing was asked for,
+    which halves the speed of a two-core machine: under them, and only without a setting,
     the cores are shared out.
     """
     is_launched = not _LAUNCHED.isdisjoint(os.environ)
@@ -193,7 +193,7 @@ def leave_out_settings_of_others() -> None:
 def start_processes(threads: int | None) -> "PartialState":
     """Join the processes that a launcher started, alone where there is none; `choose_threads`.
 
-    Left to itself, accelerate looks for the others of a CPU run only when told to: each of two
+    By default accelerate does not look for the other processes of a CPU run: each of two
     processes would take itself for the only one, and write the same files.
     """
     from accelerate import PartialState
@@ -250,7 +250,7 @@ def start_accelerator(
         # Where is known once there is a run folder: `Curves` sets it.
         project_dir="." if tracker != "none" else None,
     )
-    set_float32(float32)  # after accelerate, which sets it too where a compiler is asked for
+    set_float32(float32)  # after accelerate, which sets it too where a compiler is set
     precision = replace(precision, float32=float32)
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # every process would print the same

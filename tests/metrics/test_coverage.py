@@ -109,7 +109,7 @@ def test_few_frames_are_left_out_with_the_reason():
     scores, left_out = score_coverage(*sets, Net(), seed=0)
     assert scores == {}
     assert (
-        left_out["density_net"] == f"needs {MIN_FRAMES} frames a side, there are {MIN_FRAMES - 1}"
+        left_out["density_net"] == f"needs {MIN_FRAMES} frames per set, there are {MIN_FRAMES - 1}"
     )
 
 

@@ -89,8 +89,8 @@ def test_sizes_are_brought_together():
     assert score.num_scales == 3
     large = score_diversity(lambda i: heart(i, 300), lambda i: heart(i, 280), np.arange(6),
                             np.arange(6), seed=0)[0]["ms_ssim"]  # fmt: skip
-    assert large["resize"].startswith("256 ")
-    assert large["num_scales"] == 5
+    assert large.resize.startswith("256 ")
+    assert large.num_scales == 5
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_intervals_cover_where_pairs_share_patients():
 def test_too_few_patients_or_pixels_are_left_out_with_the_reason():
     few, enough = np.array([0, 0, 1, 2]), np.arange(4)
     assert score_diversity(heart, heart, few, enough, seed=0) == (
-        {}, {"ms_ssim": "needs 4 patients a side, there are 3"},
+        {}, {"ms_ssim": "needs 4 patients per set, there are 3"},
     )  # fmt: skip
     small = score_diversity(lambda i: heart(i, 10), heart, enough, enough, seed=0)
     assert small == ({}, {"ms_ssim": "an image has sides of 10 pixels, the window 11"})

@@ -58,13 +58,13 @@ def test_the_terminal_gets_what_decides_and_where_the_rest_is() -> None:
     scores = {name: score(0.5, real=0.9) for name in names} | {"mmd_tiny": score(0.25, **floor)}
     result = {
         "scores": scores | {"copies_tiny": score(0.5) | {"low": None, "real": 0.05}},
-        "left_out": {"mmd_texture": "needs 4 frames a side", "fd_tiny@48": "too few"},
+        "left_out": {"mmd_texture": "needs 4 frames per set", "fd_tiny@48": "too few"},
         "alarms": ["collapse: less variety than is real"],
     }
     assert summary_lines(result, Path("set")) == [
         "MMD² (tiny)     0.25 (−0.25 to 0.75); real against real 0.02 at n 20, "
         "generated there 0.3; n 48, reference 40",
-        "MMD² (texture)  left out, needs 4 frames a side",
+        "MMD² (texture)  left out, needs 4 frames per set",
         "Faithfulness    50 % (0 % to 100 %); real frames 90 %; n 48, reference 40",
         "Copies (tiny)   50 %; real frames 5 %; n 48, reference 40",
         "Alarm           collapse: less variety than is real",

@@ -1,6 +1,6 @@
 """One training step of CycleGAN (Zhu et al., ICCV 2017).
 
-Networks have their published names: G_A goes from source to target, where D_A judges; G_B and
+Networks have their published names: G_A goes from source to target, where D_A classifies; G_B and
 D_B the other way.
 """
 
@@ -30,7 +30,7 @@ class CycleGan:
     """Generators first, then discriminators, which see fakes from a pool.
 
     nets: G_A, G_B, D_A, D_B. optimizers: G and D, each of both networks. pools: A of fakes that
-    D_A judges, B of those that D_B judges. `identity_weight` is absolute: the published
+    D_A classifies, B of those that D_B classifies. `identity_weight` is absolute: the published
     lambda_identity of 0.5 is half the cycle weight of 10. `together` states that no layer mixes the
     images of a batch: then the fake and the identity, and real and fake, share a pass.
     """
