@@ -15,6 +15,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security-policy.md",
 }
 TEXTS = ("CITATION.cff",)
 
@@ -37,7 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Links of docs/ to the data cards, which lie beside docs/ in the clone."""
+    """Rewrite links of docs/ to the data cards and pages that are next to docs/ in the clone."""
+    for name, page in PAGES.items():
+        markdown = markdown.replace(f"](../{name})", f"]({page})")
     return markdown.replace("](../data_cards)", "](data_cards/folder.md)").replace(
         "](../data_cards/", "](data_cards/"
     )
