@@ -16,8 +16,8 @@ class TrainLoraConfig(DenoisingConfig):
     """
 
     init_from: Path | None = None
-    """Run folder or LoRA file whose adapter to start from instead of a random one; its rank must be
-    the one given here. Adam and the order of the frames start again."""
+    """Run folder or LoRA file whose adapter to start from; its rank must be that of --rank. Adam
+    and the order of the frames start again. Default: a random adapter."""
     rank: Count = 8
     """Rank of the adapter matrices (1 or more)."""
     alpha: Positive = 8.0

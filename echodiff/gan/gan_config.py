@@ -32,7 +32,8 @@ class DomainConfig:
     source: Path
     """Frames folder to translate from."""
     target: Path | None = None
-    """Frames folder to translate into (required, except for patch_cgan and srgan)."""
+    """Frames folder to translate into. Required, except for patch_cgan and srgan, which have
+    none."""
     source_kind: Literal["image", "mask"] = "image"
     """What of the source is translated: its images, or its masks. As images masks get the grey
     levels of Gilbert et al.; patch_cgan reads the label numbers themselves."""
@@ -112,7 +113,7 @@ class TrainGanConfig(
     init_from: Path | None = None
     """Finished run whose networks, discriminators too, to start from; or a generator file,
     .safetensors or a published .pth, from which only the generator from source to target
-    starts. Adam, the order of the images and the pool start again."""
+    starts. Adam, the order of the images and the pool start again. Default: random weights."""
     epochs: Count = 100
     """Epochs at the full rate (count); one shows the larger domain once."""
     batch_size: Count = 1

@@ -119,10 +119,8 @@ def print_help(cls: type, prog: str, description: str) -> None:
         text = texts.get(field.name, "")
         if default is dataclasses.MISSING:
             text += " (required)"
-        elif default is not None:
-            text += f" (default: {yaml_value(default)})"
         elif "Default:" not in text:
-            text += " (default: none)"
+            text += f" (default: {'none' if default is None else yaml_value(default)})"
         lines += [
             f"  {shown}{kind}",
             *textwrap.wrap(text.strip(), 90, initial_indent=" " * 6, subsequent_indent=" " * 6),

@@ -19,7 +19,7 @@ from echodiff.settings.command_line import (
     run_main,
     save,
 )
-from echodiff.settings.fields import as_dict, is_list, item_type
+from echodiff.settings.fields import as_dict, is_list, item_type, print_help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +253,13 @@ def test_help_tells_units_defaults_and_choices(capsys):
     for words in ("usage: toy SRC", "Step size, above 0. (default: 0.0009)", "{ddim,euler}"):
         assert words in text
     assert "--exact | --no-exact" in text
+
+
+@pytest.mark.parametrize("cls", CONFIGS, ids=lambda cls: cls.__name__)
+def test_help_gives_each_default_once(cls, capsys):
+    print_help(cls, "toy", "")
+    texts = capsys.readouterr().out.split("\n  --")
+    assert [text for text in texts if "Default:" in text and "(default:" in text] == []
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
