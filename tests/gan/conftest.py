@@ -85,7 +85,8 @@ def refusal(echodiff: Callable[..., int], capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         assert echodiff(*words) == 2
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.strip() and not re.search(r"/s[)\]]|\?", line)]
+        rest = r"/s[)\]]|\?|^note: "  # progress bars, and flags without effect
+        lines = [line for line in printed if line.strip() and not re.search(rest, line)]
         assert len(lines) == 1, lines
         assert "error: " in lines[0]
         return lines[0]
