@@ -47,7 +47,7 @@ class FolderConfig(PrepareConfig):
     vendor; pictures that a .csv leaves out get null text."""
     text: str | None = None
     """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
-    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
+    inside; `mask-inside` fills it in there; `refuse` takes no picture that has any; `keep`
     does not look. Null: it is looked for, kept, and reported."""
     match: str = "*"
     """Only pictures whose name fits this pattern, such as *_4CH_*."""

@@ -44,7 +44,7 @@ class PrepareConfig:
     """`sector` cuts pictures to the scan and blackens what lies around it; `none`."""
     text: str | None = KEEP
     """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
-    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
+    inside; `mask-inside` fills it in there; `refuse` takes no picture that has any; `keep`
     does not look. Null: it is looked for, kept, and reported."""
     keep_doppler: bool = False
     """Keep pictures with colour Doppler, spectra, M-mode or several panels."""

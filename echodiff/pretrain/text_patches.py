@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from echodiff.data.screens.burned_text import STRIDE
+from echodiff.data.screens.text_network import STRIDE
 from echodiff.images import resize_u8
 from echodiff.pretrain.drawn_screens import KINDS, draw_screen
 from echodiff.pretrain.drawn_text import (

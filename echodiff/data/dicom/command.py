@@ -111,7 +111,8 @@ def print_removed(out: Path) -> None:
         removed[clip] = removed.get(clip, False) or frame.extra.get("burned_text") == "removed"
     if any(removed.values()):
         kind = "series" if all("series-" in clip for clip in removed) else "clips"
-        print(f"burned-in text removed in {sum(removed.values())} of {len(removed)} {kind}")
+        share = f"{sum(removed.values())} of {len(removed)}"
+        print(f"burned-in text or graphics removed in {share} {kind}")
 
 
 def find_dicom(config: DicomConfig) -> Found:

@@ -700,11 +700,11 @@ def test_the_summary_says_that_text_is_gone(tmp_path, capsys, region):
     write_dicom(tmp_path / "src/a.dcm", clip, *region, InstanceNumber=1)
     write_dicom(tmp_path / "src/b.dcm", draw_speckle((4, 64, 64), 5, 90), InstanceNumber=2)
     read(tmp_path / "src", tmp_path / "out")
-    assert "burned-in text removed in 1 of 2 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 2 clips\n" in capsys.readouterr().out
     read(tmp_path / "src/b.dcm", tmp_path / "b")
     assert "burned-in text" not in capsys.readouterr().out
     read(REAL, tmp_path / "c", "--every", "10")
-    assert "burned-in text removed in 1 of 1 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 1 clips\n" in capsys.readouterr().out
 
 
 # --- what lies in a folder -------------------------------------------------------------------
