@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echodiff.data.real_frames import choose_reference
+from echodiff.data.reference import choose_reference
 from echodiff.evaluate import main, score_frames
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
@@ -148,7 +148,7 @@ def test_split_says_which_rows_count(place: Path) -> None:
     [
         ("train", "frames/ours: 40 of 40 frames were trained on (runs/ours): 20 patients (P0, P1,"),
         ("train,test", "40 of 50 frames were trained on (runs/ours)"),
-        ("held-out", "--split held-out: 'held-out' is none of train, val, test"),
+        ("held-out", "--split held-out: 'held-out' is not one of train, val, test"),
     ],
 )
 def test_a_split_that_was_trained_on_is_refused(
@@ -168,7 +168,7 @@ def test_a_folder_without_the_split_asked_for_is_refused(
     write_rows(other, [row | {"split": None} if i else row
                        for i, row in enumerate(read_rows(other))])  # fmt: skip
     write_rows(other, [{**read_rows(other)[0], "split": "test"}, *read_rows(other)[1:]])
-    assert "some rows have a split and some have none (5 of 6)" in refusal(capsys, *words)
+    assert "some rows have no split (5 of 6)" in refusal(capsys, *words)
 
 
 def test_a_run_stands_for_its_held_out_frames(
@@ -201,7 +201,25 @@ def test_a_run_records_both_held_out_splits_and_what_it_has_seen(place: Path) ->
     seen = record["trained_on"]
     assert [len(seen[key]) for key in ("patients", "pixels", "sketches")] == [20, 40, 40]
     assert "P1" not in json.dumps(seen)  # hashes alone
-    assert json.loads((place / "generated/asd/generate.json").read_text())["trained_on"]
+    beside = json.loads((place / "generated/asd/generate.json").read_text())["trained_on"]
+    assert beside == {key: sorted(seen[key]) if key == "pixels" else seen[key]
+                      for key in ("pixels", "sketches")}  # fmt: skip
+
+
+def test_without_its_run_a_set_is_checked_by_images_and_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hashes of ids can be guessed: they stay with the run, and do not travel with a set."""
+    shutil.rmtree("runs/ours")
+    shutil.copytree("frames/ours", "copy")
+    rows = [row | {"split": None} for row in read_rows(Path("copy"))]
+    write_rows(place / "copy", rows)
+    line = refusal(capsys, "generated/asd", "--reference", "copy")
+    assert "40 of 60 frames were trained on" in line
+    upper(place / "copy", rows)
+    write_rows(place / "copy", rows)
+    assert evaluate("generated/asd", "--reference", "copy") == 0
+    assert any("not against its patients" in note for note in scores()["notes"])
 
 
 def rename(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -24,7 +24,6 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from echodiff.data.screens.burned_text import SCOUTED, halve_size
 from echodiff.data.screens.text_network import LAYERS, SCOUT_LAYERS, STRIDE, Layer
@@ -40,6 +39,7 @@ from echodiff.pretrain.text_patches import (
     draw_shapes,
     vary_levels,
 )
+from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse, positional, run_main
 
 PER_SCREEN = 12
@@ -53,7 +53,7 @@ class TextFinderConfig:
     """Train the network that finds burned-in text, on phantoms with texts drawn over them."""
 
     frames: Path = positional()
-    """Folder of pictures without text, searched in depth."""
+    """Folder of images without text, including subfolders."""
     out: Path
     """Folder for the state of the training and for model.safetensors."""
     num_patches: int = 16000
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name != "masks"
     ]
     if not paths:
-        raise InputError(f"{config.frames}: no pictures")
+        raise InputError(f"{config.frames}: no images")
     torch.manual_seed(config.seed)
     rng, pictures = np.random.default_rng(config.seed), [read_gray_u8(path) for path in paths]
     patches = draw_patches(pictures, config.num_patches, rng)
@@ -125,9 +125,9 @@ def draw_patches(
     of_screens = num * 2 // 5
     drawn = [
         draw_patch(pictures, fonts, rng)
-        for _ in tqdm(range(num - of_screens), desc="patches", unit="patch")
+        for _ in ProgressBar(range(num - of_screens), desc="patches", unit="patch")
     ]
-    for _ in tqdm(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
+    for _ in ProgressBar(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
         drawn += draw_screen_patches(pictures, fonts, rng, PER_SCREEN)
     return Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
 
@@ -222,10 +222,11 @@ def find_mistaken(
     patch: int = PATCH,
     above: float = 0.3,
 ) -> Patches:
-    """Patches of pictures without text, at random scales and brightness, in which text is seen."""
+    """Collect patches of images without text, at random scales and brightness, in which text is
+    detected."""
     network.eval()
     found = []
-    for picture in tqdm(pictures, desc="taken for text", unit="picture"):
+    for picture in ProgressBar(pictures, desc="false alarms", unit="image"):
         scale = draw_scale(rng)
         shape = tuple(max(patch, round(side * scale)) for side in picture.shape)
         image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)

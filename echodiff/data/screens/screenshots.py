@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.data.before_after import draw_preview
-from echodiff.data.cases import LeftOut, Shot
 from echodiff.data.prepare_config import (
     KEEP,
     MASK,
@@ -17,6 +15,8 @@ from echodiff.data.prepare_config import (
     SECTOR,
     PrepareConfig,
 )
+from echodiff.data.preview import draw_preview
+from echodiff.data.records import LeftOut, Shot
 from echodiff.data.screens.burned_text import Box, find_text
 from echodiff.data.screens.displays import find_scan, name_display
 from echodiff.data.screens.overlay import fill_in, find_lines

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.__main__ import main
-from echodiff.data.before_after import MOST_SHOWN, Seen
+from echodiff.data.preview import MOST_SHOWN, Seen
 from echodiff.data.screens.burned_text import find_text
 from echodiff.data.screens.displays import (
     COLOUR_DOPPLER,
