@@ -103,7 +103,7 @@ def list_findings(
         )
     kinds = Counter(seen.left_out.values())
     if inside := kinds.pop(over_scan, 0):
-        said.append(f"{inside} with {over_scan} left out: --text mask-inside fills it in")
+        said.append(f"{inside} with {over_scan} left out: --text mask-inside blackens it")
     if kinds:
         named = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         said.append(f"{named} left out: --keep-doppler keeps them")

@@ -123,7 +123,7 @@ def test_text_over_the_scan_is_left_out_or_filled_in(phantom, tmp_path, capsys):
     Image.fromarray(np.pad(phantom, 80)).save(tmp_path / "src/p2_a.png")
     assert prepare(tmp_path / "src", tmp_path / "a", "--text", "mask") == 0
     printed = capsys.readouterr()
-    assert "1 with text over the scan left out: --text mask-inside fills it in" in printed.out
+    assert "1 with text over the scan left out: --text mask-inside blackens it" in printed.out
     assert [frame.patient_id for frame in load_frames(tmp_path / "a")] == ["p2"]
     assert prepare(tmp_path / "src", tmp_path / "b", "--text", "mask-inside") == 0
     image = read_gray_u8(tmp_path / "b/images/p1_a.png")
