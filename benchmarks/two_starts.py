@@ -68,8 +68,8 @@ def write_inputs(place: Path) -> None:
 def list_commands(place: Path) -> dict[str, tuple[str, list[str]]]:
     """Name -> script (none: `echodiff`) and arguments, without `--out`."""
     return {
-        "prepare": ("", ["prepare", "folder", str(place / "source"), "--resolution", "32"]),
-        "phantom": ("", ["phantom", "--num", "6", "--size", "48"]),
+        "prepare": ("", ["prepare", "folder", str(place / "source")]),
+        "phantom": ("", ["phantom", "--num", "6", "--size", "64"]),
         "train_lora": (str(shipped("train_lora.py")), [
             "--phantom-frames", "8", "--max-steps", "1", "--batch-size", "1", "--threads", "1",
             "--sample-every", "0", "--rank", "2"]),
