@@ -40,7 +40,13 @@ from echodiff.metrics.kernel import (
     cubic_kernel,
 )
 from echodiff.metrics.resampling import sample_permutations
-from echodiff.metrics.scores import NUM_PERMUTATIONS, Draws, compute_kernel_repeats
+from echodiff.metrics.scores import (
+    NUM_PERMUTATIONS,
+    STANDARDISED,
+    Draws,
+    compute_kernel_repeats,
+    standardise,
+)
 
 NUM_FEATURES = 64
 EFFECTS = {
@@ -152,6 +158,16 @@ class Pool:
         """Rows of the pool, and of each effect, (N, D)."""
         real, other = (np.load(self.path.with_name(self.path.stem + end + ".npy"))
                        .astype(np.float64) for end in ("", "-other"))  # fmt: skip
+        if self.path.stem in STANDARDISED:  # as KID takes them; MMD^2 is the same either way
+            real, other = (
+                one.features
+                for one in reversed(
+                    standardise(
+                        FeatureSet(other, np.arange(len(other))),
+                        FeatureSet(real, np.arange(len(real))),
+                    )
+                )
+            )
         usual = np.argsort(np.sum((real - real.mean(axis=0)) ** 2, axis=1))[: len(real) // 2]
         few = np.linspace(0, len(real) - 1, 20).astype(int)
         return {
@@ -209,7 +225,7 @@ def measure_cover(world, count, effect, repeats, seed):
         found = compute_kernel_repeats(generated, reference, tests,
                                        without_floor(generated, reference))  # fmt: skip
         for row, (name, (_, truth)) in enumerate(truths.items()):
-            low, high = found[name]["interval"]
+            low, high = found[name].interval
             missed[row] += low > truth, high < truth
     return missed
 
@@ -226,7 +242,7 @@ def measure_p(count, repeats, seed):
         found = compute_kernel_repeats(
             generated, reference, {"mmd": (kernel, dealt)}, without_floor(generated, reference)
         )["mmd"]
-        p.append(compute_permutation_p(float(found["value"][0]), found["permuted"]))
+        p.append(compute_permutation_p(found.value, found.permuted))
     return [np.mean(np.array(p) <= level) for level in (0.01, 0.05, 0.1, 0.5)]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.metrics.features import FeatureNetwork
-from echodiff.metrics.measured import NUM_READERS, Networks, measure_frames
+from echodiff.metrics.frame_features import NUM_READERS, Networks, measure_frames
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 
 SIDE = 112
@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--num-features", type=int, default=2048, help="as many as Inception has")
     args = parser.parse_args()
     # Not above: each process that reads starts this file again, as it does the light `echodiff`.
-    from echodiff.metrics.assessment import score_fully
+    from echodiff.metrics.evaluation import score_fully
 
     rng = np.random.default_rng(1)
     scales = np.arange(1, args.num_features + 1) ** -0.5

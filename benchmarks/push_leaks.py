@@ -21,12 +21,12 @@ from leak_forms import FORMS, HELD_OUT
 from leak_images import BYTES, CHANGES, Grey
 
 from echodiff.anatomy import Finding, View
+from echodiff.captions.clinical import write_caption
 from echodiff.frames.reader import load_frames
 from echodiff.hub.gallery import Gallery
 from echodiff.hub.likeness import choose_threshold
 from echodiff.hub.scan import Known, scan_file, scan_folder
 from echodiff.images import read_gray_u8
-from echodiff.phantom.captions import write_caption
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.phantom.heart import contract, sample_heart
 from echodiff.published import MODEL_FILES

@@ -1,4 +1,4 @@
-"""Words of the field: what a pixel, a view, a phase and a finding are called everywhere here."""
+"""Vocabulary of the field: labels, views, phases and findings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Phase(StrEnum):
 
 
 class Finding(StrEnum):
-    """What a caption may say of a heart beyond its view; several may hold at once."""
+    """Finding that a caption may state; a heart can have several."""
 
     ASD = "asd"
     """Atrial septal defect (secundum or primum)."""

@@ -1,4 +1,4 @@
-"""The connection to a model hub: which hub, and what went wrong on the way, in one line."""
+"""Connection to a model hub: its address, and errors explained in one line."""
 
 import os
 import socket
@@ -25,20 +25,19 @@ _ANSWERS = {
 
 
 def endpoint() -> str | None:
-    """The hub of HF_ENDPOINT, as it is set now; None is huggingface_hub's own default."""
+    """Return the hub of HF_ENDPOINT as currently set; None for huggingface_hub's default."""
     given = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if not given:
         return None
     split = urlsplit(given)
     if split.scheme not in ("http", "https") or not split.hostname:
-        raise InputError(f"HF_ENDPOINT {given}: is written https://HOST or http://HOST:PORT")
+        raise InputError(f"HF_ENDPOINT {given}: expected https://HOST or http://HOST:PORT")
     return given
 
 
 @contextmanager
 def told_in_one_line(name: str = "") -> Iterator[None]:
-    """Turn what the hub's client raises into an InputError of one line that begins with `name`."""
-    import httpx2
+    """Turn errors of the hub's client into a one-line InputError that begins with `name`."""
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -49,7 +48,10 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (httpx2.HTTPError, OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:
+        kinds = (OSError, ValueError, RuntimeError, ImportError)
+        if not (isinstance(error, kinds) or _is_of_client(error, "HTTPError")):
+            raise
         raise InputError(f"{name}: {_explain(error)}".removeprefix(": ")) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -63,7 +65,7 @@ def _check_certificates() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """What to do about an error of the hub's client; a failing disk is raised as it is."""
+    """Explain an error of the hub's client and how to fix it; disk errors are raised unchanged."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
@@ -78,7 +80,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _explain_answer(chain: Sequence[BaseException]) -> str | None:
-    """What the hub answered."""
+    """Explain an error status in the hub's answer."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     for one in chain:
@@ -99,7 +101,7 @@ def _explain_answer(chain: Sequence[BaseException]) -> str | None:
 
 
 def _explain_setting(chain: Sequence[BaseException]) -> str | None:
-    """What stands in the environment and keeps the hub from being asked."""
+    """Explain a setting in the environment that prevents requests to the hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     kinds = [type(one) for one in chain]
@@ -126,9 +128,7 @@ def _explain_setting(chain: Sequence[BaseException]) -> str | None:
 
 
 def _explain_network(chain: Sequence[BaseException]) -> str | None:
-    """Where the way to the hub ends."""
-    import httpx2
-
+    """Explain at which point the network failed."""
     proxy = _proxy()
     address = proxy or _hub()
     setting = "the proxy" if proxy else "HF_ENDPOINT"
@@ -140,14 +140,22 @@ def _explain_network(chain: Sequence[BaseException]) -> str | None:
             )
         if isinstance(one, ConnectionRefusedError):
             return f"nothing answers at {address}: is {setting} right?"
-        if isinstance(one, httpx2.ProxyError):
+        if _is_of_client(one, "ProxyError"):
             return f"the proxy {proxy or ''} refuses ({' '.join(str(one).split())})"
-        if isinstance(one, httpx2.UnsupportedProtocol):
+        if _is_of_client(one, "UnsupportedProtocol"):
             return f"{address} is no address of a hub: HF_ENDPOINT is written https://HOST"
     for one in chain:
-        if isinstance(one, httpx2.HTTPError | ConnectionError):
+        if isinstance(one, ConnectionError) or _is_of_client(one, "HTTPError"):
             return f"the connection broke ({type(one).__name__}): run again, it goes on"
     return None
+
+
+def _is_of_client(error: BaseException, name: str) -> bool:
+    """Whether `error` is this class of httpx (huggingface_hub 1) or of httpx2 (2)."""
+    return any(
+        kind.__name__ == name and kind.__module__.partition(".")[0] in ("httpx", "httpx2")
+        for kind in type(error).__mro__
+    )
 
 
 def _hub() -> str:
@@ -157,7 +165,7 @@ def _hub() -> str:
 
 
 def _proxy() -> str | None:
-    """The proxy on the way to the hub, without user and password."""
+    """Return the proxy used for the hub, without user and password."""
     split = urlsplit(_hub())
     proxies = urllib.request.getproxies()
     found = proxies.get(split.scheme) or proxies.get("all")

@@ -1,6 +1,6 @@
-"""Decode picture files as a viewer shows them: orientation, bit depth, polarity, transparency.
+"""Decode image files as a viewer shows them: orientation, bit depth, polarity, transparency.
 
-Pillow reads the files, but for colour of 16 bits, which tifffile and FFmpeg (PyAV) decode.
+Pillow reads the files, except for 16-bit colour, which tifffile and FFmpeg (PyAV) decode.
 """
 
 import struct
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 
 Values = NDArray[Any]
 """Pixels as they are stored: uint8, or wider integers or floats."""
@@ -26,11 +27,11 @@ _FORMATS = {"PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP"}
 _TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 _COLOUR = {"P", "RGB", "RGBX", "CMYK", "YCbCr"}
 _SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 258, 262, 339
-_NO_PICTURE = "damaged, cut short, or not a picture"
+_NO_PICTURE = "damaged, truncated, or not an image"
 
 
 class Header(NamedTuple):
-    """What decides how pixels are meant, known before they are decoded."""
+    """Properties that decide how pixels are interpreted, known before they are decoded."""
 
     mode: str
     """Pillow's."""
@@ -45,7 +46,7 @@ class Header(NamedTuple):
 
     @property
     def is_deep(self) -> bool:
-        """More than 8 bits a channel, as integers."""
+        """Whether channels are integers of more than 8 bits."""
         return self.bits > 8 and self.mode != "F"
 
     @property
@@ -55,7 +56,7 @@ class Header(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture of one page; what cannot be read is an InputError of one line."""
+    """Open an image file of one page; a one-line InputError if it cannot be read."""
     path = Path(path)
     try:
         # Pillow warns of damaged metadata; whether the pixels are whole decides.
@@ -66,7 +67,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
             Image.open(file) as image,
         ):
             if image.format not in _FORMATS:
-                raise InputError(f"{path}: is a {image.format}, which is not read; save it as PNG")
+                raise InputError(
+                    f"{path}: is a {image.format}, which is not supported; save it as PNG"
+                )
             _check_pages(image, path)
             yield image
     except InputError:
@@ -74,7 +77,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder, not a picture") from error
+        raise InputError(f"{path}: is a folder, not an image") from error
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnidentifiedImageError as error:
@@ -86,7 +89,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def read_header(image: Image.Image) -> Header:
-    """Facts of an opened picture that is not decoded yet."""
+    """Read the properties of an opened image without decoding it."""
     bits, is_white_zero = 1 if image.mode == "1" else 8, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
@@ -105,7 +108,7 @@ def read_header(image: Image.Image) -> Header:
 
 
 def read_shown_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width (pixels) of an opened picture once it is upright."""
+    """Return height and width in pixels of an opened image after rotation to upright."""
     width, height = image.size
     orientation = read_header(image).orientation
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -116,7 +119,7 @@ def read_shown_size(image: Image.Image) -> tuple[int, int]:
 
 
 def describe_oddities(path: Path) -> list[str]:
-    """What other software is known to read in another way than `decode` does."""
+    """List properties that other software is known to read differently from `decode`."""
     with opened(path) as image:
         header = read_header(image)
         orientation = header.orientation
@@ -133,9 +136,9 @@ def describe_oddities(path: Path) -> list[str]:
 
 
 def decode(path: Path) -> Values:
-    """Read a picture as (H, W) or (H, W, 3), upright, transparent pixels laid over black.
+    """Read an image as (H, W) or (H, W, 3), upright, transparent pixels over black.
 
-    uint8, or unsigned or signed integers of more bits, or floats; never scaled.
+    The values are uint8, integers of more bits, or floats; they are never scaled.
     """
     with opened(path) as image:
         header = read_header(image)
@@ -149,17 +152,17 @@ def decode(path: Path) -> Values:
 
 
 def decode_indices(path: Path) -> Values:
-    """Read a mask as (H, W) of the numbers that are stored in it, upright.
+    """Read a mask as (H, W) of its stored numbers, upright.
 
-    The indices of a palette, grey levels of any depth as they are stored (2 bits: 0 to 3), and one
-    of three equal channels; what is fully transparent is 0. InputError for colour, for JPEG, and
-    where 0 is white, since it is not clear then which end is the background.
+    These are palette indices, grey levels of any depth as stored (2 bits: 0 to 3), or one of three
+    equal channels; fully transparent pixels are 0. InputError for colour, for JPEG, and if 0 is
+    white, because the background is ambiguous then.
     """
     with opened(path) as image:
         header = read_header(image)
         _check_mask(header, path)
         if header.is_white_zero and header.bits > 1:
-            raise InputError(f"{path}: a mask whose 0 is white; save it with 0 as black")
+            raise InputError(f"{path}: 0 is white in this mask; save it with 0 as black")
         if header.is_deep_colour:
             values = _decode_deep_colour(image, path)
         else:
@@ -173,17 +176,17 @@ def decode_indices(path: Path) -> Values:
     elif header.mode == "L" and header.bits < 8:
         values = values // (255 // (2**header.bits - 1))  # Pillow spreads them over 0..255
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
-        raise InputError(f"{path}: a mask holds whole numbers, this one fractions")
+        raise InputError(f"{path}: a mask must hold whole numbers")
     return turn_upright(values.astype(np.int64), header.orientation)
 
 
 def decode_colours(path: Path) -> NDArray[np.uint8]:
-    """Read a mask as (H, W, 3) of its colours, upright; what is fully transparent is black."""
+    """Read a mask as (H, W, 3) colours, upright; fully transparent pixels are black."""
     with opened(path) as image:
         header = read_header(image)
         _check_mask(header, path)
         if header.is_deep:
-            raise InputError(f"{path}: a mask in colours has 8 bits a channel, not {header.bits}")
+            raise InputError(f"{path}: a colour mask needs 8 bits per channel, not {header.bits}")
         image.load()
         rgba = np.asarray(image.convert("RGBA"))
     return turn_upright(rgba[..., :3] * (rgba[..., 3:] > 0), header.orientation).astype(np.uint8)
@@ -211,7 +214,7 @@ def _check_pages(image: Image.Image, path: Path) -> None:
 
 
 def _is_full_page(image: TiffImagePlugin.TiffImageFile, page: int) -> bool:
-    """Whether a page of a TIFF is no thumbnail and no transparency mask."""
+    """Whether a page of a TIFF is neither a thumbnail nor a transparency mask."""
     image.seek(page)
     tags = image.tag_v2
     return not int(tags.get(_SUBFILE, 0)) & 0b101 and tags.get(_OLD_SUBFILE) != 2
@@ -230,7 +233,7 @@ def _check_samples(image: Image.Image, header: Header, path: Path) -> None:
 
 def _check_mask(header: Header, path: Path) -> None:
     if header.is_lossy:
-        raise InputError(f"{path}: is a JPEG, which changes the numbers of a mask; save it as PNG")
+        raise InputError(f"{path}: JPEG changes the numbers of a mask; save it as PNG")
 
 
 def _read_orientation(image: Image.Image) -> int:
@@ -288,8 +291,10 @@ def _checked_deep(values: Values, path: Path) -> Values:
 
 
 def _decode_by_ffmpeg(path: Path) -> Values:
-    import av
-
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: 16-bit colour {explain_missing(error)}") from error
     try:
         # Opened here: FFmpeg takes a `%` in a name for a pattern.
         with path.open("rb") as file, av.open(file) as container:
@@ -309,7 +314,7 @@ def _decode_by_ffmpeg(path: Path) -> Values:
 
 
 def _flatten(values: Values) -> Values:
-    """(H, W, 4) unsigned -> (H, W, 3) over black; three channels stay as they are."""
+    """Composite (H, W, 4) over black to (H, W, 3); three channels are returned unchanged."""
     if values.shape[-1] == 3:
         return values
     full = np.iinfo(values.dtype).max
@@ -320,7 +325,7 @@ def _flatten(values: Values) -> Values:
 
 
 def _take_equal_channel(values: Values, path: Path) -> Values:
-    """(H, W, 3 or 4) -> the (H, W) that its colour channels share."""
+    """Return the (H, W) values that the colour channels of (H, W, 3 or 4) share."""
     colours = values[..., :3]
     if values.shape[-1] == 4:
         colours = colours * (values[..., 3:] > 0)

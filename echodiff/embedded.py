@@ -1,4 +1,4 @@
-"""What a picture's file carries besides pixels: texts, EXIF, XMP, comments."""
+"""Read the metadata of image files: text chunks, EXIF, XMP, comments."""
 
 import warnings
 from pathlib import Path
@@ -19,10 +19,10 @@ _TIFF_FORMAT_TAGS = frozenset({347, 700, 34675})
 
 
 def read_embedded(path: Path) -> dict[str, str]:
-    """What a picture's file carries besides pixels and their format: {place: text}.
+    """Read the metadata of an image file as {place: text}.
 
-    Text chunks of PNG, EXIF with its GPS part, XMP, comments, and texts among the tags of TIFF;
-    what is not text is given as its number of bytes.
+    Text chunks of PNG, EXIF with its GPS part, XMP, comments, and text tags of TIFF;
+    other content is given as its number of bytes.
     """
     with opened(path) as image:
         image.load()

@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""Error that the user can fix."""
 
 
 class InputError(ValueError):

@@ -1,18 +1,18 @@
-"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with their intervals and floors.
+"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with intervals and baselines.
 
 Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of several sets.
 `generate.py` and the demo use `score_frames` and `compare_frames` directly. What each number means:
 docs/evaluation.md.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.data.real_frames import (
+from echodiff.data.leaks import read_maker
+from echodiff.data.reference import (
     RealFrames,
     check_reference,
     choose_reference,
@@ -24,10 +24,10 @@ from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import write_image
-from echodiff.metrics.assessment import score_fully, score_measured
 from echodiff.metrics.comparison import compare_sets, rank_sets
+from echodiff.metrics.evaluation import score_fully, score_measured
 from echodiff.metrics.faithfulness import compare_faithfulness
-from echodiff.metrics.measured import (
+from echodiff.metrics.frame_features import (
     NUM_READERS,
     Measured,
     Networks,
@@ -35,9 +35,9 @@ from echodiff.metrics.measured import (
     measure_frames,
 )
 from echodiff.metrics.paired import Pairing, find_pairs
-from echodiff.metrics.scores import Score
-from echodiff.report.tables import format_difference, format_score
-from echodiff.settings.command_line import parse, positional, run_main
+from echodiff.metrics.score import write_scores
+from echodiff.report.tables import format_difference, summary_lines
+from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -49,37 +49,46 @@ PROG = "echodiff evaluate"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Scores generated frames against real ones: how near, how varied, how faithful, how sure.
+    """Score generated frames against real ones: distance, variety, faithfulness to the prompts.
 
-    Several folders with --compare are ranked against each other, each against the same reference.
+    With --compare several folders are ranked, each against the same reference.
     """
 
     generated: tuple[Path, ...] = positional()
     """Frames folder to score; with --compare, two or more."""
     reference: Path
-    """Frames folder of real frames, none of them used in training, or a run folder for the frames
-    it held out."""
+    """Frames folder of real frames that no training has seen, or a run folder, of which the
+    held-out frames are read."""
     split: str | None = None
-    """Splits of --reference to score against, comma between; none: all but train, or all where the
-    folder has no split column."""
+    """Splits of --reference to read, separated by commas. Default: all but train, or all rows of
+    a folder without a split column."""
     out: Path
     """Folder for metrics.json and report.html."""
     train: Path | None = None
-    """Frames folder of the training, of which train is read where it has a split column, or the
-    run folder: are generated frames copies of it?"""
+    """Frames folder of the training (its train split is read if it has splits), or the run
+    folder: also counts copies of training frames."""
+    data: Path | None = None
+    """Frames folder of a run given as --reference or --train, if it was moved or does not match
+    the record of the run."""
     compare: bool = False
     """Compare several generated folders in one table."""
     paired: bool = False
-    """Also SSIM, PSNR, MAE and MSE, of frames that share a pair_id, or a file name."""
+    """Also compute SSIM, PSNR, MAE and MSE of frames with the same pair_id or file name."""
     masked: bool = False
-    """With --paired: only pixels inside the masks of the reference count."""
-    features: tuple[str, ...] = DEFAULT_FEATURES
-    """Feature networks, comma between: inception, tiny, texture, dinov2, rad-dino, a TorchScript
-    file, a folder of transformers weights, or module:function."""
+    """With --paired: only count pixels inside the masks of the reference."""
+    features: tuple[str, ...] = network_names(DEFAULT_FEATURES)
+    """Feature networks, separated by commas: inception, tiny, texture, dinov2, rad-dino, a
+    folder of transformers weights, a TorchScript file (a program: needs --trust), or
+    module:function (on the command line only)."""
+    features_path: Path | None = flag_only(default=None)
+    """Folder that is searched for the module of module:function besides the installed packages,
+    such as `.`. Default: installed packages only."""
+    trust: bool = flag_only(default=False)
+    """Run the TorchScript files of --features. They are programs, and can read and write files."""
     seed: int = 0
-    """Of the draws behind intervals, floors and permutations."""
+    """Random seed of intervals, baselines and permutations (0 or more)."""
     overwrite: bool = False
-    """Replace the metrics.json that lies in --out."""
+    """Replace the metrics.json in --out."""
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -116,7 +125,8 @@ def score_frames(
 
     reference: a frames folder, read as `echodiff evaluate --reference` reads it, or the paths of
     pictures in one (the held-out frames of a run).
-    features: names, or networks that are open already.
+    features: names, or networks that are open already (`load_networks` opens TorchScript files and
+    functions of your own).
     Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored where `tiny` is among the features.
@@ -140,7 +150,7 @@ def compare_frames(
     reference: Path | Sequence[Path],
     *,
     features: Sequence[str] = DEFAULT_FEATURES,
-) -> dict[str, Score]:
+) -> dict[str, dict[str, Any]]:
     """What `second` (the LoRA) gains over `first` (the base) against one reference.
 
     `mmd_ratio_<features>`: MMD^2 of second over that of first, below 1 is nearer to the reference.
@@ -151,16 +161,18 @@ def compare_frames(
     name, pictures = open_reference(reference, [first, second])
     of_first, of_second = (measure_frames(source, networks) for source in (first, second))
     of_reference = measure_frames(pictures, networks, name=name)
-    gains: dict[str, Score] = {}
+    gains: dict[str, dict[str, Any]] = {}
     for network in networks:
         sets = [one.in_features(network.name) for one in (of_first, of_second, of_reference)]
         try:
             ratio = compare_sets(sets[0], sets[1], sets[2], network)
         except ValueError as error:
             raise InputError(f"{second} against {first}: {error}") from error
-        gains[f"mmd_ratio_{network.name}"] = ratio
+        gains |= write_scores({str(ratio.name): ratio})
         if network.name == "tiny" and of_first.faithfulness and of_second.faithfulness:
-            gains |= compare_faithfulness(of_first.faithfulness, of_second.faithfulness, network)
+            gains |= write_scores(
+                compare_faithfulness(of_first.faithfulness, of_second.faithfulness, network)
+            )
     return gains
 
 
@@ -170,13 +182,15 @@ def compare_frames(
 def _evaluate(config: EvaluateConfig) -> int:
     target = config.out / METRICS_FILE
     if target.exists() and not config.overwrite:
-        raise InputError(f"{target}: is there already; --overwrite replaces it")
+        raise InputError(f"{target}: exists already; --overwrite replaces it")
     names = _name_sets(config.generated)
-    for folder in (*config.generated, config.reference, config.train):
+    for folder in (*config.generated, config.reference, config.train, config.data):
         if folder is not None and folder.resolve() == config.out.resolve():
             raise InputError(f"--out {config.out}: is {folder}, which this command reads")
-    real = choose_reference(config.reference, config.split)
-    trained = choose_trained(config.train) if config.train else None
+    real = choose_reference(config.reference, config.split, data=config.data)
+    trained = choose_trained(config.train, data=config.data) if config.train else None
+    if config.data and config.data not in (real.folder, trained.folder if trained else None):
+        raise InputError(f"--data {config.data}: no frames of a run are read here")
     unknown = check_reference(real, config.generated, trained, num_readers=NUM_READERS)
     print(f"scoring against {real.text}")
     with FolderLock(config.out):
@@ -191,7 +205,7 @@ def _score(
     trained: RealFrames | None,
     unknown: Sequence[str],
 ) -> int:
-    networks = load_networks(config.features)
+    networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
     networks = replace(networks, notes=(*networks.notes, *unknown))
     read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
     white_level = find_known_level(config, trained)
@@ -218,20 +232,22 @@ def _score(
     _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
-        _print_result(one, f"{name}: " if config.compare else "")
+        for line in summary_lines(one, config.out):
+            print(f"{name}: {line}" if config.compare else line)
     for row in result.get("differences", []):
         print(format_difference(row))
-    print(f"written: {target}, {config.out / REPORT_FILE}")
     return 0
 
 
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
     """White level of the training: as the generated folders record it, else that of --train."""
     records = [folder / JOB_FILE for folder in config.generated]
-    jobs = [json.loads(path.read_text(encoding="utf-8")) for path in records if path.is_file()]
+    jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
-        raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")
+        raise InputError(
+            f"--compare: the sets were trained at different white levels, {sorted(levels)}"
+        )
     if not levels and trained is not None:
         return find_white_level(trained.folder)
     return next(iter(levels), None)
@@ -310,12 +326,3 @@ def _write_report(
         samples=samples,
         white_level=white_level,
     )
-
-
-def _print_result(result: Mapping[str, Any], prefix: str) -> None:
-    for name, score in result["scores"].items():
-        print(prefix + format_score(name, score))
-    for name, reason in result["left_out"].items():
-        print(f"{prefix}{name}: left out, {reason}")
-    for alarm in result["alarms"]:
-        print(f"{prefix}warning: {alarm}")

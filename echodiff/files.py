@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the files the package ships."""
+"""Write files completely or not at all, and find the files shipped with the package."""
 
 import errno
 import json
@@ -15,12 +15,12 @@ PARTIAL_PREFIX = ".partial-"
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a hidden sibling of `path` to write to; it takes its place when all went well.
+    """Yield a hidden sibling of `path` to write to; on success it replaces `path`.
 
-    The sibling keeps the suffix, which some writers read the format from. Its name cannot be
-    guessed, and it is made anew: nobody has put a link there before. On any failure it is removed,
-    and an OSError is raised anew with `path` as its file name: a write that runs out of disk does
-    not name the file by itself.
+    The sibling keeps the suffix, because some writers derive the format from it. Its name is
+    unpredictable and it must not exist, so that no link can be placed there. On failure it is
+    removed, and an OSError is raised again with `path` as its file name, which a full disk does
+    not report by itself.
     """
     path = Path(path)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
@@ -52,17 +52,17 @@ def write_json_atomic(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line, at once; on a failure the file is cut back to what it was."""
+    """Append one line; on failure the file is truncated to its former length."""
     with _appending(path) as file:
         _write(file, line.encode("utf-8") + b"\n")
 
 
 @contextmanager
 def line_appended(path: Path, line: str) -> Iterator[None]:
-    """Append one line in two parts: its words before the block, its end after it.
+    """Append one line in two parts: its text before the block, its line end after it.
 
-    On a failure the file is cut back to what it was. Where the process is killed in the block, the
-    last line has no end, and says what was being done.
+    On failure the file is truncated to its former length. If the process is killed in the block,
+    the last line has no end and tells what was being done.
     """
     data = line.encode("utf-8")
     with _appending(path) as file:
@@ -93,7 +93,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 def cut_torn_line(path: Path) -> bytes:
-    """Cut off a last line without an end, which a killed process left, and return it."""
+    """Remove and return an unfinished last line, which a killed process left."""
     with Path(path).open("r+b") as file:
         end = start = file.seek(0, os.SEEK_END)
         torn = b""
@@ -108,10 +108,10 @@ def cut_torn_line(path: Path) -> bytes:
 
 
 def shipped(name: str) -> Path:
-    """Where a shipped file or folder lies: `prompts/asd.txt`, `train_lora.py`, `presets`.
+    """Return the path of a shipped file or folder: `prompts/asd.txt`, `train_lora.py`, `presets`.
 
-    Inside the package when installed from a wheel; scripts, prompts and cards at the top of the
-    clone otherwise.
+    It is inside the package if installed from a wheel; in a clone, scripts, prompts and cards are
+    at the top.
     """
     package = Path(__file__).resolve().parent
     for place in (package / name, package / "scripts" / name, package.parent / name):

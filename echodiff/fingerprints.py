@@ -1,4 +1,4 @@
-"""What tells one job from another: its settings and the files it reads, and how two jobs differ."""
+"""Identify a job by its settings and input files, and describe how two jobs differ."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ _LONGEST = 40
 
 
 class Job:
-    """What a run is asked to be: what tells it from another."""
+    """Settings and input files that identify a run."""
 
     def __init__(
         self, command: str, settings: dict[str, Any], data: str | Mapping[str, str] = ""
@@ -27,31 +27,31 @@ class Job:
         self.fingerprint = compute_fingerprint(told)
 
     def but(self, settings: Mapping[str, Any]) -> "Job":
-        """The same with other values of some settings."""
+        """Return the same job with other values of some settings."""
         return Job(self.command, {**self.settings, **settings}, self.data)
 
     def to_record(self) -> dict[str, Any]:
-        """What two of them are compared by."""
+        """Return the record by which jobs are compared."""
         return {"command": self.command, "settings": self.settings, "frames": self.files}
 
 
 def compute_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever their order."""
+    """Return the SHA-256 of plain values, independent of their order."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_difference(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """In what two jobs differ, as the end of a sentence; empty where nothing is known of it.
+    """Describe how two jobs differ, as the end of a sentence; empty if that is unknown.
 
-    Both map a name to a value. Under `settings` stand values by their field, which are named by
-    their flags; under other names files by their path, with a hash.
+    Both map a name to a value. `settings` holds values by field, which are reported by their flags;
+    other names hold files by path, with a hash.
     """
     parts = list(_list_differences(begun, asked))
     if not parts:

@@ -1,4 +1,4 @@
-"""Output folders: one process at a time writes one, and only what was written there is removed."""
+"""Lock output folders, and clear only files that were written by the tool."""
 
 import errno
 import json
@@ -15,6 +15,7 @@ from typing import Self
 
 from filelock import lock_descriptor
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX
 
@@ -27,14 +28,14 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class FolderLock:
-    """The lock of `folder`, held from `acquire` to `release`, or for a `with` block.
+    """Lock of `folder`, held from `acquire` to `release`, or for a `with` block.
 
-    The operating system holds it (flock on POSIX, LockFileEx on Windows), so it is gone with its
-    process, however that ended. Linux carries it over NFS; where a file system has no locks, one
-    warning says so. Several processes of one job share the lock that their first process holds.
+    The operating system holds the lock (flock on POSIX, LockFileEx on Windows), so it ends with
+    its process in any case. Linux supports it over NFS; on a file system without locks one warning
+    says so. Several processes of one job share the lock of their first process.
 
-    The lock is a hidden file in the folder. beside: the file lies next to the folder instead, which
-    may then be replaced as a whole.
+    The lock is a hidden file in the folder. beside: the file is next to the folder instead, which
+    can then be replaced as a whole.
     """
 
     def __init__(self, folder: Path, *, beside: bool = False) -> None:
@@ -46,9 +47,9 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, is_new: bool = False) -> Self:
-        """Take the lock, making the folder where there is none; InputError where another has it.
+        """Acquire the lock, creating the folder if needed; InputError if another process holds it.
 
-        is_new: FileExistsError where the folder is there already.
+        is_new: FileExistsError if the folder exists.
         """
         while self._descriptor is None:
             self._make_folder(is_new=is_new)
@@ -58,7 +59,9 @@ class FolderLock:
             try:
                 if not self._try(descriptor):
                     holder = _read_holder(descriptor)
-                    raise InputError(f"{self.folder}: {holder} is writing there; wait for it")
+                    raise InputError(
+                        f"{self.folder}: {holder} is writing there; wait until it has finished"
+                    )
                 # Whoever had it before may have removed the file between our two calls.
                 if _is_at(descriptor, self.path):
                     self._descriptor, descriptor = descriptor, -1
@@ -72,7 +75,7 @@ class FolderLock:
         return self
 
     def release(self) -> None:
-        """Give the lock back; folders that `acquire` made and that are still empty go too."""
+        """Release the lock, and remove folders that `acquire` created if they are still empty."""
         if self._descriptor is None:
             return
         with suppress(OSError):
@@ -125,12 +128,12 @@ class FolderLock:
 
 
 def _read_holder(descriptor: int) -> str:
-    """Host and process of whoever has the lock; it writes them just after it has taken it."""
+    """Read host and process of the lock's holder, which writes them just after acquiring it."""
     for _ in range(20):
         time.sleep(0.05)
         os.lseek(descriptor, 1, os.SEEK_SET)
         with suppress(ValueError, KeyError, TypeError, OSError):
-            holder = json.loads(os.read(descriptor, 4096))
+            holder = parse_json(os.read(descriptor, 4096))
             return f"process {int(holder['pid'])} on {holder['host']}"
     return "another process"
 
@@ -143,9 +146,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def refuse_inputs(out: Path, inputs: Iterable[Path | None]) -> None:
-    """InputError where one of `inputs` is, holds or lies in `out`, links resolved.
+    """InputError if one of `inputs` is, contains or lies in `out`, with links resolved.
 
-    What is not there is no input: the name of a model on a hub, for one.
+    Paths that do not exist are ignored, such as the name of a model on a hub.
     """
     target = Path(out).resolve()
     for path in inputs:
@@ -164,17 +167,17 @@ def refuse_inputs(out: Path, inputs: Iterable[Path | None]) -> None:
 
 
 def clear_folder(out: Path, is_written: Callable[[str], bool], *, last: str) -> None:
-    """Remove every file of `out` that `is_written` knows, by its path in the folder.
+    """Remove all files of `out` for which `is_written` holds, given their relative path.
 
-    Anything else there is an InputError that names it, and nothing is removed. `last` goes last:
-    stopped half-way, this is still a folder that can be cleared.
+    Any other file is an InputError naming it, and nothing is removed. `last` is removed last, so
+    that an interrupted removal can be repeated.
     """
     names = sorted(_list_files(out))
     for name in names:
         if not is_written(name) and Path(name).name != LOCK:
             raise InputError(
-                f"{out}: holds {name}, which is not of the command that wrote this folder; "
-                "--overwrite clears nothing: move it away first"
+                f"{out}: holds {name}, which was not written by this command; "
+                "move it away before --overwrite"
             )
     folders = {parent for name in names for parent in Path(name).parents if parent.parts}
     for name in names:
@@ -187,7 +190,7 @@ def clear_folder(out: Path, is_written: Callable[[str], bool], *, last: str) -> 
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove half-written files of killed processes; only while the folder's lock is held."""
+    """Remove partial files of killed processes; call it only while holding the folder's lock."""
     for folder in folders:
         if folder.is_dir():
             for path in folder.glob(f"{PARTIAL_PREFIX}*"):
@@ -196,7 +199,7 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
 
 
 def _list_files(out: Path) -> Iterable[str]:
-    """Files and links below `out`, by their paths in it; a link to a folder is a link."""
+    """List files and links below `out` by relative path; a link to a folder counts as a link."""
     for parent, folders, files in os.walk(out):
         place = Path(parent)
         links = [name for name in folders if (place / name).is_symlink()]

@@ -1,20 +1,19 @@
-"""Pictures on disk and in memory: one value range, one orientation, no surprises.
+"""Read, write and resize images; convert between value ranges.
 
 `image_u8` is (H, W) or (H, W, 3) uint8 in 0..255. A mask is (H, W) uint8 of `Label` values and is
 never interpolated. Row 0 is the top: in an echocardiogram the transducer's side.
 """
 
 import os
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from echodiff.anatomy import PALETTE
 from echodiff.decoding import (
@@ -25,10 +24,7 @@ from echodiff.decoding import (
     read_header,
     read_shown_size,
 )
-from echodiff.embedded import read_embedded as read_embedded
 from echodiff.errors import InputError
-from echodiff.files import write_json_atomic as write_json_atomic
-from echodiff.files import write_text_atomic as write_text_atomic
 from echodiff.files import written_beside
 
 IMAGE_SUFFIXES = frozenset({
@@ -44,7 +40,6 @@ NOT_DATA = frozenset({
 })  # fmt: skip
 """Folders (in lower case) that systems and viewers leave among pictures, besides those whose name
 begins with a dot (`.ipynb_checkpoints`) or an @ (`@eaDir`)."""
-NOT_FOR_DIAGNOSIS = "research images - not for diagnosis"
 
 # Bits that scanners and converters use inside a 16-bit file.
 _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
@@ -225,43 +220,6 @@ def from_pm1(image_pm1: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint((image_pm1 + 1) * 127.5), 0, 255), dtype=np.uint8)
 
 
-def contact_sheet(
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    columns: int,
-    labels: Sequence[str] | None = None,
-    cell: int = 128,
-) -> NDArray[np.uint8]:
-    """Lay pictures out in rows, each in a square of `cell` pixels, over a not-for-diagnosis line.
-
-    Returns (H, W) uint8, or (H, W, 3) when any picture has colour. Labels stand above the pictures
-    and are cut to the width.
-    """
-    assert images, "a sheet needs at least one picture"
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    font_size = max(9, cell // 12)
-    gap, line = 4, round(font_size * 1.5)
-    font = ImageFont.load_default(size=font_size)
-    head = line if labels is not None else 0
-    mode = "RGB" if any(image.ndim == 3 for image in images) else "L"
-    size = (columns * (cell + gap) + gap, rows * (cell + head + gap) + gap + line)
-    sheet = Image.new(mode, size)
-    draw, ink = ImageDraw.Draw(sheet), "#c8c8c8"
-    for index, image_u8 in enumerate(images):
-        left = gap + index % columns * (cell + gap)
-        top = gap + index // columns * (cell + head + gap)
-        scale = cell / max(image_u8.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in image_u8.shape[:2])
-        small = Image.fromarray(resize_u8(image_u8, (height, width)))
-        place = (left + (cell - width) // 2, top + head + (cell - height) // 2)
-        sheet.paste(small.convert(mode), place)
-        if labels is not None:
-            draw.text((left, top), _fitting(labels[index], font, cell), fill=ink, font=font)
-    draw.text((gap, size[1] - line), NOT_FOR_DIAGNOSIS, fill=ink, font=font)
-    return np.asarray(sheet, dtype=np.uint8)
-
-
 def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> NDArray[np.uint8]:
     if np.issubdtype(values.dtype, np.floating):
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
@@ -289,12 +247,3 @@ def _checked(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _write_png(path: Path, image: Image.Image) -> None:
     with written_beside(path) as partial:
         image.save(partial, format="PNG")
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of its head as leaves room for three dots."""
-    if font.getlength(text) <= width:
-        return text
-    cuts = [text[:end] + "..." for end in range(len(text))]
-    num_fitting = bisect_right(cuts, float(width), key=lambda cut: float(font.getlength(cut)))
-    return cuts[max(0, num_fitting - 1)]

@@ -1,4 +1,4 @@
-"""Work spread over processes, results in order, a bounded number of them in memory."""
+"""Run work in several processes, with results in order and bounded memory."""
 
 import multiprocessing
 import os
@@ -21,8 +21,8 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield job(item) for every item, in the order of the items.
 
-    `workers` 0 is one process a core, 1 is this process. The job and what goes through it must be
-    picklable. At most four results a process are waiting at any time.
+    workers: 0 for one process per core, 1 for this process. The job, its items and its results
+    must be picklable. At most four results per process wait at any time.
     """
     # A process takes longer to start than a few items to do.
     workers = min(workers or num_cores(), max(1, len(items) // 8))
@@ -46,8 +46,9 @@ def map_in_order(
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that an interrupt from the keyboard, which goes to all of them, leaves alone:
-    they would each print a traceback. The main process has it after the block, and ends them."""
+    """Start processes that ignore a keyboard interrupt, which would make each print a traceback.
+
+    The main process receives it after the block and ends them."""
     is_main = threading.current_thread() is threading.main_thread()
     if not (is_main and hasattr(signal, "pthread_sigmask")):
         yield
@@ -67,9 +68,9 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _follow_parent() -> None:
-    """A worker whose main process was killed would wait for work for ever; it ends with it.
+    """End a worker when its main process is killed, since it would wait for work forever.
 
-    An interrupt is the main process's to answer.
+    Interrupts are left to the main process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -1,13 +1,13 @@
-"""What `echodiff push` put on a model hub: found by name, fetched, and held against its hashes.
+"""Fetch what `echodiff push` uploaded to a model hub, and verify its hashes.
 
-`hub:USER/NAME@REV` names it everywhere; HF_ENDPOINT says which hub. Nothing here needs torch.
+It is named `hub:USER/NAME@REV`; HF_ENDPOINT sets the hub. Nothing here needs torch.
 """
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from echodiff.connection import endpoint, told_in_one_line
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.frames.rows import check_inside
 from echodiff.runs import RECORD, sha256_file
@@ -29,7 +29,7 @@ PICTURES = "images/*.png"
 
 
 class HubName(NamedTuple):
-    """A repository, and perhaps a revision of it."""
+    """Name of a repository, with an optional revision."""
 
     repo: str
     revision: str | None = None
@@ -39,26 +39,27 @@ class HubName(NamedTuple):
 
 
 def parse_name(text: str, flag: str) -> HubName:
-    """`USER/NAME`, with `hub:` before and `@REV` behind it where wanted; else an InputError."""
+    """Parse `USER/NAME`, optionally with `hub:` before and `@REV` after it; else an InputError."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     repo, at, revision = text.removeprefix(PREFIX).partition("@")
     if at and not revision:
-        raise InputError(f"{flag} {text}: nothing stands behind the @")
+        raise InputError(f"{flag} {text}: missing revision after the @")
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
         reason = str(error).split(":")[0].replace("Repo id", "a name")
-        raise InputError(f"{flag} {text}: {reason}; it is written USER/NAME") from error
+        raise InputError(f"{flag} {text}: {reason}; expected USER/NAME") from error
     if repo.count("/") != 1:
-        raise InputError(f"{flag} {text}: whose? It is written USER/NAME")
+        raise InputError(f"{flag} {text}: missing user name; expected USER/NAME")
     return HubName(repo, revision or None)
 
 
 def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
-    """The folder of a pushed model or data set in the hub's cache, downloaded where it is not there
-    yet, every file of it compared with the hash that was pushed."""
+    """Return the cached folder of a pushed model or data set, downloading it if needed.
+
+    Every file is compared with the hash in its manifest."""
     from huggingface_hub import snapshot_download
 
     patterns = [*DATASET_FILES, PICTURES] if is_dataset else list(MODEL_FILES)
@@ -75,25 +76,23 @@ def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
 
 
 def check_hashes(folder: Path, name: str, *, kind: str) -> None:
-    """Hold every file that the manifest of `folder` lists against its hash."""
+    """Compare every file that the manifest of `folder` lists with its hash."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"{name}: holds no {MANIFEST}: it was not pushed by echodiff")
+        raise InputError(f"{name}: has no {MANIFEST}: it was not pushed by echodiff")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        hashes = {str(file): str(digest) for file, digest in manifest["files"].items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        manifest = read_record(path, {"kind": str, "files": dict[str, str]})
+        hashes: dict[str, str] = manifest["files"]
+    except (InputError, KeyError) as error:
         raise InputError(f"{name}: {MANIFEST} is damaged ({error})") from error
     if manifest.get("kind") != kind:
         raise InputError(f"{name}: is a {manifest.get('kind')}, not a {kind}")
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     if strange := sorted(there - set(hashes) - {MANIFEST}):
-        raise InputError(f"{name}: {strange[0]} is not among the files that were pushed")
+        raise InputError(f"{name}: {strange[0]} is not listed in the manifest")
     for file, digest in hashes.items():
         check_inside(file, "file")
         if not (folder / file).is_file():
             raise InputError(f"{name}: {file} is missing")
         if sha256_file(folder / file) != digest:
-            raise InputError(
-                f"{name}: {file} is not the file that was pushed (its SHA-256 differs)"
-            )
+            raise InputError(f"{name}: {file} differs from the file that was pushed (SHA-256)")

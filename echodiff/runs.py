@@ -1,4 +1,4 @@
-"""The run folder: what one training was told, what it did, and what came out.
+"""The run folder of one training: settings, record, metrics, checkpoints, weights.
 
 run_dir/config.yaml  run.json  metrics.jsonl  checkpoints/  samples/  *.safetensors
 """
@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import re
 import shutil
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from echodiff.documents import Kinds, check_kinds, parse_json, read_record
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, append_line, write_json_atomic, write_text_atomic
 from echodiff.fingerprints import Job, describe_difference
@@ -30,19 +32,46 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 
 _WRITTEN = re.compile(
-    r"""run\.json | config\.yaml | metrics\.jsonl | logs/.*
+    r"""\A(?:run\.json | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
-    | samples/(step-\d+ | losses)\.png
+    | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
     | (.*/)?\.partial-[^/]*
     | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job
-        | (images | masks)/phantom-\d+\.png)""",
+        | (images | masks)/phantom-\d+\.png))""",
     re.VERBOSE,
 )
 """Files of a run folder that a training writes, and that --overwrite removes."""
+
+_ASKED_ANEW = ("overwrite", "trust", "features_path")
+"""Settings that a run's own file does not keep."""
+_NAMES = list[str]
+_KINDS: Kinds = {
+    **dict.fromkeys(
+        (
+            "command", "status", "created", "finished", "fingerprint", "data", "base",
+            "base_sha256", "init_sha256", "weights_sha256", "mixed_precision", "draws",
+            "data_dir", "source_dir", "target_dir",
+        ),
+        str,
+    ),
+    **dict.fromkeys(
+        (
+            "train", "val", "test", "held_out", "train_source", "train_target", "val_source",
+            "val_target", "test_source", "test_target", "held_out_source", "held_out_target",
+        ),
+        _NAMES,
+    ),
+    **dict.fromkeys(("settings", "versions", "evaluation"), dict),
+    **dict.fromkeys(("frames", "networks_sha256"), dict[str, str]),
+    **dict.fromkeys(("resolution", "num_steps", "num_captioned", "num_null_text"), int),
+    **dict.fromkeys(("white_level", "source_white_level", "target_white_level"), int | None),
+    "trained_on": dict | None,
+}  # fmt: skip
+"""Of `run.json`: what commands read of it."""
 
 _PACKAGES = (
     "echodiff",
@@ -58,6 +87,10 @@ _PACKAGES = (
     "scipy",
     "pillow",
 )
+
+
+_RESOLVED = ("mixed_precision",)
+"""Settings of which `run.json` says what they came to: `auto`, and what a machine has not."""
 
 
 class Run:
@@ -96,6 +129,11 @@ class Run:
             raise InputError(f"{out}: holds {RECORD}, which no run of echodiff wrote")
         if not overwrite:
             run._refuse_other(job, extended)
+        elif run.record["command"] != job.command:
+            raise InputError(
+                f"{out}: is a run of {run.record['command']}, and {job.command} --overwrite clears "
+                "only its own: move it away first, or choose another --out"
+            )
         refuse_inputs(out, inputs)
         return None if overwrite else run
 
@@ -148,7 +186,7 @@ class Run:
             # The record comes first: without it, the folder would be no run, refused ever after.
             write_json_atomic(out / RECORD, record)
             run = cls(out, record, is_resumed=False)
-        run._write_config(config)
+        run.write_config(config)
         return run
 
     @classmethod
@@ -157,11 +195,8 @@ class Run:
         path = Path(run_dir) / RECORD
         if not path.is_file():
             raise InputError(f"{run_dir}: is no run folder (no {RECORD})")
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: {error}") from error
-        if not isinstance(record, dict) or "status" not in record:
+        record = read_record(path, _KINDS)
+        if "status" not in record:
             raise InputError(f"{path}: is no run record")
         return cls(Path(run_dir), record, is_resumed=False)
 
@@ -172,8 +207,9 @@ class Run:
         """
         if self._extension is not None:
             job, config = self._extension
+            self._extension = None
             self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
-            self._write_config(config)
+            self.write_config(config)
 
     @property
     def is_finished(self) -> bool:
@@ -216,9 +252,11 @@ class Run:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.update(status="finished", finished=now, **fields)
 
-    def log(self, step: int, **values: Any) -> None:
-        """Append one row to `metrics.jsonl`."""
-        append_line(self.metrics, json.dumps({"step": step} | values, ensure_ascii=False))
+    def log(self, step: int, **values: float) -> None:
+        """Append one row to `metrics.jsonl`; a value that is not finite is left out, such as the
+        gradient's norm in a step that a gradient scaler skips."""
+        row = {name: value for name, value in values.items() if math.isfinite(value)}
+        append_line(self.metrics, json.dumps({"step": step} | row, ensure_ascii=False))
 
     def rewind(self, step: int, *, num_rows: int | None = None) -> None:
         """Drop the rows of `metrics.jsonl` after `step`: a resumed run will write them again.
@@ -234,14 +272,33 @@ class Run:
         """Rows of `metrics.jsonl` in order; half a last line, of a killed process, is left out."""
         if not self.metrics.exists():
             return []
-        whole, _, _ = self.metrics.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in whole.split("\n") if line]
+        *lines, _ = self.metrics.read_bytes().split(b"\n")
+        return [self._parse_row(number, line) for number, line in enumerate(lines, 1) if line]
 
-    def _write_config(self, config: Mapping[str, Any]) -> None:
-        # Whoever repeats this run by its file does not ask to clear another, or to train it on.
-        told = {name: value for name, value in config.items() if name != "overwrite"}
+    def _parse_row(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            row = parse_json(line)
+            if not isinstance(row, dict) or "step" not in row:
+                raise InputError("expected a JSON object with a step")
+            check_kinds(row, {"step": int} | dict.fromkeys(row.keys() - {"step"}, float))
+        except InputError as error:
+            raise InputError(f"{self.metrics}, line {number}: {error}") from error
+        return row
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`; a comment says what a setting came to, by `run.json`, where that is
+        not what was asked for. A run that is to be extended keeps its file until `extend`."""
+        if self._extension is not None:
+            return
+        # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
+        # run code.
+        told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
         told |= {"continue_": False} if "continue_" in told else {}
-        lines = [yaml_line(name, value) for name, value in told.items()]
+        lines = []
+        for name, value in told.items():
+            ran = self.record.get(name, value) if name in _RESOLVED else value
+            comment = "" if ran == value else f"  # resolved: {ran}"
+            lines.append(yaml_line(name, value).rstrip("\n") + comment + "\n")
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What operating systems differ in, in one place: nothing else here asks for what one alone has."""
+"""Everything that depends on the operating system."""
 
 import io
 import os
@@ -11,20 +11,20 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def sync_file(path: Path) -> None:
-    """Have the bytes of `path` on the disk, not only in memory."""
+    """Flush the bytes of `path` to disk."""
     with path.open("r+b") as file:  # Windows syncs no handle that only reads
         os.fsync(file.fileno())
 
 
 def read_peak_memory_gib() -> float:
-    """Most main memory that this process has held so far."""
+    """Return the peak main memory of this process so far, in GiB."""
     if sys.platform == "win32":
         import psutil
 
@@ -36,17 +36,17 @@ def read_peak_memory_gib() -> float:
 
 
 def replace_what_a_console_lacks() -> None:
-    """Print `?` for characters that the console's code page does not have, instead of failing."""
+    """Print `?` for characters missing in the console's code page, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def portable_name(name: str) -> str:
-    """A file's name without what Windows does not allow; most names stay as they are.
+    """Return a file name that Windows allows; most names are returned unchanged.
 
-    A character becomes `-` and its number in hexadecimal; a device's name (`con`, `aux`) gets an
-    `_` behind it.
+    A forbidden character becomes `-` and its number in hexadecimal; a device name (`con`, `aux`)
+    gets a trailing `_`.
     """
     name = _NOT_PORTABLE.sub(lambda found: f"-{ord(found[0]):x}", name)
     stem, dot, rest = name.partition(".")

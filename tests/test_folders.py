@@ -252,7 +252,7 @@ def test_more_bad_files_than_allowed_leave_what_was_written(
         "1",
         *REGEX,
     ]
-    assert "--allow-bad goes on" in refused(capsys, *flags)
+    assert "--allow-bad skips them" in refused(capsys, *flags)
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3
     assert names_in(tmp_path / "out").count("metadata.partial.jsonl") == 1
     assert main([*flags, "--allow-bad"]) == 0
@@ -337,7 +337,7 @@ def test_settings_and_files_that_differ_are_named(
     flags = ["prepare", "folder", pictures, "--out", tmp_path / "out", "--workers", "1", *REGEX]
     refused(capsys, *flags)
     line = refused(capsys, *flags, "--seed", "4", "--allow-bad")
-    assert "begun with other settings or files; --overwrite starts anew. It differs in" in line
+    assert "begun with other settings or files; --overwrite starts again. It differs in" in line
     assert "--seed (0 there, 4 here)" in line
     write_image(pictures / "p9_a.png", GRAY)
     assert "p9_a.png (new)" in refused(capsys, *flags)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from echodiff.diffusion.base import load_base
+from echodiff.diffusion.base import base_sha256, load_base
 from echodiff.diffusion.lora import add_lora, lora_state, save_lora
 from echodiff.files import shipped
-from echodiff.frames.reader import load_frames
+from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.writer import FramesWriter
 from echodiff.runs import Run
 from echodiff.settings.command_line import run_main
@@ -91,6 +92,8 @@ def write_run(
         base=str(base),
         data_dir=str(data),
         held_out=held_out,
+        frames=hash_frames(data, load_frames(data)),
+        base_sha256=base_sha256(str(base)),
         weights_sha256=sha256,
         resolution=32,
     )
@@ -125,8 +128,8 @@ def test_writes_a_frames_folder_a_sheet_and_scores(
     assert scores["fd_texture@7"]["floor"] is not None
     out = capsys.readouterr().out
     assert "scoring against 12 frames of real" in out
-    assert out.splitlines()[-1].startswith("7 images by ")
-    assert out.splitlines()[-1].endswith(": set")
+    assert "\n7 images by " in out
+    assert out.splitlines()[-1].startswith("Report ")
 
 
 def test_opens_as_a_hugging_face_imagefolder(
@@ -287,7 +290,7 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
 def test_adapter_is_merged_before_any_rounding(
     place: Path, tiny_random_base: Path, precision: str
 ) -> None:
-    from echodiff.diffusion.model import load_model
+    from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.settings import GenerateConfig
 
     write_run(place / "run", tiny_random_base, place / "real", alpha=2.0)
@@ -421,7 +424,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
     ("change", "reason"),
     [
         (["--prompt-file", "missing.txt"], "--prompt-file missing.txt: no such file"),
-        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: holds no prompt"),
+        (["--prompt-file", "empty.txt"], "--prompt-file empty.txt: contains no prompt"),
         (["--num-images", "0"], "--num-images 0: must be 1 or more"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
@@ -436,7 +439,8 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
         (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
         (["--features", "texture,texture"], "two networks called texture"),
-        (["--features", "empty.txt"], "empty.txt: not a TorchScript file"),
+        (["--features", "empty.txt"], "empty.txt: a TorchScript file is a program"),
+        (["--features", "empty.txt", "--trust"], "empty.txt: not a TorchScript file"),
         (["--reference", "missing"], "--reference missing: no such folder"),
         (["--reference", "real", "--out", "real", "--overwrite"], "real: lies inside --out"),
         (["--base", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
@@ -445,7 +449,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--weights", "pickle.bin"], "--weights pickle.bin: a pickle"),
         (["--weights", "disguised.safetensors"], "disguised.safetensors: not a safetensors file"),
         (["--weights", "wide"], "wide/pytorch_lora_weights.safetensors: made for another base"),
-        (["--out", "full"], "full: is not empty and is no frames folder"),
+        (["--out", "full"], "full: is not empty and is not a frames folder"),
         (["--out", "two.txt"], "two.txt: is a file, not a folder"),
     ],
 )
@@ -524,12 +528,11 @@ def test_every_network_that_evaluate_takes_is_taken(
 ) -> None:
     """A list of its own refused what `echodiff evaluate --features` takes."""
     (place / "mine.py").write_text(
-        "def means(batch):\n    return batch.mean(dim=(2, 3)) + batch[:, :, :2, 0]\n"
-        if False
-        else "def means(batch):\n    return batch[:, 0, ::60, ::60].flatten(1)\n"
+        "def means(batch):\n    return batch[:, 0, ::60, ::60].flatten(1)\n"
     )
-    monkeypatch.syspath_prepend(place)
-    script.main([*flags, "--features", "mine:means", "--out", "set"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    features = ["--features", "mine:means", "--features-path", "."]
+    script.main([*flags, *features, "--out", "set"])
     scores = json.loads((place / "set" / "metrics.json").read_text())["scores"]
     assert "mmd_means" in scores
 
@@ -633,8 +636,8 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_shipped_prompts_ask_for_what_their_file_is_called() -> None:
     from echodiff.anatomy import Finding
+    from echodiff.captions.findings import findings_in
     from echodiff.diffusion.sampling.prompts import load_prompts
-    from echodiff.phantom.captions import findings_in
 
     asked = {
         path.stem: [findings_in(prompt.text) for prompt in load_prompts(path)]

@@ -13,7 +13,6 @@ from echodiff.anatomy import PALETTE, Label
 from echodiff.errors import InputError
 from echodiff.images import (
     bit_range,
-    contact_sheet,
     find_max_value,
     from_pm1,
     pad_square,
@@ -166,20 +165,6 @@ def test_padding_keeps_every_pixel_and_is_square(image):
     square = pad_square(image)
     assert square.shape[0] == square.shape[1] == max(image.shape[:2])
     assert square.sum() == image.sum()
-
-
-def test_a_contact_sheet_holds_every_picture_over_its_warning():
-    pictures = [np.full((20, 30), value, np.uint8) for value in (50, 100, 150)]
-    sheet = contact_sheet(pictures, columns=2, labels=["a", "b" * 90, "c"], cell=40)
-    assert sheet.ndim == 2
-    for value in (50, 100, 150):
-        assert (sheet == value).sum() >= 40 * 26
-    assert sheet[-14:].any()
-
-
-def test_a_sheet_with_a_colour_picture_has_colour():
-    pictures = [np.zeros((8, 8), np.uint8), np.full((8, 8, 3), (255, 0, 0), np.uint8)]
-    assert contact_sheet(pictures, columns=5).shape[2] == 3
 
 
 def test_a_full_disk_leaves_no_half_picture(tmp_path, monkeypatch):

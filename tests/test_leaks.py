@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echodiff.data.real_frames import choose_reference
+from echodiff.data.reference import choose_reference
 from echodiff.evaluate import main, score_frames
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
@@ -148,7 +148,7 @@ def test_split_says_which_rows_count(place: Path) -> None:
     [
         ("train", "frames/ours: 40 of 40 frames were trained on (runs/ours): 20 patients (P0, P1,"),
         ("train,test", "40 of 50 frames were trained on (runs/ours)"),
-        ("held-out", "--split held-out: 'held-out' is none of train, val, test"),
+        ("held-out", "--split held-out: 'held-out' is not one of train, val, test"),
     ],
 )
 def test_a_split_that_was_trained_on_is_refused(
@@ -168,7 +168,7 @@ def test_a_folder_without_the_split_asked_for_is_refused(
     write_rows(other, [row | {"split": None} if i else row
                        for i, row in enumerate(read_rows(other))])  # fmt: skip
     write_rows(other, [{**read_rows(other)[0], "split": "test"}, *read_rows(other)[1:]])
-    assert "some rows have a split and some have none (5 of 6)" in refusal(capsys, *words)
+    assert "some rows have no split (5 of 6)" in refusal(capsys, *words)
 
 
 def test_a_run_stands_for_its_held_out_frames(

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import load_lora
 from echodiff.diffusion.sampling.sampler import sample_images
@@ -25,7 +26,6 @@ from echodiff.metrics.features import load_features
 from echodiff.metrics.kernel import build_rbf_kernel, compute_bandwidth, compute_mmd2
 from echodiff.metrics.tiny_features import load_tiny_features
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
-from echodiff.phantom.captions import findings_in
 from echodiff.phantom.dataset import write_phantom_frames
 
 TAUGHT = (Finding.ASD, Finding.LVH, Finding.DILATED_LV)

@@ -90,7 +90,7 @@ def test_a_folder_without_or_with_a_broken_record_is_no_run(tmp_path):
     with pytest.raises(InputError, match=r"run\.json: "):
         Run.load(tmp_path)
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(InputError, match="is no run record"):
+    with pytest.raises(InputError, match=r"run\.json: expected a JSON object"):
         Run.load(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""From data sets and clinical files to frames folders: one module a source."""
+"""Convert data sets and clinical files to frames folders: one module per source."""

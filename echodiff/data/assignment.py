@@ -1,11 +1,11 @@
-"""Who of a data set is trained on: the split of its patients, and the draw of --annotated."""
+"""Assign patients to splits, and draw the training frames of --annotated."""
 
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from echodiff.data.cases import Case
 from echodiff.data.prepare_config import OFFICIAL, PrepareConfig
+from echodiff.data.records import Case
 from echodiff.data.splits import (
     NULL_PER_CAPTIONED,
     draw_training_frames,
@@ -19,7 +19,7 @@ from echodiff.frames.rows import Frame
 
 
 def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str]:
-    """Split of every patient; even over maker and diagnosis where they are known."""
+    """Return the split of every patient, balanced over vendor and diagnosis if known."""
     if config.split != OFFICIAL:
         strata = find_strata(cases)
         return split_patients(
@@ -30,13 +30,15 @@ def assign_splits(config: PrepareConfig, cases: Sequence[Case]) -> dict[str, str
         if case.split is None:
             raise InputError(f"--split official: {case.path} has no split of its own")
         if homes.setdefault(person_of(case), case.split) != case.split:
-            raise InputError(f"--split official: {case.path}: its patient is in two splits")
+            raise InputError(
+                f"--split official: {case.path}: its patient is in two official splits"
+            )
     return homes
 
 
 def split_again(config: PrepareConfig, rows: Sequence[tuple[Case, Frame]]) -> dict[str, str]:
-    """The split that --annotated needs, now that it is known who has a caption; an official split
-    stays as it is."""
+    """Split again for --annotated, once it is known which patients have captions; an official split
+    is kept."""
     if config.split == OFFICIAL:
         return {}
     assert config.annotated is not None
@@ -58,12 +60,12 @@ def split_again(config: PrepareConfig, rows: Sequence[tuple[Case, Frame]]) -> di
 
 
 def person_of(case: Case) -> str:
-    """Whom splits keep together: `P1` and `p1` are one."""
+    """Return the key by which splits keep patients together; `P1` and `p1` are the same."""
     return fold_id(case.person)
 
 
 def find_strata(cases: Sequence[Case]) -> dict[str, str]:
-    """Scanner's maker and diagnosis of every patient."""
+    """Return scanner vendor and diagnosis of every patient."""
     return {
         person_of(case): sys.intern(f"{case.vendor} {case.facts.get('pathology')}")
         for case in cases
@@ -71,8 +73,8 @@ def find_strata(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
-    """P1's draw: text of every frame that stays. Some train frames keep their caption, others get
-    null text, the rest go."""
+    """Draw as in P1 and return the text of every frame kept: some train frames keep their caption,
+    others get the empty prompt, the rest are dropped."""
     assert config.annotated is not None
     drawn = draw_training_frames(
         frames,
@@ -87,7 +89,7 @@ def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]
 def describe_draw(
     homes: Mapping[str, str], counts: Mapping[tuple[str, str], int], captioned: Counter[str]
 ) -> str:
-    """What --annotated came to: what a training finds, and who is held out.
+    """Describe the result of --annotated: the training frames, and the patients held out.
 
     homes: split by patient. counts: frames by ("split", name). captioned: of these, by split.
     """

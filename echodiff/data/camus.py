@@ -1,4 +1,4 @@
-"""`echodiff prepare camus`: apical echocardiograms of 500 patients, in both their layouts."""
+"""`echodiff prepare camus`: read apical echocardiograms of 500 patients, in both layouts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.data.volume_files import find_nifti, read_volume
 from echodiff.data.volumes import read_mask
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 VIEWS = {"2CH": View.A2C, "4CH": View.A4C}
 PHASES = ("ED", "ES")
@@ -36,7 +35,7 @@ CAPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class CamusConfig(PrepareConfig):
-    """Turn CAMUS into a frames folder: both apical views at end of diastole and of systole.
+    """Turn CAMUS into a frames folder: both apical views at end diastole and end systole.
 
     SRC is the folder that holds database_nifti and database_split (new layout, .nii.gz), or
     training and testing (old layout, .mhd).
@@ -50,7 +49,7 @@ class CamusConfig(PrepareConfig):
 
 
 class Layout(NamedTuple):
-    """Where the files of one of the two releases are."""
+    """Locations of the files in one of the two releases."""
 
     folders: Mapping[Path, str | None]
     """Folders of patient folders, and the split of those that no list names."""
@@ -79,19 +78,14 @@ class Clip(NamedTuple):
         return path if self.suffix == ".mhd" else find_nifti(path.with_name(path.name[:-7]))
 
     def files(self) -> list[Path]:
-        """All that it is read from; the values of an .mhd lie in a .raw beside it."""
+        """List all files of the clip; the values of an .mhd are in a .raw next to it."""
         parts = [name for part in self.parts for name in (part, f"{part}_gt")]
         paths = [self.file(part) for part in parts]
         return [*paths, *(path.with_suffix(".raw") for path in paths if path.suffix == ".mhd")]
 
 
-def main(argv: list[str]) -> None:
-    config = parse(CamusConfig, argv, prog="echodiff prepare camus")
-    prepare(config, find_clips(config))
-
-
 def find_clips(config: CamusConfig) -> DataSet:
-    """Both views of every patient, with what their Info files say."""
+    """Find both views of every patient and read their Info files."""
     layout = find_layout(config.src, config.fold)
     splits = {name: split for split, path in layout.lists.items() for name in read_names(path)}
     cases = [
@@ -113,19 +107,19 @@ def find_clips(config: CamusConfig) -> DataSet:
 
 
 def find_layout(src: Path, fold: int | None) -> Layout:
-    """The release that lies in a folder."""
+    """Return the release found in a folder."""
     new = next((root for root in (src, src / "CAMUS_public") if (root / NIFTI).is_dir()), None)
     if src.resolve().name == NIFTI:
         new = src.resolve().parent
     if new is not None:
         if fold is not None:
-            raise InputError(f"--fold goes with the old layout; {src} is the new one")
+            raise InputError(f"--fold requires the old layout; {src} has the new one")
         stem = str(new / "database_split" / "subgroup_")
         return Layout({new / NIFTI: None}, find_lists(stem), ".nii.gz", "half_sequence")
     folders = {src / "training": "train", src / "testing": "test", src: None}
     if not any(any(folder.glob("patient*")) for folder in folders):
         raise InputError(
-            f"{src}: is not CAMUS: no {NIFTI}, training or testing with patients in it"
+            f"{src}: not CAMUS: expected {NIFTI}, training or testing with patients in it"
         )
     if fold is None:
         return Layout(folders, {}, ".mhd", "sequence")
@@ -136,7 +130,7 @@ def find_layout(src: Path, fold: int | None) -> Layout:
 
 
 def find_lists(stem: str) -> dict[str, Path]:
-    """The lists of patient names that there are, by split."""
+    """Find the lists of patient names, by split."""
     lists = {split: Path(f"{stem}{part}.txt") for part, split in SPLIT_OF.items()}
     return {split: path for split, path in lists.items() if path.is_file()}
 
@@ -151,7 +145,7 @@ def read_names(path: Path) -> list[str]:
 def build_case(
     folder: Path, view: str, split: str | None, layout: Layout, with_sequences: bool
 ) -> Case:
-    """One view of a patient; what is wrong with its Info file becomes the case's problem."""
+    """Build the case of one view; an error in its Info file becomes the problem of the case."""
     stem = folder / f"{folder.name}_{view}"
     case = Case(
         name=stem.name,
@@ -186,7 +180,7 @@ def build_case(
 
 
 def read_clip(case: Case) -> Iterator[Shot]:
-    """ED and ES, or every frame of the sequence with ED before ES."""
+    """Read ED and ES, or every frame of the sequence with ED before ES."""
     clip: Clip = case.where
     for part in clip.parts:
         images_u8, masks_u8, spacing_mm = read_pictures(clip, part)
@@ -209,7 +203,7 @@ def read_clip(case: Case) -> Iterator[Shot]:
 def read_pictures(
     clip: Clip, part: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, tuple[float, float]]:
-    """Frames (T, H, W), masks of `Label` values, height and width of a pixel in mm."""
+    """Read frames (T, H, W), masks of `Label` values, and the height and width of a pixel in mm."""
     path, mask_path = clip.file(part), clip.file(f"{part}_gt")
     volume = read_volume(path)
     images = as_frames(volume.values)
@@ -226,18 +220,21 @@ def read_pictures(
 
 
 def check_upright(images: NDArray[Any], path: Path) -> None:
-    """Refuse (T, H, W) whose sector does not widen downwards: it was saved again, in another order
-    of axes than the release's, in which left and right cannot be told any more."""
+    """Refuse images (T, H, W) whose sector does not widen downwards. They were saved with other
+    axes than the release's, and left and right can no longer be told apart."""
     lit = (images > 0).any(axis=0)
     for share in (lit.mean(axis=1), lit.mean(axis=0), lit.mean(axis=0)[::-1]):
         quarter = max(1, len(share) // 4)
         if share[:quarter].sum() > WIDER * share[-quarter:].sum():
             raise InputError(
-                f"{path}: its sector does not point upwards, as those of the release do: it was "
-                "saved again in another order of axes"
+                f"{path}: its sector does not point upwards as in the release; the file was "
+                "saved with other axes"
             )
 
 
 def as_frames(values: NDArray[Any]) -> NDArray[Any]:
     """(X, Y), (X, Y, 1) or (X, Y, T) -> (T, H, W): the files count along a row first."""
     return values.reshape(*values.shape[:2], -1).transpose(2, 1, 0)
+
+
+SOURCE = Source(CamusConfig, find_clips)

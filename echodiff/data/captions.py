@@ -1,65 +1,19 @@
-"""Captions from what a data set knows, and nothing that it does not.
+"""`--captions` of `echodiff prepare`: a template, and a table of captions that takes precedence."""
 
-A template is clauses between commas. A clause with a word in braces is left out where that word is
-not known, so one template serves data sets that know much and such that know little.
-"""
-
-import string
 import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-
-from echodiff.anatomy import Label, View
-from echodiff.data.cases import Case, Facts
+from echodiff.captions.templates import PLAIN, check_template, fill
 from echodiff.data.csv_tables import is_table, read_captions_table
+from echodiff.data.records import Case
 from echodiff.errors import InputError
-
-PLAIN = (
-    "{pathology}, {ef}, {view}, {slice} slice, {phase}, {chambers} visible, "
-    "{lv_shape} left ventricle, {la_size}, {quality} image quality, {picture}"
-)
-"""Template for sets whose own is None: findings first, view and patient last, as in P1's example
-("ASD, ... heart cavities not dilated, ..., 4-chamber position, echocardiogram of the child")."""
-
-FIELDS = (
-    "pathology", "ef", "ef_percent", "edv_ml", "esv_ml", "view", "slice", "phase",
-    "chambers", "lv_shape", "la_size", "quality", "picture", "modality", "person", "sex", "age",
-    "vendor", "centre",
-)  # fmt: skip
-"""Words a template may use."""
-
-_VIEWS = {
-    View.A4C: "apical 4-chamber view",
-    View.A2C: "apical 2-chamber view",
-    View.PLAX: "parasternal long-axis view",
-    View.SAX: "short-axis view",
-}
-_PHASES = {"ED": "end of diastole", "ES": "end of systole"}
-_MODALITIES = {"echo": "echocardiogram", "mr": "MR", "ct": "CT", "pseudo": "pseudo image"}
-_CHAMBERS = {
-    Label.LV: "left ventricle",
-    Label.LA: "left atrium",
-    Label.RV: "right ventricle",
-    Label.RA: "right atrium",
-}
-_EF_BANDS = (
-    (30, "severely reduced ejection fraction"),
-    (40, "moderately reduced ejection fraction"),
-    (50, "mildly reduced ejection fraction"),
-    (70, "normal ejection fraction"),
-    (float("inf"), "hyperdynamic left ventricle"),
-)
-"""Upper ends, per cent: the lines at 40 and 50 are those of the 2021 ESC heart-failure guideline
-(HFrEF, HFmrEF), 30 and 70 those of the ASE/EACVI 2015 recommendations, rounded."""
 
 
 @dataclass(frozen=True)
 class Captions:
-    """How frames are captioned: a template, and a clinician's own words, which win."""
+    """A caption template, and a clinician's own captions, which take precedence."""
 
     template: str = ""
     """Empty for null text."""
@@ -67,47 +21,47 @@ class Captions:
     """Caption by the name of a source file, a case or a frame (`normalize`)."""
 
     def write(self, names: Iterable[str], words: Mapping[str, str]) -> str:
-        """The caption of a frame that goes by any of `names`."""
+        """Write the caption of a frame known by any of `names`."""
         for name in names:
             if name in self.texts:
                 return self.texts[name]
         return fill(self.template, words)
 
     def find_unused(self, names: Container[str]) -> list[str]:
-        """Names in the table that are none of `names`."""
+        """Return the names in the table that are not in `names`."""
         return [name for name in self.texts if name not in names]
 
 
 def names_of(case: Case, frame_name: str, sources: Container[str]) -> list[str]:
-    """Names by which a table may give the caption of a frame, in the order they are tried.
+    """Return the names by which a table may refer to a frame, in order of precedence.
 
-    `sources` are the names of all source files: such a name in the table means that file, and
-    never a frame or case that happens to be called so.
+    sources: names of all source files; such a name in the table means that file, never a frame or
+    case of the same name.
     """
     own = [*list_names(frame_name), case.name]
     return list_names(case.alias) + [name for name in own if name not in sources]
 
 
 def list_names(name: str) -> list[str]:
-    """A file's name as a table may write it: with its suffix, and without."""
+    """Return a file's name as a table may write it: with its suffix, and without."""
     stem = str(PurePosixPath(name).with_suffix("")) if name else ""
     return list(dict.fromkeys(normalize(one) for one in (name, stem) if one))
 
 
 def list_source_names(cases: Iterable[Case]) -> set[str]:
-    """Names of the source files of all cases."""
+    """Return the names of the source files of all cases."""
     return {name for case in cases for name in list_names(case.alias)}
 
 
 def normalize(name: str) -> str:
-    """A name in Unicode's composed form: a Mac stores file names decomposed."""
+    """Return a name in Unicode's composed form; macOS stores file names decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def load_captions(option: str, template: str | None) -> Captions:
-    """What `--captions` means: `none`, `plain`, a table, a .txt with a template, or a template.
+    """Read `--captions`: `none`, `plain`, a table, a .txt with a template, or a template.
 
-    `template` is the data set's own; frames that a .csv does not name get it.
+    template: the template of the data set, for frames that a table does not name.
     """
     own = PLAIN if template is None else template
     if option == "none":
@@ -125,105 +79,7 @@ def load_captions(option: str, template: str | None) -> Captions:
         return Captions(check_template(" ".join(text.split()), option))
     if "{" not in option:
         raise InputError(
-            f"--captions: {option!r} is neither none, plain, a .csv, a .tsv, a .txt nor a "
+            f"--captions: got {option!r}, expected none, plain, a .csv, .tsv or .txt file, or a "
             "template with words in braces"
         )
     return Captions(check_template(option, "--captions"))
-
-
-def check_template(template: str, place: str) -> str:
-    """Return the template, or say which of its words are not known."""
-    try:
-        used = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise InputError(f"{place}: {error}") from error
-    unknown = [name for name in used if name not in FIELDS]
-    if unknown or not template:
-        reason = f"{{{unknown[0]}}} is not known" if unknown else "empty template"
-        raise InputError(f"{place}: {reason}; known are {', '.join(FIELDS)}")
-    return template
-
-
-def fill(template: str, words: Mapping[str, str]) -> str:
-    """Fill a template; clauses whose words are not known are left out."""
-    clauses = []
-    for clause in template.split(","):
-        used = [name for _, name, _, _ in string.Formatter().parse(clause) if name is not None]
-        if all(words.get(name) for name in used):
-            clauses.append(clause.strip().format_map(words))
-    return ", ".join(clause for clause in clauses if clause)
-
-
-def name_words(
-    facts: Facts,
-    *,
-    modality: str,
-    view: str | None,
-    phase: str | None,
-    vendor: str | None,
-    mask_u8: NDArray[np.uint8] | None,
-) -> dict[str, str]:
-    """The words of `FIELDS` that are known of a frame."""
-    words = {
-        "modality": _MODALITIES.get(modality, modality),
-        "view": _VIEWS[View(view)] if view in set(View) else f"{view} view" if view else "",
-        "phase": _PHASES.get(phase or "", ""),
-        "vendor": vendor or "",
-        "person": _name_person(facts),
-        "sex": {"F": "female", "M": "male"}.get(str(facts.get("sex")), ""),
-        "age": _name_age(facts),
-    }
-    person = words["person"]
-    words["picture"] = f"{words['modality']} of {person}" if person else words["modality"]
-    words |= {key: str(facts[key]) for key in ("pathology", "slice", "centre") if key in facts}
-    if "quality" in facts:
-        words["quality"] = str(facts["quality"]).lower()
-    if "ef" in facts:
-        ef = float(facts["ef"])
-        words["ef"] = next(name for end, name in _EF_BANDS if ef < end)
-        words["ef_percent"] = f"{ef:.0f} %"
-    words |= {key: f"{float(facts[key]):.0f} ml" for key in ("edv_ml", "esv_ml") if key in facts}
-    if mask_u8 is not None:
-        words |= _describe_mask(mask_u8)
-    return {key: word for key, word in words.items() if word}
-
-
-def _name_person(facts: Facts) -> str:
-    age = facts.get("age_years")
-    is_child = age is not None and float(age) < 18
-    names = {"F": ("a woman", "a girl"), "M": ("a man", "a boy")}
-    adult, child = names.get(
-        str(facts.get("sex")), ("an adult" if age is not None else "", "a child")
-    )
-    return child if is_child else adult
-
-
-def _name_age(facts: Facts) -> str:
-    if "age_years" not in facts:
-        return ""
-    age = int(float(facts["age_years"]))
-    if age < 18:
-        return "infant" if age < 1 else "child"
-    first = age // 10 * 10
-    return "aged 90 or over" if age >= 90 else f"aged {max(18, first)} to {first + 9}"
-
-
-def _describe_mask(mask_u8: NDArray[np.uint8]) -> dict[str, str]:
-    """Which chambers show, and their shape. Sizes are compared within the picture."""
-    areas = {label: int((mask_u8 == label).sum()) for label in _CHAMBERS}
-    words = {"chambers": " and ".join(name for label, name in _CHAMBERS.items() if areas[label])}
-    if areas[Label.LV]:
-        words["lv_shape"] = _shape_word(mask_u8 == Label.LV)
-    if areas[Label.LV] and areas[Label.LA]:
-        word = "larger" if areas[Label.LA] > areas[Label.LV] else "smaller"
-        words["la_size"] = f"left atrium {word} than the left ventricle"
-    return words
-
-
-def _shape_word(region: NDArray[np.bool_]) -> str:
-    """By the ratio of the axes of the ellipse with the region's second moments."""
-    points = np.argwhere(region)
-    if len(points) < 3:
-        return "small"
-    small, large = np.sqrt(np.linalg.eigvalsh(np.cov(points.T)).clip(1e-6))
-    return "elongated" if large / small > 1.75 else "rounded"

@@ -1,4 +1,4 @@
-"""Data cards: what a data set is, and whether what was trained on it may be shared.
+"""Data cards: describe a data set, and whether weights trained on it may be shared.
 
 A card is a Hugging Face dataset card (YAML between two lines of dashes, then text). `prepare`
 copies it into the frames folder as its README.md with the real counts filled in; `check` and `push`
@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
+from echodiff.documents import parse_yaml
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_text_atomic
 
@@ -20,7 +19,7 @@ COUNTS = "<!-- counts -->"
 
 
 class Counted(Protocol):
-    """What a card says of the frames beside it."""
+    """Facts about the frames next to a card."""
 
     frames: int
     captioned: int
@@ -31,7 +30,7 @@ class Counted(Protocol):
 def write_card(
     card: Path | None, name: str, folder: Path, tally: Counted, *, skipped: int = 0
 ) -> None:
-    """Copy a card into a frames folder and fill in what is there."""
+    """Copy a card into a frames folder and fill in the counts."""
     path = shipped("data_cards") / f"{name}.md" if card is None else card
     text = _read_text(path)
     read_head(path)
@@ -42,7 +41,7 @@ def write_card(
 
 
 def list_counts(tally: Counted, skipped: int = 0) -> list[str]:
-    """Markdown table of frames and patients."""
+    """Return a Markdown table of frames and patients."""
     homes = Counter(tally.patients.values())
     lines = ["| | frames | patients |", "|---|---|---|"]
     lines += [f"| all | {tally.frames} | {len(tally.patients)} |"]
@@ -56,17 +55,17 @@ def list_counts(tally: Counted, skipped: int = 0) -> list[str]:
 
 
 def read_head(path: Path) -> dict[str, Any]:
-    """The YAML block of a card."""
+    """Read the YAML block of a card."""
     text = _read_text(path)
     parts = text.split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
-        raise InputError(f"{path}: is no data card: it must begin with YAML between lines of ---")
+        raise InputError(f"{path}: not a data card: it must begin with YAML between lines of ---")
     try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
+        head = parse_yaml(parts[1])
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(head, dict):
-        raise InputError(f"{path}: is no data card: expected `key: value` lines between the ---")
+        raise InputError(f"{path}: not a data card: expected `key: value` lines between the ---")
     return head
 
 

@@ -1,4 +1,4 @@
-"""Tables of text: separated by commas, semicolons or tabs, UTF-8 or UTF-16, checked row by row."""
+"""Read CSV tables separated by commas, semicolons or tabs, in UTF-8 or UTF-16."""
 
 import codecs
 import csv
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from echodiff.errors import InputError
+from echodiff.frames.rows import MAX_TEXT
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 UNKNOWN = frozenset({"nan", "na", "n/a", "<na>", "none", "null", "unknown", "-"})
@@ -20,25 +21,32 @@ def is_table(option: str) -> bool:
 
 
 def read_captions_table(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of a table of captions by their `file_name`; all have a `text`.
+    """Read a table of captions by `file_name`; every row has a `text`.
 
-    Cells are stripped, and those that say that nothing is known (`nan`) become empty, with one
-    warning. InputError for a name that comes twice and for a row without one.
+    Cells are stripped. Cells such as `nan` become empty, with one warning. InputError for a
+    repeated name and for a row without a name.
     """
     rows: dict[str, dict[str, str]] = {}
-    num_unknown = 0
+    num_unknown = num_cut = 0
     for number, row in read_csv(path, needed=("file_name", "text"), flag="--captions"):
         cells = {key: (cell or "").strip() for key, cell in row.items()}
         name = cells.pop("file_name")
         if not name:
             raise InputError(f"{path}, line {number}: has no file_name")
         if name in rows:
-            raise InputError(f"{path}, line {number}: {name} comes twice")
+            raise InputError(f"{path}, line {number}: {name} is repeated")
         num_unknown += sum(cell.lower() in UNKNOWN for cell in cells.values())
+        num_cut += len(cells["text"]) > MAX_TEXT
+        cells["text"] = cells["text"][:MAX_TEXT]
         rows[name] = {k: "" if cell.lower() in UNKNOWN else cell for k, cell in cells.items()}
     if num_unknown:
         warnings.warn(
             f"{path}: {num_unknown} cells such as nan or none are read as empty", stacklevel=2
+        )
+    if num_cut:
+        warnings.warn(
+            f"{path}: {num_cut} captions are longer than {MAX_TEXT} letters: cut there",
+            stacklevel=2,
         )
     return rows
 
@@ -46,14 +54,14 @@ def read_captions_table(path: Path) -> dict[str, dict[str, str]]:
 def read_csv(
     path: Path, *, needed: tuple[str, ...], flag: str = ""
 ) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with their line numbers; InputError where a column is missing."""
+    """Read the rows of a CSV with their line numbers; InputError if a column is missing."""
     return list(iterate_csv(path, needed=needed, flag=flag))
 
 
 def iterate_csv(
     path: Path, *, needed: tuple[str, ...], flag: str = ""
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """`read_csv`, one row at a time. Rows whose cells are all empty are left out."""
+    """Same as `read_csv`, one row at a time. Empty rows are skipped."""
     try:
         with path.open(encoding=_find_encoding(path), newline="") as file:
             reader = csv.DictReader(file, strict=True, delimiter=_find_separator(file, needed))
@@ -71,7 +79,7 @@ def iterate_csv(
                     continue
                 if None in row or any(row[column] is None for column in needed):
                     raise InputError(
-                        f"{path}, line {reader.line_num}: has another number of columns"
+                        f"{path}, line {reader.line_num}: has a different number of columns"
                     )
                 yield reader.line_num, row
     except OSError as error:
@@ -83,14 +91,14 @@ def iterate_csv(
 
 
 def _find_encoding(path: Path) -> str:
-    """UTF-16 where the file begins with its mark, as spreadsheets save "Unicode text"."""
+    """Return UTF-16 if the file begins with its mark, as spreadsheets save "Unicode text"."""
     with path.open("rb") as file:
         head = file.read(2)
     return "utf-16" if head in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8-sig"
 
 
 def _find_separator(file: TextIO, needed: tuple[str, ...]) -> str:
-    """The separator by which the first line names all `needed` columns; else a comma."""
+    """Return the separator with which the first line names all `needed` columns; else a comma."""
     head = file.readline()
     if head.lower().startswith("sep="):  # a spreadsheet's own first line
         return head[4:5] if head[4:5] in SEPARATORS else ","

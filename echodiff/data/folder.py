@@ -1,4 +1,4 @@
-"""`echodiff prepare folder`: a folder of pictures, perhaps with masks and captions -> frames."""
+"""`echodiff prepare folder`: read a folder of images, with masks and captions if there are any."""
 
 import re
 import warnings
@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.data.captions import list_names, normalize
-from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 from echodiff.images import (
     find_max_value,
     list_pictures,
     read_image_u8,
 )
-from echodiff.settings.command_line import parse
 
 VIEW_NAMES = {"4CH": "A4C", "2CH": "A2C"}
 """Views as CAMUS writes them, and as this project does."""
@@ -39,35 +38,35 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig(PrepareConfig):
-    """Turn a folder of pictures into a frames folder: grey, split by patient."""
+    """Turn a folder of images into a frames folder: grey, split by patient."""
 
     captions: str = "none"
-    """`none`, `plain` (what file name and mask tell), a template with words in braces, a .txt that
-    holds one, or a .csv with the columns file_name and text, and perhaps patient_id, view, phase,
-    vendor; pictures that a .csv leaves out get null text."""
+    """`none`, `plain` (from file name and mask), a template with fields in braces, a .txt file that
+    holds one, or a .csv with the columns file_name and text, and optionally patient_id, view,
+    phase, vendor. Images not listed in the .csv get the empty prompt."""
     text: str | None = None
-    """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
-    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
-    does not look. Null: it is looked for, kept, and reported."""
+    """Text in the pixels: `mask` blackens it outside the sector and skips images with text inside;
+    `mask-inside` blackens it everywhere; `refuse` skips images with any text; `keep` does not
+    search. Default: text is found, kept and reported."""
     match: str = "*"
-    """Only pictures whose name fits this pattern, such as *_4CH_*."""
+    """Only images whose name matches this pattern, such as *_4CH_*."""
     masks: Path | None = None
-    """Folder of masks, one for every picture, of the same name and size."""
+    """Folder of masks, one per image, with the same name and size."""
     mask_labels: str | None = None
-    """What the masks' numbers or colours mean: camus, acdc, mnms, hvsmr, or such as 1=LV,2=RV or
-    #ff0000=LV,#0000ff=RV. Null: the numbers are those of this project."""
+    """Meaning of the masks' numbers or colours: camus, acdc, mnms, hvsmr, or a list like 1=LV,2=RV
+    or #ff0000=LV,#0000ff=RV. Default: the numbers are those of docs/frames.md."""
     patient_regex: str | None = None
-    """Finds the patient in a file name: the group `patient`, or else the first group; the groups
-    `view` and `phase` are used too."""
+    """Regular expression that finds the patient in a file name: the group `patient`, else the first
+    group. The groups `view` and `phase` are used as well."""
     spacing_mm: float | None = None
-    """Side of a pixel of the source pictures, in mm."""
+    """Side of a pixel of the source images, in mm."""
     max_value: int | None = None
-    """Grey value of 16-bit pictures that becomes white. Null: the full scale of the smallest usual
+    """Grey value of 16-bit images that becomes white. Default: the full scale of the smallest usual
     bit depth that holds all of them."""
     view: str | None = None
-    """View of all pictures, such as A4C, where nothing else tells."""
+    """View of all images, such as A4C, if neither name nor table gives it."""
     vendor: str | None = None
-    """Scanner of all pictures."""
+    """Scanner vendor of all images."""
     modality: str = "echo"
     """echo, mr, ct or pseudo."""
     source: str = "folder"
@@ -81,13 +80,8 @@ class FolderConfig(PrepareConfig):
             raise ValueError(f"--spacing-mm must be above 0, got {self.spacing_mm}")
 
 
-def main(argv: list[str]) -> None:
-    config = parse(FolderConfig, argv, prog="echodiff prepare folder")
-    prepare(config, find_pictures(config))
-
-
 def find_pictures(config: FolderConfig) -> DataSet:
-    """Every picture under `src` with its mask and the words of its name."""
+    """Find every image under `src` with its mask and the fields in its name."""
     if not config.src.is_dir():
         raise InputError(f"{config.src}: no such folder")
     if config.masks is not None and not config.masks.is_dir():
@@ -96,12 +90,12 @@ def find_pictures(config: FolderConfig) -> DataSet:
     if aside:
         kinds = ", ".join(f"{name} {number}" for name, number in sorted(aside.items()))
         warnings.warn(
-            f"{config.src}: left out as no data, or of kinds that are not read: {kinds}",
+            f"{config.src}: skipped, as not data or of an unsupported kind: {kinds}",
             stacklevel=2,
         )
     paths = [path for path in everything if path.match(config.match)]
     if not paths:
-        raise InputError(f"{config.src}: no pictures that fit --match {config.match}")
+        raise InputError(f"{config.src}: no images match --match {config.match}")
     rows = read_rows(config, [path.relative_to(config.src).as_posix() for path in everything])
     pattern = compile_regex(config.patient_regex)
     masks = {} if config.masks is None else by_stem(config.masks)
@@ -125,7 +119,7 @@ def find_pictures(config: FolderConfig) -> DataSet:
         cases.append(case)
     if config.patient_regex is None and not any(case.patient_id for case in cases):
         warnings.warn(
-            "no --patient-regex: every picture is taken for a patient of its own", stacklevel=2
+            "no --patient-regex: every image counts as a patient of its own", stacklevel=2
         )
     white_level = find_max_value(paths)
     if white_level is not None and config.max_value is not None:
@@ -150,11 +144,11 @@ def find_pictures(config: FolderConfig) -> DataSet:
 def read_picture(
     case: Case, *, table: Table | None, max_value: int | None, spacing_mm: float | None
 ) -> Iterator[Shot]:
-    """The one frame of a picture."""
+    """Read an image as the one frame of its case."""
     image = read_image_u8(case.path, max_value=max_value)
     mask = read_labels(case.extra_paths[0], table) if case.extra_paths else None
     if mask is not None and mask.shape != image.shape[:2]:
-        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its picture {image.shape[:2]}")
+        raise InputError(f"{case.extra_paths[0]}: is {mask.shape}, its image {image.shape[:2]}")
     yield Shot(
         name="",
         image_u8=image,
@@ -165,7 +159,7 @@ def read_picture(
 
 
 def read_rows(config: FolderConfig, known: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Columns of the captions' table beside the text, by file name; what is empty is left out."""
+    """Read the non-empty columns of the captions' table other than the text, by file name."""
     if not is_table(config.captions):
         return {}
     path = Path(config.captions)
@@ -176,7 +170,7 @@ def read_rows(config: FolderConfig, known: Sequence[str]) -> dict[str, dict[str,
     if names.isdisjoint(table):
         first = next(iter(table))
         more = ", and so does every other row" if len(table) > 1 else ""
-        raise InputError(f"{path}: {first} names no picture in {config.src}{more}")
+        raise InputError(f"{path}: {first} names no image in {config.src}{more}")
     rows = {}
     for name in known:
         row = next((table[one] for one in list_names(name) if one in table), {})
@@ -193,17 +187,17 @@ def compile_regex(pattern: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise InputError(f"--patient-regex: {error}") from error
     if not compiled.groups:
-        raise InputError(f"--patient-regex: {pattern!r} has no group, such as (patient\\d+)")
+        raise InputError(f"--patient-regex: {pattern!r} needs a group, such as (patient\\d+)")
     return compiled
 
 
 def words_of_name(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]:
-    """patient_id, view and phase as the file name tells them."""
+    """Return patient_id, view and phase from the file name."""
     if pattern is None:
         return {}
     found = pattern.search(path.name)
     if found is None:
-        raise InputError(f"{path}: --patient-regex does not fit")
+        raise InputError(f"{path}: does not match --patient-regex")
     words = found.groupdict()
     patient = words.get("patient") or found.group(1)
     view = words.get("view") or ""
@@ -212,39 +206,41 @@ def words_of_name(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Pictures of a folder by their place in it without the suffix."""
+    """Return the images of a folder by their relative path without suffix."""
     found: dict[str, Path] = {}
     for path in list_pictures(folder).pictures:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
-            raise InputError(f"{path}: {found[stem].name} has the same name but for its suffix")
+            raise InputError(f"{path}: {found[stem].name} has the same name apart from its suffix")
         found[stem] = path
     return found
 
 
 def name_frames(src: Path, paths: Sequence[Path]) -> list[str]:
-    """Names as they were, with the folders in them; numbers where one cannot stay as it is."""
+    """Return the names with their folders; numbers for all if one of them is not usable."""
     stems = ["__".join(path.relative_to(src).with_suffix("").parts) for path in paths]
     if not all(map(_can_stay, stems)):
         return [f"frame-{number:06d}" for number in range(len(stems))]
     names: dict[str, Path] = {}
     for stem, path in zip(stems, paths, strict=True):
         if stem in names:
-            raise InputError(f"{path}: {names[stem].name} has the same name but for its suffix")
+            raise InputError(f"{path}: {names[stem].name} has the same name apart from its suffix")
         names[stem] = path
     return list(names)
 
 
 def has_split_word(stem: str) -> bool:
-    """Whether `datasets` takes a word of a file's name for the name of a split."""
+    """Whether `datasets` would take a word of a file name for the name of a split."""
     return bool(_SPLIT_WORD.search(stem))
 
 
 def _can_stay(stem: str) -> bool:
-    """Whether a frame can be called so: no word of a split, nothing that a file or row cannot
-    hold."""
+    """Whether a frame can have this name: no split word, and valid as a file name and in a row."""
     try:
         is_short = len(f"{stem}.png".encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:
         return False
     return is_short and "\\" not in stem and stem.isprintable() and not has_split_word(stem)
+
+
+SOURCE = Source(FolderConfig, find_pictures)

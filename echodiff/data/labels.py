@@ -1,5 +1,4 @@
-"""From the labels of a data set to those of this project: one number, one meaning, whatever it
-was called before."""
+"""Translate the mask labels of a data set to `Label` values."""
 
 import re
 from collections.abc import Mapping
@@ -40,21 +39,21 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 def relabel(
     values: NDArray[np.integer], table: Mapping[int, Label], place: str
 ) -> NDArray[np.uint8]:
-    """Translate (H, W) or (H, W, ...) label numbers; a number that the table lacks is an error."""
+    """Translate label numbers (H, W) or (H, W, ...); InputError for a number not in the table."""
     lookup = np.zeros(256, dtype=np.uint8)
     for number, label in table.items():
         lookup[number] = label
     unknown = sorted(set(np.unique(values).tolist()) - set(table))
     if unknown:
         raise InputError(
-            f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}, and "
-            f"--mask-labels {unknown[0]}=... says what it means"
+            f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}; "
+            f"--mask-labels {unknown[0]}=NAME adds it"
         )
     return lookup[values.astype(np.uint8)]
 
 
 def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
-    """Read a mask as (H, W) of `Label` values; None: its numbers are `Label` values already."""
+    """Read a mask as (H, W) of `Label` values; with None its numbers are `Label` values already."""
     if table is None:
         return relabel(read_mask_u8(path), {int(label): label for label in Label}, str(path))
     numbers = {key: label for key, label in table.items() if isinstance(key, int)}
@@ -66,12 +65,12 @@ def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
         mask[(rgb == colour).all(axis=-1)] = label
     if (mask == 255).any():
         red, green, blue = rgb[mask == 255][0].tolist()
-        raise InputError(f"{path}: colour #{red:02x}{green:02x}{blue:02x} means no label")
+        raise InputError(f"{path}: colour #{red:02x}{green:02x}{blue:02x} stands for no label")
     return mask
 
 
 def parse_table(text: str | None) -> Table | None:
-    """`hvsmr`, `1=LV,2=RV` or `#ff0000=LV,#000000=BACKGROUND` -> a table; 0 is background."""
+    """Parse `hvsmr`, `1=LV,2=RV` or `#ff0000=LV,#000000=BACKGROUND`; 0 is background."""
     if text is None:
         return None
     if text in TABLES:

@@ -1,12 +1,11 @@
-"""Frames that a training has seen: recorded with its run, and refused as a reference for scores.
+"""Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, in whatever file they lie. Hashes of ids
-can be guessed, as ids are short: they stay in the run folder, which names its frames anyway. What
-lies next to generated frames (`as_public_record`) holds hashes of images alone, and names the run.
+A patient is recognised by its id, a frame by its pixels, whatever its file name. Hashes of short
+ids can be guessed, so they stay in the run folder, which names its frames anyway. The record next
+to generated frames (`as_public_record`) holds only hashes of images, and names the run.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +15,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from echodiff.data.check.doubles import RADIUS, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.check.duplicates import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import fold_id
+from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
-from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
 from echodiff.processes import map_in_order
@@ -33,6 +33,22 @@ MAKERS = ("generate.json", "translate.json")
 """Records beside generated frames of what made them."""
 _SETS = (("data_dir", "train"), ("source_dir", "train_source"), ("target_dir", "train_target"))
 """Keys of `run.json`: the folder of a training, and the rows of it that were trained on."""
+_TRAINED_KINDS: Kinds = {
+    "patients": dict[str, list[str]], "pixels": list[str], "sketches": list[str]
+}  # fmt: skip
+_MAKER_KINDS: Kinds = {
+    **dict.fromkeys(
+        ("fingerprint", "base", "base_sha256", "weights", "weights_sha256", "reference", "source"),
+        str,
+    ),
+    **dict.fromkeys(("config", "settings", "versions"), dict),
+    "prompts_not_drawn": list[str],
+    "white_level": int | None,
+    "finished": bool,
+    "seconds": float,
+    "num_drawn": int,
+    TRAINED_ON: dict | None,
+}
 _READ_AT_ONCE = 64
 _MOST_NAMED = 5
 
@@ -69,12 +85,19 @@ class TrainedOn:
 
     @classmethod
     def from_record(cls, by: str, record: Mapping[str, Any]) -> Self:
-        """The inverse of `describe_trained`, and of `as_public_record`."""
+        """Read the record of `describe_trained` or `as_public_record`; InputError if malformed."""
+        try:
+            if missing := _TRAINED_KINDS.keys() - {"patients"} - record.keys():
+                raise InputError(f"lacks {min(missing)!r}")
+            check_kinds(record, _TRAINED_KINDS)
+            sketches = tuple(map(_parse_sketch, record["sketches"]))
+        except ValueError as error:
+            raise InputError(f"{by}: its record of what was trained on: {error}") from error
         return cls(
             by,
             {name: frozenset(sources) for name, sources in record.get("patients", {}).items()},
             frozenset(record["pixels"]),
-            tuple(np.frombuffer(bytes.fromhex(line), np.uint64) for line in record["sketches"]),
+            sketches,
         )
 
 
@@ -110,14 +133,10 @@ def load_trained(run: Run) -> TrainedOn | None:
     sets = []
     for place, names in _SETS:
         if trained := set(run.record.get(names, [])):
-            folder = run.run_dir / str(run.record.get(place, ""))
             try:
-                frames = [f for f in load_frames(folder) if f.file_name in trained]
+                sets.append(find_run_frames(run, sorted(trained), key=place))
             except InputError:
                 return None
-            if len(frames) < len(trained):
-                return None
-            sets.append((folder, frames))
     return TrainedOn.from_record(by, describe_trained(sets)) if sets else None
 
 
@@ -166,7 +185,7 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
     without `weights` were made by another program: nothing is known of them, and nothing is said.
     """
     weights = {frame.weights for frame in frames if frame.weights}
-    records = [_read_json(folder / name) for name in MAKERS if (folder / name).is_file()]
+    records = [read_maker(folder / name) for name in MAKERS if (folder / name).is_file()]
     told = [record for record in records if record.get(TRAINED_ON)]
     by_record = [TrainedOn.from_record(str(r.get("weights")), r[TRAINED_ON]) for r in told]
     if any("patients" in record[TRAINED_ON] for record in told):  # sets of older versions
@@ -187,6 +206,11 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
         f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} says what "
         "the weights that made these frames have seen"
     )
+
+
+def read_maker(path: Path) -> dict[str, Any]:
+    """The record beside generated frames of what made them; InputError for what is none."""
+    return read_record(path, _MAKER_KINDS)
 
 
 def find_run(place: Path) -> Run | None:
@@ -269,6 +293,13 @@ def _take_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
     return fingerprints
 
 
+def _parse_sketch(line: str) -> Sketch:
+    bits = np.frombuffer(bytes.fromhex(line), np.uint64)
+    if len(bits) != SIDE**2 // 64:
+        raise InputError(f"{len(bits) * 64} bits of a perceptual hash, of {SIDE**2}")
+    return bits
+
+
 def _weights_of(run: Run) -> set[str]:
     networks = run.record.get("networks_sha256", {})
     return {str(run.record.get("weights_sha256")), *map(str, networks.values())}
@@ -277,11 +308,3 @@ def _weights_of(run: Run) -> set[str]:
 def _name_some(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    return value if isinstance(value, dict) else {}

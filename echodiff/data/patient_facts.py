@@ -1,4 +1,4 @@
-"""What a data set's tables and Info.cfg files say of a patient, without what they do not know."""
+"""Read the known facts about a patient from tables and Info.cfg files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ def read_info(path: Path, *, needed: tuple[str, ...]) -> dict[str, str]:
 
 
 def frame_number(info: Mapping[str, str], key: str, place: Path, *, first: int, end: int) -> int:
-    """Number of a frame, `first` to `end` - 1, as the data set counts."""
+    """Read the number of a frame, `first` to `end` - 1, as the data set counts."""
     text = info[key].strip()
     try:
         number = float(text)
@@ -46,7 +46,7 @@ def frame_number(info: Mapping[str, str], key: str, place: Path, *, first: int, 
 
 
 def known_facts(values: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str | float]:
-    """The facts that are known, by `columns`: {fact: name of its column}."""
+    """Return the known facts of a row; columns: {fact: name of its column}."""
     facts: dict[str, str | float] = {}
     for fact, column in columns.items():
         text = (values.get(column) or "").strip()

@@ -1,4 +1,4 @@
-"""From the cases of a data set to a frames folder: what every `echodiff prepare` shares."""
+"""Write a frames folder from the cases of a data set; shared by all sources."""
 
 import sys
 import warnings
@@ -7,12 +7,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from echodiff.captions.templates import name_words
 from echodiff.data.assignment import (
     assign_splits,
     describe_draw,
@@ -21,38 +21,41 @@ from echodiff.data.assignment import (
     split_again,
 )
 from echodiff.data.bad_files import BadFiles
-from echodiff.data.before_after import SHEET, Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
     list_names,
     list_source_names,
     load_captions,
-    name_words,
     names_of,
 )
 from echodiff.data.cards import CARD, write_card
-from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot
-from echodiff.data.prepare_config import PrepareConfig as PrepareConfig
-from echodiff.data.prepare_config import split_words
+from echodiff.data.prepare_config import PrepareConfig, split_words
+from echodiff.data.prepare_job import describe_job, list_inputs
+from echodiff.data.preview import SHEET, Seen, list_findings, write_sheet
+from echodiff.data.records import Case, DataSet, Facts, LeftOut, Shot, Source
 from echodiff.data.screens.screenshots import (
     OVER_SCAN,
     Cleaning,
     choose_cleaning,
     clean_shots,
 )
-from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES
+from echodiff.frames.maker import PREPARE
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
 from echodiff.processes import map_in_order
+from echodiff.progress import ProgressBar
+from echodiff.settings.command_line import parse
 from echodiff.system import portable_name
+
+Config = TypeVar("Config", bound=PrepareConfig)
 
 
 class Ready(NamedTuple):
-    """One frame as it will be written."""
+    """One frame, ready to be written."""
 
     name: str
     image_u8: NDArray[np.uint8]
@@ -67,7 +70,7 @@ class Ready(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was written, counted as it goes by."""
+    """Counts of the frames written."""
 
     frames: int = 0
     captioned: int = 0
@@ -92,11 +95,23 @@ class Tally:
         self.counts["mask", "with a mask" if frame.mask_file_name else "without"] += 1
 
 
-def prepare(config: PrepareConfig, data: DataSet) -> None:
-    """Write the frames folder of a data set, and say what came out.
+def prepare_source(source: Source[Config], argv: Sequence[str], *, prog: str) -> None:
+    """Run `echodiff prepare NAME`: read the settings, find the data sets and write their frames.
 
-    One bad file of many is named and skipped; more than `bad_files.MOST_BAD` stop the command,
-    unless it was told to go on; what was written stays. Memory does not grow with the pixels read.
+    Everything is found before anything is written.
+    """
+    config = parse(source.config, argv, prog=prog)
+    found = source.find(config)
+    for data in [found] if isinstance(found, DataSet) else found:
+        prepare(replace(config, out=config.out / data.folder), data)
+
+
+def prepare(config: PrepareConfig, data: DataSet) -> None:
+    """Write the frames folder of a data set and print a summary.
+
+    Bad files are reported and skipped; more than `bad_files.MOST_BAD` of them stop the command
+    unless they are allowed. Frames already written are kept. Memory use does not grow with the
+    number of frames.
     """
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
@@ -107,6 +122,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=PREPARE,
         fingerprint=describe_job(config, data, cases),
         inputs=list_inputs(config, data, cases),
         beside=(CARD, SHEET, *data.beside),
@@ -135,7 +151,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             except InputError as error:
                 bad.add(case.name, f"{case.path}: {error}")
         if not writer.done:
-            raise InputError(f"{config.src}: gives no frames")
+            raise InputError(f"{config.src}: contains no frames")
         tally = Tally()
         written = set[str]()
         for frame in writer.rows():
@@ -151,7 +167,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
             stacklevel=2,
         )
     if data.white_level is not None:
-        print(f"white of files of more than 8 bits: {data.white_level}")
+        print(f"white level of files with more than 8 bits: {data.white_level}")
     shares = ", ".join(f"{split} {tally.counts['split', split]}" for split in SPLITS)
     num_bad = len(bad.reasons)
     skipped = f"; {num_bad} of {len(cases)} files were bad and skipped" if num_bad else ""
@@ -163,10 +179,12 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
         print(describe_draw(tally.patients, tally.counts, tally.captioned_in))
     for line in list_findings(seen, tally.counts, tally.frames, OVER_SCAN):
         print(line)
+    if data.finish is not None:
+        data.finish(config.out)
 
 
 def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
-    """Cases of the views asked for, in an order drawn by seed where not all will be read."""
+    """Choose the cases of the requested views, in an order drawn by seed if only some are read."""
     views = split_words(config.views)
     cases = data.cases
     if views:
@@ -183,7 +201,7 @@ def choose_cases(config: PrepareConfig, data: DataSet) -> Sequence[Case]:
 
 
 def find_left(cases: Sequence[Case], writer: FramesWriter) -> Sequence[Case]:
-    """Cases to be read: frames come in their order, so all but the last that has any are whole."""
+    """Return the cases still to be read; frames are written in order, so one may be partial."""
     if not writer.done:
         return cases
     stems = {Path(name).stem for name in writer.done}
@@ -202,7 +220,7 @@ def open_cases(
     seen: Seen,
     num_done: int = 0,
 ) -> Iterator[tuple[Case, Ready]]:
-    """Read cases in worker processes and yield their frames in order; name and count the bad."""
+    """Read cases in worker processes and yield their frames in order; report and count bad ones."""
     job = partial(
         read_case,
         read=data.read,
@@ -215,7 +233,7 @@ def open_cases(
     limit = config.max_frames if config.max_frames is not None else sys.maxsize
     opened = map_in_order(job, cases, workers=config.workers)
     first = num_cases - len(cases)
-    bar = tqdm(opened, desc=data.name, unit="file", total=num_cases, initial=first)
+    bar = ProgressBar(opened, desc=data.name, unit="file", total=num_cases, initial=first)
     for case, frames in zip(cases, bar, strict=False):
         if isinstance(frames, LeftOut):
             seen.left_out[case.name] = str(frames)
@@ -243,7 +261,7 @@ def read_case(
     phases: tuple[str, ...],
     cleaning: Cleaning | None,
 ) -> list[Ready] | LeftOut | str:
-    """Open one case: its frames, why it is left out, or what is wrong with it in one line."""
+    """Read one case: its frames, the reason it is skipped, or its error in one line."""
     assert callable(read)
     try:
         if case.problem is not None:
@@ -263,7 +281,7 @@ def read_case(
 
 
 def fit_shot(shot: Shot, case: Case, modality: str, size: int | None) -> Ready:
-    """Square pixels, and a square picture of `size` where one was asked for."""
+    """Resample to square pixels, and to a square image of `size` if requested."""
     facts = {**case.facts, **shot.facts}
     if shot.burned_text:
         facts["burned_text"] = shot.burned_text
@@ -302,7 +320,7 @@ def build_frame(
     captions: Captions,
     sources: Container[str],
 ) -> Frame:
-    """The row of a frame."""
+    """Build the row of a frame."""
     facts = dict(ready.facts)
     if "age_years" in facts:
         facts["age_years"] = min(float(facts["age_years"]), 90.0)

@@ -1,4 +1,4 @@
-"""The options that every `echodiff prepare` shares."""
+"""Options that every `echodiff prepare` shares."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,49 +16,49 @@ MASK, MASK_INSIDE, REFUSE, KEEP = TEXT_CHOICES = ("mask", "mask-inside", "refuse
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """The options that every source shares; those of a source come on top."""
+    """Options that every source shares; a source adds its own."""
 
     src: Path = positional()
-    """The data set as it was downloaded."""
+    """Data set, as downloaded."""
     out: Path
     """Frames folder to write."""
     size: int | None = None
     """Side of the frames in pixels, 16 to 4096; other shapes are padded with black to a square.
-    Null: as they are."""
+    Default: unchanged."""
     max_frames: int | None = None
-    """Stop at this many frames; patients are then taken in an order drawn by seed."""
+    """Maximum number of frames; patients are then taken in an order drawn by seed."""
     views: str | None = None
     """Only these views, separated by commas, such as A4C,A2C."""
     phases: str | None = None
     """Only these phases, separated by commas, such as ED,ES."""
     captions: str = "plain"
-    """`none`, `plain` (what the data set knows), a template with words in braces, a .txt that holds
-    one, or a .csv with the columns file_name and text, whose words win over the template."""
+    """`none`, `plain` (from the data set's fields), a template with fields in braces, a .txt with
+    one, or a .csv with the columns file_name and text, which take precedence."""
     annotated: int | None = None
-    """Keep the captions of this many train frames, drawn by seed; the others get null text.
-    Patients with a caption stay in train where they are needed, and others are held out; train gets
-    ten null-text frames to a captioned one, or --regularization, where there are as many."""
+    """Keep the captions of this many train frames, drawn by seed; the others get the empty prompt.
+    Patients with a caption stay in train if they are needed, and others are held out. Train gets
+    ten frames without caption per captioned one, or --regularization, if there are enough."""
     regularization: int | None = None
-    """With --annotated: keep this many of the others, and leave the rest of train out."""
+    """With --annotated: keep this many frames without caption, and drop the rest of train."""
     crop: str = NO_CROP
-    """`sector` cuts pictures to the scan and blackens what lies around it; `none`."""
+    """`sector` crops images to the sector and blackens the rest; `none` does not crop."""
     text: str | None = KEEP
-    """Text in the pixels: `mask` blackens it outside the scan and leaves out pictures that have it
-    inside; `mask-inside` blackens it everywhere; `refuse` takes no picture that has any; `keep`
-    does not look. Null: it is looked for, kept, and reported."""
+    """Text in the pixels: `mask` blackens it outside the sector and skips images with text inside;
+    `mask-inside` blackens it everywhere; `refuse` skips images with any text; `keep` does not
+    search. Null: text is found, kept and reported."""
     keep_doppler: bool = False
-    """Keep pictures with colour Doppler, spectra, M-mode or several panels."""
+    """Keep images with colour Doppler, spectra, M-mode or several panels."""
     split: str = "70/15/15"
-    """Shares of train/val/test, counted in patients and even over makers and diagnoses; or
-    `official`, the data set's own."""
+    """Shares of train/val/test in patients, balanced over vendors and diagnoses; or `official`, the
+    split of the data set."""
     seed: int = 0
-    """Seed of all that is drawn, 0 or more."""
+    """Random seed, 0 or more."""
     workers: int = 0
-    """Processes that read; 0 is one a core."""
+    """Number of reading processes; 0 means one per core."""
     card: Path | None = None
-    """Data card to put into the folder. Null: the one that comes with this command."""
+    """Data card to copy into the folder. Default: the card shipped for this source."""
     allow_bad: bool = False
-    """Go on when more than 5 % of the files are bad."""
+    """Continue even if more than 5 % of the files are bad."""
     overwrite: bool = False
     """Replace the frames folder at --out."""
 
@@ -74,7 +74,7 @@ class PrepareConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
         if self.regularization is not None and self.annotated is None:
-            raise ValueError("--regularization goes with --annotated")
+            raise ValueError("--regularization requires --annotated")
         if self.crop not in CROPS:
             raise ValueError(f"--crop: expected one of {', '.join(CROPS)}, got {self.crop}")
         if self.text is not None and self.text not in TEXT_CHOICES:
@@ -86,5 +86,5 @@ class PrepareConfig:
 
 
 def split_words(text: str | None) -> tuple[str, ...]:
-    """`A4C, A2C` -> ("A4C", "A2C")."""
+    """Split `A4C, A2C` into ("A4C", "A2C")."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())

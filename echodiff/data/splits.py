@@ -1,4 +1,4 @@
-"""Who is trained on and who is kept apart. The unit is the patient, never the frame."""
+"""Split patients into train, val and test, and draw training frames. Patients are never split."""
 
 import dataclasses
 import logging
@@ -25,7 +25,7 @@ NULL_PER_CAPTIONED = 10
 
 
 class TrainingFrames(NamedTuple):
-    """What one fine-tuning sees, and what it must never see."""
+    """Frames of one fine-tuning: those it trains on, and those held out."""
 
     captioned: list[Frame]
     regularization: list[Frame]
@@ -35,7 +35,7 @@ class TrainingFrames(NamedTuple):
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
-    """`70/15/15` or `0.7/0.15/0.15` -> fractions of train, val and test that sum to 1."""
+    """Parse `70/15/15` or `0.7/0.15/0.15` into fractions of train, val and test that sum to 1."""
     try:
         shares = [float(part) for part in text.split("/")]
     except ValueError as error:
@@ -53,13 +53,12 @@ def split_patients(
     seed: int,
     strata: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Assign every patient to train, val or test; depends on the set of patients, their strata and
-    `seed` alone.
+    """Assign every patient to train, val or test; the result depends only on the set of patients,
+    their strata and `seed`.
 
-    Counts are the fractions rounded to the largest remainders; a split that was asked for gets at
-    least one patient while there are enough for that. `strata` names the group of each patient,
-    such as the scanner's maker: places are dealt out evenly over patients sorted by group, so that
-    each group is shared out as nearly as whole patients allow.
+    Counts are the fractions rounded by largest remainder; a requested split gets at least one
+    patient if there are enough. `strata` gives the group of each patient, such as the scanner
+    vendor. Every group is divided as close to the fractions as whole patients allow.
     """
     names = sorted(set(patients))
     counts = _shares(len(names), fractions)
@@ -76,22 +75,27 @@ def split_patients(
 
 
 def fold_id(patient_id: str) -> str:
-    """A patient id without what differs between spellings: case, width, space at the ends."""
+    """Normalise a patient id: case, character width, and space at the ends do not matter."""
     return unicodedata.normalize("NFKC", patient_id).casefold().strip()
 
 
 def patient_of(frame: Frame) -> str:
-    """The patient a frame belongs to; without one, the frame (or its pair) stands for itself."""
-    return fold_id(frame.patient_id or "") or frame.pair_id or frame.file_name
+    """Return the patient of a frame; without one, the frame or its pair counts as a patient."""
+    return known_patient(frame) or frame.file_name
+
+
+def known_patient(frame: Frame) -> str | None:
+    """Return the patient of a row as splits identify it; None if the row names none."""
+    return fold_id(frame.patient_id or "") or frame.pair_id or None
 
 
 def find_without_patient(frames: Iterable[Frame]) -> list[Frame]:
-    """Frames of people that no patient_id and no pair_id names; generated frames show nobody."""
+    """Return real frames without patient_id and pair_id; generated frames have no patient."""
     return [f for f in frames if patient_of(f) == f.file_name and not f.weights]
 
 
 def warn_without_patient(folder: Path, frames: Sequence[Frame]) -> None:
-    """Log one line where rows have no patient_id."""
+    """Log one line if rows have no patient_id."""
     if unnamed := find_without_patient(frames):
         logger.warning(
             "%s: %d of %d rows have no patient_id: each counts as a patient of its own, so frames "
@@ -106,16 +110,16 @@ def warn_without_patient(folder: Path, frames: Sequence[Frame]) -> None:
 def choose_rows(
     folder: Path, frames: Sequence[Frame], split: str | None, *, usual: Sequence[str], flag: str
 ) -> list[Frame]:
-    """The rows of a folder that a command reads: the one place that decides it.
+    """Choose the rows of a folder that a command reads.
 
-    split: what `--split` says, words with commas between; None stands for `usual`. A folder without
-    a split column is read whole. InputError, which names `flag` and the folder, where no row is
-    left, where only some rows have a split, or where a patient is in two.
+    split: value of `--split`, words separated by commas; None means `usual`. A folder without a
+    split column is read whole. InputError naming `flag` and the folder if no row is left, if only
+    some rows have a split, or if a patient is in two splits.
     """
     place = f"{flag} {folder}"
     words = [word.strip() for word in split.split(",")] if split is not None else [*usual]
     if unknown := [word for word in words if word not in SPLITS]:
-        raise InputError(f"--split {split}: {unknown[0]!r} is none of {', '.join(SPLITS)}")
+        raise InputError(f"--split {split}: {unknown[0]!r} is not one of {', '.join(SPLITS)}")
     try:
         has_split = check_split_column(frames)
     except InputError as error:
@@ -133,22 +137,24 @@ def choose_rows(
 
 
 def check_split_column(frames: Sequence[Frame]) -> bool:
-    """Whether rows have a split; InputError where only some have, or a patient is in two."""
+    """Whether rows have a split; InputError if only some have one, or a patient is in two."""
     check_patients_apart(frames)
     without = sum(frame.split is None for frame in frames)
     if 0 < without < len(frames):
-        raise InputError(f"some rows have a split and some have none ({without} of {len(frames)})")
+        raise InputError(f"some rows have no split ({without} of {len(frames)})")
     return without == 0
 
 
 def check_patients_apart(frames: Sequence[Frame]) -> None:
-    """Raise InputError when a patient has frames in two splits."""
+    """Raise InputError if a patient has frames in two splits."""
     home: dict[str, str] = {}
     for frame in frames:
         if frame.split is None:
             continue
         if frame.split not in SPLITS:
-            raise InputError(f"{frame.file_name}: split {frame.split!r} is none of {SPLITS}")
+            raise InputError(
+                f"{frame.file_name}: split {frame.split!r} is not one of {', '.join(SPLITS)}"
+            )
         if home.setdefault(patient_of(frame), frame.split) != frame.split:
             raise InputError(
                 f"{frame.file_name}: patient {patient_of(frame)} is in {frame.split} and in "
@@ -165,12 +171,13 @@ def split_for_training(
     seed: int,
     strata: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """`split_patients` for a fine-tuning on `num_captioned` frames with text and `num_null` others.
+    """Same as `split_patients` for a fine-tuning on `num_captioned` frames with text and `num_null`
+    without.
 
-    frames: those of each patient. Where the usual split leaves enough of both in train, it stands.
-    Else patients with text are kept in train until their frames suffice, and others are held out:
-    as many as the fractions say, or fewer where train would lack null-text frames. Where all
-    frames together are too few, only the captions are kept.
+    frames: frames of each patient. If the usual split leaves enough of both in train, it is used.
+    Otherwise patients with text are kept in train until there are enough, and others are held out:
+    as many as the fractions say, or fewer if train would lack frames without text. If all frames
+    together are too few, only the captions are kept.
     """
     num_all = sum(map(len, frames.values()))
     num_null = num_null if num_all - num_captioned >= num_null else 0
@@ -205,7 +212,7 @@ def split_for_training(
 def _count_train(
     frames: Mapping[str, Sequence[Frame]], homes: Mapping[str, str]
 ) -> tuple[int, int]:
-    """Frames of train that have text, and all of train."""
+    """Count the train frames with text, and all train frames."""
     train = [frame for name, own in frames.items() if homes[name] == "train" for frame in own]
     return sum(bool(frame.text) for frame in train), len(train)
 
@@ -213,13 +220,12 @@ def _count_train(
 def draw_training_frames(
     frames: Sequence[Frame], *, num_captioned: int, num_regularization: int | None, seed: int
 ) -> TrainingFrames:
-    """Draw the annotated and the null-text frames of one fine-tuning, from train patients only.
+    """Draw the captioned and regularisation frames of one fine-tuning, from train patients only.
 
-    Frames without a `split` are split by patient first (`OWN_SHARES`). Captioned
-    frames are drawn among those with text; regularisation frames among those without, then among
-    the captioned ones left over (None: all of them). Patients are taken in turn, so that no clip
-    fills the set. Where there are too few, all there are are taken, with a warning that gives the
-    counts.
+    Frames without a `split` are split by patient first (`OWN_SHARES`). Captioned frames are drawn
+    among those with text; regularisation frames among those without, then among the captioned
+    ones left over (None: all of them). Patients take turns, so that no clip fills the set. If
+    there are too few, all of them are used, with a warning that gives the counts.
     """
     if not check_split_column(frames):
         homes = split_patients(map(patient_of, frames), OWN_SHARES, seed=seed)
@@ -242,11 +248,11 @@ def draw_training_frames(
 
 def _warn_if_fewer(kind: str, available: int, wanted: int) -> None:
     if available < wanted:
-        warnings.warn(f"{wanted} {kind} frames asked for, {available} there", stacklevel=3)
+        warnings.warn(f"{wanted} {kind} frames requested, {available} available", stacklevel=3)
 
 
 def _in_turn(frames: list[Frame], rng: np.random.Generator) -> list[Frame]:
-    """Shuffle, then one frame of every patient, the second of every patient, and so on."""
+    """Shuffle, then take one frame of every patient, a second of every patient, and so on."""
     shuffled = [frames[i] for i in rng.permutation(len(frames))]
     seen: dict[str, int] = {}
     rounds = []

@@ -1,56 +1,52 @@
-"""`echodiff prepare unpaired`: trainA, trainB, testA, testB -> two folders, OUT/a and OUT/b."""
+"""`echodiff prepare unpaired`: read trainA, trainB, testA, testB into OUT/a and OUT/b."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from echodiff.data.cases import Case, DataSet, Shot
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 from echodiff.images import find_max_value, list_pictures, read_image_u8
-from echodiff.settings.command_line import parse
 
 SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnpairedConfig(PrepareConfig):
-    """Turn unpaired pictures of two domains into two frames folders, --out/a and --out/b.
+    """Turn unpaired images of two domains into two frames folders, OUT/a and OUT/b.
 
-    The defaults are those of the CT and MR slices of P5: they show brains, not hearts, and every
-    caption and row says so.
+    The defaults fit the CT and MR slices of P5. They show brains, not hearts, and every caption
+    and row says so.
     """
 
     captions: str = "plain"
-    """`none`, `plain` (organ and modality), a template with words in braces, a .txt that holds
-    one, or a .csv with the columns file_name and text."""
+    """`none`, `plain` (organ and modality), a template with fields in braces, a .txt file with one,
+    or a .csv with the columns file_name and text."""
     text: str | None = None
-    """Text in the pixels, as `prepare folder` deals with it. Null: it is looked for, kept, and
-    reported."""
+    """Text in the pixels, as in `prepare folder`. Default: text is found, kept and reported."""
     split: str = "official"
-    """`official` (the folders' names), or shares of train/val/test."""
+    """`official` (from the folder names), or shares of train/val/test."""
     modality_a: str = "ct"
     """Modality of trainA and testA."""
     modality_b: str = "mr"
     """Modality of trainB and testB."""
     organ: str = "brain"
-    """What the pictures show, named in every caption."""
+    """Organ shown, named in every caption."""
     source: str = "ct-mri-brain"
     """Name of the data set, written into every row."""
 
 
-def main(argv: list[str]) -> None:
-    config = parse(UnpairedConfig, argv, prog="echodiff prepare unpaired")
-    domains = [find_domain(config, domain) for domain in ("a", "b")]
-    for domain, data in zip(("a", "b"), domains, strict=True):
-        prepare(replace(config, out=config.out / domain), data)
+def find_domains(config: UnpairedConfig) -> list[DataSet]:
+    """Find the images of both domains."""
+    return [find_domain(config, domain) for domain in ("a", "b")]
 
 
 def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
-    """The pictures of trainA, valA and testA, or of those that end in B.
+    """Find the images of trainA, valA and testA, or of the folders that end in B.
 
-    Nobody knows which slices are of one patient: each counts as a patient of its own, so only the
-    official split can be trusted to keep patients apart.
+    The data set does not tell which slices are of one patient. Each counts as a patient of its
+    own, so only the official split can be relied on to separate patients.
     """
     if not config.src.is_dir():
         raise InputError(f"{config.src}: no such folder")
@@ -73,6 +69,7 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
     white_level = find_max_value(case.path for case in cases)
     return DataSet(
         name=config.source,
+        folder=domain,
         card="ct-mri-brain" if config.source == "ct-mri-brain" else "folder",
         modality=config.modality_a if domain == "a" else config.modality_b,
         cases=cases,
@@ -83,5 +80,8 @@ def find_domain(config: UnpairedConfig, domain: str) -> DataSet:
 
 
 def read_picture(case: Case, *, max_value: int | None) -> Iterator[Shot]:
-    """The one frame of a picture."""
+    """Read an image as the one frame of its case."""
     yield Shot(name="", image_u8=read_image_u8(case.path, max_value=max_value))
+
+
+SOURCE = Source(UnpairedConfig, find_domains)

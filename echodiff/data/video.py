@@ -1,11 +1,13 @@
-"""Frames of a video file, by PyAV (FFmpeg)."""
+"""Read frames of a video file with PyAV (FFmpeg)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from echodiff.errors import InputError
@@ -22,8 +24,8 @@ OFF_BEAT = 0.2
 
 
 def find_video(stem: Path) -> Path:
-    """The video file of this name, whatever its suffix and the case of that; `stem`.avi where
-    there is none."""
+    """Find the video file of this name with any video suffix, in any case; `stem`.avi if there is
+    none."""
     for suffix in SUFFIXES:
         for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
             if path.exists():
@@ -32,32 +34,28 @@ def find_video(stem: Path) -> Path:
 
 
 def read_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (index, (H, W) grey) for the `indices`, which increase from 0 on and may be endless.
+    """Yield (index, (H, W) grey) for increasing `indices`, which may be infinite.
 
-    The index of a frame is its time since the first, times the frame rate: a frame that the camera
-    dropped keeps its number. Nothing after the last index is read, and of formats whose frames
-    stand alone, such as MJPEG, nothing else is decoded. Indices of dropped frames, and those beyond
-    the last, are left out. Colour becomes its luma, 0..255 whatever range the file uses. InputError
-    where the file cannot be opened, a frame is damaged, time stamps follow no frame rate, or the
-    end comes before the number of frames that the file itself tells.
+    The index of a frame is its time since the first times the frame rate, so that a dropped frame
+    keeps its number. Reading stops after the last index; formats of independent frames, such as
+    MJPEG, decode only the requested ones. Indices of dropped frames and those past the end are
+    skipped. Colour becomes full-range luma, 0..255. InputError if the file cannot be opened, a
+    frame is damaged, time stamps do not fit a frame rate, or the file ends before the number of
+    frames that it declares.
     """
-    import av
-
     try:
         # A playlist under another name must not make FFmpeg reach for the network.
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
-                raise InputError(f"{path}: holds no video")
+                raise InputError(f"{path}: contains no video")
             yield from _decode(path, container, container.streams.video[0], indices)
     except av.FFmpegError as error:
-        raise InputError(f"{path}: damaged or no video ({error.strerror})") from error
+        raise InputError(f"{path}: damaged or not a video ({error.strerror})") from error
 
 
 def _decode(
     path: Path, container: "InputContainer", stream: "VideoStream", indices: Iterable[int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    from av.video.reformatter import VideoReformatter
-
     stream.thread_type = "NONE"  # the other cores read other files
     stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over
     stands_alone = stream.codec_context.codec.intra_only
@@ -93,14 +91,14 @@ def _decode(
 
 
 def _skip_to(number: int, index: int | None, wanted: Iterator[int]) -> int | None:
-    """The first wanted index from `number` on."""
+    """Return the first requested index from `number` on."""
     while index is not None and index < number:
         index = next(wanted, None)
     return index
 
 
 class _Clock:
-    """Numbers frames by their time stamps, in the order they are shown."""
+    """Number frames by their time stamps, in display order."""
 
     def __init__(self, path: Path, stream: "VideoStream") -> None:
         rate = stream.base_rate or stream.average_rate
@@ -112,7 +110,7 @@ class _Clock:
         self.number = -1
 
     def tick(self, pts: int | None) -> int:
-        """Number of the next frame; they are counted where the file has no rate or no times."""
+        """Return the number of the next frame; they are counted without rate or times."""
         if self.ticks_a_frame is None or pts is None:
             self.number += 1
             return self.number
@@ -122,7 +120,7 @@ class _Clock:
         if abs(exact - round(exact)) > OFF_BEAT or round(exact) <= self.number:
             raise InputError(
                 f"{self.path}: frame {self.number + 1} comes {exact:.2f} frames after the first: "
-                "its time stamps follow no frame rate, so frames have no numbers"
+                "its time stamps do not fit a frame rate"
             )
         self.number = round(exact)
         return self.number

@@ -1,7 +1,6 @@
-"""Volumes on disk, NIfTI and MetaImage: read into one kind of array, in the file's order of axes.
+"""Read NIfTI and MetaImage volumes into one record, in the file's order of axes.
 
-The affine of a NIfTI file leads from voxels to mm towards the patient's right, front and head
-(RAS+ in nibabel's words).
+The affine of a NIfTI file maps voxels to mm towards the patient's right, front and head (RAS+).
 """
 
 import zlib
@@ -39,7 +38,7 @@ _ELEMENT_TYPES = {
 
 
 class Volume(NamedTuple):
-    """What a file holds; the first index of the values runs along the first axis of the file."""
+    """Content of a file; the first index of the values runs along the first axis of the file."""
 
     values: NDArray[Any]
     """(X, Y), (X, Y, Z), (X, Y, T) or (X, Y, Z, T) numbers."""
@@ -50,7 +49,7 @@ class Volume(NamedTuple):
 
 
 def find_nifti(stem: Path) -> Path:
-    """The file `stem`.nii.gz, or `stem`.nii where only that is there."""
+    """Return `stem`.nii.gz, or `stem`.nii if only that exists."""
     packed, plain = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".nii.gz", ".nii"))
     return plain if plain.exists() and not packed.exists() else packed
 
@@ -58,8 +57,8 @@ def find_nifti(stem: Path) -> Path:
 def read_volume(path: Path, *, times: Sequence[int] | None = None) -> Volume:
     """Read .nii, .nii.gz, .mhd or .mha; of an (X, Y, Z, T) NIfTI, `times` reads only those volumes.
 
-    Trailing axes of length 1 are dropped, down to three axes. Whatever is wrong with the file is
-    an InputError that names it.
+    Trailing axes of length 1 are dropped, down to three axes. Any error of the file is an
+    InputError naming it.
     """
     try:
         size = path.stat().st_size
@@ -77,16 +76,16 @@ def read_volume(path: Path, *, times: Sequence[int] | None = None) -> Volume:
         except _NIFTI_DAMAGE as error:
             raise InputError(f"{path}: damaged or cut short ({error})") from error
     if volume.values.ndim < 2 or not volume.values.size:
-        raise InputError(f"{path}: holds no picture but {volume.values.shape} values")
+        raise InputError(f"{path}: expected at least two axes, got shape {volume.values.shape}")
     if volume.values.dtype.kind not in "iuf" or not np.isfinite(volume.values).all():
-        raise InputError(f"{path}: holds values that are no numbers")
+        raise InputError(f"{path}: contains NaN or infinite values")
     if not all(0 < side < np.inf for side in volume.spacing_mm):
         raise InputError(f"{path}: its header gives a spacing of {volume.spacing_mm} mm")
     return volume
 
 
 def to_whole(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
-    """Numbers of a mask as whole numbers; InputError where they are not."""
+    """Round the values of a mask; InputError if they are not whole numbers."""
     whole = np.rint(values)
     if (np.abs(values - whole) > OFF_WHOLE).any():
         raise InputError(f"{path}: a mask holds whole numbers")
@@ -96,7 +95,7 @@ def to_whole(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
 def _read_nifti(path: Path, times: Sequence[int] | None, size: int) -> Volume:
     image = nib.load(path)
     if not isinstance(image, Nifti1Pair):
-        raise InputError(f"{path}: is no NIfTI file")
+        raise InputError(f"{path}: not a NIfTI file")
     header: Any = image.header
     shape = tuple(int(side) for side in image.shape)
     if np.prod(shape, dtype=np.float64) * header.get_data_dtype().itemsize > _MOST_PACKED * size:
@@ -107,10 +106,10 @@ def _read_nifti(path: Path, times: Sequence[int] | None, size: int) -> Volume:
         values = np.asanyarray(image.dataobj).reshape(shape)
     else:
         if len(shape) != 4:
-            raise InputError(f"{path}: holds {shape} values, no volumes over time")
+            raise InputError(f"{path}: has shape {shape}, expected volumes over time")
         for time in times:
             if not 0 <= time < shape[3]:
-                raise InputError(f"{path}: has frames 0 to {shape[3] - 1}, and no frame {time}")
+                raise InputError(f"{path}: has frames 0 to {shape[3] - 1}, not frame {time}")
         read = [np.asanyarray(image.dataobj[..., time, *(0,) * (len(image.shape) - 4)])
                 for time in times]  # fmt: skip
         values = np.stack(read, axis=-1)
@@ -130,8 +129,8 @@ def _read_nifti(path: Path, times: Sequence[int] | None, size: int) -> Volume:
 
 
 def _read_affine(path: Path, header: Any) -> NDArray[np.float64] | None:
-    """The sform, else the qform, else None; InputError where both are set and lead to different
-    places, as then programs disagree on which of them to follow."""
+    """Read the sform, else the qform, else None; InputError if both are set and differ, because
+    programs disagree on which to use."""
     sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None or qform is None:
         affine = qform if sform is None else sform
@@ -139,29 +138,26 @@ def _read_affine(path: Path, header: Any) -> NDArray[np.float64] | None:
     # A qform cannot hold shears: it is compared with the one that a writer makes of the sform.
     closest = header.copy()
     closest.set_qform(sform, code=1, strip_shears=True)
-    sides = np.array([[*corner, 1.0] for corner in product(*((0, s - 1) for s in _sides(header)))])
+    shape = (*header.get_data_shape(), 1, 1)[:3]
+    sides = np.array([[*corner, 1.0] for corner in product(*((0, side - 1) for side in shape))])
     apart = np.abs((sides @ (closest.get_qform() - qform).T)[:, :3])
     if not apart.max() <= OFF_QFORM * np.linalg.norm(sform[:3, :3], axis=0).min():
         raise InputError(
-            f"{path}: its qform and sform lead to places {apart.max():.3g} apart; save it with one "
+            f"{path}: its qform and sform differ by {apart.max():.3g}; save it with only one "
             "of them"
         )
     return np.asarray(sform, dtype=np.float64)
 
 
-def _sides(header: Any) -> tuple[int, ...]:
-    return (*header.get_data_shape(), 1, 1)[:3]
-
-
 def _read_metaimage(path: Path) -> Volume:
-    """`Key = value` lines, then the values or the name of their file
+    """Read `Key = value` lines, then the values or the name of their file
     (https://itk.org/Wiki/MetaIO/Documentation)."""
     header, packed = _read_metaimage_header(path)
     source = path
     name = header["ElementDataFile"]
     if name != "LOCAL":
         if Path(name).name != name or not name.isprintable():
-            raise InputError(f"{path}: its ElementDataFile {name!r} is no file beside it")
+            raise InputError(f"{path}: its ElementDataFile {name!r} is not a file next to it")
         source = path.with_name(name)
         try:
             packed = source.read_bytes()
@@ -195,8 +191,8 @@ def _read_metaimage(path: Path) -> Volume:
 def _place_metaimage(
     path: Path, header: Mapping[str, str], spacing_mm: Sequence[float]
 ) -> NDArray[np.float64] | None:
-    """Affine by TransformMatrix, whose rows are the directions of the axes, and Offset; both count
-    towards left, back and head (ITK). None where the matrix is left out."""
+    """Build the affine from TransformMatrix, whose rows are the directions of the axes, and Offset;
+    both count towards left, back and head (ITK). None without a matrix."""
     matrix = header.get("TransformMatrix", header.get("Rotation", header.get("Orientation")))
     if matrix is None:
         return None
@@ -215,14 +211,14 @@ def _place_metaimage(
 
 
 def _read_metaimage_header(path: Path) -> tuple[dict[str, str], bytes]:
-    """The header, and what follows it in the file."""
+    """Read the header, and the data that follow it in the file."""
     header: dict[str, str] = {}
     with path.open("rb") as file:
         while "ElementDataFile" not in header:
             line = file.readline(10_000).decode("latin-1")
             key, equals, value = line.partition("=")
             if not equals:
-                raise InputError(f"{path}: is no MetaImage, or its header is cut short")
+                raise InputError(f"{path}: not a MetaImage, or its header is truncated")
             header[key.strip()] = value.strip()
         rest = file.read() if header["ElementDataFile"] == "LOCAL" else b""
     for key, expected in (("ElementNumberOfChannels", "1"), ("HeaderSize", "0")):

@@ -1,6 +1,6 @@
-"""Volumes and their masks in one order of axes, and slices laid out as radiology shows them.
+"""Align masks with their volumes, and lay slices out in radiological orientation.
 
-Directions are counted as in DICOM, towards left, back and head.
+Directions are those of DICOM: towards left, back and head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def read_mask(
 ) -> NDArray[np.uint8]:
     """Read a mask as `Label` values, in the order of axes of its image.
 
-    InputError where the two do not share their voxels, or a value is not a label.
+    InputError if the two do not share their voxels, or a value is not a label.
     """
     mask = read_volume(path, times=times)
     try:
@@ -45,16 +45,16 @@ def read_mask(
 
 
 def align(mask: Volume, image: Volume) -> NDArray[Any]:
-    """Values of the mask in the order of axes of the image.
+    """Return the values of a mask in the order of axes of its image.
 
-    Axes are swapped and reversed as the two affines say, and nothing is interpolated. InputError
-    where that does not lay voxel on voxel, or only one of the headers says how the patient lay.
+    Axes are swapped and reversed according to the two affines, without interpolation. InputError
+    if voxels do not coincide then, or only one of the headers gives the orientation.
     """
     if (mask.affine is None) != (image.affine is None):
         has_none = "it has no orientation and its image has one"
         if image.affine is None:
             has_none = "it has an orientation and its image has none"
-        raise InputError(f"by its header {has_none}; save it with the affine of its image")
+        raise InputError(f"its header {has_none}; save it with the affine of its image")
     to_image = np.linalg.inv(_lead(image)) @ _lead(mask)
     turn = io_orientation(to_image)  # type: ignore[no-untyped-call]
     shape = _three(mask.values)
@@ -67,14 +67,14 @@ def align(mask: Volume, image: Volume) -> NDArray[Any]:
     off = float(np.abs(corners @ to_image[:3, :3].T + to_image[:3, 3] - corners).max())
     if not off <= OFF_GRID:
         raise InputError(
-            f"by its header it lies {off:.3g} voxels beside its image; save it with the affine of "
+            f"its header places it {off:.3g} voxels off its image; save it with the affine of "
             "its image"
         )
     return values
 
 
 def _lead(volume: Volume) -> NDArray[np.float64]:
-    """The affine, or the spacing where there is none."""
+    """Return the affine, or the spacing if there is none."""
     if volume.affine is not None:
         return volume.affine
     return np.diag([*(*volume.spacing_mm, 1.0, 1.0)[:3], 1.0])
@@ -85,20 +85,20 @@ def _three(values: NDArray[Any]) -> tuple[int, ...]:
 
 
 def find_turn(affine: NDArray[np.float64] | None) -> Turn:
-    """How a viewer would lay out slices of the first two axes.
+    """Choose rows and columns for slices of the first two axes, as a viewer would show them.
 
-    Of the eight ways to make rows and columns of two axes, the one nearest to the planes of
-    radiology (`ACROSS`, `DOWN`): axial planes seen from the feet, coronal ones from the front,
-    sagittal ones from the left, and so a short axis from the apex, its right ventricle at the left
-    of the picture. It depends on where the anatomy lies, and not on the order of axes on disk, so
-    nothing is mirrored. Without an affine, rows run along Y and columns along X.
+    Of the eight ways to make rows and columns of two axes this is the one closest to the planes of
+    radiology (`ACROSS`, `DOWN`): axial planes are seen from the feet, coronal ones from the front,
+    sagittal ones from the left, and a short axis from the apex, with the right ventricle at the
+    left of the image. The choice depends on anatomical directions, not on the order of axes on
+    disk, so nothing is mirrored. Without an affine, rows run along Y and columns along X.
     """
     if affine is None:
         return np.array([[1.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
     axes = (affine[:3, :2] * [[-1.0], [-1.0], [1.0]]).T
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     if not (np.isfinite(axes).all() and lengths.all()):
-        raise InputError("the affine in its header leads nowhere")
+        raise InputError("the affine in its header is singular")
     axes = axes / lengths
     ways = product((0, 1), (1.0, -1.0), (1.0, -1.0))
     column_axis, across, down = max(
@@ -110,11 +110,11 @@ def find_turn(affine: NDArray[np.float64] | None) -> Turn:
 
 
 def lay_out(stack: NDArray[Any], turn: Turn) -> NDArray[Any]:
-    """(X, Y, Z) -> (H, W, Z)."""
+    """Lay out (X, Y, Z) as (H, W, Z)."""
     return np.ascontiguousarray(apply_orientation(stack, turn))  # type: ignore[no-untyped-call]
 
 
 def lay_out_spacing(spacing_mm: Sequence[float], turn: Turn) -> tuple[float, float]:
-    """Height and width of a pixel."""
+    """Return height and width of a pixel in mm."""
     column_axis = int(turn[1, 0])
     return spacing_mm[1 - column_axis], spacing_mm[column_axis]

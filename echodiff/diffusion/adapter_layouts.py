@@ -7,7 +7,6 @@ processors `<layer>.processor.to_q_lora.down.weight`), of PEFT (`base_model.mode
 tensor in the file is an InputError: none is ignored.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from echodiff.documents import Kinds, check_kinds, parse_json, read_record
 from echodiff.errors import InputError
 from echodiff.training.checkpoints import check_finite
 from echodiff.training.weight_files import open_safetensors
@@ -27,8 +27,16 @@ CONFIG_NAME = "adapter_config.json"
 """Where PEFT keeps alpha, beside its weights."""
 
 _MATRIX = re.compile(
-    r"(.+?)[._]lora(?:_linear_layer)?[._](A|B|down|up)(?:\.[\w-]+)?\.(weight|bias)"
+    r"\A(.+?)[._]lora(?:_linear_layer)?[._](A|B|down|up)(?:\.[\w-]+)?\.(weight|bias)"
 )
+_KINDS: Kinds = {
+    "peft_type": str | None,
+    "lora_alpha": float | None,
+    "alpha_pattern": dict[str, float] | None,
+    "use_rslora": bool | None,
+}
+_LAYER_PATTERN = re.compile(r"[\w.^$\\-]{1,200}(?:\.\*[\w.^$\\-]{1,200})?")
+"""Patterns of layers that peft may match: without what takes an expression for ever."""
 _PEFT_PREFIX = "base_model.model."
 _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("lora_unet_", "unet"),
@@ -117,6 +125,14 @@ def read_adapter(file: Path) -> list[LayerUpdate]:
     return list(updates.values())
 
 
+def parse_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What diffusers writes into the metadata of an adapter; empty where there is nothing."""
+    value = parse_json(metadata.get("lora_adapter_metadata", "{}"))
+    if not isinstance(value, dict):
+        raise InputError("expected a JSON object")
+    return value
+
+
 def flatten_name(name: str) -> str:
     """A layer's name as kohya writes it, the one form into which all layouts can be brought."""
     return name.replace(".", "_").removeprefix("text_model_")
@@ -128,17 +144,20 @@ class _Settings:
     def __init__(
         self, file: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
     ) -> None:
+        self.file = file
         self.values: dict[str, Any] = {}
         path = file.parent / CONFIG_NAME
         try:
             if any(key.startswith(_PEFT_PREFIX) for key in state):
                 if not path.is_file():
                     raise InputError(f"{file}: its alpha stands in {CONFIG_NAME}, which is missing")
-                self.values = json.loads(path.read_text(encoding="utf-8"))
+                self.values = read_record(path)
             elif "lora_adapter_metadata" in metadata:
-                self.values = json.loads(metadata["lora_adapter_metadata"])
+                self.values = parse_settings(metadata)
+            for part in ("", "unet.", "text_encoder."):
+                check_kinds(self.values, {part + name: kind for name, kind in _KINDS.items()})
             kind = self.values.get("peft_type", "LORA")
-        except (ValueError, AttributeError, OSError) as error:
+        except (InputError, OSError) as error:
             raise InputError(f"{file}: its settings are damaged ({error})") from error
         if kind != "LORA":
             raise InputError(f"{file}: an adapter of type {kind}: only LoRA is read")
@@ -151,6 +170,10 @@ class _Settings:
 
         if alpha is None:
             patterns = self._get(update.part, "alpha_pattern") or {}
+            if costly := next(
+                (name for name in patterns if not _LAYER_PATTERN.fullmatch(name)), ""
+            ):
+                raise InputError(f"{self.file}: its alpha_pattern {costly[:40]!r} is not read")
             alpha = patterns.get(get_pattern_key(patterns, update.name))
         if alpha is None:
             alpha = self._get(update.part, "lora_alpha")

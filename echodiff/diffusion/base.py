@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from echodiff.connection import endpoint, told_in_one_line
-from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters
-from echodiff.diffusion.loss import build_noise_schedule
+from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters, read_index
+from echodiff.diffusion.objective import build_noise_schedule
 from echodiff.errors import InputError
 from echodiff.training.checkpoints import check_finite
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\A[\w.-]+/[\w.-]+")
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
 
 
@@ -161,7 +161,10 @@ def _content(folder: Path) -> list[Path]:
 def _single_file_config(path: Path) -> Path | None:
     """Configs and tokenizer for `x.safetensors` without network: a folder `x` beside it."""
     folder = path.with_suffix("")
-    return folder if (folder / "model_index.json").is_file() else None
+    if not (folder / "model_index.json").is_file():
+        return None
+    read_index(folder)
+    return folder
 
 
 @functools.cache

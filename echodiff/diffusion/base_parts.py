@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from echodiff.documents import check_kinds
 from echodiff.errors import InputError
 from echodiff.training.checkpoints import read_shapes
 
@@ -23,6 +24,9 @@ WEIGHED_PARTS = {
 SETTINGS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 """Parts without weights, and a file of each."""
 
+_LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
+"""Where classes of a base may come from; the last is diffusers' own safety checker."""
+
 LATENT_CHANNELS = 4
 _TASKS = {5: "depth to image", 7: "upscaling", 8: "editing of images", 9: "inpainting"}
 """What a UNet with more input channels than latents is for."""
@@ -34,6 +38,9 @@ _CONDITIONS = {
     "time_cond_proj_dim": "a latent consistency model, which takes the guidance as an input",
 }
 """Settings of a UNet that is given more than latents, time step and text."""
+_SIZES = dict.fromkeys(
+    ("in_channels", "out_channels", "cross_attention_dim", "hidden_size"), int | list[int]
+)
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:-\d{5}-of-\d{5})?\.safetensors")
 _FILE_PARTS = {
     "unet": "model.diffusion_model.",
@@ -52,7 +59,7 @@ def count_unet_parameters(base: Path) -> int:
 
 
 def _check_folder(folder: Path) -> int:
-    index = _read_json(folder / "model_index.json")
+    index = read_index(folder)
     kind = index.get("_class_name", "model")
     if index.get("text_encoder_2", (None,))[0] is not None:
         raise InputError(f"{folder}: a {kind} with two text encoders, not Stable Diffusion 1.x")
@@ -72,7 +79,12 @@ def _check_folder(folder: Path) -> int:
     for part, name in SETTINGS.items():
         _read_json(folder / part / name)
     unet, text = (_read_json(folder / part / "config.json") for part in ("unet", "text_encoder"))
-    _check_unet(folder, unet, int(text.get("hidden_size", 512)))
+    for part, config in (("UNet", unet), ("text encoder", text)):
+        try:
+            check_kinds(config, _SIZES)
+        except InputError as error:
+            raise InputError(f"{folder}: its {part}: {error}") from None
+    _check_unet(folder, unet, text.get("hidden_size", 512))
     vae = _read_json(folder / "vae" / "config.json")
     if vae.get("latent_channels", LATENT_CHANNELS) != LATENT_CHANNELS:
         raise InputError(f"{folder}: its VAE has {vae['latent_channels']} latent channels, not 4")
@@ -80,8 +92,27 @@ def _check_folder(folder: Path) -> int:
     return num_parameters
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """`model_index.json`: each part with its library and class, of libraries that are known."""
+    index = _read_json(folder / "model_index.json")
+    for part, place in index.items():
+        if not isinstance(place, list):
+            if part in (*WEIGHED_PARTS, *SETTINGS):
+                raise InputError(f"{folder}: its model_index.json names no class of its {part}")
+            continue
+        if len(place) != 2 or not all(isinstance(word, str | None) for word in place):
+            raise InputError(f"{folder}: its model_index.json names no class of its {part}")
+        # Whatever stands there diffusers imports: a module of the working folder too.
+        if place[0] not in _LIBRARIES:
+            raise InputError(
+                f"{folder}: its {part} is of {place[0]}, which is neither diffusers nor "
+                "transformers and is not imported"
+            )
+    return index
+
+
 def _check_unet(folder: Path, config: Mapping[str, Any], text_width: int) -> None:
-    num_channels = int(config.get("in_channels", LATENT_CHANNELS))
+    num_channels = config.get("in_channels", LATENT_CHANNELS)
     _check_channels(folder, num_channels)
     if config.get("out_channels", LATENT_CHANNELS) != LATENT_CHANNELS:
         raise InputError(f"{folder}: its UNet gives {config['out_channels']} channels, not 4")
@@ -141,10 +172,11 @@ def _find_weights(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        # Not by `documents`: tokenizers write 10^30 for a length without a limit.
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content.get("")
+        return content
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file: the base is not whole") from error
-    except (ValueError, OSError, AttributeError) as error:
+    except (ValueError, OSError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a settings file of a base ({error})") from error
-    return content

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from tqdm import tqdm
 
 from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
+from echodiff.progress import ProgressBar
 from echodiff.training.row_file import RowFile
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ class EncodedFrames:
     latent_std: torch.Tensor
     """(N, C, h, w) float32."""
     caption_index: torch.Tensor
-    """(N,) row of `embeddings`; 0 is the null text."""
+    """(N,) row of `embeddings`; 0 is the empty prompt."""
     embeddings: torch.Tensor
     """(captions, tokens, dim) float32, one row a different caption."""
+    condition: torch.Tensor | None = None
+    """(N, channels, H, W), where the network is given one beside the caption."""
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -49,6 +51,7 @@ class EncodedFrames:
             latent_std=self.latent_std[rows],
             caption_index=self.caption_index[rows],
             embeddings=self.embeddings,
+            condition=None if self.condition is None else self.condition[rows],
         )
 
 
@@ -100,7 +103,7 @@ def encode_frames(
     # Nobody writes before everybody has seen what is missing: the shares would overlap.
     state.wait_for_everyone()
     is_silent = not missing or not state.is_main_process
-    for row in tqdm(missing, desc="encoding", unit="frame", disable=is_silent):
+    for row in ProgressBar(missing, desc="encoding", unit="frame", disable=is_silent):
         image = read_image_pm1(folder / frames[row].file_name, resolution, max_value)
         latents.write(row, encode_image(pipeline.vae, torch.from_numpy(image)))
     for start in range(0, len(missing_captions), CAPTIONS_AT_ONCE):

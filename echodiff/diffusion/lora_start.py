@@ -1,12 +1,13 @@
 """Start an adapter from the matrices of another one instead of drawing them."""
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from echodiff.diffusion.adapter_layouts import parse_settings
 from echodiff.diffusion.lora import find_lora, lora_parameters
+from echodiff.documents import check_kinds
 from echodiff.errors import InputError
 from echodiff.runs import RECORD, Run, sha256_file
 
@@ -66,7 +67,8 @@ def _read(file: Path) -> tuple[dict[tuple[str, str], torch.Tensor], dict[str, fl
     try:
         with safe_open(file, framework="pt") as opened:
             names = list(opened.keys())
-            adapter = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            adapter = parse_settings(opened.metadata() or {})
+            check_kinds(adapter, {"unet.lora_alpha": float})
             for name in names:
                 if name.endswith(".alpha"):
                     layer = _layer(name.removesuffix(".alpha"))

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from echodiff.documents import Kinds, check_kinds, parse_json
 from echodiff.errors import InputError
 from echodiff.gan.names import GeneratorName, Norm
 from echodiff.gan.networks.generators import build_generator
@@ -20,6 +21,15 @@ from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import check_finite, write_safetensors
 from echodiff.training.weight_files import name_content, open_safetensors
 
+_KINDS: Kinds = {
+    **dict.fromkeys(("generator", "norm", "method", "source_kind"), str),
+    **dict.fromkeys(("channels", "width", "resolution"), int),
+    "modality": str | None,
+    "white_level": int | None,
+    "labels": list[int],
+}
+_MOST = 8192
+"""Pixels of a side and channels of a layer."""
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -37,7 +47,7 @@ class LoadedGenerator:
 def save_network(path: Path, net: nn.Module, facts: Mapping[str, Any]) -> str:
     """Write the weights of `net` with `facts` (JSON values) as metadata; return their SHA-256.
 
-    Weights that are not finite, and would give black pictures, are an InputError.
+    Weights that are not finite, and would give black images, are an InputError.
     """
     check_finite(net.state_dict().items(), path)
     write_safetensors(path, net.state_dict(), {"echodiff": json.dumps(facts, sort_keys=True)})
@@ -123,8 +133,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata = opened.metadata() or {}
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         try:
-            facts = dict(json.loads(metadata.get("echodiff", "{}")))
-        except (ValueError, TypeError) as error:
+            facts = parse_facts(metadata.get("echodiff", "{}"))
+        except InputError as error:
             raise InputError(f"{path}: its metadata is damaged ({error})") from error
         return state, facts
     if path.suffix != ".pth":
@@ -140,6 +150,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no generator that is known here")
     return content, {}
+
+
+def parse_facts(text: str) -> dict[str, Any]:
+    """What was given to `save_network`; InputError for what it never wrote."""
+    facts = parse_json(text)
+    if not isinstance(facts, dict):
+        raise InputError("expected a JSON object")
+    check_kinds(facts, _KINDS)
+    if "generator" in facts:
+        if missing := sorted({"channels", "norm", "width"} - facts.keys()):
+            raise InputError(f"lacks {missing[0]!r}")
+        known = {"generator": get_args(GeneratorName), "norm": get_args(Norm), "channels": (1, 3)}
+        for name, values in known.items():
+            if facts[name] not in values:
+                raise InputError(f"{name!r} is {facts[name]!r}, none of {values}")
+    for name in ("width", "resolution"):
+        if not 1 <= facts.get(name, 1) <= _MOST:
+            raise InputError(f"{name!r} is {facts[name]}, not 1 to {_MOST}")
+    return facts
 
 
 def _modernise(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

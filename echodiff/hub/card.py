@@ -1,4 +1,4 @@
-"""The card of a pushed repository: rendered from the run, checked by huggingface_hub's own classes.
+"""Render the model card of a pushed repository, and validate it with huggingface_hub's classes.
 
 Metadata: https://huggingface.co/docs/hub/model-cards and .../datasets-cards.
 """
@@ -6,12 +6,13 @@ Metadata: https://huggingface.co/docs/hub/model-cards and .../datasets-cards.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import shipped
 from echodiff.frames.rows import Frame
@@ -130,7 +131,7 @@ def _checked(cls: Any, text: str) -> str:
     try:
         card = cls(text)
     except (ValueError, TypeError) as error:
-        raise InputError(f"the card's metadata do not hold: {error}") from error
+        raise InputError(f"the card's metadata are invalid: {error}") from error
     for key in ("license", "pretty_name", "base_model"):
         value = card.data.get(key)
         if value is not None and not isinstance(value, str):
@@ -271,7 +272,10 @@ def _list_versions(versions: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _sample(frame: Frame) -> dict[str, Any]:
-    index = json.loads(frame.settings or "{}").get("index", "–")
+    settings = {}
+    with suppress(InputError):
+        settings = parse_json(frame.settings or "{}")
+    index = settings.get("index", "–") if isinstance(settings, dict) else "–"
     return {"text": _cell(frame.text) or "(none)", "seed": frame.seed, "index": index}
 
 

@@ -1,4 +1,4 @@
-"""The folder that would go up: written from the run, file by file, from a list and nothing else."""
+"""Write the folder that is uploaded: only files of a fixed list, made from the run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from echodiff import __version__
+from echodiff.contact_sheet import contact_sheet
+from echodiff.documents import read_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
 from echodiff.frames.rows import Frame
 from echodiff.hub.licences import Base
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
-from echodiff.images import contact_sheet, read_image_u8, write_image
+from echodiff.images import read_image_u8, write_image
 from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
 from echodiff.runs import RECORD, sha256_file
 from echodiff.settings.fields import yaml_line
@@ -50,7 +52,7 @@ def folder_written_beside(out: Path) -> Iterator[Path]:
     caller holds the lock beside `out`: siblings that a killed process left are removed.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise InputError(f"--out {out}: is there already and is no folder")
+        raise InputError(f"--out {out}: exists and is not a folder")
     if strange := _find_strange(out):
         raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
     prefix = f"{PARTIAL_PREFIX}{out.name}-"
@@ -76,7 +78,7 @@ def _find_strange(out: Path) -> str | None:
     written = {MANIFEST}
     if MANIFEST in names:
         with suppress(ValueError, KeyError, TypeError):
-            written.update(json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"])
+            written.update(read_json(out / MANIFEST)["files"])
     return min(names - written, default=None)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
+from echodiff.data.check.duplicates import RADIUS, find_near, hash_pixels, sketch
 from echodiff.frames.white_level import find_white_level
 from echodiff.hub.gallery import Gallery
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
+from echodiff.progress import ProgressBar
 
 DEFAULT_THRESHOLD = 0.85
 """Score (`Gallery.find_nearest`) from which on an image shows a training image, where the frames
@@ -47,7 +47,7 @@ def find_training_images(
         return read_image_u8(path, max_value=white)
 
     def read_training() -> Iterator[NDArray[np.uint8]]:
-        for path in tqdm(training, "reading", unit="image", disable=len(training) < _MANY):
+        for path in ProgressBar(training, "reading", unit="image", disable=len(training) < _MANY):
             image = read(path)
             digests.add(hash_pixels(image))
             sketches.append(sketch(to_gray_u8(image)))
@@ -70,7 +70,7 @@ def find_training_images(
         found.setdefault(double.later - num_training, words)
     rest = [place for place in range(len(images)) if place not in found]
     matches = gallery.find_nearest(to_gray_u8(read(images[place])) for place in rest)
-    bar = tqdm(rest, "comparing", unit="image", disable=len(rest) < _MANY)
+    bar = ProgressBar(rest, "comparing", unit="image", disable=len(rest) < _MANY)
     for place, match in zip(bar, matches, strict=True):
         if match.score >= threshold:
             found[place] = (

@@ -1,4 +1,4 @@
-"""`echodiff push RUN --repo USER/NAME`: the folder that would go up; with --yes, up it goes."""
+"""`echodiff push RUN --repo USER/NAME`: write the upload folder, scan it, upload it with --yes."""
 
 from __future__ import annotations
 
@@ -36,34 +36,36 @@ PROG = "echodiff push"
 
 @dataclass(frozen=True, kw_only=True)
 class PushConfig:
-    """Write the folder that would go to a model hub, scan it, and say what it lacks.
+    """Write the folder that would be uploaded to a model hub, scan it, and report what is missing.
 
-    Nothing leaves this machine without --yes. HF_ENDPOINT names another hub than huggingface.co.
+    Nothing is sent without --yes. The hub is huggingface.co, or the one that HF_ENDPOINT names.
     """
 
     run: Path | None = positional(default=None)
-    """Run folder of train_lora.py; with --dataset, none is the one that drew the set."""
+    """Run folder of train_lora.py. Default, with --dataset: the run that generated the set."""
     repo: str
-    """USER/NAME of the repository."""
+    """Name of the repository: USER/NAME."""
     out: Path | None = None
-    """Folder to write what goes up into; none: push/NAME. An earlier push folder is replaced."""
+    """Folder to write the upload to; an earlier upload folder is replaced. Default: push/NAME."""
     generated: Path | None = None
-    """Set of generate.py, drawn with this run: its scores and first pictures go into the card."""
+    """Folder of images that generate.py made with this run; its scores and first images go into
+    the model card."""
     dataset: Path | None = None
-    """Push this set of generate.py as a data set, instead of the weights."""
+    """Push this folder of generated images as a data set, not the weights."""
     data: Path | None = None
-    """Frames folder of the training, where it moved since."""
+    """Frames folder of the training, if it was moved since."""
     base_model: str | None = None
-    """Name of the base on the Hub, where the run knows it as a local folder only (USER/NAME)."""
+    """Hub id of the base model (USER/NAME), if the run knows it only as a local folder."""
     accept: str | None = None
-    """Why it may go up although a licence is missing or in the way; stands in the card."""
+    """Reason why it may be pushed although a licence is missing or forbids it; written into the
+    card."""
     public: bool = False
-    """For everybody to see; otherwise the repository is private."""
+    """Make the repository public. Default: private."""
     ocr: bool = False
-    """Look for text in every image that goes up by OCR as well as by echodiff's own finder, which
-    always runs; text stops the push. Needs `pip install echodiff[ocr]`."""
+    """Also search every uploaded image for text by OCR; echodiff's own text finder always runs.
+    Text blocks the push. Needs `pip install echodiff[ocr]`."""
     yes: bool = False
-    """Push, in one commit."""
+    """Upload, in one commit. Without it nothing is sent."""
 
     def __post_init__(self) -> None:
         parse_name(self.repo, "--repo")

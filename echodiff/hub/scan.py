@@ -1,4 +1,4 @@
-"""The last look before anything goes up: every file of the folder, whatever wrote it.
+"""Scan every file of the upload folder for identifiers, secrets and training images.
 
 Tokens, absolute paths, patient identifiers, DICOM tags, files that are not on the list, and bytes
 that hide behind a picture or a tensor. Rules for forms: what they find stops the push; that they
@@ -16,18 +16,18 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-import yaml
-
 from echodiff.data.check.disclosure import find_identifiers, is_identifying_column
 from echodiff.data.check.file_bytes import find_beyond_pixels
-from echodiff.errors import InputError
+from echodiff.documents import parse_json, parse_yaml
+from echodiff.embedded import read_embedded
 from echodiff.files import shipped
 from echodiff.hub.private_words import PrivateWords
-from echodiff.images import read_embedded, read_size
+from echodiff.images import read_size
 from echodiff.published import CONFIG, MANIFEST, PRIVACY
 
 
@@ -51,6 +51,9 @@ class Known:
     harmless: frozenset[str] = frozenset()
     """Numbers of the recipe that look like a date or a record's number: a seed."""
 
+
+KEYWORDS = "identifying_dicom_keywords.txt"
+"""Shipped in `echodiff/assets`, a keyword a line."""
 
 _TAG = re.compile(r"\(\s*[\dA-Fa-f]{4}\s*,\s*[\dA-Fa-f]{4}\s*\)")
 _TAG_KEY = re.compile(r"[\dA-Fa-f]{8}")
@@ -112,7 +115,7 @@ def scan_file(path: Path, known: Known) -> Iterator[str]:
         for key, text in _read_texts(path, data):
             for message in _scan_text(key, text, known):
                 seen[message] = None
-    except (ValueError, yaml.YAMLError, InputError, RecursionError) as error:
+    except ValueError as error:
         seen[f"cannot be read as what its name says ({' '.join(str(error).split())[:120]})"] = None
     yield from seen
 
@@ -124,13 +127,13 @@ def _read_texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         case ".safetensors":
             yield from _walk(_read_header(data))
         case ".json":
-            value = _load_json(data)
+            value = parse_json(data)
             _check_fields(path.name, value)
             yield from _walk(value)
         case ".jsonl":
             for line in data.split(b"\n"):
                 if line.strip():
-                    yield from _walk(_load_json(line))
+                    yield from _walk(parse_json(line))
         case ".yaml":
             yield from _walk(_load_yaml(path.name, data.decode("utf-8")))
         case ".png":
@@ -184,25 +187,11 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, str(int(value))
 
 
-def _load_json(data: bytes) -> Any:
-    """ValueError for what no reader would show: a field that is there twice hides the first."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a field is there twice")
-        return dict(pairs)
-
-    return json.loads(data, object_pairs_hook=unique)
-
-
 def _load_yaml(name: str, text: str) -> Any:
-    """The same of YAML, of which this software writes `key: value` lines alone."""
+    """A settings file, of which this software writes `key: value` lines alone."""
     if re.search(r"(?:^|\s)#", re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)):
         raise ValueError("holds comments")
-    value = yaml.safe_load(text)
-    keys = re.findall(r"^([^\s:]+):", text, re.MULTILINE)
-    if len(set(keys)) < len(keys):
-        raise ValueError("a field is there twice")
+    value = parse_yaml(text)
     _check_fields(name, value)
     return value
 
@@ -230,7 +219,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
     if len(data) < 8:
         raise ValueError("cut short")
     (length,) = struct.unpack("<Q", data[:8])
-    header = _load_json(data[8 : 8 + length])
+    header = parse_json(data[8 : 8 + length])
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     size = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
@@ -260,7 +249,7 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
     data cards, which name data sets and their authors."""
     if text.startswith("---\n"):
         _, head, text = text.split("---\n", 2)
-        for key, value in _walk(yaml.safe_load(head)):
+        for key, value in _walk(parse_yaml(head)):
             if not (key == "license_link" and f"license_link: {value}" in _shipped_lines()):
                 yield key, value
     if _DATA_URI.search(unquote(html.unescape(text))):
@@ -280,14 +269,8 @@ def _shipped_lines() -> frozenset[str]:
 
 @functools.cache
 def _identifying_keywords() -> frozenset[str]:
-    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove."""
-    from pydicom.datadict import DicomDictionary
-    from pydicom.tag import Tag
+    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove.
 
-    from echodiff.data.dicom.identifiers import is_identifying
-
-    return frozenset(
-        keyword
-        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
-        if keyword and is_identifying(Tag(number), vr, keyword, "")
-    )
+    A list that is shipped, not read from pydicom, which is an optional package here.
+    """
+    return frozenset((resources.files("echodiff") / "assets" / KEYWORDS).read_text("utf-8").split())

@@ -1,18 +1,18 @@
-"""What a push starts from: a finished run whose weights are those that were trained and scored."""
+"""Load what is pushed: a finished run with the weights that were trained and scored."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from echodiff.data.leaks import read_maker
+from echodiff.data.run_frames import find_run_frames
+from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
@@ -95,9 +95,11 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         frames = {frame.file_name: frame for frame in load_frames(folder)}
     except InputError as error:
         raise InputError(f"{run_dir}: its training frames: {error}; --data says where") from None
-    for name in [*run.record.get("train", []), *run.record.get("held_out", [])]:
+    names = dict.fromkeys([*run.record.get("train", []), *run.record.get("held_out", [])])
+    for name in names:
         if name not in frames:
             raise InputError(f"{folder}: has no {name}: not the frames of {run_dir}")
+    find_run_frames(run, list(names), data=data)
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
     config = _read_yaml(run_dir / CONFIG)
@@ -109,7 +111,7 @@ def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Gener
     try:
         refuse_links(folder)
         frames = load_frames(folder)
-        job = _read_json(folder / JOB)
+        job = read_maker(folder / JOB) if (folder / JOB).is_file() else {}
         metrics = _read_json(folder / SCORES)
     except InputError as error:
         raise InputError(f"{flag} {error}") from None
@@ -177,23 +179,13 @@ def _digests(path: Path) -> Iterator[str]:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path.parent}: holds no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return value
+def _read_json(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path.parent}: holds no {path.name}")
+    return read_record(path, kinds)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path}: expected `key: value` lines")
-    return dict(value)
+    if not path.is_file():
+        raise InputError(f"{path.parent}: holds no {path.name}")
+    return read_yaml_record(path)

@@ -19,7 +19,9 @@ from echodiff.metrics.appearance import (
 from echodiff.metrics.faithfulness import compute_share
 from echodiff.metrics.feature_set import Array
 from echodiff.metrics.resampling import MIN_GROUPS, Z_95, Groups, count_groups, sample_halves
-from echodiff.metrics.scores import NUM_HALVES, Score
+from echodiff.metrics.score import Mean, Pixels, Score, by_name
+from echodiff.metrics.score_name import Kind
+from echodiff.metrics.scores import NUM_HALVES
 
 _PLACE = {name: number for number, name in enumerate(COLUMNS)}
 
@@ -28,6 +30,11 @@ SPREAD_BEYOND = 0.5
 VISIBLE_COLOUR = 2.3
 """CIELAB distance that is just visible (Mahy et al. 1994): a grey reference has no range."""
 SECTOR_TOLERANCE = 0.05
+_DRIFTS = {
+    Kind.COLOUR_DRIFT: (COLOUR, VISIBLE_COLOUR),
+    Kind.SECTOR_DRIFT: (SECTOR, SECTOR_TOLERANCE),
+}
+"""What is compared, and by how much it may leave the range of the reference."""
 SECTOR_ALARM_SHARE = 0.05
 """Odd sectors may be rare in a good set; one colour frame among grey ones is always a fault."""
 
@@ -61,46 +68,52 @@ def score_appearance(
         for groups in (groups_generated, groups_reference)
     )
     sizes, alarms = _compare_sizes(generated, reference), []
-    names = [*SECTOR, "balance", "chroma"]
-    scores, left_out = dict[str, Score](), dict[str, str]()
+    kinds = [*map(Kind, SECTOR), Kind.BALANCE, Kind.CHROMA]
+    scores, left_out = list[Score](), dict[str, str]()
     if sizes:
         alarms.append(sizes)
         left_out |= dict.fromkeys(("speckle_snr", "spectrum_deviation"), "sets of other sizes")
     else:
-        names.insert(0, "speckle_snr")
-        scores["spectrum_deviation"] = _score_spectrum(generated, reference, ours, real)
-    for name in names:
-        x, y = generated[:, _PLACE[name]], reference[:, _PLACE[name]]
+        kinds.insert(0, Kind.SPECKLE_SNR)
+        scores.append(_score_spectrum(generated, reference, ours, real))
+    counts, source = (len(generated), len(reference)), _source()
+    for kind in kinds:
+        x, y = generated[:, _PLACE[kind]], reference[:, _PLACE[kind]]
         if np.isnan(x).all() or np.isnan(y).all():
-            left_out[name] = "no frame of one of the sets has it"
+            left_out[str(kind)] = "no frame of one of the sets has it"
             continue
-        value, low, high = _average(x, ours)
-        real_value, real_low, real_high = _average(y, real)
-        scores[name] = _record(value, low, high, generated, reference) | {
-            "real": real_value, "real_low": real_low, "real_high": real_high,
-            "num_without": int(np.isnan(x).sum()), "num_without_reference": int(np.isnan(y).sum()),
-        }  # fmt: skip
-    colour = _score_drift(generated, reference, real, COLOUR, VISIBLE_COLOUR)
-    sector = _score_drift(generated, reference, real, SECTOR, SECTOR_TOLERANCE)
-    scores |= {"colour_drift": colour, "sector_drift": sector}
-    return scores, left_out, alarms + _find_drift_alarms(generated, reference, colour, sector)
+        num_without = int(np.isnan(x).sum()), int(np.isnan(y).sum())
+        scores.append(Score.of_look(kind, _average(x, ours), counts, source, _average(y, real),
+                                    num_without))  # fmt: skip
+    colour, sector = (
+        _score_drift(kind, generated, reference, real)
+        for kind in (Kind.COLOUR_DRIFT, Kind.SECTOR_DRIFT)
+    )
+    scores += [colour, sector]
+    return (
+        by_name(scores),
+        left_out,
+        alarms + _find_drift_alarms(generated, reference, colour, sector),
+    )
 
 
 def _find_drift_alarms(
     generated: Array, reference: Array, colour: Score, sector: Score
 ) -> list[str]:
     alarms = []
-    if colour["frames"]:
+    if colour.frames:
+        frames = list(colour.frames)
         chroma = generated[:, _PLACE["chroma"]]
         alarms.append(
-            f"colour drift: {len(colour['frames'])} of {len(generated)} generated frames have "
-            f"colours that the reference has not (chroma up to {chroma[colour['frames']].max():.0f}"
+            f"colour drift: {len(frames)} of {len(generated)} generated frames have "
+            f"colours that the reference has not (chroma up to {chroma[frames].max():.0f}"
             f", reference {reference[:, _PLACE['chroma']].max():.0f})"
         )
-    if sector["value"] > SECTOR_ALARM_SHARE and sector["low"] > (sector["real"] or 0):
+    is_sure = sector.low is not None and sector.low > (sector.real or 0)
+    if sector.value > SECTOR_ALARM_SHARE and is_sure:
         alarms.append(
-            f"sector: {len(sector['frames'])} of {len(generated)} generated frames have a sector "
-            f"unlike any of the reference"
+            f"sector: {len(sector.frames or ())} of {len(generated)} generated frames have a "
+            f"sector unlike any of the reference"
         )
     return alarms
 
@@ -131,10 +144,11 @@ def _score_spectrum(generated: Array, reference: Array, ours: Array, real: Array
     low, high = (None if end is None else 100 * (end - 1) for end in (lows[worst], highs[worst]))
     halves = np.abs(_average_rows(y, real) - _average_rows(y, 1 - real)).max(axis=1)
     value = float(100 * (10 ** log_ratio[worst] - 1))
-    return _record(value, low, high, generated, reference) | {
-        "real": float(100 * (10 ** halves.mean() - 1)) if len(halves) else None,
-        "band": SPECTRUM[worst],
-        "bands": [
+    return Score.of_spectrum(
+        Mean(value, low, high), (len(generated), len(reference)), _source(),
+        real=float(100 * (10 ** halves.mean() - 1)) if len(halves) else None,
+        band=SPECTRUM[worst],
+        bands=[
             {
                 "cycles_per_px": [ring / (2 * NUM_RINGS), (ring + 1) / (2 * NUM_RINGS)],
                 "ratio": float(10 ** log_ratio[ring]),
@@ -143,21 +157,21 @@ def _score_spectrum(generated: Array, reference: Array, ours: Array, real: Array
             }
             for ring in range(NUM_RINGS)
         ],
-    }
+    )  # fmt: skip
 
 
-def _score_drift(
-    generated: Array, reference: Array, real: Array, names: tuple[str, ...], tolerance: float
-) -> Score:
+def _score_drift(kind: Kind, generated: Array, reference: Array, real: Array) -> Score:
+    names, tolerance = _DRIFTS[kind]
     columns = [_PLACE[name] for name in names]
     x, y = generated[:, columns], reference[:, columns]
     is_beyond = _is_beyond(x, y, tolerance)
     share = compute_share(int(is_beyond.sum()), len(x))
     halves = [_is_beyond(y[half == 0], y[half > 0], tolerance).mean() for half in real]
-    return _record(share.value, share.low, share.high, generated, reference) | {
-        "real": float(np.mean(halves)) if halves else None,
-        "frames": np.flatnonzero(is_beyond).tolist(),
-    }
+    return Score.of_drift(
+        kind, share, (len(generated), len(reference)), _source(),
+        real=float(np.mean(halves)) if halves else None,
+        frames=np.flatnonzero(is_beyond).tolist(),
+    )  # fmt: skip
 
 
 def _is_beyond(values: Array, reference: Array, tolerance: float) -> NDArray[np.bool_]:
@@ -171,15 +185,15 @@ def _is_beyond(values: Array, reference: Array, tolerance: float) -> NDArray[np.
     return np.asarray(~is_inside.all(axis=1))
 
 
-def _average(values: Array, halves: Array) -> tuple[float, float | None, float | None]:
+def _average(values: Array, halves: Array) -> Mean:
     is_known = ~np.isnan(values)
     mean = float(values[is_known].mean())
     known = halves[:, is_known]
     known = known[known.any(axis=1)]
     if len(known) < 2:
-        return mean, None, None
+        return Mean(mean, None, None)
     reach = Z_95 * float(np.std(_average_rows(values[is_known], known), ddof=1))
-    return mean, mean - reach, mean + reach
+    return Mean(mean, mean - reach, mean + reach)
 
 
 def _average_rows(values: Array, chosen: Array) -> Array:
@@ -187,11 +201,5 @@ def _average_rows(values: Array, chosen: Array) -> Array:
     return np.asarray((chosen @ values).T / chosen.sum(axis=1)).T
 
 
-def _record(
-    value: float, low: float | None, high: float | None, generated: Array, reference: Array
-) -> Score:
-    return {
-        "value": value, "low": low, "high": high, "n": len(generated),
-        "n_reference": len(reference), "features": VERSION, "features_sha256": sha256(),
-        "resize": "none", "scale": 1,
-    }  # fmt: skip
+def _source() -> Pixels:
+    return Pixels("none", VERSION, sha256())

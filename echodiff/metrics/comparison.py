@@ -15,9 +15,11 @@ from echodiff.metrics.kernel import (
     compute_bandwidth,
     sweep_pairs,
 )
-from echodiff.metrics.kernel_interval import TAIL, Spread, measure_spread
+from echodiff.metrics.kernel_interval import TAIL
+from echodiff.metrics.kernel_spread import Spread, measure_spread
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import MIN_FRAMES, Network, Score
+from echodiff.metrics.score import Mean, Network, Score
+from echodiff.metrics.scores import MIN_FRAMES
 
 
 def compare_sets(
@@ -36,13 +38,10 @@ def compare_sets(
         quantile = float(stdtrit(min(one.degrees for one in spreads), 1.0 - TAIL))
         covariance = compute_covariance(spreads[0], spreads[1])
         low, high = compute_ratio_interval(values[0], values[1], covariance, quantile)
-    return {
-        "value": values[1] / values[0], "low": low, "high": high,
-        "mmd2_first": values[0], "mmd2_second": values[1],
-        "n_first": len(first), "n": len(second), "n_reference": len(reference),
-        "features": network.name, "features_sha256": network.sha256, "resize": network.resize,
-        "bandwidth": bandwidth,
-    }  # fmt: skip
+    return Score.of_ratio(
+        Mean(values[1] / values[0], low, high), (len(first), len(second), len(reference)), network,
+        mmd2=(values[0], values[1]), bandwidth=bandwidth,
+    )  # fmt: skip
 
 
 def rank_sets(
@@ -88,7 +87,7 @@ def compute_covariance(first: Spread, second: Spread) -> Array:
     which that sum counts twice. Of the difference, no less than its degenerate variance is left.
     """
     shared = float(first.second.linear @ second.second.linear) - first.degenerate_within_second
-    variances = [max(one.linear, 0.0) + one.degenerate for one in (first, second)]
+    variances = [first.variance, second.variance]
     least = first.degenerate + second.degenerate - 2.0 * first.degenerate_within_second
     shared = min(shared, 0.5 * (sum(variances) - least))
     return np.array([[variances[0], shared], [shared, variances[1]]])
@@ -132,6 +131,6 @@ def measure_together(
             both,
         )
         values.append(float(swept.draws[0][0]))
-        spreads.append(measure_spread(values[-1], swept.sums, one, reference, kernel))
+        spreads.append(measure_spread(values[-1], swept, one, reference, kernel))
     known = [spread for spread in spreads if spread is not None]
     return values, known if len(known) == len(sets) else []

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from echodiff.metrics.faithfulness import compute_share
 from echodiff.metrics.feature_set import Array, FeatureSet
 from echodiff.metrics.kernel import compute_squared_distances
-from echodiff.metrics.scores import Network, Score
+from echodiff.metrics.score import Network, Score, Scores, by_name
+from echodiff.metrics.score_name import Kind, ScoreName
 
 BLOCK_ROWS = 512
 NEAR_SHARE = 0.05
@@ -45,7 +46,7 @@ def score_copies(
     Left out where a reference frame lies on a training frame: the nearest would then be at 0, and
     no generated frame could be nearer.
     """
-    name = f"copies_{network.name}"
+    name = str(ScoreName(Kind.COPIES, network.name))
     if len(reference) < MIN_REFERENCE:
         return {}, {name: f"needs {MIN_REFERENCE} reference frames, there are {len(reference)}"}
     of_real, _ = measure_nearest(reference, train)
@@ -55,29 +56,27 @@ def score_copies(
     of_generated, _ = measure_nearest(generated, train)
     limit = float(np.quantile(of_real, NEAR_SHARE))
     share = compute_share(int((of_generated < limit).sum()), len(generated))
-    score = {
-        "value": share.value, "low": share.low, "high": share.high,
-        "n": len(generated), "n_reference": len(reference), "n_train": len(train),
-        "features": network.name, "features_sha256": network.sha256, "resize": network.resize,
-        "scale": 1, "real": float((of_real < limit).mean()), "distance": limit,
-    }  # fmt: skip
-    return {name: score}, {}
+    score = Score.of_copies(
+        share, (len(generated), len(reference), len(train)), network,
+        real=float((of_real < limit).mean()), distance=limit,
+    )  # fmt: skip
+    return by_name([score]), {}
 
 
 def find_copies(
-    scores: dict[str, Score], network: Network, left_out: Mapping[str, str] = MappingProxyType({})
+    scores: Scores, network: Network, left_out: Mapping[str, str] = MappingProxyType({})
 ) -> str | None:
     """The alarm of a set that lies too near to its training set: twice the honest share or more.
 
     Another is that copies cannot be told, as the reference shares frames with the training set.
     """
-    name = f"copies_{network.name}"
+    name = str(ScoreName(Kind.COPIES, network.name))
     if left_out.get(name, "").endswith(SHARED):
         return f"{name} is left out: {left_out[name]}"
     score = scores.get(name)
-    if score is None or score["low"] < 2 * NEAR_SHARE:
+    if score is None or score.low is None or score.low < 2 * NEAR_SHARE:
         return None
     return (
-        f"copies: {100 * score['value']:.0f} % of the frames are as near to a training frame in "
+        f"copies: {100 * score.value:.0f} % of the frames are as near to a training frame in "
         f"{network.name} features as {100 * NEAR_SHARE:.0f} % of unseen real ones"
     )

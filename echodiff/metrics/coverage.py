@@ -19,16 +19,10 @@ from echodiff.metrics.feature_set import (
 )
 from echodiff.metrics.kernel import compute_squared_distances
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import (
-    Draws,
-    Network,
-    Score,
-    build_score,
-    compute_spread_interval,
-    sample_draws,
-)
+from echodiff.metrics.score import Network, Score, Scores, by_name
+from echodiff.metrics.score_name import COVERAGES, Kind, ScoreName
+from echodiff.metrics.scores import Draws, Repeats, compute_spread_interval, sample_draws
 
-NAMES = ("precision", "recall", "density", "coverage")
 MIN_FRAMES = 4 * NUM_NEIGHBOURS
 """Fewest frames a side: half of them, in a half-sample, still have k neighbours."""
 NUM_REPEATS = 40
@@ -46,26 +40,32 @@ def score_coverage(
     Intervals and floors are those of at most REPEATS_MAX_COUNT frames a side: with more, the
     intervals are too wide, not too narrow.
     """
-    names = [f"{name}_{network.name}" for name in NAMES]
+    names = [ScoreName(kind, network.name) for kind in COVERAGES]
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
-        return {}, dict.fromkeys(names, f"needs {MIN_FRAMES} frames a side, there are {fewest}")
+        return {}, dict.fromkeys(
+            map(str, names), f"needs {MIN_FRAMES} frames a side, there are {fewest}"
+        )
     if not (generated.has_neighbours and reference.has_neighbours):
         reason = f"needs {NUM_NEIGHBOURS} frames of other patients for every frame"
-        return {}, dict.fromkeys(names, reason)
+        return {}, dict.fromkeys(map(str, names), reason)
     x, y = (one.thinned(REPEATS_MAX_COUNT) for one in (generated, reference))
     draws = sample_draws(x, y, np.random.default_rng(seed))
     repeats = _compute_repeats(x, y, draws)
-    scores = {}
+    scores = []
     for column, (name, value) in enumerate(
         zip(names, compute_coverage(generated, reference), strict=True)
     ):
-        own = {key: rows[:, column] for key, rows in repeats.items()}
-        own["value"] = np.array([value])
-        interval = compute_spread_interval(float(value), own.pop("halves")).clip(min=0.0)
-        own["interval"] = interval if name.startswith("density") else interval.clip(max=1.0)
-        scores[name] = build_score(own, generated, reference, draws, network, scale=1)
-    return scores, {}
+        halves, floor, at_floor = (rows[:, column] for rows in repeats)
+        interval = compute_spread_interval(float(value), halves).clip(min=0.0)
+        if name.kind != Kind.DENSITY:
+            interval = interval.clip(max=1.0)
+        own = Repeats(float(value), interval, floor, at_floor)
+        counts = len(generated), len(reference)
+        scores.append(
+            Score.beside_floor(name, own.estimate, counts, network, own.find_floor(draws))
+        )
+    return by_name(scores), {}
 
 
 def compute_coverage(generated: FeatureSet, reference: FeatureSet) -> Array:
@@ -84,30 +84,32 @@ def rank_frames(generated: FeatureSet, reference: FeatureSet) -> NDArray[np.intp
     return np.lexsort((-across.min(axis=1), density))
 
 
-def find_collapse(scores: dict[str, Score], network: Network) -> str | None:
+def find_collapse(scores: Scores, network: Network) -> str | None:
     """The alarm of a set with less variety than the real one, from the scores of `score_coverage`.
 
     Where a generator repeats itself, or keeps to the middle of what is real, its frames lie in more
     balls of the reference than real frames do, at the same counts.
     """
-    density = scores.get(f"density_{network.name}")
-    if density is None or None in (density["floor_low"], density["value_at_floor_n"]):
+    density = scores.get(str(ScoreName(Kind.DENSITY, network.name)))
+    if density is None:
         return None
-    error = (density["floor_high"] - density["floor"]) / Z_95
-    excess = density["value_at_floor_n"] - density["floor"]
+    at_n, floor, high = density.value_at_floor_n, density.floor, density.floor_high
+    if at_n is None or floor is None or high is None:
+        return None
+    error, excess = (high - floor) / Z_95, at_n - floor
     # Both of the means compared have the error of one draw.
     if excess <= COLLAPSE_ERRORS * 2**0.5 * error:
         return None
     return (
-        f"collapse: density in {network.name} features is {density['value_at_floor_n']:.2f}, of "
-        f"real frames {density['floor']:.2f} at n {density['floor_n']}: less variety than is real"
+        f"collapse: density in {network.name} features is {at_n:.2f}, of "
+        f"real frames {floor:.2f} at n {density.floor_n}: less variety than is real"
     )
 
 
 def _compute_repeats(
     generated: FeatureSet, reference: FeatureSet, draws: Draws
-) -> dict[str, Array]:
-    """The four scores of every repeat, (repeats, 4) by what the repeats are for."""
+) -> tuple[Array, Array, Array]:
+    """The four scores of every repeat, (repeats, 4): of halves, of the floor, and at its counts."""
     n = len(generated)
     features = np.concatenate([generated.features, reference.features])
     groups = pool_groups(generated, reference)
@@ -117,20 +119,20 @@ def _compute_repeats(
     def compare(first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
         radii = [find_kth_smallest(distances[np.ix_(rows, rows)]) for rows in (first, second)]
         if not np.isfinite(np.concatenate(radii)).all():
-            return np.full(len(NAMES), np.nan)  # too few frames of other patients were drawn
+            return np.full(len(COVERAGES), np.nan)  # too few frames of other patients were drawn
         return _compare(distances[np.ix_(first, second)], *radii)
 
     def repeat(first: Array, from_first: int, second: Array) -> Array:
         pairs = zip(first[:NUM_REPEATS], second[:NUM_REPEATS], strict=True)
         rows = [compare(from_first + np.flatnonzero(a), n + np.flatnonzero(b)) for a, b in pairs]
-        table = np.reshape(rows, (len(rows), len(NAMES)))
+        table = np.reshape(rows, (len(rows), len(COVERAGES)))
         return table[np.isfinite(table).all(axis=1)]
 
-    return {
-        "halves": repeat(draws.generated_halves, 0, draws.reference_halves),
-        "floor": repeat(draws.floor_first, n, draws.floor_second),
-        "at_floor": repeat(draws.generated_at_floor, 0, draws.floor_second),
-    }
+    return (
+        repeat(draws.generated_halves, 0, draws.reference_halves),
+        repeat(draws.floor_first, n, draws.floor_second),
+        repeat(draws.generated_at_floor, 0, draws.floor_second),
+    )
 
 
 def _compare(across: Array, radii_generated: Array, radii_reference: Array) -> Array:

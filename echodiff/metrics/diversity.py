@@ -16,7 +16,8 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from echodiff.images import pad_square, resize_u8, to_gray_u8
 from echodiff.metrics.resampling import MIN_GROUPS, Groups, count_groups
-from echodiff.metrics.scores import Score
+from echodiff.metrics.score import Mean, Pixels, Score, Scores, by_name
+from echodiff.metrics.score_name import Kind
 
 NUM_PAIRS = 200
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -24,7 +25,7 @@ BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW_PX = 11
 MAX_SIDE = 256
 """Larger pictures are shrunk: five scales fit, and hearts differ in shape, not in grain."""
-NAME = "ms_ssim"
+NAME = str(Kind.MS_SSIM)
 
 ReadImage = Callable[[int], NDArray[np.uint8]]
 """Index of a frame in its set -> (H, W) or (H, W, 3), read when it is wanted."""
@@ -65,29 +66,28 @@ def score_diversity(
     if not num_scales:
         return {}, {NAME: f"a picture has {side} pixels a side, the window {WINDOW_PX}"}
     betas = tuple(beta / sum(BETAS[:num_scales]) for beta in BETAS[:num_scales])
-    (value, low, high), (real, real_low, real_high) = (
-        average_pairs(_compare(of_set, drawn, side, betas), numbers[drawn])
+    value, real = (
+        Mean(*average_pairs(_compare(of_set, drawn, side, betas), numbers[drawn]))
         for of_set, drawn, numbers in zip(images, pairs, groups, strict=True)
     )
-    score = {
-        "value": value, "low": low, "high": high,
-        "n": len(groups_generated), "n_reference": len(groups_reference),
-        "features": "pixels", "features_sha256": "",
-        "resize": f"{side} bicubic antialiased, rounded to 8 bit (Pillow)", "scale": 1,
-        "real": real, "real_low": real_low, "real_high": real_high,
-        "num_pairs": num_pairs, "num_scales": num_scales, "betas": list(betas), "data_range": 255,
-    }  # fmt: skip
-    return {NAME: score}, {}
+    score = Score.of_diversity(
+        value, (len(groups_generated), len(groups_reference)),
+        Pixels(f"{side} bicubic antialiased, rounded to 8 bit (Pillow)"), real,
+        num_pairs=num_pairs, betas=list(betas), data_range=255,
+    )  # fmt: skip
+    return by_name([score]), {}
 
 
-def find_alike(scores: dict[str, Score]) -> str | None:
+def find_alike(scores: Scores) -> str | None:
     """The alarm of a set whose frames are more alike than real ones, interval against interval."""
     score = scores.get(NAME)
-    if score is None or score["low"] <= score["real_high"]:
+    if score is None or score.low is None or score.real_high is None:
+        return None
+    if score.low <= score.real_high:
         return None
     return (
         f"collapse: frames are more alike than those of real patients "
-        f"(MS-SSIM {score['value']:.2f}, real {score['real']:.2f})"
+        f"(MS-SSIM {score.value:.2f}, real {score.real:.2f})"
     )
 
 

@@ -8,7 +8,8 @@ import importlib
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,25 @@ def count_features(extractor: Extractor) -> int:
         ) from error
 
 
-def import_function(name: str) -> tuple[Extractor, Path]:
+def import_function(name: str, folder: Path | None = None) -> tuple[Extractor, Path]:
     """The function that `module:function` names, and the file that its source lies in.
 
-    Modules are looked for where Python looks for them, and then in the working folder.
+    Modules are looked for where Python looks for them, but not in the working folder, where a file
+    of anybody's may lie; and then in `folder`.
     """
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
         raise InputError("neither a file nor module:function")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        # Last, so that nothing of Python's is hidden; kept, since functions may import when called.
-        sys.path.append(here)
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--features-path {folder}: no such folder")
     try:
-        module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise InputError(_last_line(error)) from error
+        with _searching(folder):
+            module = importlib.import_module(module_name)
+    except Exception as error:  # a foreign module may raise anything
+        hint = ""
+        if folder is None and isinstance(error, ModuleNotFoundError):
+            hint = "; --features-path FOLDER looks for it there too, `.` in the working folder"
+        raise InputError(f"{_last_line(error)}{hint}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} has no function {function_name}")
@@ -120,6 +124,21 @@ def import_function(name: str) -> tuple[Extractor, Path]:
     if source is None or not Path(source).is_file():
         raise InputError("no source file by which to tell it from another")
     return function, Path(source)
+
+
+@contextmanager
+def _searching(folder: Path | None) -> Iterator[None]:
+    """Import without the working folder, which `python -m` puts first; then with `folder`, last, so
+    that nothing of Python's is hidden. It stays: functions may import when they are called."""
+    here, before = Path.cwd(), list(sys.path)
+    sys.path[:] = [place for place in before if Path(place or ".").resolve() != here]
+    added = [] if folder is None else [str(folder.resolve())]
+    sys.path += added
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before + [place for place in added if place not in before]
 
 
 def _last_line(error: BaseException) -> str:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding
 from echodiff.metrics.resampling import Z_95
-from echodiff.metrics.scores import Network, Score
+from echodiff.metrics.score import Network, Score, by_name
+from echodiff.metrics.score_name import Kind
 
 
 @dataclass(frozen=True)
@@ -157,23 +158,24 @@ def score_faithfulness(
     `real` is what the classifier gets right where the caption is true: the most to hope for.
     """
     named = list(generated.found)
-    pairs = {
-        "faithfulness": (generated.average_found(), reference.average_found(named)),
-        "specificity": (generated.average_absent(), reference.average_absent()),
-    }
-    pairs |= {f"faithfulness_{f}": (generated.found[f], reference.found.get(f)) for f in named}
-    pairs |= {
-        f"specificity_{f}": (generated.absent[f], reference.absent.get(f)) for f in generated.absent
-    }
-    return {
-        name: _record(estimate, network) | {
-            "n_reference": real.num if real else 0,
-            "real": real.value if real else None,
-            "real_low": real.low if real else None,
-            "real_high": real.high if real else None,
-        }
-        for name, (estimate, real) in pairs.items() if estimate is not None
-    }  # fmt: skip
+    whole = (
+        (Kind.FAITHFULNESS, generated.average_found(), reference.average_found(named)),
+        (Kind.SPECIFICITY, generated.average_absent(), reference.average_absent()),
+    )
+    scores = [
+        Score.of_classifier(kind, "", share, network, real)
+        for kind, share, real in whole
+        if share is not None
+    ]
+    for kind, shares, of_real in (
+        (Kind.FAITHFULNESS, generated.found, reference.found),
+        (Kind.SPECIFICITY, generated.absent, reference.absent),
+    ):
+        scores += [
+            Score.of_classifier(kind, finding, share, network, of_real.get(finding))
+            for finding, share in shares.items()
+        ]
+    return by_name(scores)
 
 
 def compare_faithfulness(
@@ -183,22 +185,15 @@ def compare_faithfulness(
     over the findings that both sets can be held to."""
     named = [finding for finding in second.found if finding in first.found]
     absent = [finding for finding in second.absent if finding in first.absent]
-    pairs: dict[str, tuple[Estimate | None, Estimate | None]] = {}
+    pairs: list[tuple[Kind, str, Estimate | None, Estimate | None]] = []
     if named:
-        pairs["faithfulness_gain"] = (second.average_found(named), first.average_found(named))
+        means = second.average_found(named), first.average_found(named)
+        pairs.append((Kind.FAITHFULNESS_GAIN, "", *means))
     if absent:
-        pairs["specificity_gain"] = (second.average_absent(absent), first.average_absent(absent))
-    pairs |= {f"faithfulness_gain_{f}": (second.found[f], first.found[f]) for f in named}
-    return {
-        name: _record(compute_difference(now, then), network)
-        | {"first": then.value, "second": now.value, "n_first": then.num, "n": now.num}
-        for name, (now, then) in pairs.items() if now is not None and then is not None
-    }  # fmt: skip
-
-
-def _record(estimate: Estimate, network: Network) -> Score:
-    return {
-        "value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.num,
-        "features": network.name, "features_sha256": network.sha256, "resize": network.resize,
-        "scale": 1,
-    }  # fmt: skip
+        means = second.average_absent(absent), first.average_absent(absent)
+        pairs.append((Kind.SPECIFICITY_GAIN, "", *means))
+    pairs += [(Kind.FAITHFULNESS_GAIN, f, second.found[f], first.found[f]) for f in named]
+    return by_name([
+        Score.of_gain(kind, finding, compute_difference(now, then), network, then, now)
+        for kind, finding, now, then in pairs if now is not None and then is not None
+    ])  # fmt: skip

@@ -47,12 +47,15 @@ class FeatureNetwork:
         return "fid" if self.name == "inception" else f"fd_{self.name}"
 
 
-def load_features(name: str) -> FeatureNetwork:
+def load_features(name: str, *, trust: bool = False, modules: Path | None = None) -> FeatureNetwork:
     """Open a network by one of FEATURE_NAMES, or by what else `--features` takes.
 
     - The path of a TorchScript file, or `module:function`: float32 (B, 3, 299, 299) in 0..255 to
       (B, D), as clean-fid's `custom_feat_extractor`.
     - A folder of transformers weights in safetensors, of a network with a class token.
+
+    trust: open TorchScript files; they are programs, which can read and write files. modules: a
+    folder in which modules are looked for besides the installed ones.
 
     Features are kept on disk (`with_cache`), but for functions: what they load is not in the hash.
     InceptionMissing (an InputError) where the weights of Inception cannot be had: callers say its
@@ -73,9 +76,9 @@ def load_features(name: str) -> FeatureNetwork:
     if path.is_dir():
         return _load_transformer(_own_name(path.resolve().name, name), path)
     if path.is_file():
-        return _load_file(_own_name(path.stem, name), path)
+        return _load_file(_own_name(path.stem, name), path, trust=trust)
     if ":" in name:
-        return _load_function(_own_name(name.rpartition(":")[2], name), name)
+        return _load_function(_own_name(name.rpartition(":")[2], name), name, modules)
     raise InputError(
         f"--features: no file {name}; or one of {', '.join(FEATURE_NAMES)}, or module:function"
     )
@@ -134,7 +137,7 @@ def _load_inception() -> FeatureNetwork:
     from echodiff.metrics.extractor import describe_arithmetic
 
     path = inception.find_inception()
-    extractor = torchscript.build_inception(torchscript.load_torchscript(path))
+    extractor = torchscript.load_inception(path)
     network = _fed_as_cleanfid("inception", inception.SHA256, 2048, extractor)
     return with_cache(network, code=describe_arithmetic())
 
@@ -156,10 +159,15 @@ def _load_transformer(name: str, folder: Path) -> FeatureNetwork:
     )
 
 
-def _load_file(name: str, path: Path) -> FeatureNetwork:
+def _load_file(name: str, path: Path, *, trust: bool) -> FeatureNetwork:
     from echodiff.metrics import torchscript
     from echodiff.metrics.extractor import count_features, describe_arithmetic
 
+    if not trust:
+        raise InputError(
+            f"--features {path}: a TorchScript file is a program, which can read and write files; "
+            "--trust runs it"
+        )
     extractor = torchscript.load_torchscript(path)
     with _naming(path):
         num_features = count_features(extractor)
@@ -167,11 +175,11 @@ def _load_file(name: str, path: Path) -> FeatureNetwork:
     return with_cache(network, code=describe_arithmetic())
 
 
-def _load_function(name: str, given: str) -> FeatureNetwork:
+def _load_function(name: str, given: str, modules: Path | None) -> FeatureNetwork:
     from echodiff.metrics.extractor import count_features, import_function
 
     with _naming(given):
-        function, source = import_function(given)
+        function, source = import_function(given, modules)
         num_features = count_features(function)
     return _fed_as_cleanfid(name, sha256_file(source), num_features, function)
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.images import pad_square, read_gray_u8
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
-from echodiff.metrics.measured import load_networks
+from echodiff.metrics.frame_features import load_networks
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.scores import MIN_FRAMES, score_sets
 
@@ -28,10 +29,12 @@ SEED = 0
 _PARTS = {"value": "", "low": "_low", "high": "_high", "floor": "_floor"}
 
 
-def open_networks(names: Sequence[str]) -> tuple[FeatureNetwork, ...]:
+def open_networks(
+    names: Sequence[str], *, trust: bool = False, modules: Path | None = None
+) -> tuple[FeatureNetwork, ...]:
     """Open the networks of `--evaluate-features`, which an InputError then names."""
     try:
-        return load_networks(names).opened
+        return load_networks(names, trust=trust, modules=modules).opened
     except InputError as error:
         raise InputError(str(error).replace("--features", "--evaluate-features")) from error
 
@@ -98,11 +101,11 @@ class HeldOutScores:
                 generated, self._reference[network.name], network, seed=SEED
             )
             for name in (f"mmd_{network.name}", f"kid_{network.name}"):
-                score = scores.get(name, {})
+                score = scores.get(name)
                 row |= {
-                    name + suffix: float(score[part])
+                    name + suffix: float(getattr(score, part))
                     for part, suffix in _PARTS.items()
-                    if score.get(part) is not None
+                    if getattr(score, part, None) is not None
                 }
                 if name in left_out and name not in self._said:
                     logger.warning("%s is left out: %s", name, left_out[name])
@@ -115,12 +118,12 @@ class HeldOutScores:
             network.name: [] for network in self.networks
         }
         for start in range(0, len(self.frames), READ_AT_ONCE):
-            # As `measured.measure_frames` reads them: a final evaluation gives the same numbers.
+            # As `frame_features.measure_frames` reads them: a final evaluation gives the same.
             images = [
                 pad_square(read_gray_u8(self.folder / frame.file_name, max_value=self.max_value))
                 for frame in self.frames[start : start + READ_AT_ONCE]
             ]
             for network in self.networks:
                 parts[network.name].append(network(images))
-        groups = build_groups([frame.patient_id for frame in self.frames])
+        groups = build_groups([known_patient(frame) for frame in self.frames])
         return {name: FeatureSet(np.concatenate(part), groups) for name, part in parts.items()}

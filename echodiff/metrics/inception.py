@@ -13,10 +13,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from echodiff.errors import InputError
 from echodiff.files import written_beside
+from echodiff.progress import ProgressBar
 from echodiff.runs import sha256_file
 
 FILE_NAME = "inception-2015-12-05.pt"
@@ -83,7 +82,7 @@ def _download(target: Path) -> None:
             total = int(response.headers.get("Content-Length") or 0) or None
             with (
                 partial.open("wb") as file,
-                tqdm(desc="Inception", total=total, unit="B", unit_scale=True) as progress,
+                ProgressBar(desc="Inception", total=total, unit="B", unit_scale=True) as progress,
             ):
                 while chunk := response.read(1 << 20):
                     file.write(chunk)

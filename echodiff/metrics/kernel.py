@@ -72,6 +72,8 @@ class Swept:
     """MMD^2 (R,) of each of the choices."""
     sums: NDArray[np.float64]
     """(S, N) sums of the kernel of every frame with the frames of other patients in each set."""
+    own_sums: NDArray[np.float64]
+    """(N,) the same with the frames of its own patient, itself included."""
 
 
 def build_pairs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Pairs:
@@ -150,15 +152,19 @@ def sweep_pairs(
     squares = np.einsum("nd,nd->n", pooled, pooled)
     sums = [[np.zeros((3, len(one.first))) for one in choices] for _, choices in tests]
     by_frame = [np.zeros_like(sets) for _ in tests]
+    own_sums = np.zeros((len(tests), len(pooled)))
     for start in range(0, len(pooled), BLOCK_ROWS):
         rows, rest = slice(start, start + BLOCK_ROWS), slice(start, None)
         products = pooled[rows] @ pooled[rest].T
         pairs = Pairs(products, squares[rows], squares[rest], pooled.shape[1])
-        is_alike = groups[rows, None] == groups[rest]
-        for (kernel, choices), parts, of_frame in zip(tests, sums, by_frame, strict=True):
+        alike = np.nonzero(groups[rows, None] == groups[rest])
+        for (kernel, choices), parts, of_frame, own in zip(
+            tests, sums, by_frame, own_sums, strict=True
+        ):
             matrix = kernel(pairs)
+            _add_alike(own[rest], matrix[alike], alike, len(products))
             # No pair of a frame with itself or its own patient: this makes the estimate unbiased.
-            matrix[is_alike] = 0.0
+            matrix[alike] = 0.0
             # The kernel is symmetric: pairs of these rows come twice here, all others once.
             matrix[:, : len(products)] *= 0.5
             for one, part in zip(choices, parts, strict=True):
@@ -166,9 +172,25 @@ def sweep_pairs(
             of_frame[:, rows] += sets[:, rest] @ matrix.T
             of_frame[:, rest] += sets[:, rows] @ matrix
     return [
-        Swept([_combine(one, part, groups) for one, part in zip(choices, parts, strict=True)], own)
-        for (_, choices), parts, own in zip(tests, sums, by_frame, strict=True)
-    ]
+        Swept(
+            [_combine(one, part, groups) for one, part in zip(choices, parts, strict=True)],
+            of_frame, own,
+        )
+        for (_, choices), parts, of_frame, own in zip(tests, sums, by_frame, own_sums, strict=True)
+    ]  # fmt: skip
+
+
+def _add_alike(
+    own: NDArray[np.float64], values: NDArray[np.float64],
+    alike: tuple[NDArray[np.intp], ...], num_rows: int,
+) -> None:  # fmt: skip
+    """Add kernel values at the (row, column) places `alike` of a block to the frames of both.
+
+    The first `num_rows` columns are the rows: a pair of two of them is there twice.
+    """
+    own += np.bincount(alike[0], values, len(own))
+    is_once = alike[1] >= num_rows
+    own += np.bincount(alike[1][is_once], values[is_once], len(own))
 
 
 def _sum_block(

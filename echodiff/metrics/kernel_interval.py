@@ -1,218 +1,30 @@
-"""95 % intervals of MMD^2 and KID, from the distribution of the U-statistic itself.
+"""95 % intervals of MMD^2 and KID: a test of every true value, inverted.
 
-MMD^2 is a squared distance between two mean embeddings, which are nearly normal. So it is a
-quadratic form of normal variables: a linear part, whose variance falls as 1 / n, and a degenerate
-part, a weighted sum of chi-squared variables, whose variance falls as 1 / n^2 and which is all
-there is between equal sets (Hoeffding, Ann. Math. Stat. 1948; Serfling 1980, section 5.5; Gretton
-et al., JMLR 2012, theorem 12). With m the difference of the true means, S the covariance of its
-estimate and T_k = Tr S^k, the first three cumulants are
-
-    |m|^2,    4 m'S m + 2 T_2,    24 m'S^2 m + 8 T_3.
-
-They are estimated without bias from kernel values between different patients (for the variance
-see Sutherland and Deka, arXiv:1906.02104). The interval inverts a test: it holds every true value
-under which the measured one is in neither tail.
+The interval holds every true value under which the measured one is in neither tail. The
+distribution is that of the quadratic form that `kernel_spread` describes, by its saddlepoint
+(Lugannani and Rice 1980; Barndorff-Nielsen 1986; for such forms Kuonen, Biometrika 1999).
 """
 
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass
+from math import exp, log, log1p, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import gammainc, ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri, stdtr
 
-from echodiff.metrics.feature_set import FeatureSet
-from echodiff.metrics.kernel import BLOCK_ROWS, Kernel, build_pairs
-from echodiff.metrics.resampling import MIN_GROUPS, Groups, count_groups
+from echodiff.metrics.kernel_spread import Spread
 
 Array = NDArray[np.float64]
-
-MAX_PATIENTS = 500
-"""Most patients a side that the degenerate part is estimated on."""
-
-MAX_FRAMES = 3000
-"""Most frames a side there, if MIN_PATIENTS patients or more are left."""
-
-MIN_PATIENTS = 100
 
 TAIL = 0.025
 """Probability outside each end of an interval."""
 
+NEAR_MEAN = 1e-3
+"""Standard deviations about the mean within which the saddlepoint's formula is 0 / 0."""
 
-@dataclass(frozen=True)
-class Side:
-    """What the patients of one of the two sets add to MMD^2."""
-
-    shares: Array
-    """(P,) each patient's share of the frames; the sum is 1."""
-    witness: Array
-    """(P,) mean of k(x, own set) - k(x, other set) over a patient's frames x, centred."""
-
-    @property
-    def concentration(self) -> float:
-        """Sum of squared shares, 1 / P if all patients have equally many frames.
-
-        At most that of MIN_GROUPS patients: corrections for small samples go no further.
-        """
-        return min(float(self.shares @ self.shares), 1.0 / MIN_GROUPS)
-
-    @property
-    def degrees(self) -> float:
-        """Degrees of freedom: patients - 1, fewer if a few patients have most of the frames."""
-        return max(1.0 / float(self.shares @ self.shares) - 1.0, 1.0)
-
-    @property
-    def linear(self) -> Array:
-        """(P,) first-order contributions to MMD^2; the sum of their squares is a variance."""
-        return np.asarray(2.0 * self.shares * self.witness / np.sqrt(1.0 - self.concentration))
-
-    @property
-    def linear_cube(self) -> float:
-        """Third cumulant of the sum of those contributions."""
-        q = self.concentration
-        return 8.0 * float(np.sum((self.shares * self.witness) ** 3)) / ((1 - q) * (1 - 2 * q))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The distribution of one MMD^2 around its true value, by its cumulants."""
-
-    value: float
-    first: Side
-    second: Side
-    degenerate_within_first: float
-    """Variance of the degenerate part that pairs within the first set add."""
-    degenerate_within_second: float
-    degenerate_across: float
-    degenerate_cube: float
-    """Third cumulant of the degenerate part, 8 T_3."""
-    mixed_cube: float
-    """What the linear part adds to the third cumulant, 24 m'S^2 m."""
-
-    @property
-    def degenerate(self) -> float:
-        """Variance of the degenerate part, 2 T_2."""
-        return self.degenerate_within_first + self.degenerate_within_second + self.degenerate_across
-
-    @property
-    def linear(self) -> float:
-        """Variance of the linear part, 4 m'S m. Unbiased, so it can be negative.
-
-        The squared contributions are the jackknife's variance (Efron and Stein 1981), which counts
-        the degenerate part twice.
-        """
-        squares = sum(float(side.linear @ side.linear) for side in (self.first, self.second))
-        return squares - 2.0 * self.degenerate
-
-    @property
-    def degrees(self) -> float:
-        """Degrees of freedom of the variance: those of the side with fewer patients."""
-        return min(self.first.degrees, self.second.degrees)
-
-
-def measure_spread(
-    value: float, sums: Array, first: FeatureSet, second: FeatureSet, kernel: Kernel
-) -> Spread | None:
-    """Spread of the MMD^2 `value` between two sets; None if one has too few patients.
-
-    sums: (2, N + M) kernel of every frame summed over the frames of other patients in each set, as
-    `kernel.sweep_pairs` gives them.
-    """
-    if not (first.has_groups and second.has_groups):
-        return None
-    n, m = len(first), len(second)
-    sides = (
-        _build_side(sums[0, :n], sums[1, :n], first.groups, m),
-        _build_side(sums[1, n:], sums[0, n:], second.groups, n),
-    )
-    return _estimate_spread(value, sides, (first, second), kernel)
-
-
-def _build_side(to_own: Array, to_other: Array, groups: Groups, num_other: int) -> Side:
-    """Side of N frames (N,) from their kernel sums over the two sets."""
-    counts = np.bincount(groups).astype(np.float64)
-    witness = np.bincount(groups, to_own) / (counts * (len(groups) - counts))
-    witness -= np.bincount(groups, to_other) / (counts * num_other)
-    shares = counts / len(groups)
-    return Side(shares, witness - shares @ witness)
-
-
-def _estimate_spread(
-    value: float, sides: tuple[Side, Side], sets: tuple[FeatureSet, FeatureSet], kernel: Kernel
-) -> Spread:
-    """Degenerate part and third cumulant from the centred kernel between patients.
-
-    The degenerate part is estimated on at most about MAX_PATIENTS patients of each set.
-    """
-    (first, x, scale_x), (second, y, scale_y) = map(_thin, sides, sets)
-    w, v = first.shares, second.shares
-    qx, qy = first.concentration, second.concentration
-    within_first = _centre(average_kernel(x, x, kernel), w, qx)
-    within_second = _centre(average_kernel(y, y, kernel), v, qy)
-    across = average_kernel(x, y, kernel)
-    across -= (across @ v)[:, None]
-    across -= w @ across
-    # The covariance S in the basis of the patients, without its diagonal within the sets.
-    within_first *= np.outer(w, w) * scale_x
-    within_second *= np.outer(v, v) * scale_y
-    across *= np.outer(w, v) * np.sqrt(scale_x * scale_y)
-    covariance = np.block([[within_first, across], [across.T, within_second]])
-    squares = 2.0 * float(np.sum(within_first**2)) / (1.0 - 3.0 * qx)
-    squares_second = 2.0 * float(np.sum(within_second**2)) / (1.0 - 3.0 * qy)
-    squares_across = 4.0 * float(np.sum(across**2)) / ((1.0 - qx) * (1.0 - qy))
-    trace_2 = 0.5 * (squares + squares_second + squares_across)
-    trace_3 = float(np.sum((covariance @ covariance) * covariance))
-    towards = np.concatenate([
-        np.sqrt(scale_x) * w * first.witness, -np.sqrt(scale_y) * v * second.witness
-    ])  # fmt: skip
-    mixed = float(towards @ covariance @ towards) - trace_3
-    spread = Spread(
-        value, *sides, squares, squares_second, squares_across,
-        degenerate_cube=8.0 * min(max(trace_3, 0.0), trace_2**1.5), mixed_cube=0.0,
-    )  # fmt: skip
-    # No eigenvalue of S is larger than the root of T_2.
-    largest = 6.0 * max(spread.linear, 0.0) * trace_2**0.5
-    return replace(spread, mixed_cube=min(max(24.0 * mixed, 0.0), largest))
-
-
-def average_kernel(first: FeatureSet, second: FeatureSet, kernel: Kernel) -> Array:
-    """Kernel between patients (P, Q): the mean over the frames of the one and of the other."""
-    order = np.argsort(second.groups, kind="stable")
-    features = second.features[order]
-    _, starts, sizes = np.unique(second.groups[order], return_index=True, return_counts=True)
-    sums = np.zeros((count_groups(first.groups), len(starts)))
-    for start in range(0, len(first), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        matrix = kernel(build_pairs(first.features[rows], features))
-        np.add.at(sums, first.groups[rows], np.add.reduceat(matrix, starts, axis=1))
-    return np.asarray(sums / np.bincount(first.groups)[:, None] / sizes)
-
-
-def _thin(side: Side, frames: FeatureSet) -> tuple[Side, FeatureSet, float]:
-    """Every k-th patient, and the factor by which S of all patients differs from that of these."""
-    num_patients = len(side.shares)
-    by_frames = min(len(frames) / MAX_FRAMES, num_patients / MIN_PATIENTS)
-    step = ceil(max(1.0, num_patients / MAX_PATIENTS, by_frames))
-    shares = side.shares[::step] / side.shares[::step].sum()
-    few = Side(shares, side.witness[::step])
-    is_kept = frames.groups % step == 0
-    kept = FeatureSet(frames.features[is_kept], frames.groups[is_kept] // step)
-    return few, kept, side.concentration / few.concentration
-
-
-def _centre(matrix: Array, shares: Array, concentration: float) -> Array:
-    """Kernel (P, P) without the means of its rows and columns, without its diagonal.
-
-    The U-centred matrix of Szekely and Rizzo (Ann. Stat. 2014): its mean square is unbiased.
-    """
-    np.fill_diagonal(matrix, 0.0)
-    means = matrix @ shares / (1.0 - 2.0 * concentration)
-    whole = float(shares @ means) / (1.0 - concentration)
-    matrix -= means[:, None]
-    matrix -= means - whole
-    np.fill_diagonal(matrix, 0.0)
-    return matrix
+FARTHEST = 25.0
+"""Logarithm of the farthest s below zero, in units of its largest; beyond, digits are lost."""
 
 
 def compute_kernel_interval(spread: Spread) -> Array:
@@ -221,8 +33,8 @@ def compute_kernel_interval(spread: Spread) -> Array:
     Below zero, where no true value can be, the distribution of equal sets is moved along: an
     interval that starts below zero says that the sets are not told apart.
     """
-    error = (max(spread.linear, 0.0) + spread.degenerate) ** 0.5
-    if not error > 0.0:
+    error = spread.variance**0.5
+    if not spread.degenerate > 0.0:
         return np.array([spread.value, spread.value])
 
     def find(share: float) -> float:
@@ -252,28 +64,100 @@ def compute_share_below(spread: Spread, true: float) -> float:
     cube = 2.0 / 3.0 * spread.mixed_cube + spread.degenerate_cube
     if true > spread.value:
         cube += max(spread.first.linear_cube + spread.second.linear_cube, 0.0)
-    slope = cube / (max(linear, 0.0) + degenerate)
+    slope = cube / spread.variance
     # 4 m'S m is at most 4 |m|^2 times the largest eigenvalue.
     most = 4.0 * max(true, 0.0) * (0.5 * degenerate) ** 0.5
     here = min(max(linear + slope * (true - spread.value), 0.0), most)
-    variance = here + degenerate
     # m'S^2 m goes with m'S m; without an estimate of both, as T_3 goes with T_2.
     per_linear = (
         spread.mixed_cube / linear if linear > 0.0 else 1.5 * spread.degenerate_cube / degenerate
     )
-    skewness = (per_linear * here + spread.degenerate_cube) / variance**1.5
-    deviation = (spread.value - true) / variance**0.5
+    form = build_form(spread, here, per_linear / 6.0)
+    deviation = (spread.value - true) / form.variance**0.5
     # Student's distribution for a variance that is estimated.
     normal = float(ndtri(np.clip(stdtr(spread.degrees, deviation), 1e-12, 1.0 - 1e-12)))
-    return compute_pearson_share(normal, skewness)
+    return form.share_below(normal * form.variance**0.5)
 
 
-def compute_pearson_share(deviation: float, skewness: float) -> float:
-    """Distribution function of Pearson's type III, a shifted gamma: mean 0, variance 1.
+@dataclass(frozen=True)
+class Form:
+    """Quadratic form of normal variables less its mean, as the sum of three independent parts.
 
-    Sums of chi-squared variables are well met by three cumulants (Zhang, JASA 2005).
+    Two are chi-squared variables, of `degrees` and times `sizes`; the third is linear in variables
+    whose eigenvalues of S are all `linear_size`.
     """
-    if skewness < 1e-3:
-        return float(ndtr(deviation))
-    shape = 4.0 / skewness**2
-    return float(gammainc(shape, max(shape + shape**0.5 * deviation, 0.0)))
+
+    sizes: tuple[float, float]
+    """The larger first."""
+    degrees: tuple[float, float]
+    linear_variance: float
+    linear_size: float
+
+    @property
+    def variance(self) -> float:
+        chi = sum(2.0 * k * size**2 for k, size in zip(self.degrees, self.sizes, strict=True))
+        return chi + self.linear_variance
+
+    @property
+    def skewness(self) -> float:
+        chi = sum(8.0 * k * size**3 for k, size in zip(self.degrees, self.sizes, strict=True))
+        return (chi + 6.0 * self.linear_variance * self.linear_size) / self.variance**1.5
+
+    def generate(self, s: float) -> tuple[float, float, float]:
+        """Cumulant generating function at s, below half of the inverse of every size, and its
+        first two derivatives."""
+        left = 1.0 - 2.0 * self.linear_size * s
+        value = 0.5 * self.linear_variance * s * s / left
+        first = self.linear_variance * s * (1.0 - self.linear_size * s) / left**2
+        second = self.linear_variance / left**3
+        for k, size in zip(self.degrees, self.sizes, strict=True):
+            left = 1.0 - 2.0 * size * s
+            value -= k * (0.5 * log1p(-2.0 * size * s) + size * s)
+            first += 2.0 * k * size**2 * s / left
+            second += 2.0 * k * size**2 / left**2
+        return value, first, second
+
+    def share_below(self, deviation: float) -> float:
+        """Distribution function, at so far from the mean."""
+        end = 0.5 / max(self.sizes[0], self.linear_size)
+
+        def point(y: float) -> float:
+            """All s below `end`: near it for small y, far below zero for large y."""
+            return end * (1.0 - exp(y))
+
+        if self.generate(point(FARTHEST))[1] >= deviation:
+            return 0.0  # at or below the least value of the form
+        y = brentq(lambda y: self.generate(point(y))[1] - deviation, -30.0, FARTHEST, xtol=1e-12)
+        s = point(float(y))
+        value, _, second = self.generate(s)
+        w = sqrt(max(2.0 * (s * deviation - value), 0.0))
+        if w < NEAR_MEAN:
+            return 0.5 + self.skewness / (6.0 * sqrt(2.0 * pi))
+        w = w if s > 0.0 else -w
+        return float(ndtr(w + log(s * sqrt(second) / w) / w))
+
+
+def build_form(spread: Spread, linear_variance: float, linear_size: float) -> Form:
+    """The form with this linear part and the degenerate part of `spread`.
+
+    The eigenvalues of S are taken to be of two sizes, the larger `spread.largest`, with the T_1,
+    T_2 and T_3 that were estimated: Gauss-Radau quadrature of their distribution. T_1 is what sets
+    the least value that the form can have.
+    """
+    root = (0.5 * spread.degenerate) ** 0.5  # of T_2, which is 1 in these units
+    trace, cube = max(spread.trace / root, 1.0), 0.125 * spread.degenerate_cube / root**3
+    cube = min(max(cube, 1.0 / trace), 1.0)
+    large = min(max(spread.largest / root, cube), 1.0)
+    # Where all eigenvalues are equal both sizes would be one, and their shares 0 / 0.
+    large *= 1.0 + 1e-9
+    small = (large - cube) / max(large * trace - 1.0, 1e-9)
+    small = min(max(small, 1e-9), large * (1.0 - 1e-9))
+    of_large = min(max((1.0 - small * trace) / (large - small), 0.0), trace)
+    if of_large < 1e-6 * trace:
+        large, of_large = small, 0.0
+    return Form(
+        sizes=(large * root, small * root),
+        degrees=(of_large / large, (trace - of_large) / small),
+        linear_variance=linear_variance,
+        linear_size=min(max(linear_size, 0.0), root) if linear_variance > 0.0 else 0.0,
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from echodiff.data.splits import fold_id
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES
 from echodiff.frames.reader import load_frames
@@ -27,13 +28,15 @@ from echodiff.metrics.resampling import (
     count_groups,
     sample_halves,
 )
-from echodiff.metrics.scores import NUM_HALVES, Score
+from echodiff.metrics.score import Mean, Pixels, Score, by_name
+from echodiff.metrics.score_name import PAIRED
+from echodiff.metrics.scores import NUM_HALVES
 
 DATA_RANGE = 255
 SIGMA_PX = 1.5
 """Of SSIM's Gaussian window, which is 11 x 11 pixels."""
 WINDOW_PX = 11
-NAMES = ("ssim", "psnr", "psnr_mixed", "mae", "mse")
+NAMES = tuple(map(str, PAIRED))
 
 
 class Pairing(NamedTuple):
@@ -81,7 +84,7 @@ def find_pairs(
     return Pairing(
         pairs=[(generated / f.file_name, target / truth.file_name) for f, truth in paired],
         groups=build_groups([
-            ("patient", truth.patient_id or frame.patient_id)
+            ("patient", fold_id(truth.patient_id or frame.patient_id or ""))
             if truth.patient_id or frame.patient_id
             else ("target", truth.file_name)
             for frame, truth in paired
@@ -180,31 +183,26 @@ def score_pairs(
     num_halves = NUM_HALVES if count_groups(groups) >= MIN_GROUPS else 0
     halves = sample_halves(groups, num_halves, generator)
     num_identical = sum(one["mse"] == 0 for one in found)
-    scores, left_out = {}, {}
-    for name in NAMES:
-        values = np.array([one[name] for one in found])
+    scores, left_out = [], {}
+    for kind in PAIRED:
+        values = np.array([one[kind] for one in found])
         if not np.isfinite(values).all():
-            left_out[name] = f"infinite: {num_identical} of {len(pairs)} pairs are identical"
+            left_out[str(kind)] = f"infinite: {num_identical} of {len(pairs)} pairs are identical"
             continue
-        scores[name] = _record(values, halves) | {
-            "data_range": DATA_RANGE,
-            "is_masked": masks is not None,
-            "num_identical": num_identical,
-            "values": values.tolist(),
-        }
-    return scores, left_out
+        scores.append(Score.of_pairs(
+            kind, _average(values, halves), Pixels("none"), data_range=DATA_RANGE,
+            is_masked=masks is not None, num_identical=num_identical, values=values.tolist(),
+        ))  # fmt: skip
+    return by_name(scores), left_out
 
 
-def _record(values: NDArray[np.float64], halves: NDArray[np.float64]) -> Score:
+def _average(values: NDArray[np.float64], halves: NDArray[np.float64]) -> Mean:
     low = high = None
     mean = float(values.mean())
     if len(halves):
         spread = np.std(halves @ values / halves.sum(axis=1), ddof=1)
         low, high = mean - Z_95 * float(spread), mean + Z_95 * float(spread)
-    return {
-        "value": mean, "low": low, "high": high, "n": len(values), "n_reference": len(values),
-        "features": "pixels", "features_sha256": "", "resize": "none", "scale": 1,
-    }  # fmt: skip
+    return Mean(mean, low, high)
 
 
 def _find_counting(

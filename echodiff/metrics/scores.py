@@ -1,14 +1,12 @@
 """Scores of one image set against a reference, from features: a value, its interval, its floor.
 
-A score is a dictionary with the same keys everywhere (SCORE_KEYS), ready for `metrics.json`. Names
-carry the feature network, and Frechet distances the count as well, since they cannot be compared
-across counts. What a score needs and does not get is None (an interval of three patients), or the
-score is left out with the reason.
+What a score needs and does not get is None (an interval of three patients), or the score is left
+out with the reason.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,19 +22,19 @@ from echodiff.metrics.kernel import (
     cubic_kernel,
     sweep_pairs,
 )
-from echodiff.metrics.kernel_interval import compute_kernel_interval, measure_spread
+from echodiff.metrics.kernel_interval import compute_kernel_interval
+from echodiff.metrics.kernel_spread import measure_spread
 from echodiff.metrics.resampling import (
     Z_95,
     sample_halves,
     sample_permutations,
     sample_splits,
 )
+from echodiff.metrics.score import Floor, Mean, Network, Score, by_name
+from echodiff.metrics.score_name import Kind, ScoreName
 
-Score = dict[str, Any]
-SCORE_KEYS = (
-    "value", "low", "high", "n", "n_reference", "features", "features_sha256", "resize", "scale",
-    "floor", "floor_low", "floor_high", "floor_n", "floor_n_reference", "value_at_floor_n",
-)  # fmt: skip
+Name = TypeVar("Name", bound=Hashable)
+
 NUM_HALVES = 200
 NUM_HALVES_FRECHET = 40  # each costs a decomposition
 NUM_PERMUTATIONS = 999
@@ -44,21 +42,12 @@ NUM_SPLITS = 40
 NUM_SPLITS_FRECHET = 10
 MIN_FRAMES = 4
 """Fewest frames a side; below, a covariance or a mean over pairs says nothing."""
+STANDARDISED = ("tiny", "texture")
+"""Networks whose features KID takes centred on the reference and divided by its mean standard
+deviation: they have no unit, and their cubes as they are say nothing. In other networks KID is as
+published, so that it can be compared."""
 KID_SCALE = 1000
 """KID is reported times a thousand, as is usual."""
-
-
-class Network(Protocol):
-    """What a score records of the feature network (see `features.FeatureNetwork`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def resize(self) -> str: ...
-    @property
-    def frechet_name(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -75,45 +64,114 @@ class Draws:
     """As many generated frames as there are in `floor_first`."""
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """A statistic and its repeats."""
+
+    value: float
+    interval: Array
+    """(2,), or empty."""
+    floor: Array
+    """(R,) real against real."""
+    at_floor: Array
+    """(R,) generated against real at the counts of the floor."""
+    permuted: Array = field(default_factory=lambda: np.zeros(0))
+    """(R,) of re-dealt frames."""
+    least: float = -np.inf
+    """The least value that the statistic can have: no interval goes below it."""
+
+    def scaled(self, scale: float) -> "Repeats":
+        return Repeats(
+            self.value * scale,
+            self.interval * scale,
+            self.floor * scale,
+            self.at_floor * scale,
+            self.permuted * scale,
+            self.least * scale,
+        )
+
+    @property
+    def estimate(self) -> Mean:
+        if not len(self.interval):
+            return Mean(self.value, None, None)
+        low, high = self.interval.clip(min=self.least).tolist()
+        return Mean(self.value, low, high)
+
+    def find_floor(self, draws: Draws) -> Floor:
+        """The floor, and the score of as many generated frames."""
+        if not len(self.floor):
+            return Floor(None, None, None, None, None, None)
+        mean = float(self.floor.mean())
+        spread = compute_spread_interval(mean, self.floor).clip(min=self.least)
+        low, high = spread.tolist() if len(spread) else (None, None)
+        counts = (draws.floor_first.sum(axis=1), draws.floor_second.sum(axis=1))
+        n, n_reference = (int(np.median(count)) for count in counts)
+        at_n = float(self.at_floor.mean()) if len(self.at_floor) else None
+        return Floor(mean, low, high, n, n_reference, at_n)
+
+
 def score_sets(
     generated: FeatureSet, reference: FeatureSet, network: Network, *, seed: int
 ) -> tuple[dict[str, Score], dict[str, str]]:
     """MMD^2, KID and the Frechet distance; and the reasons for what was left out, by name."""
-    frechet_name = f"{network.frechet_name}@{len(generated)}"
-    names = (f"mmd_{network.name}", f"kid_{network.name}", frechet_name)
+    mmd, kid = (ScoreName(kind, network.name) for kind in (Kind.MMD, Kind.KID))
+    is_fid = network.frechet_name == Kind.FID
+    frechet = ScoreName(
+        Kind.FID if is_fid else Kind.FD, "" if is_fid else network.name, count=len(generated)
+    )
     fewest = min(len(generated), len(reference))
     if fewest < MIN_FRAMES:
         reason = (
             f"needs {MIN_FRAMES} frames a side, there are {len(generated)} generated and "
             f"{len(reference)} of the reference"
         )
-        return {}, dict.fromkeys(names, reason)
+        return {}, dict.fromkeys(map(str, (mmd, kid, frechet)), reason)
     generator = np.random.default_rng(seed)
     draws = sample_draws(generated, reference, generator)
-    scores: dict[str, Score] = {}
+    scores: list[Score] = []
     left_out: dict[str, str] = {}
-    tests: dict[str, tuple[Kernel, Array]] = {}
+    tests: dict[ScoreName, tuple[Kernel, Array]] = {}
     bandwidth = 0.0
     if no_pairs := _explain_no_pairs(generated, reference):
-        left_out |= dict.fromkeys(names[:2], no_pairs)
+        left_out |= dict.fromkeys(map(str, (mmd, kid)), no_pairs)
     else:
         try:
             bandwidth = compute_bandwidth(reference.features)
             permutations = _sample_permutations(generated, reference, generator)
-            tests[names[0]] = build_rbf_kernel(bandwidth), permutations
+            tests[mmd] = build_rbf_kernel(bandwidth), permutations
         except ValueError as error:
-            left_out[names[0]] = str(error)
-        tests[names[1]] = cubic_kernel, _sample_none(generated, reference)
-    for name, repeats in compute_kernel_repeats(generated, reference, tests, draws).items():
-        permuted = repeats.pop("permuted")
-        scale = KID_SCALE if name == names[1] else 1
-        scores[name] = build_score(repeats, generated, reference, draws, network, scale=scale)
-        if name == names[0]:
-            value = float(repeats["value"][0])
-            p = compute_permutation_p(value, permuted) if len(permuted) else None
-            scores[name] |= {"p": p, "bandwidth": bandwidth}
-    scores[names[2]] = _score_frechet(generated, reference, draws, network)
-    return scores, left_out
+            left_out[str(mmd)] = str(error)
+    found = compute_kernel_repeats(generated, reference, tests, draws)
+    if not no_pairs:
+        sets = (generated, reference)
+        if network.name in STANDARDISED:
+            sets = standardise(generated, reference)
+        none = _sample_none(generated, reference)
+        found |= compute_kernel_repeats(*sets, {kid: (cubic_kernel, none)}, draws)
+    for name, repeats in found.items():
+        counts = len(generated), len(reference)
+        if name == kid:
+            own = repeats.scaled(KID_SCALE)
+            scores.append(Score.beside_floor(name, own.estimate, counts, network,
+                                             own.find_floor(draws), scale=KID_SCALE))  # fmt: skip
+            continue
+        permuted = repeats.permuted
+        p = compute_permutation_p(repeats.value, permuted) if len(permuted) else None
+        scores.append(Score.beside_floor(name, repeats.estimate, counts, network,
+                                         repeats.find_floor(draws), p=p, bandwidth=bandwidth)
+        )  # fmt: skip
+    scores.append(_score_frechet(frechet, generated, reference, draws, network))
+    return by_name(scores), left_out
+
+
+def standardise(generated: FeatureSet, reference: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
+    """Both sets less the mean of the reference, over the root of its mean variance."""
+    mean = reference.features.mean(axis=0)
+    scale = float(reference.features.var(axis=0, ddof=1).mean()) ** 0.5 or 1.0
+    first, second = (
+        FeatureSet((one.features - mean) / scale, one.groups) for one in (generated, reference)
+    )
+    return first, second
 
 
 def _explain_no_pairs(generated: FeatureSet, reference: FeatureSet) -> str | None:
@@ -137,27 +195,30 @@ def _sample_none(generated: FeatureSet, reference: FeatureSet) -> Array:
 
 
 def _score_frechet(
-    generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
+    name: ScoreName, generated: FeatureSet, reference: FeatureSet, draws: Draws, network: Network
 ) -> Score:
     x, y = generated.features, reference.features
     splits = slice(NUM_SPLITS_FRECHET)
     value = compute_frechet_distance(x, y)
     spread = compute_frechet_draws(x, y, draws.generated_halves, draws.reference_halves)
-    repeats = {
-        "value": np.array([value]),
-        "interval": compute_spread_interval(value, spread),
-        "floor": compute_frechet_draws(y, y, draws.floor_first[splits], draws.floor_second[splits]),
-        "at_floor": compute_frechet_draws(
+    repeats = Repeats(
+        value=value,
+        interval=compute_spread_interval(value, spread),
+        floor=compute_frechet_draws(y, y, draws.floor_first[splits], draws.floor_second[splits]),
+        at_floor=compute_frechet_draws(
             x, y, draws.generated_at_floor[splits], draws.floor_second[splits]
         ),
-    }
-    return build_score(repeats, generated, reference, draws, network, scale=1)
+        least=0.0,
+    )
+    return Score.beside_floor(
+        name, repeats.estimate, (len(x), len(y)), network, repeats.find_floor(draws)
+    )
 
 
 def compute_kernel_repeats(
-    generated: FeatureSet, reference: FeatureSet, tests: Mapping[str, tuple[Kernel, Array]],
+    generated: FeatureSet, reference: FeatureSet, tests: Mapping[Name, tuple[Kernel, Array]],
     draws: Draws,
-) -> dict[str, dict[str, Array]]:  # fmt: skip
+) -> dict[Name, Repeats]:  # fmt: skip
     """The statistic of every kernel, its interval and its repeats, in one pass over the pairs.
 
     tests: by name a kernel and its permutations (R, N + M), which may be none.
@@ -186,34 +247,12 @@ def compute_kernel_repeats(
     repeats = {}
     for (name, (kernel, _)), one in zip(tests.items(), swept, strict=True):
         values, permuted = one.draws
-        own = dict(zip(parts, np.split(values, ends[:-1]), strict=True)) | {"permuted": permuted}
-        spread = measure_spread(float(values[0]), one.sums, generated, reference, kernel)
-        own["interval"] = np.zeros(0) if spread is None else compute_kernel_interval(spread)
-        repeats[name] = own
+        _, floor, at_floor = np.split(values, ends[:-1])
+        value = float(values[0])
+        spread = measure_spread(value, one, generated, reference, kernel)
+        interval = np.zeros(0) if spread is None else compute_kernel_interval(spread)
+        repeats[name] = Repeats(value, interval, floor, at_floor, permuted)
     return repeats
-
-
-def build_score(
-    repeats: dict[str, Array], generated: FeatureSet, reference: FeatureSet, draws: Draws,
-    network: Network, *, scale: int,
-) -> Score:  # fmt: skip
-    value = float(repeats["value"][0]) * scale
-    low = high = None
-    if len(repeats["interval"]):
-        low, high = (float(end) * scale for end in repeats["interval"])
-    floor = repeats["floor"] * scale
-    floor_value = float(floor.mean()) if len(floor) else None
-    floor_low = floor_high = None
-    if len(floor) > 1:
-        floor_low, floor_high = compute_spread_interval(float(floor.mean()), floor).tolist()
-    counts = (draws.floor_first.sum(axis=1), draws.floor_second.sum(axis=1))
-    floor_counts = [int(np.median(count)) if len(floor) else None for count in counts]
-    record = dict(zip(SCORE_KEYS, (
-        value, low, high, len(generated), len(reference), network.name, network.sha256,
-        network.resize, scale, floor_value, floor_low, floor_high, *floor_counts,
-        float(repeats["at_floor"].mean()) * scale if len(repeats["at_floor"]) else None,
-    ), strict=True))  # fmt: skip
-    return record
 
 
 def compute_spread_interval(value: float, repeats: Array) -> Array:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel
 
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.metrics.extractor import best_device
 from echodiff.runs import sha256_file
@@ -98,9 +99,9 @@ def _sha256_weights(folder: Path) -> str:
     if (folder / WEIGHTS).is_file():
         return sha256_file(folder / WEIGHTS)
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_record(folder / INDEX, {"weight_map": dict[str, str]})
         shards = [sha256_file(folder / name) for name in sorted(set(index["weight_map"].values()))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, InputError, KeyError) as error:
         raise InputError(
             f"--features {folder}: holds no {WEIGHTS}; other forms of weights are not opened"
         ) from error

@@ -15,9 +15,9 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from echodiff.pretrain.stage import Stage, autocast_bf16, cosine, set_rate, step_generators, to_pm1
+from echodiff.progress import ProgressBar
 
 LATENT_CHANNELS = 4
 LATENT_SIZE = 32
@@ -159,7 +159,9 @@ def encode_frames(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> tuple[Ten
     """Posterior mean and standard deviation (N, 4, 32, 32) on the CPU, before scaling."""
     device = next(vae.parameters()).device
     means, stds = [], []
-    for start in tqdm(range(0, len(images_u8), 64), desc="encode", disable=len(images_u8) < 1000):
+    for start in ProgressBar(
+        range(0, len(images_u8), 64), desc="encode", disable=len(images_u8) < 1000
+    ):
         batch = to_pm1(images_u8[start : start + 64], device).expand(-1, 3, -1, -1)
         posterior = vae.encode(batch).latent_dist
         means.append(posterior.mean.cpu())

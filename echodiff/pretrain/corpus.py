@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import View
+from echodiff.captions.clinical import write_unchanged
 from echodiff.files import write_text_atomic
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
-from echodiff.phantom.captions import write_unchanged
 from echodiff.phantom.styles import RANDOM
+from echodiff.progress import ProgressBar
 
 SIZE = 128
 SHARD = 500
@@ -58,7 +58,7 @@ def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> 
     ]
     with ProcessPoolExecutor(workers) as pool:
         paths = list(
-            tqdm(pool.map(_render_shard, shards), total=len(shards), desc=f"{name} frames")
+            ProgressBar(pool.map(_render_shard, shards), total=len(shards), desc=f"{name} frames")
         )
     images = np.concatenate([np.load(path) for path in paths])
     tables = [path.with_suffix(".json").read_text("utf-8") for path in paths]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.files import written_beside
+from echodiff.progress import ProgressBar
 from echodiff.training.precision import has_fast_bf16
 
 SAVE_EVERY_S = 90.0
@@ -41,9 +41,11 @@ class Stage:
         with written_beside(self.path) as beside:
             torch.save({"step": step, **state}, beside)
 
-    def run(self, title: str) -> Iterator[tuple[int, tqdm[int]]]:
+    def run(self, title: str) -> Iterator[tuple[int, ProgressBar]]:
         """Yield (step, bar) for the steps left; saves now and then and at the end."""
-        bar = tqdm(range(self.first, self.steps), total=self.steps, initial=self.first, desc=title)
+        bar = ProgressBar(
+            range(self.first, self.steps), total=self.steps, initial=self.first, desc=title
+        )
         saved = time.monotonic()
         for step in bar:
             yield step, bar

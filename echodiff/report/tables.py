@@ -1,11 +1,15 @@
-"""Scores and settings of the report as rows of text: rounding, signs and names in one place."""
+"""Format scores and settings as rows of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from echodiff.anatomy import Finding
+from echodiff.documents import read_yaml_record
+from echodiff.metrics.score import Score, read_scores
+from echodiff.metrics.score_name import COVERAGES, DISTANCES, Kind, ScoreName
 from echodiff.runs import Run
 
 FINDING_NAMES = {
@@ -18,108 +22,121 @@ FINDING_NAMES = {
     Finding.DILATED_RA: "Dilated RA",
 }
 
-
-LOOK_NAMES = {
-    "ms_ssim": "MS-SSIM within the set",
-    "ssim": "SSIM to the target",
-    "psnr": "PSNR to the target, dB (peak 255)",
-    "psnr_mixed": "PSNR, 8-bit peak over an error of 0 to 1, dB (48.13 too high)",
-    "mae": "Mean absolute error, grey levels",
-    "mse": "Mean squared error, grey levels squared",
-    "speckle_snr": "Speckle: mean over standard deviation",
-    "spectrum_deviation": "Spectrum: largest deviation of a band, %",
-    "sector_share": "Sector: share of the picture",
-    "sector_apex": "Sector: column of the apex",
-    "sector_symmetry": "Sector: symmetry of its outline",
-    "balance": "Grey right less left of the apex",
-    "chroma": "Chroma (CIELAB)",
-    "colour_drift": "Frames with colours the reference has not",
-    "sector_drift": "Frames with a sector unlike the reference",
+LOOK_NAMES: dict[Kind, str] = {
+    Kind.MS_SSIM: "MS-SSIM within the set",
+    Kind.SSIM: "SSIM to the target",
+    Kind.PSNR: "PSNR to the target, dB (peak 255)",
+    Kind.PSNR_MIXED: "PSNR, 8-bit peak over an error of 0 to 1, dB (48.13 too high)",
+    Kind.MAE: "Mean absolute error, grey levels",
+    Kind.MSE: "Mean squared error, grey levels squared",
+    Kind.SPECKLE_SNR: "Speckle: mean over standard deviation",
+    Kind.SPECTRUM_DEVIATION: "Spectrum: largest deviation of a band, %",
+    Kind.SECTOR_SHARE: "Sector: share of the image",
+    Kind.SECTOR_APEX: "Sector: column of the apex",
+    Kind.SECTOR_SYMMETRY: "Sector: symmetry of its outline",
+    Kind.BALANCE: "Grey right less left of the apex",
+    Kind.CHROMA: "Chroma (CIELAB)",
+    Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
+    Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
-DISTANCES = ("mmd_", "kid_", "fid@", "fd_")
+DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+"""Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
+_SHARES = frozenset({Kind.FAITHFULNESS, Kind.SPECIFICITY})
+_OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
 
 
 def score_name(name: str) -> str:
-    """A key of metrics.json as a reader knows it."""
-    kind, _, rest = name.partition("_")
-    features, _, count = rest.partition("@")
-    if name in LOOK_NAMES:
-        return LOOK_NAMES[name]
-    match kind:
-        case "precision" | "recall" | "density" | "coverage" | "copies":
-            return f"{kind.capitalize()} ({features})"
-        case "mmd":
-            return f"MMD² ({features})"
-        case "kid":
-            return f"KID × 1000 ({features})"
-        case "fd":
-            return f"FD ({features}), n = {count}"
-        case "faithfulness" | "specificity" if not rest:
-            return f"{kind.capitalize()}, mean over findings"
-    return f"FID, n = {name.partition('@')[2]}" if name.startswith("fid@") else name
+    """Return the display name of a key of metrics.json."""
+    parsed = ScoreName.parse(name)
+    return name if parsed is None else _describe(parsed)
+
+
+def _describe(name: ScoreName) -> str:
+    if name.kind in LOOK_NAMES:
+        return LOOK_NAMES[name.kind]
+    if name.kind in _OF_SETS:
+        return f"{name.kind.capitalize()} ({name.features})"
+    match name.kind:
+        case Kind.MMD:
+            return f"MMD² ({name.features})"
+        case Kind.KID:
+            return f"KID × 1000 ({name.features})"
+        case Kind.FD:
+            return f"FD ({name.features}), n = {name.count}"
+        case Kind.FID:
+            return f"FID, n = {name.count}"
+        case Kind.MMD_RATIO:
+            return f"MMD² ratio ({name.features})"
+        case Kind.FAITHFULNESS | Kind.SPECIFICITY if not name.finding:
+            return f"{name.kind.capitalize()}, mean over findings"
+    return str(name)
 
 
 def build_score_rows(
-    titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
+    titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Distances, then mean shares; set by set under each measure."""
-    names = dict.fromkeys(key for one in scores for key in one)
-    distances = [name for name in names if name.startswith(DISTANCES)]
+    """Build rows of distances, then of mean shares, with the sets under each measure."""
+    scores = [read_scores(one) for one in records]
+    names = dict.fromkeys(score.name for one in scores for score in one.values())
+    shown = [name for name in names if name.kind in DISTANCES]
+    shown += [ScoreName(kind) for kind in (Kind.FAITHFULNESS, Kind.SPECIFICITY)]
     rows: list[dict[str, Any]] = []
-    for name in (*distances, "faithfulness", "specificity"):
+    for name in shown:
         for title, of_set in zip(titles, scores, strict=True):
-            if (score := of_set.get(name)) is None:
+            if (score := of_set.get(str(name))) is None:
                 continue
-            is_share = name in {"faithfulness", "specificity"}
-            real = score.get("real") if is_share else score.get("floor")
-            at_same_n = score["value"] if is_share else score.get("value_at_floor_n")
-            same_n = score["n_reference"] if is_share else score.get("floor_n")
+            is_share = name.kind in _SHARES
+            real = score.real if is_share else score.floor
+            has_floor = not is_share and real is not None
             rows.append({
-                "name": "" if rows and rows[-1]["key"] == name else score_name(name),
-                "key": name,
-                "set": title,
-                "value": _number(score["value"], is_share),
-                "interval": _interval(score["low"], score["high"], is_share),
-                "n": score["n"],
-                "n_reference": score["n_reference"],
+                **_shown(name, title, score, rows, is_share),
+                "n_reference": score.n_reference,
                 "real": "–" if real is None else _number(real, is_share),
-                "same_n": "" if is_share or real is None else same_n,
-                "at_same_n": "" if is_share or real is None else _number(at_same_n, False),
+                "same_n": score.floor_n if has_floor else "",
+                "at_same_n": _number(score.value_at_floor_n, False) if has_floor else "",
             })  # fmt: skip
     return rows
 
 
 def build_look_rows(
-    titles: Sequence[str], scores: Sequence[Mapping[str, Any]]
+    titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Variety, copies, pairs and look, with the same of real frames beside it."""
-    names = dict.fromkeys(key for one in scores for key in one)
-    kinds = ("precision_", "recall_", "density_", "coverage_", "copies_")
+    """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
+    scores = [read_scores(one) for one in records]
     rows: list[dict[str, Any]] = []
-    for name in names:
-        if not name.startswith(kinds) and name not in LOOK_NAMES:
+    for name in dict.fromkeys(score.name for one in scores for score in one.values()):
+        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES:
             continue
         for title, of_set in zip(titles, scores, strict=True):
-            if (score := of_set.get(name)) is None:
+            if (score := of_set.get(str(name))) is None:
                 continue
-            real = score.get("real", score.get("floor"))
-            same_n = score.get("floor_n")
+            real = score.floor if name.kind in COVERAGES else score.real
+            same_n = score.floor_n
             rows.append({
-                "name": "" if rows and rows[-1]["key"] == name else score_name(name),
-                "key": name,
-                "set": title,
-                "value": _number(score["value"], False),
-                "interval": _interval(score["low"], score["high"], False),
-                "n": score["n"],
+                **_shown(name, title, score, rows, False),
                 "real": "–" if real is None else _number(real, False),
-                "same_n": same_n or score["n_reference"],
-                "at_same_n": _number(score["value_at_floor_n"], False) if same_n else "",
+                "same_n": same_n or score.n_reference,
+                "at_same_n": _number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
     return rows
 
 
+def _shown(
+    name: ScoreName, title: str, score: Score, above: Sequence[Mapping[str, Any]], is_share: bool
+) -> dict[str, Any]:
+    """What all rows say; the name is not said again below itself."""
+    return {
+        "name": "" if above and above[-1]["key"] == str(name) else _describe(name),
+        "key": str(name),
+        "set": title,
+        "value": _number(score.value, is_share),
+        "interval": _interval(score.low, score.high, is_share),
+        "n": score.n,
+    }
+
+
 def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sets compared two by two; below zero the first is nearer to the reference."""
+    """Build rows of pairwise comparisons; below zero, the first set is nearer to the reference."""
     return [
         {
             "name": score_name(row["score"]),
@@ -139,11 +156,19 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
-def _number(value: float, is_share: bool) -> str:
+def _number(value: float | None, is_share: bool) -> str:
+    if value is None:
+        return "–"
     if is_share:
-        return f"{100 * value:.0f} %"
+        return without_minus_0(f"{100 * value:.0f} %").replace("-", "−")
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return text.replace("-", "−")
+    return without_minus_0(text).replace("-", "−")
+
+
+def without_minus_0(text: str) -> str:
+    """A number as written, without the sign where all of its digits are 0."""
+    digits = text.partition("e")[0]
+    return text if any(digit in digits for digit in "123456789") else text.replace("-", "")
 
 
 def _interval(low: float | None, high: float | None, is_share: bool) -> str:
@@ -152,26 +177,24 @@ def _interval(low: float | None, high: float | None, is_share: bool) -> str:
     return f"{_number(low, is_share)} to {_number(high, is_share)}"
 
 
-def list_networks(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """(feature network, what images go through first, hash) of everything that was scored."""
-    every = [score for one in scores for score in one.values() if "features" in score]
-    found = {s["features"]: (s["features"], s["resize"], s["features_sha256"]) for s in every}
+def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """List (feature network, preprocessing of images, hash) of all scores."""
+    every = [score for one in records for score in read_scores(one).values() if score.features]
+    found = {s.features: (s.features, s.resize, s.features_sha256) for s in every}
     return list(found.values())
 
 
 def list_training_facts(run: Run) -> list[tuple[str, str]]:
-    """Settings of the training, the ones a reader asks for first."""
-    import yaml
-
+    """List the settings of a training that readers ask for first."""
     path = run.run_dir / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_yaml_record(path) if path.is_file() else {}
     record = run.record
     facts = {
         "Run folder": run.run_dir,
         "Base": f"{record.get('base', '?')} ({str(record.get('base_sha256', '?'))[:12]})",
         "Weights": str(record.get("weights_sha256", "?"))[:12],
         "Frames with caption": record.get("num_captioned"),
-        "Frames with null text": record.get("num_null_text"),
+        "Frames with empty prompt": record.get("num_null_text"),
         "Frames held out": len(record.get("held_out", [])),
     }
     shown = ("resolution", "rank", "alpha", "learning_rate", "batch_size", "epochs", "max_steps")
@@ -181,16 +204,16 @@ def list_training_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def list_sampling_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    settings, config = job["settings"], job["config"]
+    settings, config = job.get("settings", {}), job.get("config", {})
     facts = {
-        "Weights": f"{job['weights']} ({job['weights_sha256'][:12]})",
-        "Prompt file": config["prompt_file"],
-        "Images": config["num_images"],
-        "Sampler": f"{settings['scheduler']}, {settings['steps']} steps",
-        "Guidance": settings["guidance"],
-        "Resolution": settings["resolution"],
-        "Precision": settings["dtype"],
-        "Seed": config["seed"],
+        "Weights": f"{job.get('weights', '?')} ({job.get('weights_sha256', '?')[:12]})",
+        "Prompt file": config.get("prompt_file"),
+        "Images": config.get("num_images"),
+        "Sampler": f"{settings.get('scheduler', '?')}, {settings.get('steps', '?')} steps",
+        "Guidance": settings.get("guidance"),
+        "Resolution": settings.get("resolution"),
+        "Precision": settings.get("dtype"),
+        "Seed": config.get("seed"),
         "Drawn in": _duration(job.get("seconds"), job.get("num_drawn")),
     }
     return [(key, str(value)) for key, value in facts.items() if value is not None]
@@ -203,27 +226,48 @@ def _duration(seconds: float | None, num_images: int | None) -> str | None:
 
 
 def format_difference(row: Mapping[str, Any]) -> str:
-    """One line of a comparison: below zero, the first is nearer to the reference."""
+    """Format a comparison: below zero, the first set is nearer to the reference."""
     text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
     if row["p_holm"] is None:
         return text
     return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {_p_value(row['p_holm'])} (Holm)"
 
 
-def format_score(name: str, score: Mapping[str, Any]) -> str:
-    """One line for a person: value, interval, counts, and what to read it beside."""
-    text = f"{name:24} {score['value']:9.4g}"
+def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
+    """What decides, for the terminal: MMD² beside its baseline, faithfulness, alarms, counts.
+
+    result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
+    are shown where they were asked for. The last line says where all scores are.
+    """
+    scores, left_out = result["scores"], result["left_out"]
+    shown = [name for kind in DECISIVE for name in (*scores, *left_out)
+             if name == kind or (kind.endswith("_") and name.startswith(kind))]  # fmt: skip
+    rows = [
+        (
+            score_name(name).split(",")[0],
+            _state(name, scores[name]) if name in scores else f"left out, {left_out[name]}",
+        )
+        for name in shown
+    ]
+    rows += [("Alarm", alarm) for alarm in result["alarms"]] or [("Alarms", "none")]
+    rest = f"{len(scores)} scores in {place / 'metrics.json'}"
+    rows.append(("Report", f"{place / 'report.html'}; all {rest}"))
+    width = max(len(title) for title, _ in rows) + 2
+    return [f"{title:<{width}}{text}" for title, text in rows]
+
+
+def _state(name: str, score: Mapping[str, Any]) -> str:
+    """One score in words: value, 95 % interval, baseline, counts."""
+    is_share = name.startswith(("faithfulness", "copies_"))
+    text = _number(score["value"], is_share)
     if score["low"] is not None:
-        text += f"  [{score['low']:.4g}, {score['high']:.4g}]"
-    text += f"  n {score['n']}, reference {score['n_reference']}"
-    if score.get("scale", 1) != 1:
-        text += f", times {score['scale']}"
-    if score.get("data_range") is not None:
-        text += f", data range {score['data_range']}"
+        text += f" ({_interval(score['low'], score['high'], is_share)})"
     if score.get("floor") is not None:
-        text += f"; real against real {score['floor']:.4g} at n {score['floor_n']}"
+        text += f"; real against real {_number(score['floor'], False)} at n {score['floor_n']}"
         if score["floor_n"] != score["n"]:
-            text += f" (there {score['value_at_floor_n']:.4g})"
+            text += f", generated there {_number(score['value_at_floor_n'], False)}"
     if score.get("real") is not None:
-        text += f"; on real frames {score['real']:.4g}"
-    return text
+        text += f"; real frames {_number(score['real'], is_share)}"
+    if score.get("data_range") is not None:
+        text += f"; data range {score['data_range']}"
+    return f"{text}; n {score['n']}, reference {score['n_reference']}"

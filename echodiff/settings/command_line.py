@@ -1,12 +1,13 @@
-"""Settings of a command: one frozen dataclass, filled from a YAML preset and from flags.
+"""Fill the settings of a command, a frozen dataclass, from a YAML preset and from flags.
 
-The only module that knows jsonargparse. Fields, YAML keys and flags share their names
+This is the only module that uses jsonargparse. Fields, YAML keys and flags share their names
 (`learning_rate`, `--learning-rate`); the string under a field is its help text. A field made with
-`positional()` may also be given without its flag; one that is a list takes as many as come.
+`positional()` may also be given without its flag; if it is a list, it takes all such arguments.
 """
 
 import dataclasses
 import difflib
+import gc
 import math
 import os
 import sys
@@ -15,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
+from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 from echodiff.files import shipped, write_text_atomic
 from echodiff.settings.fields import (
     field_default,
@@ -34,14 +35,26 @@ from echodiff.settings.fields import (
     printable,
     yaml_line,
 )
+from echodiff.settings.precedence import drop_losers, tell_unused
 from echodiff.system import replace_what_a_console_lacks
 
 Config = TypeVar("Config")
 
 
 def positional(**options: Any) -> Any:
-    """A dataclass field that the command line also takes without its flag, in field order."""
+    """Make a dataclass field that may be given without its flag, in field order."""
     return dataclasses.field(metadata={"positional": True}, **options)
+
+
+def flag_only(**options: Any) -> Any:
+    """A dataclass field that no settings file may set, and that `save` leaves out."""
+    return dataclasses.field(metadata={"flag_only": True}, **options)
+
+
+def network_names(default: tuple[str, ...]) -> Any:
+    """A dataclass field of feature networks, of which no settings file may name a function: whoever
+    wrote the file would choose the code that runs."""
+    return dataclasses.field(default=default, metadata={"names_networks": True})
 
 
 def parse(
@@ -62,27 +75,39 @@ def parse(
     try:
         config_name, flags = read_flags(cls, arguments)
         values = {} if config_name is None else read_yaml(cls, config_name)
-        return build(cls, values, flags, source=config_name)
+        values = drop_losers(cls, values, flags, config_name)
+        config = build(cls, values, flags, source=config_name)
     except InputError as error:
         exit_with(error)
+    tell_unused(config, flags)
+    return config
 
 
 def save(config: Any, path: Path) -> None:
     """Write every field as YAML that `parse` reads back to an equal config."""
-    values = {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    saved = [f.name for f in dataclasses.fields(config) if not f.metadata.get("flag_only")]
+    values = {name: plain(getattr(config, name)) for name in saved}
     write_text_atomic(path, "".join(yaml_line(name, value) for name, value in values.items()))
 
 
 def run_main(main: Callable[[], int | None], prog: str) -> int:
-    """Run a command and return its exit status: bad input and failing disks are one line and 2.
+    """Run a command and return its exit status; bad input and disk errors print one line: 2.
 
-    Other exceptions are our own mistakes and keep their traceback.
+    Other exceptions are bugs and keep their traceback.
     """
     replace_what_a_console_lacks()
+    # Importing torch, diffusers and transformers makes objects by the million, all of which stay:
+    # at the usual threshold a tenth of that time is spent on looking for garbage among them.
+    gc.set_threshold(100_000, 20, 20)
     try:
         return main() or 0
     except InputError as error:
         report(prog, str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        if (told := explain_missing(error)) is None:
+            raise
+        report(prog, told)
         return 2
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does: nothing is left to flush at exit.
@@ -103,7 +128,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
 
 
 def report(prog: str, message: str) -> None:
-    """Print the one line that an error is worth."""
+    """Print an error as one line."""
     line = " ".join(printable(message).split())
     sys.stderr.write(f"{prog}: error: {line}\n" if prog else f"error: {line}\n")
 
@@ -122,7 +147,7 @@ where `--no-NAME` takes back what a file says."""
 
 
 def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
-    """Split a command line into the name of the config file and what each field was given."""
+    """Split a command line into the name of the config file and the text given for each field."""
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     waiting = [f.name for f in fields.values() if f.metadata.get("positional")]
@@ -131,7 +156,7 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
     for argument in rest:
         if not argument.startswith("--"):
             if not waiting or (argument.startswith("-") and len(argument) > 1):
-                raise InputError(f"unexpected argument {argument!r}; lists are written a,b,c")
+                raise InputError(f"unexpected argument {argument!r}; write lists as a,b,c")
             if is_list(hints[waiting[0]]):
                 flags[waiting[0]] = [*(flags.get(waiting[0]) or []), argument]
             else:
@@ -145,7 +170,7 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
                 flags[name.removeprefix("no_")] = "false" if is_bool(hint) else None
                 continue
         if name != "config" and name not in fields:
-            raise InputError(f"{flag} is not known{did_you_mean(name, fields, '--')}")
+            raise InputError(f"{flag} is unknown{did_you_mean(name, fields, '--')}")
         if name != "config" and is_bool(hints[name]) and not equals:
             flags[name] = "true"
             continue
@@ -170,25 +195,39 @@ def read_yaml(cls: type, name: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"--config: no preset or file {name}; {', '.join(preset_names())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
+        values = read_yaml_record(path)
     except OSError as error:
         raise InputError(f"--config: {path}: {error.strerror}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected `key: value` lines")
     fields = {f.name for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise InputError(f"{path}: {key} is not known{did_you_mean(str(key), fields, '')}")
+            raise InputError(f"{path}: {key} is unknown{did_you_mean(key, fields, '')}")
     return values
 
 
+def refuse_code(cls: type, values: dict[str, Any], flags: Flags, source: str | None) -> None:
+    """InputError where a settings file asks for code to be run."""
+    for field in dataclasses.fields(cls):
+        value = values.get(field.name)
+        if value is None or field.name in flags:
+            continue
+        place = f"{source}: {field.name}"
+        if field.metadata.get("flag_only"):
+            raise InputError(f"{place}: is taken from the command line alone")
+        if field.metadata.get("names_networks"):
+            for name in [value] if isinstance(value, str) else value:
+                if ":" in str(name) and not Path(str(name)).exists():
+                    raise InputError(
+                        f"{place}: {name} is a function, code that the command line alone may "
+                        f"name: {flag_of(field.name)} {name}"
+                    )
+
+
 def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: str | None) -> Config:
-    """Check types, fill defaults, and run the checks of the dataclass itself."""
+    """Check types, fill in defaults, and run the checks of the dataclass."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    refuse_code(cls, values, flags, source)
     hints = typing.get_type_hints(cls)
     given = dict(values)
     for name, text in flags.items():
@@ -225,7 +264,7 @@ def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: st
 
 
 def split_list(hint: Any, text: str) -> str | list[str]:
-    """What a flag gives a field: for a list its parts between commas."""
+    """Return the text given for a field; for a list, its parts between commas."""
     if not is_list(hint):
         return text
     parts = (text if item_type(hint) in {str, Path} else text.strip("[] ")).split(",")
@@ -239,7 +278,7 @@ def take_text(
     flags: Flags,
     source: str | None,
 ) -> Any:
-    """Value of a field of text; empty is refused where it would mean something else."""
+    """Return the value of a text field; empty text is refused if it would mean something else."""
     kind, value = item_type(hint), texts[field.name]
     make = Path if kind is Path else str
     if is_list(hint) and isinstance(value, list):
@@ -253,7 +292,7 @@ def take_text(
 
 
 def explain(message: str, given: dict[str, Any], flags: Flags, source: str | None) -> str:
-    """One line out of jsonargparse's several: where, what was expected, what was given."""
+    """Shorten an error of jsonargparse to one line: field, expected type, given value."""
     if 'Parser key "' in message:
         name = message.split('"')[1]
         kinds = [part.split(">")[0] for part in message.split("Expected a ")[1:]]

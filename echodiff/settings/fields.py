@@ -1,4 +1,4 @@
-"""Fields of a settings dataclass in other forms: help for a person, values for YAML and JSON."""
+"""Convert fields of a settings dataclass to help texts, YAML and JSON."""
 
 import ast
 import dataclasses
@@ -20,7 +20,7 @@ from echodiff.files import shipped
 
 
 def preset_names(cls: type | None = None) -> list[str]:
-    """Names that `--config` takes, sorted; with `cls`, those whose keys are all fields of it."""
+    """Return the sorted names of presets; with `cls`, those whose keys are all fields of it."""
     paths = sorted(shipped("presets").glob("*.yaml"))
     if cls is not None:
         fields = {field.name for field in dataclasses.fields(cls)}
@@ -29,18 +29,18 @@ def preset_names(cls: type | None = None) -> list[str]:
 
 
 def flag_of(field: str) -> str:
-    """The flag of a settings field; `continue_` is a word of Python's own without its line."""
+    """Return the flag of a field; the trailing `_` of `continue_` avoids a Python keyword."""
     return "--" + field.rstrip("_").replace("_", "-")
 
 
 def field_of(flag: str) -> str:
-    """The settings field of a flag."""
+    """Return the field of a flag."""
     name = flag.removeprefix("--").replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def strip_none(hint: Any) -> Any:
-    """`X | None` -> `X`."""
+    """Return `X` for `X | None`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         rest = [part for part in typing.get_args(hint) if part is not type(None)]
         return rest[0] if len(rest) == 1 else hint
@@ -56,7 +56,7 @@ def is_list(hint: Any) -> bool:
 
 
 def item_type(hint: Any) -> Any:
-    """`X | None`, `tuple[X, ...]`, `X` -> `X`."""
+    """Return `X` for `X | None`, `tuple[X, ...]` or `X`."""
     return typing.get_args(strip_none(hint))[0] if is_list(hint) else strip_none(hint)
 
 
@@ -65,7 +65,7 @@ def is_optional(hint: Any) -> bool:
 
 
 def is_text(hint: Any, value: Any) -> bool:
-    """Whether `value` is text for a field that takes text, paths or one of some words."""
+    """Whether `value` is text for a field that takes text, a path or one of several words."""
     kind = item_type(hint)
     texts = value if is_list(hint) and isinstance(value, list) else [value]
     words = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
@@ -82,7 +82,7 @@ def field_default(field: "dataclasses.Field[Any]") -> Any:
 
 
 def field_help(cls: type) -> dict[str, str]:
-    """The string under each field, on one line."""
+    """Return the string under each field as one line."""
     texts = dict[str, str]()
     for owner in reversed(cls.__mro__[:-1]):
         body = typing.cast(
@@ -105,26 +105,33 @@ def print_help(cls: type, prog: str, description: str) -> None:
         if f.metadata.get("positional")
     ]
     lines = [" ".join(["usage:", prog, *leading, "[--config NAME|PATH]", "[--flag VALUE ...]"]), ""]
-    lines += [*textwrap.wrap(description or inspect.cleandoc(cls.__doc__ or ""), 96), ""]
+    lines += [*textwrap.wrap(" ".join((description or cls.__doc__ or "").split()), 96), ""]
     presets = preset_names(cls)
     known = f", or a preset: {', '.join(presets)}" if presets else ""
-    lines += ["  --config NAME|PATH", f"      A YAML file{known}. Flags win over it."]
+    text = f"Settings file in YAML{known}. Flags take precedence."
+    lines += ["  --config NAME|PATH", *textwrap.wrap(text, 90, initial_indent=" " * 6,
+                                                    subsequent_indent=" " * 6)]  # fmt: skip
     for field in fields:
         flag = flag_of(field.name)
         shown = f"{flag} | --no-{flag[2:]}" if is_bool(hints[field.name]) else flag
         kind = "" if is_bool(hints[field.name]) else " " + type_name(hints[field.name])
         default = field_default(field)
-        state = "required" if default is dataclasses.MISSING else f"default: {yaml_value(default)}"
-        text = f"{texts.get(field.name, '')} ({state})".strip()
+        text = texts.get(field.name, "")
+        if default is dataclasses.MISSING:
+            text += " (required)"
+        elif default is not None:
+            text += f" (default: {yaml_value(default)})"
+        elif "Default:" not in text:
+            text += " (default: none)"
         lines += [
             f"  {shown}{kind}",
-            *textwrap.wrap(text, 90, initial_indent=" " * 6, subsequent_indent=" " * 6),
+            *textwrap.wrap(text.strip(), 90, initial_indent=" " * 6, subsequent_indent=" " * 6),
         ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def type_name(hint: Any) -> str:
-    """A type as a reader of `--help` wants it: NUMBER, PATH, {a,b}."""
+    """Describe a type for `--help`: NUMBER, PATH, {a,b}."""
     hint = strip_none(hint)
     if typing.get_origin(hint) is typing.Literal:
         return "{" + ",".join(str(value) for value in typing.get_args(hint)) + "}"
@@ -136,7 +143,7 @@ def type_name(hint: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A field's value as YAML and JSON know it."""
+    """Convert the value of a field to plain types of YAML and JSON."""
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, Path):
@@ -147,12 +154,12 @@ def plain(value: Any) -> Any:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Every field as what JSON and YAML can hold: paths and enums become strings, tuples lists."""
+    """Return all fields as plain types: paths and enums become strings, tuples become lists."""
     return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 class QuotingDumper(yaml.SafeDumper):
-    """Quotes every string, so that no reader takes `1e3`, `no` or `null` for something else."""
+    """Quote every string, so that `1e3`, `no` or `null` are read back as text."""
 
 
 QuotingDumper.add_representer(
@@ -161,8 +168,8 @@ QuotingDumper.add_representer(
 
 
 def printable(text: str) -> str:
-    """`text` without control and formatting characters, which could move the cursor of a terminal
-    or hide text; tabs and line feeds stay."""
+    """Remove control and formatting characters, which could move the cursor of a terminal or hide
+    text; tabs and line feeds are kept."""
     return "".join(
         letter if letter in "\t\n" or not unicodedata.category(letter).startswith("C") else "\ufffd"
         for letter in text

@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load, save
 
+from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
 from echodiff.system import sync_file
@@ -46,7 +47,7 @@ def save_checkpoint(
     step: int,
     tensors: Mapping[str, torch.Tensor],
     state: Mapping[str, Any],
-    keep: int,
+    keep: int | Literal["all"],
 ) -> Path:
     """Write `folder/step-<step>` atomically, then keep the newest `keep` checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def save_checkpoint(
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
-    for _, old in _checkpoints(folder)[:-keep]:
+    for _, old in [] if keep == "all" else _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
@@ -113,10 +114,10 @@ def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], place: Path | str)
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`, or None; a damaged one is passed over aloud."""
+    """The newest whole checkpoint in `folder`, or None; a damaged one is skipped with a warning."""
     for step, path in reversed(_checkpoints(folder)):
         try:
-            record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            record = read_record(path / "state.json", {"sha256": str, "state": dict})
             content = (path / "tensors.safetensors").read_bytes()
             if record["sha256"] != hashlib.sha256(content).hexdigest():
                 raise ValueError("its weights do not match their hash")

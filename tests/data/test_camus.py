@@ -193,7 +193,7 @@ def test_a_fold_that_is_not_there_is_named(old, capsys):
 
 
 def test_a_fold_does_not_go_with_the_new_layout(new, capsys):
-    assert "--fold goes with the old layout" in error_of(new, capsys, "--fold", "1")
+    assert "--fold requires the old layout" in error_of(new, capsys, "--fold", "1")
 
 
 @pytest.mark.parametrize("layout", ["new", "old"])
@@ -283,7 +283,7 @@ def test_directions_of_an_mhd_are_obeyed(old, capsys):
     np.testing.assert_array_equal(read_mask_u8(out_of(old) / frame.mask_file_name), mask(0))
     label.write_text(upwards.replace(offset, ""))
     assert prepare(old, "--phases", "ED", "--overwrite", "--allow-bad")[0] == 0
-    assert "patient0001_4CH_ED_gt.mhd: by its header it lies 23 voxels" in capsys.readouterr().err
+    assert "patient0001_4CH_ED_gt.mhd: its header places it 23 voxels" in capsys.readouterr().err
 
 
 def test_pictures_that_were_turned_over_are_refused(tmp_path, capsys):
@@ -392,7 +392,7 @@ def test_one_bad_file_of_six_is_too_many(new, capsys):
         (cut("patient0002_4CH_ED.raw"), "patient0002_4CH_ED.raw: holds 420 bytes where 480"),
         (remove("patient0002_4CH_ED.raw"), "patient0002_4CH_ED.raw: No such file"),
         (remove("patient0002_4CH_ED_gt.mhd"), "patient0002_4CH_ED_gt.mhd: no such file"),
-        (cut("patient0002_4CH_ED.mhd"), "is no MetaImage, or its header is cut short"),
+        (cut("patient0002_4CH_ED.mhd"), "not a MetaImage, or its header is truncated"),
     ],
 )
 def test_a_bad_mhd_is_named_and_left_out(old, capsys, damage, words):
@@ -408,12 +408,12 @@ def test_values_outside_the_folder_are_not_read(old, capsys):
     name = "patient0002_4CH_ED.raw"
     path.write_text(path.read_text().replace(name, f"../patient0001/{name}"))
     prepare(old, "--allow-bad")
-    assert ".raw' is no file beside it" in capsys.readouterr().err
+    assert ".raw' is not a file next to it" in capsys.readouterr().err
 
 
 def test_another_folder_is_refused(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
-    assert "is not CAMUS" in error_of(tmp_path, capsys)
+    assert "not CAMUS" in error_of(tmp_path, capsys)
 
 
 def test_datasets_opens_it(new, monkeypatch):

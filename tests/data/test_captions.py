@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from echodiff.anatomy import Label
-from echodiff.data.captions import PLAIN, fill, load_captions, name_words
+from echodiff.captions.templates import PLAIN, fill, name_words
+from echodiff.data.captions import load_captions
 from echodiff.errors import InputError
 
 

@@ -121,7 +121,7 @@ def test_only_matching_pictures_are_taken(src):
 
 
 def test_without_patients_it_says_so(src):
-    with pytest.warns(UserWarning, match="every picture is taken for a patient of its own"):
+    with pytest.warns(UserWarning, match="every image counts as a patient of its own"):
         status, out = prepare(src)
     assert status == 0
     assert load_frames(out)[0].patient_id is None
@@ -153,7 +153,7 @@ def test_the_same_command_gives_the_same_folder_and_refuses_the_finished_one(src
     before = (out / "metadata.jsonl").read_bytes()
     status, _ = prepare(src, "--patient-regex", REGEX)
     assert status == 2
-    assert "--overwrite starts anew" in capsys.readouterr().err
+    assert "--overwrite starts again" in capsys.readouterr().err
     status, _ = prepare(src, "--patient-regex", REGEX, "--overwrite")
     assert status == 0
     assert (out / "metadata.jsonl").read_bytes() == before
@@ -207,16 +207,16 @@ def test_sources_that_changed_in_between_are_not_mixed_in(src, capsys, monkeypat
         (["--split", "1/2"], "--split: expected three shares"),
         (["--seed", "-1"], "--seed must not be negative"),
         (["--annotated", "-1"], "--annotated must be at least 0"),
-        (["--regularization", "4"], "--regularization goes with --annotated"),
+        (["--regularization", "4"], "--regularization requires --annotated"),
         (["--captions", "{nobody}"], "--captions: {nobody} is not known"),
-        (["--captions", "words"], "--captions: 'words' is neither"),
+        (["--captions", "words"], "--captions: got 'words', expected"),
         (["--mask-labels", "1=HEART"], "--mask-labels: '1=HEART' is neither"),
         (["--spacing-mm", "0"], "--spacing-mm must be above 0"),
         (["--max-value", "0"], "--max-value must be at least 1"),
         (["--patient-regex", "("], "--patient-regex: "),
-        (["--patient-regex", "patient"], "has no group"),
-        (["--patient-regex", "(nobody)"], "patient0000_4CH_ED.png: --patient-regex does not fit"),
-        (["--match", "*.gif"], "no pictures that fit --match *.gif"),
+        (["--patient-regex", "patient"], "needs a group"),
+        (["--patient-regex", "(nobody)"], "patient0000_4CH_ED.png: does not match --patient-regex"),
+        (["--match", "*.gif"], "no images match --match *.gif"),
         (["--masks", "nowhere"], "--masks: nowhere: no such folder"),
         (["--captions", "nowhere.csv"], "--captions: nowhere.csv: No such file or directory"),
     ],
@@ -230,8 +230,8 @@ def test_a_bad_flag_is_one_line_and_nothing_is_written(src, capsys, flags, words
     ("text", "words"),
     [
         ("name,text\na,b\n", "captions.csv: has no column file_name"),
-        ("file_name,text\nnobody.png,x\n", "nobody.png names no picture in"),
-        ("file_name,text\n{p},x\n{p},y\n", "line 3: patient0000_4CH_ED.png comes twice"),
+        ("file_name,text\nnobody.png,x\n", "nobody.png names no image in"),
+        ("file_name,text\n{p},x\n{p},y\n", "line 3: patient0000_4CH_ED.png is repeated"),
         ('file_name,text\n"a.png,x\n', "captions.csv: "),
     ],
 )
@@ -265,13 +265,13 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
     assert status == 2
     assert not (out / "metadata.jsonl").exists()  # what was written stays, and can be gone on with
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
-    assert "2 of 20 files are bad, more than 5%; --allow-bad goes on without them" in error
+    assert "2 of 20 files are bad, more than 5%; --allow-bad skips them" in error
     status, out = prepare(src, *flags, "--allow-bad")
     assert status == 0
     assert len(load_frames(out)) == 17
     told = capsys.readouterr().err
     assert "patient0009_4CH_ES.png: damaged" in told
-    assert "patient0008_4CH_ES.png: is (4, 4), its picture (12, 16)" in told
+    assert "patient0008_4CH_ES.png: is (4, 4), its image (12, 16)" in told
     assert "patient0008_4CH_ED.png: has no mask in" in told
 
 
@@ -316,12 +316,14 @@ def test_colours_of_a_mask_are_labels(src):
 def test_an_empty_and_a_missing_folder_are_one_line(tmp_path, capsys):
     assert "src: no such folder" in failure(tmp_path / "src", capsys)
     (tmp_path / "src").mkdir()
-    assert "no pictures that fit" in failure(tmp_path / "src", capsys)
+    assert "no images match" in failure(tmp_path / "src", capsys)
 
 
 def test_two_pictures_of_one_name_are_refused(src, capsys):
     write_image(src / "patient0000_4CH_ED.bmp", np.zeros((12, 16), np.uint8))
-    assert "has the same name but for its suffix" in failure(src, capsys, "--patient-regex", REGEX)
+    assert "has the same name apart from its suffix" in failure(
+        src, capsys, "--patient-regex", REGEX
+    )
 
 
 # --- What lies beside pictures, and how tables are written -------------------------------------
@@ -352,7 +354,7 @@ def test_folders_that_hold_no_data_are_left_out_and_counted(tmp_path):
     for name in ("._p0_a.png", "Thumbs.db", "desktop.ini"):
         (src / name).write_bytes(b"\0\5\26\7")
     (src / "p3_a.heic").write_bytes(b"ftypheic")
-    with pytest.warns(UserWarning, match=r"left out as no data, .*\.heic 1, .*@eaDir 1"):
+    with pytest.warns(UserWarning, match=r"skipped, as not data .*\.heic 1, .*@eaDir 1"):
         status, out = prepare(src, "--patient-regex", r"(p\d)")
     assert status == 0
     assert [f.file_name for f in load_frames(out)] == [
@@ -378,7 +380,7 @@ def test_two_masks_of_one_name_are_refused(tmp_path, capsys):
     write_image(tmp_path / "m" / "p0_a.png", np.ones((8, 8), np.uint8))
     write_image(tmp_path / "m" / "p0_a.tif", np.ones((8, 8), np.uint8))
     flags = ["--masks", str(tmp_path / "m"), "--patient-regex", r"(p\d)"]
-    assert "has the same name but for its suffix" in failure(src, capsys, *flags)
+    assert "has the same name apart from its suffix" in failure(src, capsys, *flags)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +446,7 @@ def test_rows_that_name_nothing_are_counted(tmp_path):
         ("file_name;text\na.png;ДМПП\n".encode("cp1251"), "is not UTF-8 text"),
         (b"file_name|text\na.png|one\n", "has no column file_name; columns are separated by"),
         (b"file_name,text\na.png,one\n,two\n", "line 3: has no file_name"),
-        (b"file_name,text\na.png,one\na.png,two\n", "a.png comes twice"),
+        (b"file_name,text\na.png,one\na.png,two\n", "a.png is repeated"),
         (b"file_name,text,text\na.png,one,two\n", "two columns text"),
         (b"file_name,text\n", "holds no rows"),
     ],

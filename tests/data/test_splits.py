@@ -66,7 +66,7 @@ def test_another_seed_is_another_split():
     st.integers(0, 20),
     seeds,
 )
-@pytest.mark.filterwarnings("ignore:.*frames asked for:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*frames requested:UserWarning")
 def test_a_draw_never_shares_a_patient_with_what_is_held_out(rows, num, num_null, seed):
     frames = frames_of([o for o, _ in rows], ["text" * has_text for _, has_text in rows])
     drawn = draw_training_frames(frames, num_captioned=num, num_regularization=num_null, seed=seed)
@@ -90,10 +90,10 @@ def test_patients_are_taken_in_turn():
 
 def test_too_few_frames_are_told_and_taken():
     frames = [Frame(file_name=f"{i}.png", text="t", split="train") for i in range(5)]
-    with pytest.warns(UserWarning, match="40 captioned frames asked for, 5 there"):
+    with pytest.warns(UserWarning, match="40 captioned frames requested, 5 available"):
         drawn = draw_training_frames(frames, num_captioned=40, num_regularization=0, seed=0)
     assert len(drawn.captioned) == 5
-    with pytest.warns(UserWarning, match="400 regularization frames asked for, 1 there"):
+    with pytest.warns(UserWarning, match="400 regularization frames requested, 1 available"):
         drawn = draw_training_frames(frames, num_captioned=4, num_regularization=400, seed=0)
     assert [frame.text for frame in drawn.regularization] == [""]
 
@@ -112,7 +112,7 @@ def test_the_split_of_the_rows_is_kept():
     ("splits", "words"),
     [
         (("train", "test"), "patient p is in test and in train"),
-        (("train", "holdout"), "split 'holdout' is none of"),
+        (("train", "holdout"), "split 'holdout' is not one of"),
     ],
 )
 def test_a_leak_is_an_input_error_that_names_the_frame(splits, words):
@@ -127,7 +127,7 @@ def test_a_set_without_train_frames_or_half_split_is_refused():
     held = [Frame(file_name="a.png", text="t", split="test")]
     with pytest.raises(InputError, match="no frame is in the train split"):
         draw_training_frames(held, num_captioned=1, num_regularization=0, seed=0)
-    with pytest.raises(InputError, match="some rows have a split and some have none"):
+    with pytest.raises(InputError, match="some rows have no split"):
         draw_training_frames(
             [*held, Frame(file_name="b.png", text="t")],
             num_captioned=1,

@@ -47,8 +47,8 @@ def test_too_few_frames_is_one_warning_each_and_goes_on(
         chosen = load_set(TrainLoraConfig(annotated=40, regularization=400), toy_frames)
     assert sum(bool(frame.text) for frame in chosen.train) == 5
     assert len(caplog.records) == 2
-    assert "40 captioned frames asked for, 5 there" in caplog.text
-    assert "400 regularization frames asked for, 5 there" in caplog.text
+    assert "40 captioned frames requested, 5 available" in caplog.text
+    assert "400 regularization frames requested, 5 available" in caplog.text
 
 
 def test_nothing_asked_for_is_no_warning(

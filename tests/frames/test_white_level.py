@@ -17,8 +17,8 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.white_level import find_white_level
 from echodiff.gan.translate import FrameReader
 from echodiff.images import read_image_u8, to_pm1
+from echodiff.metrics.frame_features import load_networks, measure_frames
 from echodiff.metrics.held_out import HeldOutScores
-from echodiff.metrics.measured import load_networks, measure_frames
 
 SIDE = 32
 
@@ -149,7 +149,7 @@ def test_prepared_frames_say_what_became_white_and_differing_ones_are_noticed(tm
         outs[name] = tmp_path / name
         argv = ["prepare", "folder", str(src), "--out", str(outs[name]), *flags]
         assert main([*argv, "--patient-regex", r"(\d\d)"]) == 0
-    assert "white of files of more than 8 bits: 1023\n" in capsys.readouterr().out
+    assert "white level of files with more than 8 bits: 1023\n" in capsys.readouterr().out
     assert [load_frames(out)[0].white_level for out in outs.values()] == [1023, 4095]
     assert read_image_u8(outs["told"] / "images/00.png").max() == 56  # 900 of 4095
     with pytest.warns(UserWarning, match="own: white is 1023 there and 4095 in the training"):

@@ -187,7 +187,7 @@ def test_a_finished_folder_is_left_alone(echodiff, refusal, run, domains, tmp_pa
     flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
     assert echodiff(*flags) == 0
     assert "is a finished frames folder" in refusal(*flags)
-    assert "is not empty and is no frames folder" in refusal(*flags[:4], run)
+    assert "is not empty and is not a frames folder" in refusal(*flags[:4], run)
     assert echodiff(*flags, "--overwrite") == 0
 
 
@@ -259,7 +259,7 @@ def test_one_frame_that_cannot_be_read_costs_nothing_but_itself(
     picture = Path(domains[1]) / "images" / "0003.png"
     picture.write_bytes(picture.read_bytes()[:60])
     flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
-    assert "--allow-bad goes on without them" in refusal(*flags)
+    assert "--allow-bad skips them" in refusal(*flags)
     kept = {path.name for path in (tmp_path / "out").rglob("*.png")}
     assert "0003.png" not in kept
     assert echodiff(*flags, "--allow-bad") == 0
@@ -274,7 +274,7 @@ def test_where_no_frame_was_translated_nothing_is_left(echodiff, refusal, run, d
     whole = picture.read_bytes()
     picture.write_bytes(whole[:60])
     flags = ["translate", run, domains[1], "--out", tmp_path / "out"]
-    assert "--allow-bad goes on without them" in refusal(*flags)
+    assert "--allow-bad skips them" in refusal(*flags)
     assert not (tmp_path / "out").exists()
     picture.write_bytes(whole)
     assert echodiff(*flags) == 0

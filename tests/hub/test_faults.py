@@ -130,8 +130,8 @@ def test_where_no_hub_is_there_is_one_line(push, hub, monkeypatch):
     [
         ("jane/nothing", "there is no such repository, or this token may not see it (404"),
         ("jane/hearts@v9", "there is no such revision (404)"),
-        ("../hearts", "it is written USER/NAME"),
-        ("jane/hearts@", "nothing stands behind the @"),
+        ("../hearts", "expected USER/NAME"),
+        ("jane/hearts@", "missing revision after the @"),
     ],
 )
 def test_what_cannot_be_pulled_is_one_line(push, hub, place, capsys, name, said):
@@ -163,13 +163,13 @@ def test_a_file_that_was_changed_on_the_hub_is_not_used(push, hub, place, capsys
     for argv in (["pull", "jane/hearts"], ["pull", "hub:jane/hearts@main"]):
         assert main(argv) == 2
         err = capsys.readouterr().err
-        assert f"{name} is not the file that was pushed (its SHA-256 differs)" in err
+        assert f"{name} differs from the file that was pushed (SHA-256)" in err
     assert not (place / "runs/hearts").exists()
 
 
 def test_a_repository_of_others_is_no_push(hub, place, capsys):
     hub.add_repo("bob/other", {"README.md": b"---\n---\n", "run.json": b"{}"}, is_private=False)
     assert main(["pull", "bob/other"]) == 2
-    assert "hub:bob/other: holds no push.json: it was not pushed by echodiff" in (
+    assert "hub:bob/other: has no push.json: it was not pushed by echodiff" in (
         capsys.readouterr().err
     )

@@ -138,7 +138,7 @@ def test_a_push_says_which_names_it_cannot_search(push, place, edit, with_card):
     data = with_card(shipped("data_cards/phantom.md").read_text())
     rows = [f.to_row() | {"patient_id": f"p{i}"} for i, f in enumerate(load_frames(data))]
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status, out, _ = push()
+    status, out, _ = push("--data", "frames")
     assert status == 0
     assert "not searched for: 12 names that are short or ordinary words, such as 'p0'" in out
 
@@ -361,7 +361,7 @@ def test_a_file_that_was_not_pushed_is_not_pulled(push, place, hub, capsys):
     repo = hub.repos["model", "jane/hearts"]
     repo.commit(repo.commits[repo.head] | {"privacy.json": (b"{}", False)}, "by somebody")
     assert main(["pull", "jane/hearts", "--out", str(place / "pulled")]) == 2
-    assert "privacy.json is not among the files that were pushed" in capsys.readouterr().err
+    assert "privacy.json is not listed in the manifest" in capsys.readouterr().err
     assert not (place / "pulled").exists()
 
 

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
-from echodiff.hub.scan import Known, scan_folder
+from echodiff.hub.scan import Known, _identifying_keywords, scan_folder
 from echodiff.images import read_gray_u8, write_image
 from echodiff.published import MODEL_FILES
 
@@ -22,7 +22,8 @@ TOKEN = "hf_" + "aB3dE5fG7h" * 3
 def config_says(value):
     def plant(place, edit):
         path = place / "runs/ours/config.yaml"
-        path.write_text(path.read_text() + f"phantom_style: {json.dumps(value)}\n")
+        lines = [line for line in path.read_text().splitlines() if "phantom_style" not in line]
+        path.write_text("\n".join([*lines, f"phantom_style: {json.dumps(value)}"]) + "\n")
 
     return plant
 
@@ -114,10 +115,10 @@ def test_patients_and_files_of_the_training_are_not_named(push, place, edit, wit
     frames = load_frames(data)
     rows = [frame.to_row() | {"patient_id": f"krd{i:04d}"} for i, frame in enumerate(frames)]
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert push()[0] == 0
+    assert push("--data", "frames")[0] == 0
     for word in ("krd0003", "phantom-000004"):
         alarms_say(f"look at {word} again")(place, edit)
-        status, out, _ = push("--generated", "generated/asd-1")
+        status, out, _ = push("--generated", "generated/asd-1", "--data", "frames")
         assert status == 1
         assert f"names a patient or a file of the training, {word!r}" in out
 
@@ -239,3 +240,18 @@ def test_a_seed_may_look_like_a_date(push, place):
     config = yaml.safe_load(path.read_text()) | {"seed": 20210304}
     path.write_text(yaml.safe_dump(config))
     assert push()[0] == 0
+
+
+def test_the_shipped_keywords_are_all_that_pydicom_knows():
+    from pydicom.datadict import DicomDictionary
+    from pydicom.tag import Tag
+
+    from echodiff.data.dicom.identifiers import is_identifying
+
+    known = {
+        keyword
+        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
+        if keyword and is_identifying(Tag(number), vr, keyword, "")
+    }
+    assert len(known) > 1800
+    assert known <= _identifying_keywords()

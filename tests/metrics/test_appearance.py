@@ -22,6 +22,7 @@ from echodiff.metrics.appearance import (
 )
 from echodiff.metrics.appearance_scores import score_appearance
 from echodiff.metrics.resampling import build_groups
+from echodiff.metrics.score import write_scores
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 
 CAMUS = Path(__file__).parents[3] / "shared" / "data" / "camus" / "frames"
@@ -201,18 +202,18 @@ def test_hash_names_the_constants(monkeypatch):
 def test_two_halves_of_one_set_agree(rows):
     scores, _, alarms = score(rows[:48], rows[48:])
     assert alarms == []
-    assert scores["spectrum_deviation"]["low"] < 0 < scores["spectrum_deviation"]["high"]
+    assert scores["spectrum_deviation"].low < 0 < scores["spectrum_deviation"].high
     for name in ("speckle_snr", "sector_share", "balance"):
         one = scores[name]
-        assert one["low"] < one["value"] < one["high"]
-        assert one["low"] < one["real_high"]
-        assert one["real_low"] < one["high"]
-    assert (one["n"], one["n_reference"]) == (48, 48)
+        assert one.low < one.value < one.high
+        assert one.low < one.real_high
+        assert one.real_low < one.high
+    assert (one.n, one.n_reference) == (48, 48)
     for name in ("colour_drift", "sector_drift"):
-        assert (scores[name]["value"], scores[name]["low"]) == (0, 0)
-        assert scores[name]["real"] == pytest.approx(0, abs=0.03)
-        assert scores[name]["high"] == pytest.approx(0.0741, abs=1e-3)  # Wilson, 0 of 48
-    json.dumps(scores, allow_nan=False)
+        assert (scores[name].value, scores[name].low) == (0, 0)
+        assert scores[name].real == pytest.approx(0, abs=0.03)
+        assert scores[name].high == pytest.approx(0.0741, abs=1e-3)  # Wilson, 0 of 48
+    json.dumps(write_scores(scores), allow_nan=False)
 
 
 def test_one_orange_frame_in_96_is_an_alarm(phantoms, rows):
@@ -221,10 +222,10 @@ def test_one_orange_frame_in_96_is_an_alarm(phantoms, rows):
     scores, _, alarms = score(generated, rows)
     assert len(alarms) == 1
     assert alarms[0].startswith("colour drift: 1 of 96 generated frames")
-    assert scores["colour_drift"]["frames"] == [17]
-    assert scores["colour_drift"]["value"] == pytest.approx(1 / 96)
+    assert scores["colour_drift"].frames == [17]
+    assert scores["colour_drift"].value == pytest.approx(1 / 96)
     # One frame moves no mean for certain: only the count sees it.
-    assert scores["chroma"]["low"] < 0 < scores["chroma"]["value"]
+    assert scores["chroma"].low < 0 < scores["chroma"].value
 
 
 @pytest.mark.parametrize(
@@ -250,48 +251,46 @@ def test_a_tinted_reference_has_its_own_range(phantoms):
     # A reference without the palest and the deepest: new frames just beyond it are no drift.
     reference = tinted[20:76]
     assert tinted[-1, PLACE["chroma"]] > reference[-1, PLACE["chroma"]] + 2.3
-    assert score(tinted, reference)[0]["colour_drift"]["value"] == 0
-    assert score(describe([tint(phantoms[0])]), reference)[0]["colour_drift"]["value"] == 1
+    assert score(tinted, reference)[0]["colour_drift"].value == 0
+    assert score(describe([tint(phantoms[0])]), reference)[0]["colour_drift"].value == 1
 
 
 def test_blur_lowers_the_high_rings(phantoms, rows):
     blurred = describe([ndimage.gaussian_filter(image, 0.6) for image in phantoms[:48]])
     scores, *_ = score(blurred, rows[48:])
     deviation = scores["spectrum_deviation"]
-    assert deviation["value"] < -80
-    assert deviation["high"] < -deviation["real"] < 0
-    assert deviation["band"] == "spectrum_16"
-    assert deviation["bands"][0]["low"] < 1 < deviation["bands"][0]["high"]
-    assert deviation["bands"][15]["ratio"] == pytest.approx(1 + deviation["value"] / 100)
-    assert deviation["bands"][15]["cycles_per_px"] == [15 / 32, 0.5]
-    assert scores["speckle_snr"]["low"] > scores["speckle_snr"]["real"]
+    assert deviation.value < -80
+    assert deviation.high < -deviation.real < 0
+    assert deviation.band == "spectrum_16"
+    assert deviation.bands[0]["low"] < 1 < deviation.bands[0]["high"]
+    assert deviation.bands[15]["ratio"] == pytest.approx(1 + deviation.value / 100)
+    assert deviation.bands[15]["cycles_per_px"] == [15 / 32, 0.5]
+    assert scores["speckle_snr"].low > scores["speckle_snr"].real
 
 
 def test_a_mirrored_set_differs_in_the_balance_alone(phantoms, rows):
     mirrored = describe([image[:, ::-1] for image in phantoms])
     scores, _, alarms = score(mirrored, rows)
     assert alarms == []
-    assert scores["balance"]["value"] == pytest.approx(-scores["balance"]["real"], abs=0.005)
-    assert scores["spectrum_deviation"]["value"] == pytest.approx(0, abs=1e-6)
-    assert scores["sector_share"]["value"] == pytest.approx(
-        scores["sector_share"]["real"], rel=0.01
-    )
+    assert scores["balance"].value == pytest.approx(-scores["balance"].real, abs=0.005)
+    assert scores["spectrum_deviation"].value == pytest.approx(0, abs=1e-6)
+    assert scores["sector_share"].value == pytest.approx(scores["sector_share"].real, rel=0.01)
 
 
 def test_frames_without_a_sector_are_an_alarm(rows):
     noise = np.random.default_rng(0).integers(0, 256, (10, 96, 96)).astype(np.uint8)
     scores, _, alarms = score(np.concatenate([rows[:40], describe(noise)]), rows[40:])
     assert alarms == ["sector: 10 of 50 generated frames have a sector unlike any of the reference"]
-    assert scores["sector_drift"]["frames"] == list(range(40, 50))
+    assert scores["sector_drift"].frames == list(range(40, 50))
 
 
 def test_black_frames_are_counted_and_not_averaged(rows):
     black = describe([np.zeros((96, 96), np.uint8)] * 2)
     scores, *_ = score(np.concatenate([rows[:46], black]), rows[48:])
     of_rows = np.isnan(rows[:46, PLACE["speckle_snr"]]).sum()
-    assert scores["speckle_snr"]["num_without"] == 2 + of_rows
-    assert scores["sector_share"]["value"] == pytest.approx(rows[:46, PLACE["sector_share"]].mean())
-    assert scores["sector_drift"]["frames"] == [46, 47]
+    assert scores["speckle_snr"].num_without == 2 + of_rows
+    assert scores["sector_share"].value == pytest.approx(rows[:46, PLACE["sector_share"]].mean())
+    assert scores["sector_drift"].frames == [46, 47]
     only, left_out, _ = score(black, rows)
     assert "speckle_snr" not in only
     assert left_out["speckle_snr"] == "no frame of one of the sets has it"
@@ -301,9 +300,7 @@ def test_frames_of_other_sizes_have_no_speckle_and_spectrum(phantoms, rows):
     scores, _, alarms = score(describe([resize_u8(x, (64, 64)) for x in phantoms[:8]]), rows)
     assert alarms[0].startswith("sizes: generated frames of 64 x 64, reference of 96 x 96 pixels")
     assert not {"speckle_snr", "spectrum_deviation"} & set(scores)
-    assert scores["sector_share"]["value"] == pytest.approx(
-        scores["sector_share"]["real"], abs=0.03
-    )
+    assert scores["sector_share"].value == pytest.approx(scores["sector_share"].real, abs=0.03)
 
 
 def test_intervals_go_by_patients(rows):
@@ -312,16 +309,16 @@ def test_intervals_go_by_patients(rows):
     copied = np.repeat(rows[:24], 8, axis=0)
     often, *_ = score_appearance(copied, rows[48:], np.repeat(np.arange(24), 8), GROUPS, seed=0)
     for name in ("speckle_snr", "spectrum_deviation"):
-        width, wide = (one[name]["high"] - one[name]["low"] for one in (once, often))
+        width, wide = (one[name].high - one[name].low for one in (once, often))
         assert wide == pytest.approx(width, rel=1e-6)
 
 
 def test_few_patients_have_values_without_intervals(rows):
     scores, *_ = score_appearance(rows[:3], rows[3:6], np.arange(3), np.arange(3), seed=0)
     for name in ("speckle_snr", "spectrum_deviation", "sector_share"):
-        assert scores[name]["low"] is None
-    assert scores["colour_drift"]["high"] > 0.5
-    json.dumps(scores, allow_nan=False)
+        assert scores[name].low is None
+    assert scores["colour_drift"].high > 0.5
+    json.dumps(write_scores(scores), allow_nan=False)
     assert score(rows[:0], rows) == ({}, {}, [])
 
 
@@ -334,9 +331,9 @@ def test_real_frames_agree_with_themselves_and_not_with_phantoms(rows):
     halves = [np.unique(groups[is_in], return_inverse=True)[1] for is_in in (first, ~first)]
     scores, _, alarms = score_appearance(real[first], real[~first], *halves, seed=0)
     assert alarms == []
-    assert abs(scores["spectrum_deviation"]["value"]) < 30
-    assert scores["sector_drift"]["value"] < 0.03
-    assert 5 < scores["speckle_snr"]["value"] < 12
+    assert abs(scores["spectrum_deviation"].value) < 30
+    assert scores["sector_drift"].value < 0.03
+    assert 5 < scores["speckle_snr"].value < 12
     away, *_ = score_appearance(rows, real, np.arange(96), groups, seed=0)
-    assert away["spectrum_deviation"]["low"] > 100
-    assert away["sector_share"]["low"] > away["sector_share"]["real_high"]
+    assert away["spectrum_deviation"].low > 100
+    assert away["sector_share"].low > away["sector_share"].real_high

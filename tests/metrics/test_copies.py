@@ -32,11 +32,11 @@ def test_a_fifth_of_near_copies_raises_the_alarm(num_copies):
     generated.features[:num_copies] = near
     scores, _ = score_copies(generated, reference, train, Net())
     score = scores["copies_net"]
-    assert score["real"] == pytest.approx(0.05)
-    assert score["n_train"] == 300
+    assert score.real == pytest.approx(0.05)
+    assert score.n_train == 300
     alarm = find_copies(scores, Net())
     assert (alarm is not None) == (num_copies > 0)
-    assert score["value"] == pytest.approx(num_copies / 100, abs=0.1)
+    assert score.value == pytest.approx(num_copies / 100, abs=0.1)
 
 
 def test_a_small_reference_says_so():

@@ -6,13 +6,13 @@ import pytest
 from echodiff.metrics import feature_set
 from echodiff.metrics.coverage import (
     MIN_FRAMES,
-    NAMES,
     compute_coverage,
     find_collapse,
     score_coverage,
 )
 from echodiff.metrics.feature_set import NUM_NEIGHBOURS, FeatureSet
-from echodiff.metrics.scores import SCORE_KEYS
+from echodiff.metrics.score import SCORE_KEYS
+from echodiff.metrics.score_name import COVERAGES
 
 
 class Net:
@@ -95,12 +95,12 @@ def test_scores_have_the_usual_keys_and_a_floor():
     sets = alone(rng.standard_normal((60, 6))), alone(rng.standard_normal((150, 6)))
     scores, left_out = score_coverage(*sets, Net(), seed=0)
     assert left_out == {}
-    assert list(scores) == [f"{name}_net" for name in NAMES]
+    assert list(scores) == [f"{name}_net" for name in COVERAGES]
     for score in scores.values():
-        assert set(score) == set(SCORE_KEYS)
-        assert 0 <= score["low"] <= score["value"] <= score["high"]
-        assert (score["floor_n"], score["floor_n_reference"]) == (60, 90)
-        assert score["value_at_floor_n"] == pytest.approx(score["floor"], abs=0.2)
+        assert tuple(score.to_record()) == SCORE_KEYS
+        assert 0 <= score.low <= score.value <= score.high
+        assert (score.floor_n, score.floor_n_reference) == (60, 90)
+        assert score.value_at_floor_n == pytest.approx(score.floor, abs=0.2)
 
 
 def test_few_frames_are_left_out_with_the_reason():
@@ -132,5 +132,5 @@ def test_draws_without_neighbours_are_no_part_of_intervals_and_floors():
     generated = alone(rng.standard_normal((40, 4)))
     scores, _ = score_coverage(generated, reference, Net(), seed=0)
     for score in scores.values():
-        assert score["floor"] is None or np.isfinite(score["floor"])
-    assert scores["density_net"]["value"] < 5
+        assert score.floor is None or np.isfinite(score.floor)
+    assert scores["density_net"].value < 5

@@ -14,6 +14,7 @@ from echodiff.metrics.diversity import (
     sample_pairs,
     score_diversity,
 )
+from echodiff.metrics.score import write_scores
 
 ALONE = np.arange(60)
 
@@ -34,13 +35,13 @@ def test_two_sets_of_one_kind_agree():
                                        ALONE, seed=0)  # fmt: skip
     assert left_out == {}
     score = scores["ms_ssim"]
-    assert score["low"] < score["value"] < score["high"]
-    assert score["low"] < score["real"] < score["high"]
-    assert (score["n"], score["n_reference"], score["num_pairs"]) == (60, 60, 200)
-    assert (score["num_scales"], len(score["betas"])) == (4, 4)
-    assert sum(score["betas"]) == pytest.approx(1.0)
-    assert score["betas"][1] / score["betas"][0] == pytest.approx(0.2856 / 0.0448)
-    json.dumps(scores, allow_nan=False)
+    assert score.low < score.value < score.high
+    assert score.low < score.real < score.high
+    assert (score.n, score.n_reference, score.num_pairs) == (60, 60, 200)
+    assert (score.num_scales, len(score.betas)) == (4, 4)
+    assert sum(score.betas) == pytest.approx(1.0)
+    assert score.betas[1] / score.betas[0] == pytest.approx(0.2856 / 0.0448)
+    json.dumps(write_scores(scores), allow_nan=False)
 
 
 def test_a_generator_of_four_hearts_is_less_diverse():
@@ -49,7 +50,7 @@ def test_a_generator_of_four_hearts_is_less_diverse():
         return np.clip(heart(i % 4) + grain, 0, 255).astype(np.uint8)
 
     scores, _ = score_diversity(collapsed, lambda i: heart(900 + i), ALONE, ALONE, seed=0)
-    assert scores["ms_ssim"]["low"] > scores["ms_ssim"]["real_high"]
+    assert scores["ms_ssim"].low > scores["ms_ssim"].real_high
 
 
 def test_the_same_seed_gives_the_same_score():
@@ -74,8 +75,8 @@ def test_frames_of_one_patient_are_no_pair():
     """Frames of a patient are copies: pairs within one would raise the mean."""
     groups = np.repeat(np.arange(5), 12)
     score = score_diversity(lambda i: heart(groups[i]), heart, groups, ALONE, seed=0)[0]["ms_ssim"]
-    assert score["num_pairs"] == 10
-    assert score["value"] < 0.8
+    assert score.num_pairs == 10
+    assert score.value < 0.8
 
 
 def test_sizes_are_brought_together():
@@ -84,8 +85,8 @@ def test_sizes_are_brought_together():
         lambda i: heart(i, 96)[:, 8:-8],
         np.arange(6), np.arange(6), seed=0,
     )[0]["ms_ssim"]  # fmt: skip
-    assert score["resize"].startswith("96 ")
-    assert score["num_scales"] == 3
+    assert score.resize.startswith("96 ")
+    assert score.num_scales == 3
     large = score_diversity(lambda i: heart(i, 300), lambda i: heart(i, 280), np.arange(6),
                             np.arange(6), seed=0)[0]["ms_ssim"]  # fmt: skip
     assert large["resize"].startswith("256 ")

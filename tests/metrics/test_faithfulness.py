@@ -131,25 +131,25 @@ def test_a_gain_over_shared_frames_is_as_unsure_as_its_means():
     after = judge([BOTH] * 15 + [NONE] * 5, [BOTH] * 20)
     gains = compare_faithfulness(before, after, Net())
     whole, of_asd = gains["faithfulness_gain"], gains["faithfulness_gain_asd"]
-    assert (whole["value"], whole["n"], whole["n_first"]) == (0.5, 20, 20)
-    assert (whole["low"], whole["high"]) == pytest.approx((of_asd["low"], of_asd["high"]))
+    assert (whole.value, whole.n, whole.n_first) == (0.5, 20, 20)
+    assert (whole.low, whole.high) == pytest.approx((of_asd.low, of_asd.high))
 
 
 def test_records_stand_beside_the_real_share():
     generated = judge([ASD, NONE], [ASD, ASD])
     real = judge([ASD, ASD, NONE], [ASD, ASD, NONE])
     scores = score_faithfulness(generated, real, Net())
-    assert scores["faithfulness_asd"]["value"] == 0.5
-    assert scores["faithfulness_asd"]["real"] == 1.0
-    assert scores["faithfulness"]["n"] == 2
-    assert scores["faithfulness"]["n_reference"] == 2
-    assert scores["faithfulness_asd"]["features_sha256"] == "0" * 64
+    assert scores["faithfulness_asd"].value == 0.5
+    assert scores["faithfulness_asd"].real == 1.0
+    assert scores["faithfulness"].n == 2
+    assert scores["faithfulness"].n_reference == 2
+    assert scores["faithfulness_asd"].features_sha256 == "0" * 64
 
 
 def test_a_gain_is_second_minus_first():
     before = judge([NONE] * 9 + [ASD], [ASD] * 10)
     after = judge([ASD] * 8 + [NONE] * 2, [ASD] * 10)
     gain = compare_faithfulness(before, after, Net())["faithfulness_gain_asd"]
-    assert gain["value"] == pytest.approx(0.7)
-    assert gain["low"] > 0.2
-    assert (gain["first"], gain["second"]) == (0.1, 0.8)
+    assert gain.value == pytest.approx(0.7)
+    assert gain.low > 0.2
+    assert (gain.first, gain.second) == (0.1, 0.8)

@@ -6,17 +6,23 @@ import sys
 import tempfile
 import urllib.error
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.sampling.settings import GenerateConfig
 from echodiff.errors import InputError
+from echodiff.evaluate import EvaluateConfig
 from echodiff.metrics import extractor, features, inception, tiny_features
 from echodiff.metrics.features import load_features
+from echodiff.metrics.frame_features import load_networks
+from echodiff.metrics.held_out import open_networks
 from echodiff.metrics.inception import InceptionMissing, find_inception
-from echodiff.metrics.measured import load_networks
 from echodiff.runs import sha256_file
+from echodiff.settings.command_line import parse
 from echodiff.training.precision import set_float32
 
 
@@ -158,10 +164,10 @@ def test_a_truncated_file_is_never_loaded(nowhere, genuine, monkeypatch):
 
 def test_features_are_kept_between_two_openings(tmp_path, cache, monkeypatch):
     path = save(Flatten(), tmp_path / "mine.pt")
-    expected = load_features(str(path))(frames())
+    expected = load_features(str(path), trust=True)(frames())
     shards = list(cache.glob("features/mine-*/*.safetensors"))
     assert len(shards) == 1
-    network = load_features(str(path))
+    network = load_features(str(path), trust=True)
     monkeypatch.setattr(extractor, "embed_with_extractor", None)
     assert np.array_equal(network(frames()), expected)
 
@@ -178,7 +184,7 @@ def test_features_of_changed_code_are_computed_again(name, cache, monkeypatch):
 
 def test_a_torchscript_file_is_a_feature_network(tmp_path):
     path = save(Flatten(), tmp_path / "mine.pt")
-    network = load_features(str(path))
+    network = load_features(str(path), trust=True)
     assert (network.name, network.num_features, network.sha256) == ("mine", 12, sha256_file(path))
     assert network.frechet_name == "fd_mine"
     features = network(frames())
@@ -204,7 +210,7 @@ def test_tiny_is_a_feature_network():
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writes a module into the working folder, where nothing but `--features` looks."""
+    """Writes a module into the working folder, where nothing but `--features-path .` looks."""
     names = []
 
     def write(source, name):
@@ -222,7 +228,7 @@ def module(tmp_path, monkeypatch):
 
 def test_a_function_is_a_feature_network(module, cache):
     source = module("def corners(batch):\n    return batch[:, :, 0, ::298].flatten(1)\n", "own_net")
-    network = load_features("own_net:corners")
+    network = load_features("own_net:corners", modules=Path())
     assert (network.name, network.num_features) == ("corners", 6)
     assert network.sha256 == sha256_file(source)
     assert network.frechet_name == "fd_corners"
@@ -232,9 +238,49 @@ def test_a_function_is_a_feature_network(module, cache):
     assert not cache.exists()
 
 
+def test_a_function_of_the_working_folder_is_not_imported(module, monkeypatch, capsys):
+    """`python -m echodiff` puts the working folder first, where anybody's file may lie."""
+    marks = module("open('ran', 'w').close()\ndef f(b): return b[:, :, 0, 0]\n", "planted_net")
+    for place in ("", str(marks.parent)):
+        monkeypatch.setattr(sys, "path", [place, *sys.path])
+        with pytest.raises(InputError, match="No module named 'planted_net'; --features-path"):
+            load_features("planted_net:f")
+    arguments = ["gen", "--reference", "real", "--out", "out", "--config", "lab.yaml"]
+    for line, said in (
+        ("features: [planted_net:f]", "lab.yaml: features: planted_net:f is a function, code"),
+        ("features: planted_net:f", "lab.yaml: features: planted_net:f is a function, code"),
+        ("features_path: .", "lab.yaml: features_path: is taken from the command line alone"),
+        ("trust: true", "lab.yaml: trust: is taken from the command line alone"),
+    ):
+        Path("lab.yaml").write_text(line)
+        for prog, config in (
+            ("evaluate", EvaluateConfig),
+            ("generate", GenerateConfig),
+            ("train_lora", TrainLoraConfig),
+        ):
+            text = line.replace("features:", "evaluate_features:") if "lora" in prog else line
+            Path("lab.yaml").write_text(text)
+            with pytest.raises(SystemExit):
+                parse(config, arguments[-2:], prog=prog)
+            assert said in capsys.readouterr().err.replace("evaluate_features", "features")
+    assert not Path("ran").exists()
+    assert load_features("planted_net:f", modules=Path()).num_features == 3
+    assert Path("ran").exists()
+
+
+def test_a_torchscript_file_is_a_program_that_runs_on_demand_alone(tmp_path):
+    """A TorchScript file can write files: nothing of it is read before --trust."""
+    path = save(Flatten(), tmp_path / "mine.pt")
+    with pytest.raises(InputError, match=r"mine\.pt: a TorchScript file is a program.*--trust"):
+        load_features(str(path))
+    with pytest.raises(InputError, match=r"--evaluate-features .*mine\.pt: .* --trust"):
+        open_networks([str(path)])
+    assert open_networks([str(path)], trust=True)[0].name == "mine"
+
+
 def test_a_network_in_a_module_is_a_feature_network(module):
     source = module("import torch\nnet = torch.nn.AdaptiveAvgPool2d(1).eval()\n", "own_object")
-    network = load_features("own_object:net")
+    network = load_features("own_object:net", modules=Path())
     assert network.sha256 == sha256_file(source)
     assert np.allclose(network([np.full((9, 9), 7, np.uint8)]), 7.0)
 
@@ -261,7 +307,7 @@ def test_a_network_in_a_module_is_a_feature_network(module):
 def test_bad_functions_are_named(module, body, name, message):
     module(body, "bad_net")
     with pytest.raises(InputError, match=message) as caught:
-        load_features(name)
+        load_features(name, modules=Path())
     assert str(caught.value).startswith(f"--features {name}: ")
     assert "\n" not in str(caught.value)
 
@@ -271,13 +317,13 @@ def test_bad_files_are_named(tmp_path):
         load_features(str(tmp_path / "none.pt"))
     (tmp_path / "junk.pt").write_bytes(b"no network")
     with pytest.raises(InputError, match=r"junk\.pt: not a TorchScript"):
-        load_features(str(tmp_path / "junk.pt"))
+        load_features(str(tmp_path / "junk.pt"), trust=True)
     path = save(torch.nn.Linear(7, 2), tmp_path / "linear.pt")
     with pytest.raises(InputError, match=r"linear\.pt: does not take"):
-        load_features(str(path))
+        load_features(str(path), trust=True)
     path = save(Flatten(), tmp_path / "inception.pt")
     with pytest.raises(InputError, match="rename"):
-        load_features(str(path))
+        load_features(str(path), trust=True)
 
 
 def test_a_network_that_gives_nan_is_refused(tmp_path):
@@ -285,7 +331,7 @@ def test_a_network_that_gives_nan_is_refused(tmp_path):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean(dim=[2, 3]) / torch.zeros(3)
 
-    network = load_features(str(save(Nan(), tmp_path / "nan.pt")))
+    network = load_features(str(save(Nan(), tmp_path / "nan.pt")), trust=True)
     with pytest.raises(InputError, match="NaN"):
         network([np.zeros((8, 8), np.uint8)])
 
@@ -297,11 +343,12 @@ def test_two_networks_of_one_name_are_refused(tmp_path):
         save(Flatten(), tmp_path / folder / "model.pt")
     names = [str(tmp_path / folder / "model.pt") for folder in ("a", "b")]
     with pytest.raises(InputError, match="two networks called model, and scores go by that name"):
-        load_networks(names)
+        load_networks(names, trust=True)
     for twice in (["tiny", "tiny"], [names[0], names[0]], ["tiny", names[0], "tiny"]):
         with pytest.raises(InputError, match=r"--features .*: two networks called"):
-            load_networks(twice)
-    assert [one.name for one in load_networks([names[0], "tiny"]).opened] == ["model", "tiny"]
+            load_networks(twice, trust=True)
+    opened = load_networks([names[0], "tiny"], trust=True).opened
+    assert [one.name for one in opened] == ["model", "tiny"]
 
 
 def test_features_are_taken_in_ieee_float32_and_kept_by_device(tmp_path, monkeypatch):
@@ -325,7 +372,7 @@ def test_features_are_taken_in_ieee_float32_and_kept_by_device(tmp_path, monkeyp
         lambda network, **given: keys.append(given) or real(network, **given),
     )
     path = save(Flatten(), tmp_path / "mine.pt")
-    load_features(str(path))
+    load_features(str(path), trust=True)
     monkeypatch.setattr(extractor, "describe_arithmetic", lambda: "cuda, float32 ieee")
-    load_features(str(path))
+    load_features(str(path), trust=True)
     assert keys == [{"code": "cpu, float32 ieee"}, {"code": "cuda, float32 ieee"}]

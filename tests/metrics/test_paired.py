@@ -11,6 +11,7 @@ from PIL import Image
 
 from echodiff.errors import InputError
 from echodiff.metrics.paired import NAMES, compute_pair, find_pairs, score_pairs
+from echodiff.metrics.score import write_scores
 
 FLAT = np.full((32, 32), 100, np.uint8)
 
@@ -164,22 +165,22 @@ def test_scores_of_a_set(folders):
     assert left_out == {}
     assert tuple(scores) == NAMES
     mae = scores["mae"]
-    assert mae["values"] == [float(i + 1) for i in range(12)]
-    assert (mae["value"], mae["n"], mae["n_reference"]) == (6.5, 12, 12)
+    assert mae.values == [float(i + 1) for i in range(12)]
+    assert (mae.value, mae.n, mae.n_reference) == (6.5, 12, 12)
     # Six patients' means 1.5, 3.5 ... 11.5: three of six drawn, so the spread is s / sqrt(6).
-    spread = (mae["high"] - mae["low"]) / (2 * 1.96)
+    spread = (mae.high - mae.low) / (2 * 1.96)
     assert spread == pytest.approx(np.std(np.arange(1.5, 12, 2), ddof=1) / np.sqrt(6), rel=0.12)
     for score in scores.values():
-        assert score["low"] < score["value"] < score["high"]
-        assert (score["data_range"], score["is_masked"], score["num_identical"]) == (255, False, 0)
-    json.dumps(scores, allow_nan=False)
+        assert score.low < score.value < score.high
+        assert (score.data_range, score.is_masked, score.num_identical) == (255, False, 0)
+    json.dumps(write_scores(scores), allow_nan=False)
     assert score_pairs(found.pairs, found.groups, seed=0)[0] == scores
 
 
 def test_three_patients_have_no_interval(folders):
     found = find_pairs(*folders)
     scores, _ = score_pairs(found.pairs[:6], found.groups[:6], seed=0)
-    assert (scores["mae"]["value"], scores["mae"]["low"], scores["mae"]["high"]) == (
+    assert (scores["mae"].value, scores["mae"].low, scores["mae"].high) == (
         3.5,
         None,
         None,
@@ -191,7 +192,7 @@ def test_patients_of_many_pairs_and_of_few_weigh_by_their_pairs(folders):
     found = find_pairs(*folders)
     groups = np.array([0, 1, 2, 3, 3, 3, 3, 3])
     scores, _ = score_pairs(found.pairs[4:5] * 8, groups, seed=0)
-    assert (scores["mae"]["low"], scores["mae"]["high"]) == pytest.approx((5.0, 5.0))
+    assert (scores["mae"].low, scores["mae"].high) == pytest.approx((5.0, 5.0))
 
 
 def test_one_identical_pair_leaves_the_psnr_out_and_says_so(folders):
@@ -200,7 +201,7 @@ def test_one_identical_pair_leaves_the_psnr_out_and_says_so(folders):
     found = find_pairs(ours, theirs)
     scores, left_out = score_pairs(found.pairs, found.groups, seed=0)
     assert list(scores) == ["ssim", "mae", "mse"]
-    assert scores["mse"]["num_identical"] == 1
+    assert scores["mse"].num_identical == 1
     assert left_out == dict.fromkeys(
         ("psnr", "psnr_mixed"), "infinite: 1 of 12 pairs are identical"
     )
@@ -213,9 +214,9 @@ def test_masks_are_read_beside_their_pair(folders, tmp_path):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     masks = [tmp_path / "mask.png"] * 12
     scores, _ = score_pairs(found.pairs, found.groups, masks=masks, seed=0)
-    assert scores["ssim"]["is_masked"]
+    assert scores["ssim"].is_masked
     whole, _ = score_pairs(found.pairs, found.groups, seed=0)
-    assert scores["ssim"]["value"] != whole["ssim"]["value"]
+    assert scores["ssim"].value != whole["ssim"].value
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_deep_pictures_share_one_white_level(tmp_path):
         write_frames(tmp_path / "deep", names, deep), write_frames(tmp_path / "flat", names, flat)
     )
     scores, left_out = score_pairs(found.pairs, found.groups, seed=0)
-    assert scores["mse"]["values"] == [0.0, 0.0]
+    assert scores["mse"].values == [0.0, 0.0]
     assert "2 of 2 pairs" in left_out["psnr"]
 
 

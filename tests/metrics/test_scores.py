@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from echodiff.metrics.by_count import score_by_count
 from echodiff.metrics.comparison import (
     compare_sets,
     compute_covariance,
@@ -16,7 +15,9 @@ from echodiff.metrics.comparison import (
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.kernel import build_pairs, build_rbf_kernel, compute_mmd2
 from echodiff.metrics.resampling import build_groups
-from echodiff.metrics.scores import SCORE_KEYS, score_sets
+from echodiff.metrics.sample_size import score_by_count
+from echodiff.metrics.score import SCORE_KEYS, write_scores
+from echodiff.metrics.scores import score_sets
 
 
 class Net:
@@ -34,13 +35,13 @@ def test_every_score_has_the_same_keys_and_fits_json():
     assert list(scores) == ["mmd_net", "kid_net", "fd_net@20"]
     assert left_out == {}
     for name, score in scores.items():
-        extra = {"p", "bandwidth"} if name == "mmd_net" else set()
-        assert set(score) == set(SCORE_KEYS) | extra
-        assert (score["n"], score["n_reference"]) == (20, 50)
-        assert (score["floor_n"], score["floor_n_reference"]) == (20, 30)
-        assert score["low"] < score["value"] < score["high"]
-        assert score["floor_low"] < score["floor"] < score["floor_high"]
-    json.dumps(scores, allow_nan=False)
+        extra = ("p", "bandwidth") if name == "mmd_net" else ()
+        assert tuple(score.to_record()) == (*SCORE_KEYS, *extra)
+        assert (score.n, score.n_reference) == (20, 50)
+        assert (score.floor_n, score.floor_n_reference) == (20, 30)
+        assert score.low < score.value < score.high
+        assert score.floor_low < score.floor < score.floor_high
+    json.dumps(write_scores(scores), allow_nan=False)
 
 
 def test_the_same_seed_gives_the_same_scores():
@@ -53,26 +54,26 @@ def test_a_small_reference_has_its_floor_at_a_smaller_count_and_the_score_there(
     rng = np.random.default_rng(2)
     scores, _ = score_sets(feature_set(rng, 40), feature_set(rng, 40), Net(), seed=0)
     frechet = scores["fd_net@40"]
-    assert (frechet["floor_n"], frechet["floor_n_reference"]) == (20, 20)
+    assert (frechet.floor_n, frechet.floor_n_reference) == (20, 20)
     # Same distribution: at the same counts the score is the floor, at its own it is less.
-    assert frechet["value_at_floor_n"] == pytest.approx(frechet["floor"], rel=0.3)
-    assert frechet["value"] < 0.7 * frechet["value_at_floor_n"]
+    assert frechet.value_at_floor_n == pytest.approx(frechet.floor, rel=0.3)
+    assert frechet.value < 0.7 * frechet.value_at_floor_n
 
 
 def test_a_shifted_generator_lies_above_every_floor():
     rng = np.random.default_rng(3)
     scores, _ = score_sets(feature_set(rng, 40, mean=1.0), feature_set(rng, 100), Net(), seed=0)
     for score in scores.values():
-        assert score["low"] > score["floor_high"]
-    assert scores["mmd_net"]["p"] == pytest.approx(0.001)
+        assert score.low > score.floor_high
+    assert scores["mmd_net"].p == pytest.approx(0.001)
 
 
 def test_a_collapsed_generator_passes_for_real_by_fd_and_not_by_mmd():
     rng = np.random.default_rng(4)
     sets = feature_set(rng, 40, scale=np.sqrt(0.5), dim=256), feature_set(rng, 80, dim=256)
     scores, _ = score_sets(*sets, Net(), seed=0)
-    assert scores["fd_net@40"]["value"] < scores["fd_net@40"]["floor"]
-    assert scores["mmd_net"]["low"] > scores["mmd_net"]["floor_high"]
+    assert scores["fd_net@40"].value < scores["fd_net@40"].floor
+    assert scores["mmd_net"].low > scores["mmd_net"].floor_high
 
 
 def test_p_is_uniform_under_the_null():
@@ -80,7 +81,7 @@ def test_p_is_uniform_under_the_null():
     p = []
     for seed in range(120):
         sets = feature_set(rng, 16, dim=3), feature_set(rng, 24, dim=3)
-        p.append(score_sets(*sets, Net(), seed=seed)[0]["mmd_net"]["p"])
+        p.append(score_sets(*sets, Net(), seed=seed)[0]["mmd_net"].p)
     assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.09)
     assert np.mean(p) == pytest.approx(0.5, abs=0.1)
 
@@ -94,7 +95,7 @@ def test_intervals_hold_the_truth():
     for seed in range(100):
         sets = feature_set(rng, 40, mean=0.6, dim=3), feature_set(rng, 40, dim=3)
         score = score_sets(*sets, Net(), seed=seed)[0]["mmd_net"]
-        inside += score["low"] <= truth <= score["high"]
+        inside += score.low <= truth <= score.high
     assert inside >= 88
 
 
@@ -107,7 +108,7 @@ def test_frames_of_one_patient_do_not_count_as_many():
     for keys in ([i // 10 for i in range(120)], [None] * 120):
         reference = FeatureSet(frames, build_groups(keys))
         score = score_sets(generated, reference, Net(), seed=0)[0]["mmd_net"]
-        widths.append(score["high"] - score["low"])
+        widths.append(score.high - score.low)
     assert widths[0] > 1.8 * widths[1]
 
 
@@ -117,10 +118,10 @@ def test_three_patients_have_no_interval_but_a_value():
     scores, left_out = score_sets(*sets, Net(), seed=0)
     assert left_out == {}
     for score in scores.values():
-        assert score["low"] is None
-        assert score["high"] is None
-        assert score["value"] is not None
-    assert scores["mmd_net"]["p"] is None
+        assert score.low is None
+        assert score.high is None
+        assert score.value is not None
+    assert scores["mmd_net"].p is None
 
 
 @pytest.mark.parametrize("patients", [2, 3])
@@ -132,7 +133,7 @@ def test_pairs_of_one_patient_are_left_out_however_few_patients_there_are(patien
     generated = feature_set(rng, 20)
     scores, left_out = score_sets(generated, reference, Net(), seed=0)
     assert left_out == {}
-    kernel = build_rbf_kernel(scores["mmd_net"]["bandwidth"])
+    kernel = build_rbf_kernel(scores["mmd_net"].bandwidth)
 
     def average(first, second, is_pair):
         matrix = kernel(build_pairs(first.features, second.features))
@@ -144,11 +145,11 @@ def test_pairs_of_one_patient_are_left_out_however_few_patients_there_are(patien
         + average(reference, reference, apart)
         - 2.0 * average(generated, reference, np.ones((20, 60), dtype=bool))
     )
-    assert scores["mmd_net"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert scores["mmd_net"].value == pytest.approx(expected, abs=1e-12)
     for score in (scores["mmd_net"], scores["kid_net"]):
-        assert score["low"] is None
-        assert score["floor"] is None
-        assert score["value_at_floor_n"] is None
+        assert score.low is None
+        assert score.floor is None
+        assert score.value_at_floor_n is None
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -157,9 +158,9 @@ def test_frames_of_one_patient_are_left_out_with_the_reason(swapped):
     sets = feature_set(rng, 20), feature_set(rng, 30, patients=1)
     scores, left_out = score_sets(*(sets[::-1] if swapped else sets), Net(), seed=0)
     (frechet,) = scores.values()
-    assert frechet["value"] > 0
-    assert frechet["floor"] is None
-    assert frechet["floor_n"] is None
+    assert frechet.value > 0
+    assert frechet.floor is None
+    assert frechet.floor_n is None
     assert set(left_out) == {"mmd_net", "kid_net"}
     side = "generated" if swapped else "reference"
     assert f"all 30 of {side} are of one" in left_out["mmd_net"]
@@ -200,7 +201,7 @@ def test_kid_agrees_with_torchmetrics_on_one_whole_subset():
     ours = score_sets(*sets, Net(), seed=0)[0]["kid_net"]
     x, y = (torch.from_numpy(one.features) for one in sets)
     theirs = poly_mmd(x, y, degree=3, gamma=None, coef=1.0).item()
-    assert ours["value"] / ours["scale"] == pytest.approx(theirs, rel=1e-9)
+    assert ours.value / ours.scale == pytest.approx(theirs, rel=1e-9)
 
 
 def test_a_ratio_says_which_set_is_nearer():
@@ -208,19 +209,19 @@ def test_a_ratio_says_which_set_is_nearer():
     far, near = feature_set(rng, 60, mean=1.0), feature_set(rng, 60, mean=0.4)
     reference = feature_set(rng, 100)
     ratio = compare_sets(far, near, reference, Net())
-    assert ratio["low"] < ratio["value"] < ratio["high"] < 0.6
-    assert ratio["value"] == pytest.approx(ratio["mmd2_second"] / ratio["mmd2_first"])
-    assert (ratio["n_first"], ratio["n"], ratio["n_reference"]) == (60, 60, 100)
+    assert ratio.low < ratio.value < ratio.high < 0.6
+    assert ratio.value == pytest.approx(ratio.mmd2_second / ratio.mmd2_first)
+    assert (ratio.n_first, ratio.n, ratio.n_reference) == (60, 60, 100)
     alone = score_sets(far, reference, Net(), seed=0)[0]["mmd_net"]
-    assert ratio["mmd2_first"] == pytest.approx(alone["value"])
+    assert ratio.mmd2_first == pytest.approx(alone.value)
 
 
 def test_a_ratio_to_nothing_has_no_interval():
     rng = np.random.default_rng(14)
     same, reference = feature_set(rng, 30), feature_set(rng, 60)
     ratio = compare_sets(same, feature_set(rng, 30, mean=1.0), reference, Net())
-    assert ratio["low"] is None
-    assert ratio["high"] is None
+    assert ratio.low is None
+    assert ratio.high is None
 
 
 def test_ratio_interval_holds_the_truth():

@@ -107,7 +107,7 @@ def test_an_optional_field_takes_back_what_the_file_says(tmp_path, capsys):
     file.write_text("name: from the file\nout: runs/a\n")
     config = read(["--config", str(file), "--no-name", "--no-out"])
     assert (config.name, config.out) == (None, None)
-    assert "--no-rank is not known" in failure(["--no-rank"], capsys)
+    assert "--no-rank is unknown" in failure(["--no-rank"], capsys)
 
 
 def find_configs():
@@ -205,8 +205,8 @@ def test_every_shipped_preset_is_offered_by_its_name(capsys):
         (["--learning-rate", ".inf"], "--learning-rate: inf is not a finite number"),
         (["--sizes-mm", "1,.nan"], "--sizes-mm: nan is not a finite number"),
         (["--scheduler", "dim"], "--scheduler: expected Literal['ddim', 'euler'], got 'dim'"),
-        (["--ranks", "4"], "--ranks is not known; did you mean --rank?"),
-        (["--no-rank"], "--no-rank is not known"),
+        (["--ranks", "4"], "--ranks is unknown; did you mean --rank?"),
+        (["--no-rank"], "--no-rank is unknown"),
         (["--exact=perhaps"], "--exact: expected bool, got 'perhaps'"),
         (["a", "b"], "unexpected argument 'b'"),
     ],
@@ -218,10 +218,10 @@ def test_a_bad_flag_is_one_line_that_names_it(argv, words, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("rank: .nan", "rank: expected int"),
+        ("rank: .nan", "rank: nan is not a finite number"),
         ("learning_rate: .nan", "learning_rate: nan is not a finite number"),
         ("learning_rate: lots", "learning_rate: expected float, got 'lots'"),
-        ("rnak: 4", "rnak is not known; did you mean rank?"),
+        ("rnak: 4", "rnak is unknown; did you mean rank?"),
         ("rank: 0", "--rank must be at least 1"),
         ("- rank", "expected `key: value` lines"),
         ("rank: [", "lora.yaml"),

@@ -1,12 +1,12 @@
-"""`echodiff prepare dicom`: ultrasound clips and MR series -> frames, without identifiers."""
+"""`echodiff prepare dicom`: read ultrasound clips and MR series, and leave identifiers behind."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from echodiff.data.cases import Case, DataSet
 from echodiff.data.dicom.headers import (
     MODALITIES,
     Header,
@@ -14,55 +14,55 @@ from echodiff.data.dicom.headers import (
     read_header,
 )
 from echodiff.data.dicom.identifiers import Held, build_report
-from echodiff.data.dicom.series import (
-    Group,
-    drop_copies,
-    group_frames,
-    list_files_alone,
-)
-from echodiff.data.dicom.shots import (
+from echodiff.data.dicom.reader import (
     BURNED_TEXT,
     MASK,
     Reading,
     read_clip,
     read_series,
 )
+from echodiff.data.dicom.series import (
+    Group,
+    drop_copies,
+    group_frames,
+    list_files_alone,
+)
 from echodiff.data.dicom.windows import PERCENTILE, parse_window
-from echodiff.data.preparation import PrepareConfig, prepare
-from echodiff.data.prepare_config import SECTOR
+from echodiff.data.prepare_config import SECTOR, PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.screens.doppler import COLOUR_DOPPLER, SPECTRAL_DOPPLER
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.processes import map_in_order
-from echodiff.settings.command_line import parse
 
 REPORT = "identifiers.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DicomConfig(PrepareConfig):
-    """Turn ultrasound clips and MR series into frames: grey, cropped to the sector, anonymous."""
+    """Turn ultrasound clips and MR series into grey frames without identifiers."""
 
     modality: str | None = None
-    """echo (ultrasound) or mr, where the folder holds both."""
+    """echo (ultrasound) or mr; needed if the folder holds both."""
     view: str | None = None
-    """View of all of them, such as A4C; the files do not say."""
+    """View of all frames, such as A4C; the files do not state it."""
     every: int = 1
-    """Take every so-manieth frame of a clip or series, from the first."""
+    """Keep every k-th frame of a clip or series, starting with the first."""
     window: str | None = None
-    """Values that become black and white: `tags` (the files' window centre and width), `percentile`
-    (0.5 and 99.5 of the clip or series) or LOW,HIGH. Null: all values its bits can hold for
-    ultrasound, `percentile` for MR."""
+    """Grey values shown black and white: `tags` (the files' window centre and width), `percentile`
+    (0.5 and 99.5 of the clip or series) or LOW,HIGH. Default: the full range of the stored bits
+    for ultrasound, `percentile` for MR."""
     burned_text: str = MASK
-    """Text found in the pixels: `mask` blackens it outside the scan and refuses what has it inside;
-    `mask-inside` blackens it everywhere; `refuse` takes nothing that has any; `keep`."""
+    """Text in the pixels: `mask` blackens it outside the sector and refuses files with text inside
+    it; `mask-inside` blackens it everywhere; `refuse` refuses files with any text;
+    `keep` changes nothing."""
     text: str | None = None
-    """The same as --burned-text, by the name that all sources share. Given, it wins."""
+    """Same as --burned-text, under the name that all sources share; takes precedence."""
     crop: str = SECTOR
-    """`sector` cuts ultrasound to the scan and blackens what lies around it; `none`."""
+    """`sector` crops ultrasound to the sector and blackens the rest; `none` keeps all."""
     patient_characteristics: bool = False
-    """Keep sex, age, height and weight, as PS3.15 allows by the option of this name."""
+    """Keep sex, age, height and weight, as the PS3.15 option of this name allows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,43 +78,30 @@ class DicomConfig(PrepareConfig):
             parse_window(self.window)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What lies under `src`."""
-
-    data: DataSet
-    held: Sequence[Held]
-    """What tags the cases have."""
-    aside: Counter[str]
-    """Why good DICOM files are not read, counted."""
-
-
-def main(argv: list[str]) -> None:
-    config = parse(DicomConfig, argv, prog="echodiff prepare dicom")
-    found = find_dicom(config)
-    prepare(config, found.data)
-    report = build_report(found.held, has_characteristics=config.patient_characteristics)
-    write_json_atomic(config.out / REPORT, report)
-    print_removed(config.out)
+def write_report(out: Path, *, report: Mapping[str, Any], skipped: Counter[str]) -> None:
+    """Write the identifying tags that were found next to the frames, and print what was removed."""
+    write_json_atomic(out / REPORT, report)
+    print_removed(out)
     left = ", ".join(f"{keyword} {count}" for keyword, count in report["left_behind"].items())
-    print(f"identifying tags left behind, by number of clips or series: {left or 'none'}")
-    print(f"tags kept: {', '.join(report['kept'])}; in full: {config.out / REPORT}")
-    if found.aside.total():
-        print(f"DICOM files left aside: {list_reasons(found.aside)}")
+    print(f"identifying tags removed, by number of clips or series: {left or 'none'}")
+    print(f"tags kept: {', '.join(report['kept'])}; full list: {out / REPORT}")
+    if skipped.total():
+        print(f"DICOM files skipped: {list_reasons(skipped)}")
 
 
 def print_removed(out: Path) -> None:
-    """Say how many clips or series lost text or screen graphics."""
+    """Print how many clips or series had text or screen graphics removed."""
     removed: dict[str, bool] = {}
     for frame in load_frames(out):
         clip = frame.file_name.rpartition("_")[0]
         removed[clip] = removed.get(clip, False) or frame.extra.get("burned_text") == "removed"
     if any(removed.values()):
         kind = "series" if all("series-" in clip for clip in removed) else "clips"
-        print(f"burned-in text removed in {sum(removed.values())} of {len(removed)} {kind}")
+        share = f"{sum(removed.values())} of {len(removed)}"
+        print(f"burned-in text or graphics removed in {share} {kind}")
 
 
-def find_dicom(config: DicomConfig) -> Found:
+def find_dicom(config: DicomConfig) -> DataSet:
     """List ultrasound clips or MR series under `src`, and the identifying tags that they hold."""
     read = partial(read_header, with_doppler=config.keep_doppler)
     headers = list(map_in_order(read, list_files(config.src), workers=config.workers))
@@ -142,7 +129,9 @@ def find_dicom(config: DicomConfig) -> Found:
         is_cropped=config.crop == SECTOR,
         with_doppler=config.keep_doppler,
     )
-    data = DataSet(
+    held = [Held(tuple(same), keywords) for keywords, same in names.items()]
+    report = build_report(held, has_characteristics=config.patient_characteristics)
+    return DataSet(
         name="dicom",
         card="dicom",
         modality=modality,
@@ -150,13 +139,12 @@ def find_dicom(config: DicomConfig) -> Found:
         is_clean=True,
         read=partial(read_series if modality == "mr" else read_clip, reading=reading),
         beside=(REPORT,),
+        finish=partial(write_report, report=report, skipped=aside),
     )
-    held = [Held(tuple(same), keywords) for keywords, same in names.items()]
-    return Found(data=data, held=held, aside=aside)
 
 
 def build_case(group: Group, patients: Mapping[Path, str], config: DicomConfig) -> Case:
-    """A clip, series or bad file."""
+    """Build the case of a clip, a series or a bad file."""
     first = group.headers[0]
     paths = tuple(header.path for header in group.headers)
     return Case(
@@ -173,7 +161,7 @@ def build_case(group: Group, patients: Mapping[Path, str], config: DicomConfig) 
 
 
 def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
-    """The one modality of the frames folder; InputError where there is none, or a choice."""
+    """Return the modality to read; InputError if there is none, or more than one."""
     counts = Counter(h.modality for h in headers if not (h.problem or h.aside))
     if config.modality is not None and counts[config.modality]:
         return config.modality
@@ -182,7 +170,7 @@ def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
     if len(counts) > 1 and config.modality is None:
         raise InputError(
             f"{config.src}: holds {counts['echo']} ultrasound and {counts['mr']} MR files; "
-            "--modality echo or mr says which"
+            "choose one with --modality echo or --modality mr"
         )
     if any(header.problem for header in headers):
         return config.modality or "echo"
@@ -193,9 +181,10 @@ def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
 
 
 def number_patients(headers: Sequence[Header]) -> dict[Path, str]:
-    """Give patients numbers in the order of their files; their own identifiers stay behind.
+    """Number patients in the order of their files; their own identifiers are not kept.
 
-    Files belong together by Patient ID, failing that by study; a file with neither stands alone.
+    Files are grouped by Patient ID, or by study if that is missing; a file with neither is a
+    patient of its own.
     """
     keys = {h.path: h.patient or str(h.path) for h in headers if h.problem is None}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys.values()), start=1)}
@@ -205,4 +194,7 @@ def number_patients(headers: Sequence[Header]) -> dict[Path, str]:
 def list_reasons(aside: Counter[str]) -> str:
     text = ", ".join(f"{count} {reason}" for reason, count in aside.most_common() if count)
     has_doppler = aside[COLOUR_DOPPLER] + aside[SPECTRAL_DOPPLER]
-    return f"{text}; --keep-doppler takes Doppler" if has_doppler else text
+    return f"{text}; --keep-doppler includes Doppler" if has_doppler else text
+
+
+SOURCE = Source(DicomConfig, find_dicom)

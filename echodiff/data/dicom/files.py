@@ -1,6 +1,6 @@
-"""DICOM files opened without trusting them: tags first, pixels only when the tags make sense.
+"""Open untrusted DICOM files: read tags first, and decode pixels only if the tags are plausible.
 
-What a damaged file makes pydicom and its decoders raise becomes an InputError that names the file.
+Errors that pydicom and its decoders raise on damaged files become an InputError naming the file.
 """
 
 import math
@@ -56,7 +56,7 @@ _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
 class PixelTags(NamedTuple):
-    """How a file says that its pixels are stored."""
+    """Tags that describe how the pixels are stored."""
 
     frames: int
     rows: int
@@ -67,7 +67,7 @@ class PixelTags(NamedTuple):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn all that reading a damaged file may raise into an InputError with its path."""
+    """Turn errors raised while reading a damaged file into an InputError with its path."""
     try:
         with warnings.catch_warnings(action="ignore"):
             # Clinical files break many small rules, of which pydicom warns.
@@ -84,10 +84,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_tags(path: Path) -> Any:
-    """All tags before the pixels, as a pydicom dataset.
+    """Read all tags before the pixels as a pydicom dataset.
 
-    Elements are parsed when they are asked for, so asking belongs inside `naming`. Where the file
-    does not say how many frames it holds, they are counted by its data.
+    Elements are parsed on access, so access them inside `naming`. If the file does not state its
+    number of frames, they are counted from the pixel data.
     """
     with naming(path):
         if path.stat().st_size == 0:
@@ -96,7 +96,9 @@ def read_tags(path: Path) -> Any:
             is_bare = not has_preamble(file)
             if not is_bare and read_syntax(path) == DeflatedExplicitVRLittleEndian:
                 # pydicom inflates such a file whole, and nothing says how large that is.
-                raise InputError(f"{path}: is deflated as a whole; such files are not read")
+                raise InputError(
+                    f"{path}: uses the deflated transfer syntax, which is not supported"
+                )
             tags = pydicom.dcmread(file, stop_before_pixels=True, force=is_bare)
             if not tags.file_meta.get("TransferSyntaxUID"):
                 tags.file_meta.TransferSyntaxUID = _SYNTAXES[tags.original_encoding]
@@ -123,40 +125,38 @@ def has_preamble(file: BinaryIO) -> bool:
 
 
 def read_syntax(path: Path) -> UID:
-    """Transfer syntax by the file's meta group."""
+    """Read the transfer syntax from the file's meta group."""
     return UID(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))
 
 
 def read_pixel_tags(tags: Any) -> PixelTags:
-    """The tags that say how large the pictures are; InputError where they make no sense."""
+    """Read the tags that describe the pixel data; InputError if they are implausible."""
     numbers = []
     for name, least in (("Rows", 1), ("Columns", 1), ("SamplesPerPixel", 1), ("BitsAllocated", 1)):
         value = tags.get(name)
         if value is None or int(value) < least:
-            raise InputError(f"holds no picture ({name} is {value})")
+            raise InputError(f"holds no image ({name} is {value})")
         numbers.append(int(value))
     rows, columns, samples, bits = numbers
     frames = int(tags.get("NumberOfFrames") or 1)
     if frames < 1 or samples not in {1, 3} or bits not in {8, 16, 32}:
-        raise InputError(
-            f"{frames} frames of {samples} samples of {bits} bits are not a picture that is read"
-        )
+        raise InputError(f"{frames} frames of {samples} samples of {bits} bits are not supported")
     return PixelTags(frames, rows, columns, samples, bits // 8)
 
 
 def check_size(path: Path, tags: Any, *, every: int = 1, files: int = 1) -> PixelTags:
-    """Refuse a file whose tags promise more than it holds, or more than memory should.
+    """Refuse a file whose tags declare more data than it holds, or more than fits in memory.
 
-    `every`: of how many frames one is kept; `files`: how many such files are kept together.
-    Nothing is decoded, and memory does not depend on what the tags say.
+    every: one of this many frames is kept; files: number of such files kept together.
+    Nothing is decoded, and memory use does not depend on the tags.
     """
     with naming(path):
         pixel = read_pixel_tags(tags)
         kept = -(-pixel.frames // every) * files
         if kept * pixel.rows * pixel.columns > MOST_VALUES:
             raise InputError(
-                f"{path}: declares {pixel.frames} frames of {pixel.rows} x {pixel.columns}; kept, "
-                f"they take more than {MOST_VALUES / 2**30:.0f} GiB; --every keeps fewer"
+                f"{path}: declares {pixel.frames} frames of {pixel.rows} x {pixel.columns}; "
+                f"they need more than {MOST_VALUES / 2**30:.0f} GiB of memory; --every keeps fewer"
             )
         with path.open("rb") as file:
             pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"], force=True)
@@ -167,7 +167,7 @@ def check_size(path: Path, tags: Any, *, every: int = 1, files: int = 1) -> Pixe
             file.seek(start)
             syntax = UID(tags.file_meta.TransferSyntaxUID)
             if file.read(4) not in _PIXEL_DATA:
-                raise InputError(f"{path}: holds no picture (or none of whole numbers)")
+                raise InputError(f"{path}: holds no image of integer values")
             if syntax.is_compressed:
                 file.seek(start + 12)
                 _check_fragments(path, file, pixel, size)
@@ -178,7 +178,7 @@ def check_size(path: Path, tags: Any, *, every: int = 1, files: int = 1) -> Pixe
 
 
 def read_number(tags: Any, name: str) -> float | None:
-    """Value of a tag that holds one finite number, else None."""
+    """Return the value of a tag that holds one finite number, else None."""
     value = tags.get(name)
     if value is None or isinstance(value, Sequence):
         return None
@@ -190,7 +190,7 @@ def iter_frames(
 ) -> Iterator[NDArray[Any]]:
     """Yield the frames of a file one at a time: (H, W) of stored values, or (H, W, 3) uint8 RGB.
 
-    `indices`: those that are wanted, in that order; None for all.
+    indices: frames to yield, in this order; None for all.
     """
     is_raw = tags.get("PhotometricInterpretation") in _COLOURS
     frames = iter_pixels(
@@ -219,9 +219,9 @@ def iter_frames(
 def holds_ybr(stored: NDArray[np.uint8], tags: Any) -> bool:
     """Whether (H, W, 3) stored values are luma and two colour differences, rather than RGB.
 
-    The tag says so, and scanners and converters get it wrong. Most of an ultrasound picture is
-    grey, above all the screen around the scan: stored as RGB its channels are the same, stored as
-    YBR the colour differences are 128. The tag stands unless the pixels contradict it.
+    Scanners and converters often state this tag wrongly. Most of an ultrasound image is grey,
+    above all the screen around the sector: as RGB its channels are equal, as YBR its colour
+    differences are 128. The tag is used unless the pixels contradict it.
     """
     values = stored[::4, ::4].astype(np.int16)
     grey_rgb = (np.ptp(values, axis=-1) <= _NEARLY).mean()
@@ -232,7 +232,7 @@ def holds_ybr(stored: NDArray[np.uint8], tags: Any) -> bool:
 
 
 def _to_rgb(stored: NDArray[Any], tags: Any) -> NDArray[Any]:
-    """Colour as 8-bit RGB, palettes too; grey as it is."""
+    """Convert colour and palettes to 8-bit RGB; return grey unchanged."""
     if tags.get("PhotometricInterpretation") == "PALETTE COLOR":
         coloured = apply_color_lut(stored, tags)
         return np.asarray(coloured >> (8 * coloured.itemsize - 8)).astype(np.uint8)
@@ -284,8 +284,8 @@ def _check_fragments(path: Path, file: Any, pixel: PixelTags, size: int) -> None
     number, places = parse_fragments(file)
     if number - 1 < pixel.frames:
         raise InputError(
-            f"{path}: declares {pixel.frames} frames and holds {max(0, number - 1)}: cut short or "
-            "false"
+            f"{path}: declares {pixel.frames} frames but holds {max(0, number - 1)}: truncated, or "
+            "wrong tags"
         )
     for place in places[1:]:
         file.seek(place + 4)
@@ -295,7 +295,7 @@ def _check_fragments(path: Path, file: Any, pixel: PixelTags, size: int) -> None
         rows, columns = read_stream_size(file.read(min(length, _MOST_HEAD)))
         if rows > pixel.rows or columns > pixel.columns:
             raise InputError(
-                f"{path}: a frame unpacks to {rows} x {columns}, and the tags say {pixel.rows} x "
+                f"{path}: a frame unpacks to {rows} x {columns}, but its tags say {pixel.rows} x "
                 f"{pixel.columns}"
             )
 

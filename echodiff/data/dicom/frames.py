@@ -1,7 +1,7 @@
-"""Frames of DICOM files of MR: one in a plain file, many in a multi-frame one.
+"""List the frames of MR files: one in a single-frame file, many in a multi-frame file.
 
-Multi-frame files (enhanced, and legacy converted) say of every frame in functional groups what a
-plain file says in tags of its own (DICOM PS3.3 C.7.6.16).
+Multi-frame files (enhanced and legacy converted) describe each frame in functional groups, with
+the attributes that a single-frame file has at top level (DICOM PS3.3 C.7.6.16).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _LEAST_LAST = np.finfo(float).max
 
 
 class Place(NamedTuple):
-    """Where and when a frame was taken, and with which frames it may belong together."""
+    """Position and time of a frame, and the attributes that decide which frames belong together."""
 
     frame: int
     """Index in its file."""
@@ -52,9 +52,9 @@ class Place(NamedTuple):
 
 
 def list_frames(tags: Any) -> list[Any]:
-    """One dataset a frame, with the tags that a plain file would have.
+    """Return one dataset per frame, with the tags that a single-frame file would have.
 
-    InputError where the functional groups are not those of the frames.
+    InputError if the number of functional groups differs from the number of frames.
     """
     num_frames = read_pixel_tags(tags).frames
     shared = tags.get("SharedFunctionalGroupsSequence") or []
@@ -62,7 +62,7 @@ def list_frames(tags: Any) -> list[Any]:
     if num_frames == 1 and not own:
         return [tags]
     if own and len(own) != num_frames:
-        raise InputError(f"holds {num_frames} frames and describes {len(own)}")
+        raise InputError(f"holds {num_frames} frames but describes {len(own)}")
     locations = tags.get("SliceLocationVector") or []
     frames = []
     for index in range(num_frames):
@@ -79,12 +79,12 @@ def list_frames(tags: Any) -> list[Any]:
 
 
 def place_frames(tags: Any) -> tuple[Place, ...]:
-    """Where and when the frames of a file were taken."""
+    """Return position and time of the frames of a file."""
     return tuple(_place(index, tags, frame) for index, frame in enumerate(list_frames(tags)))
 
 
 def _take(frame: Dataset, tags: Any) -> None:
-    """Add what is needed of some tags to those of a frame, over what it has."""
+    """Copy the needed tags into those of a frame, replacing what it has."""
     for element in tags:
         keyword = _PLAIN.get(element.keyword, element.keyword)
         if keyword in _NEEDED and not element.is_empty:
@@ -120,7 +120,7 @@ def _place(index: int, tags: Any, frame: Any) -> Place:
 
 
 def _read_numbers(tags: Any, name: str, count: int) -> tuple[float, ...] | None:
-    """A tag of several numbers; None where it is missing or makes no sense."""
+    """Read a tag of several numbers; None if it is missing or implausible."""
     values = tags.get(name)
     if values is None or isinstance(values, str | float | int) or len(values) != count:
         return None

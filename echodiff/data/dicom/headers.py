@@ -1,4 +1,4 @@
-"""What is read of DICOM files to list them: where each belongs, and what must stay behind."""
+"""Read the headers of DICOM files: their series, their patient, their identifying tags."""
 
 import os
 import re
@@ -16,7 +16,6 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from echodiff.data.cases import Facts
 from echodiff.data.dicom.files import (
     MOST_VALUES,
     check_size,
@@ -28,51 +27,53 @@ from echodiff.data.dicom.files import (
 )
 from echodiff.data.dicom.frames import Place, place_frames
 from echodiff.data.dicom.identifiers import list_tags
+from echodiff.data.records import Facts
 from echodiff.data.screens.doppler import COLOUR_DOPPLER, find_reason, shows_flow
 from echodiff.data.screens.sector import find_region
 from echodiff.errors import InputError
 
 MODALITIES = {"US": "echo", "MR": "mr"}
-"""DICOM modalities that are read, and what they are called here."""
+"""DICOM modalities that are read, with their names in a frames folder."""
 SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
-"""A file named so that is no DICOM file is bad, rather than one of the others in the folder."""
+"""A file with such a suffix that is not DICOM is reported as bad rather than ignored."""
 PALETTE = "PALETTE COLOR"
 SECONDARY_CAPTURES = frozenset(
     {SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}
 )
-"""SOP classes of what a screen showed, such as a table of results."""
+"""SOP classes of screen captures, such as a table of results."""
 _LOCALISER = re.compile(r"locali[sz]er|scout|survey", re.IGNORECASE)
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is read of a file to list it. Its identifiers are there by name alone, but for those
-    that tell patients and series apart, and these go no further."""
+    """Header of one file. Identifying tags are listed by name only, except for those that group
+    files by patient and series, which are never written."""
 
     path: Path
     problem: str | None = None
     """Why the file is bad."""
     aside: str | None = None
-    """Why the file is good and yet not for us."""
+    """Why a valid file is skipped."""
     modality: str = ""
     patient: str = ""
     series: tuple[str, ...] = ()
     """Patient, study and series."""
     places: tuple[Place, ...] = ()
-    """Of the frames of MR."""
+    """Places of the frames; MR only."""
     instance: Hashable = None
-    """What a copy of the file has in common with it; None where that cannot be told."""
+    """Key that a copy of the file shares with it; None if it has none."""
     vendor: str | None = None
     facts: Facts = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
-    """Keywords of tags that are identifying, or kept."""
+    """Keywords of the tags that are identifying or kept."""
 
 
 def list_files(src: Path) -> list[Path]:
-    """The file itself, or what is or should be a DICOM file under the folder, each once.
+    """List the DICOM files under a folder, each once; `src` itself if it is a file.
 
-    Links to folders are not followed, so that a loop of them ends.
+    Files with a DICOM suffix are listed whatever they hold. Links to folders are not followed, so
+    that a cycle of links ends.
     """
     if not src.exists():
         raise InputError(f"{src}: no such file or folder")
@@ -91,7 +92,7 @@ def list_files(src: Path) -> list[Path]:
 
 
 def natural_key(path: Path) -> tuple[Any, ...]:
-    """Order of paths by folder, then name, with numbers as numbers: IM2 stands before IM10."""
+    """Sort key of a path that compares numbers as numbers: IM2 comes before IM10."""
     return tuple(
         tuple(
             ("", int(part), part) if part.isdecimal() else (part, 0, part)
@@ -103,7 +104,7 @@ def natural_key(path: Path) -> tuple[Any, ...]:
 
 
 def read_header(path: Path, *, with_doppler: bool = False) -> Header:
-    """What is needed of a file to list it; runs in a worker process."""
+    """Read the header of a file; runs in a worker process."""
     try:
         tags = read_tags(path)
         with naming(path):
@@ -113,7 +114,7 @@ def read_header(path: Path, *, with_doppler: bool = False) -> Header:
 
 
 def describe(path: Path, tags: Any, *, with_doppler: bool) -> Header:
-    """Where a file belongs, whose it is, and what it holds that must stay behind."""
+    """Build the header of a file from its tags."""
     modality = MODALITIES.get(str(tags.get("Modality")), "")
     aside = find_reason_aside(path, tags, with_doppler=with_doppler)
     patient = str(tags.get("PatientID") or tags.get("StudyInstanceUID") or "")
@@ -142,13 +143,13 @@ def describe(path: Path, tags: Any, *, with_doppler: bool) -> Header:
 
 
 def find_reason_aside(path: Path, tags: Any, *, with_doppler: bool) -> str | None:
-    """Why a good file is not read, or None."""
+    """Return the reason to skip a valid file, or None."""
     stated = str(tags.get("Modality") or "none")
     kind = UID(str(tags.get("SOPClassUID") or ""))
     if stated not in MODALITIES:
         return f"modality {stated}"
     if tags.get("Rows") is None:
-        return f"{stated} without a picture"
+        return f"{stated} without an image"
     if stated == "US":
         reason = find_reason(tags, with_doppler=with_doppler)
         if reason is None and not with_doppler and shows_colour_doppler(path, tags):
@@ -165,22 +166,22 @@ def find_reason_aside(path: Path, tags: Any, *, with_doppler: bool) -> str | Non
 
 
 def shows_colour_doppler(path: Path, tags: Any) -> bool:
-    """Whether frames of a colour file show flow that its tags do not speak of: three are looked
-    at, as flow comes and goes."""
+    """Whether a colour file shows flow that its tags do not mention. Three frames are examined,
+    because flow comes and goes."""
     if tags.get("SamplesPerPixel") != 3 and tags.get("PhotometricInterpretation") != PALETTE:
         return False
     try:
         pixel = check_size(path, tags, every=MOST_VALUES)
         region = find_region(tags, (pixel.rows, pixel.columns))
     except InputError:
-        return False  # named when the file is read
+        return False  # reported when the file is read
     box = np.s_[region.top : region.bottom, region.left : region.right]
     indices = sorted({pixel.frames * part // 4 for part in (1, 2, 3)})
     return shows_flow(frame[box] for frame in iter_frames(path, tags, indices))
 
 
 def describe_patient(tags: Any) -> Facts:
-    """Sex, age, height and weight, where they are there and make sense."""
+    """Return sex, age, height and weight, if present and plausible."""
     facts: dict[str, str | float] = {}
     if tags.get("PatientSex") in {"F", "M"}:
         facts["sex"] = str(tags.PatientSex)
@@ -198,7 +199,7 @@ def describe_patient(tags: Any) -> Facts:
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    """The values of a tag that may hold none, one or several."""
+    """Return the values of a tag, which may hold none, one or several."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)
@@ -209,7 +210,7 @@ def _is_dicom(path: Path) -> bool:
         with path.open("rb") as file:
             has_preamble(file)
     except OSError:
-        return True  # opened again, it is named as bad
+        return True  # reported as bad when it is opened again
     except InvalidDicomError:
         return False
     return True

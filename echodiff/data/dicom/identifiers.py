@@ -1,13 +1,12 @@
-"""Which identifying tags a DICOM file holds, by name and never by value.
+"""List the identifying tags of a DICOM file, by name and never by value.
 
-Only pixels, and the few tags of `KEPT`, go from a DICOM file into a frames folder: whatever is
-named here stays behind. What counts as identifying is the Basic Application Level Confidentiality
-Profile of DICOM PS3.15 (Table E.1-1, edition 2024b, 620 attributes), written down by rules where a
-rule is sound, that is, where it takes in all that the table has of its kind, and what it adds is
-identifying too or cannot be told to be harmless:
+Only pixels and the few tags of `KEPT` are written to a frames folder. A tag is identifying if the
+Basic Application Level Confidentiality Profile of DICOM PS3.15 (Table E.1-1, edition 2024b, 620
+attributes) removes or replaces it. The table is expressed as rules where a rule covers all its
+attributes of a kind and adds only attributes that are identifying or may be:
 
 - by VR: names of persons, dates, times, network addresses, and free text of a paragraph or more;
-- unique identifiers, but those under DICOM's own root, which name a kind and no instance;
+- unique identifiers, except those under DICOM's own root, which name a class, not an instance;
 - by group: the patient, the trial, the visit, requests, results, signatures, radiotherapy, curves,
   and every private group;
 - by name: all others.
@@ -102,17 +101,16 @@ _NAMES = frozenset(_LISTED.split())
 
 
 class Held(NamedTuple):
-    """The tags of some cases that are identifying, or kept."""
+    """Identifying and kept tags that some cases have in common."""
 
     cases: tuple[str, ...]
     keywords: frozenset[str]
 
 
 def list_tags(dataset: Any) -> frozenset[str]:
-    """Keywords of the tags of a pydicom dataset that are identifying or in `KEPT`, and hold
-    anything; sequences are searched.
+    """Return the keywords of non-empty tags that are identifying or in `KEPT`, also in sequences.
 
-    `PRIVATE` stands for private tags.
+    `PRIVATE` stands for all private tags.
     """
     return frozenset(_search(dataset))
 
@@ -130,10 +128,10 @@ def is_identifying(tag: Any, vr: str, keyword: str, value: Any) -> bool:
 
 
 def build_report(held: Sequence[Held], *, has_characteristics: bool) -> dict[str, Any]:
-    """What `identifiers.json` of a frames folder says: tags that stayed behind, and tags kept.
+    """Build the content of `identifiers.json`: tags removed and tags kept.
 
-    Tags that stayed behind are counted by case, the most frequent first; cases that held the same
-    ones stand together.
+    Removed tags are counted by case, the most frequent first; cases with the same tags are listed
+    together.
     """
     kept = KEPT | (CHARACTERISTICS if has_characteristics else {})
     counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Which frames of MR files belong together: one patient, one series, one slice, one heart beat."""
+"""Group frames of MR files by patient, series, slice and heart beat."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -19,14 +19,14 @@ Item = TypeVar("Item")
 
 
 class Shown(NamedTuple):
-    """A frame and the file that it is in."""
+    """A frame and its file."""
 
     header: Header
     place: Place
 
 
 class Group(NamedTuple):
-    """What becomes a case: the frames of one slice of a series in the order of time, or a file."""
+    """Frames of one case: one slice of a series in order of time, or a whole file."""
 
     name: str
     headers: Sequence[Header]
@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 def list_files_alone(headers: Sequence[Header]) -> Iterator[Group]:
-    """Ultrasound clips and bad files, each by itself."""
+    """Make ultrasound clips and bad files groups of their own."""
     numbers = Counter[str]()
     for header in headers:
         if not header.places:
@@ -45,10 +45,10 @@ def list_files_alone(headers: Sequence[Header]) -> Iterator[Group]:
 
 
 def group_frames(headers: Sequence[Header]) -> Iterator[Group]:
-    """Cines by series, in the order of their first files, then by slice along its normal.
+    """Group frames into cines, ordered by the first file of a series, then along the slice normal.
 
-    Frames belong together that have patient, study, series, image type, echo, polarity, size,
-    plane and position in common, and one acquisition where that counts acquisitions.
+    Frames of a group share patient, study, series, image type, echo, polarity, size, plane and
+    position, and also the acquisition number if that distinguishes acquisitions.
     """
     shown = [Shown(header, place) for header in headers for place in header.places]
     series: dict[Hashable, list[list[Shown]]] = defaultdict(list)
@@ -66,7 +66,7 @@ def group_frames(headers: Sequence[Header]) -> Iterator[Group]:
 
 
 def collect(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Hashable, list[Item]]:
-    """Items by their key, in the order of the first of each."""
+    """Group items by key, in the order in which keys first occur."""
     groups: dict[Hashable, list[Item]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
@@ -74,7 +74,7 @@ def collect(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Hash
 
 
 def split_slices(frames: Sequence[Shown]) -> list[list[Shown]]:
-    """Frames by plane and position, each within the tolerance of the first of its slice."""
+    """Group frames by plane and position, within a tolerance of the first frame of a slice."""
     slices: list[list[Shown]] = []
     for one in frames:
         for known in slices:
@@ -106,10 +106,10 @@ def is_one_slice(first: Place, second: Place) -> bool:
 
 
 def split_beats(frames: Sequence[Shown]) -> dict[Hashable, list[Shown]]:
-    """Frames of one slice by acquisition; then, where every time comes equally often, by turn.
+    """Split the frames of a slice by acquisition; then by turn if every time occurs equally often.
 
-    Some scanners give every frame a number of acquisition of its own: it is one where its frames
-    are taken at several times.
+    Some scanners number every frame as an acquisition; a number counts only if its frames have
+    several times.
     """
     by_number = collect(frames, lambda one: one.place.acquisition)
     counts_frames = all(len({one.place.time_ms for one in own}) == 1 for own in by_number.values())
@@ -128,7 +128,7 @@ def split_beats(frames: Sequence[Shown]) -> dict[Hashable, list[Shown]]:
 
 
 def sort_by_time(frames: Sequence[Shown]) -> list[Shown]:
-    """By time since the R wave; where times are missing or come twice, by number, then name."""
+    """Sort by time since the R wave; if times are missing or repeated, by number, then name."""
     times = [one.place.time_ms for one in frames]
     if None in times or len(set(times)) < len(times):
         return sorted(frames, key=_order)
@@ -136,7 +136,7 @@ def sort_by_time(frames: Sequence[Shown]) -> list[Shown]:
 
 
 def find_depth(frames: Sequence[Shown]) -> tuple[tuple[float, ...], float]:
-    """Rounded axes of a slice, and its place along its normal, mm."""
+    """Return the rounded axes of a slice, and its position along its normal in mm."""
     place = frames[0].place
     if place.position_mm is None or place.axes is None:
         return (), 0.0 if place.position_mm is None else place.position_mm[2]
@@ -146,7 +146,7 @@ def find_depth(frames: Sequence[Shown]) -> tuple[tuple[float, ...], float]:
 
 
 def drop_copies(headers: Sequence[Header]) -> tuple[list[Header], int]:
-    """Headers without those of files that were copied, and how many these were."""
+    """Drop headers of copied files; also return how many were dropped."""
     kept: list[Header] = []
     seen = set()
     for header in headers:

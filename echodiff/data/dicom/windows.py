@@ -1,6 +1,6 @@
-"""From the values of a scanner to 8 bits: which value becomes black, and which white.
+"""Map stored values to 8 bits: choose the value shown black and the value shown white.
 
-Linear windows are those of DICOM PS3.3 C.11.2.1.2.
+Linear windows follow DICOM PS3.3 C.11.2.1.2.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ PERCENTILES = (0.5, 99.5)
 
 
 class Window(NamedTuple):
-    """Values that become 0 and 255."""
+    """Values that map to 0 and 255."""
 
     low: float
     high: float
 
 
 def parse_window(text: str) -> Window | str:
-    """`tags`, `percentile`, or `LOW,HIGH`."""
+    """Check the text of --window: `tags`, `percentile` or `LOW,HIGH`."""
     if text in {TAGS, PERCENTILE}:
         return text
     try:
@@ -42,11 +42,11 @@ def parse_window(text: str) -> Window | str:
 def choose_window(
     option: str | None, tags: Sequence[Any], values: Sequence[NDArray[Any]], full: Window
 ) -> Window:
-    """The one window of a clip or series.
+    """Choose one window for a clip or series.
 
-    `tags`: its files' datasets; `values`: its frames, rescaled; `full`: all values that its
-    bits hold, the window where `option` is None. Windows in tags differ from frame to frame of
-    a cine: the median of their centres and of their widths keeps it from flickering.
+    tags: datasets of its files; values: its frames, rescaled; full: the full range of its bits,
+    which is the window if `option` is None. Windows in tags may differ between the frames of a
+    cine; the median of their centres and widths avoids flicker.
     """
     if option is None:
         return full
@@ -58,23 +58,23 @@ def choose_window(
         return Window(float(low), float(max(high, low + 1e-6)))
     pairs = [(_first(t.get("WindowCenter")), _first(t.get("WindowWidth"))) for t in tags]
     if any(centre is None or width is None or width < 1 for centre, width in pairs):
-        raise InputError("has no WindowCenter and WindowWidth; --window percentile needs none")
+        raise InputError("has no WindowCenter and WindowWidth; use --window percentile")
     centre, width = np.median(np.array(pairs, dtype=float), axis=0)
     reach = max(width - 1, 1e-6) / 2
     return Window(float(centre - 0.5 - reach), float(centre - 0.5 + reach))
 
 
 def find_full_window(tags: Any) -> Window:
-    """All values that the bits of a file hold, signed or not."""
+    """Return the full range of the stored bits, signed or unsigned."""
     values = 2.0 ** int(tags.BitsStored)
     low = -values / 2 if tags.get("PixelRepresentation") == 1 else 0.0
     return Window(low, low + values - 1)
 
 
 def rescale(stored: NDArray[Any], tags: Any) -> NDArray[Any]:
-    """Stored values -> those of the modality, float32, by Rescale Slope and Intercept; as they are
-    where these change nothing. Padding around the picture becomes its least value (of an inverted
-    one the largest), which is black."""
+    """Apply Rescale Slope and Intercept to stored values and return float32; values are returned
+    unchanged if the two change nothing. Padding becomes black: the smallest value of the image, or
+    the largest if it is inverted."""
     padding = read_number(tags, "PixelPaddingValue")
     if padding is not None:
         limit = read_number(tags, "PixelPaddingRangeLimit")
@@ -94,7 +94,7 @@ def rescale(stored: NDArray[Any], tags: Any) -> NDArray[Any]:
 def apply_window(
     values: NDArray[Any], window: Window, *, is_inverted: bool = False
 ) -> NDArray[np.uint8]:
-    """Any numbers -> uint8, rounded; what lies outside the window is clipped."""
+    """Map numbers to uint8, rounded; values outside the window are clipped."""
     scale = 255 / (window.high - window.low)
     grey = np.rint((values.astype(np.float32) - window.low) * scale).clip(0, 255)
     return np.asarray(255 - grey if is_inverted else grey).astype(np.uint8)

@@ -1,7 +1,7 @@
 """`echodiff prepare echonet-dynamic`: AVI, FileList.csv, VolumeTracings.csv -> frames.
 
-Layout and meaning are those of the set's own code (github.com/echonet/dynamic), except that of two
-traced outlines the larger is end of diastole, whatever the order of the rows.
+The layout is read as the data set's own code reads it (github.com/echonet/dynamic), with one
+exception: of two traced outlines the larger is end of diastole, whatever the order of the rows.
 """
 
 import itertools
@@ -9,8 +9,7 @@ import math
 import os
 import re
 import sys
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,44 +17,44 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Shot
 from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.echonet.tracings import (
     CHORDS,
+    Lines,
     Outlines,
     TracingTable,
     clip_stem,
     fill_polygon,
     open_tracings,
 )
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Facts, Shot, Source
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
+from echodiff.progress import ProgressBar
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
-"""Fact by the column of FileList.csv."""
+"""Facts by column of FileList.csv."""
 SPLITS = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 SPLITS |= {str(fold): "train" for fold in range(8)} | {"8": "val", "9": "test"}
-"""Split by its word, or by the fold that EchoNet-Pediatric has instead."""
+"""Splits by name, or by fold as in EchoNet-Pediatric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EchoNetConfig(PrepareConfig):
-    """Turn EchoNet-Dynamic into a frames folder: the frames at end of diastole and end of systole,
-    with the traced left ventricle as mask. SRC holds FileList.csv, VolumeTracings.csv and Videos,
-    itself or further down."""
+    """Convert EchoNet-Dynamic to a frames folder: the frames at end of diastole and end of systole,
+    with the traced left ventricle as mask. SRC, or a folder below it, holds FileList.csv,
+    VolumeTracings.csv and Videos."""
 
     every: int | None = None
-    """Take every so-manieth frame of a clip, from the first, instead of ED and ES; a frame that
-    was traced has its mask here too."""
+    """Take every k-th frame of a clip, from the first, instead of ED and ES. Traced frames keep
+    their masks."""
     first_frame: int = 0
-    """Number of a clip's first frame in VolumeTracings.csv: 0, as the set's own code reads it, or
-    1."""
+    """Number of a clip's first frame in VolumeTracings.csv: 0 (as the data set's own code reads it)
+    or 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,13 +64,8 @@ class EchoNetConfig(PrepareConfig):
             raise ValueError(f"--first-frame must be 0 or 1, got {self.first_frame}")
 
 
-def main(argv: list[str]) -> None:
-    config = parse(EchoNetConfig, argv, prog="echodiff prepare echonet-dynamic")
-    prepare(config, find_clips(config))
-
-
 def find_clips(config: EchoNetConfig) -> DataSet:
-    """The clips that FileList.csv names, all apical four-chamber and each of another patient."""
+    """Find the clips listed in FileList.csv: all apical four-chamber, each of another patient."""
     roots = find_roots(config.src)
     if len(roots) > 1:
         raise InputError(f"{config.src}: {FILES} is in {roots[0]} and in {roots[1]}; name one")
@@ -89,8 +83,10 @@ def find_clips(config: EchoNetConfig) -> DataSet:
 
 
 def find_roots(src: Path) -> list[Path]:
-    """The folders in and below `src` that hold a FileList.csv. Links are followed, but none
-    twice: some tree of links may lead back into itself."""
+    """Find the folders in and below `src` that hold a FileList.csv.
+
+    Symbolic links are followed, each folder once, because links may form a cycle.
+    """
     if not src.is_dir():
         raise InputError(f"{src}: no such folder")
     roots = []
@@ -119,78 +115,83 @@ class ClipFolder:
     """Fact by the column of FileList.csv."""
     table: TracingTable
     prefix: str = ""
-    """What the names of its frames begin with."""
+    """Prefix of the names of its frames."""
 
     @property
     def listings(self) -> list[Path]:
         return [self.root / FILES, self.root / TRACINGS]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("FileName", *self.facts, "Split")
+    def list_clips(self) -> Iterator["Clip"]:
+        """Yield the clips of FileList.csv; report on stderr how many clips are traced but not
+        listed.
 
-    def list_rows(self) -> dict[str, str]:
-        """Name of the case, cells of `columns` and places in `table`, tabs between them, by the
-        name of the clip; says how many clips are traced without being listed."""
-        path = self.root / FILES
-        rows: dict[str, str] = {}
-        for number, row in iterate_csv(path, needed=self.columns):
+        InputError for a row without a file name, and for a file name that appears twice.
+        """
+        lines: dict[str, tuple[Lines, ...]] = {}
+        for stem, place in self.table.scan():
+            lines[stem] = (*lines.get(stem, ()), place)
+        path, seen = self.root / FILES, set[str]()
+        for number, row in iterate_csv(path, needed=("FileName", *self.facts, "Split")):
             stem = clip_stem(row["FileName"])
-            if not stem or stem in rows:
+            if not stem or stem in seen:
                 reason = f"{stem} comes twice" if stem else "names no file"
                 raise InputError(f"{path}, line {number}: {reason}")
-            cells = (row[column].replace("\t", " ") for column in self.columns)
-            # What follows a case in the name of a frame decides on the order, too.
-            rows[stem] = "\t".join([f"{self.prefix}{plain_name(stem)}_", *cells, ""])
-        unlisted = set()
-        for stem, span in self.table.scan():
-            if stem in rows:
-                rows[stem] += f" {span}"
-            elif stem:
-                unlisted.add(stem)
-        if unlisted:
+            seen.add(stem)
+            try:
+                facts, problem = read_facts(row, self.facts), None
+            except InputError as error:
+                facts, problem = {}, f"{path}: {stem}: {error}"
+            split = SPLITS.get(row["Split"].strip().upper())
+            yield Clip(self, stem, split, facts, lines.get(stem, ()), problem)
+        if unlisted := lines.keys() - seen - {""}:
             text = f"{self.table.path}: traces {len(unlisted)} clips that are not in {FILES}"
-            tqdm.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
-        return rows
+            ProgressBar.write(f"{text}, such as {min(unlisted)}", file=sys.stderr)
 
-    def build_case(self, name: str, cells: Sequence[str], spans: str) -> Case:
-        row = dict(zip(self.columns, cells, strict=True))
-        stem = clip_stem(row["FileName"])
-        try:
-            facts, problem = read_facts(row, self.facts), None
-        except InputError as error:
-            facts, problem = {}, f"{self.root / FILES}: {stem}: {error}"
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One row of FileList.csv, and where its tracing lies."""
+
+    folder: ClipFolder
+    stem: str
+    """Name of its video without the suffix."""
+    split: str | None
+    facts: Facts
+    lines: tuple[Lines, ...]
+    """In `folder.table`."""
+    problem: str | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.prefix + plain_name(self.stem)
+
+    def build_case(self) -> Case:
         return Case(
-            name=name,
-            path=find_video(self.root / VIDEOS / stem),
-            patient_id=name_patient(stem),
-            alias=stem,
-            split=SPLITS.get(row["Split"].strip().upper()),
-            view=self.view,
-            facts=facts,
-            where=(self.table, spans),
-            problem=problem,
+            name=self.name,
+            path=find_video(self.folder.root / VIDEOS / self.stem),
+            patient_id=name_patient(self.stem),
+            alias=self.stem,
+            split=self.split,
+            view=self.folder.view,
+            facts=self.facts,
+            where=(self.folder.table, self.lines),
+            problem=self.problem,
         )
 
 
 class ClipList(Sequence[Case]):
-    """Cases in the order of their frames' names, each built when it is asked for.
+    """Cases sorted by the names of their frames, each built on access.
 
-    All rows are in one string: ten thousand cases would take ten megabytes.
+    Only the rows are stored: a case holds a path, which takes about 1 kB.
     """
 
-    def __init__(self, folders: Sequence[ClipFolder]) -> None:
-        self.folders = folders
-        rows = sorted(
-            f"{row}\t{number}"
-            for number, folder in enumerate(folders)
-            for row in folder.list_rows().values()
-        )
-        self._ends = array("q", itertools.accumulate(map(len, rows)))
-        self._text = "".join(rows)
+    def __init__(self, folders: Iterable[ClipFolder]) -> None:
+        clips = (clip for folder in folders for clip in folder.list_clips())
+        # What follows a case in the name of a frame decides on the order, too.
+        self._clips = sorted(clips, key=lambda clip: (f"{clip.name}_", clip.stem))
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._clips)
 
     @overload
     def __getitem__(self, index: int) -> Case: ...
@@ -198,16 +199,12 @@ class ClipList(Sequence[Case]):
     def __getitem__(self, index: slice) -> list[Case]: ...
     def __getitem__(self, index: int | slice) -> Case | list[Case]:
         if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        place = range(len(self))[index]
-        row = self._text[self._ends[place - 1] if place else 0 : self._ends[place]]
-        name, *cells, spans, number = row.split("\t")
-        return self.folders[int(number)].build_case(name[:-1], cells, spans)
+            return [clip.build_case() for clip in self._clips[index]]
+        return self._clips[index].build_case()
 
 
 def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str | float]:
-    """Numbers by the name of the fact; empty cells and NaN are left out, as is a sex other than
-    F and M."""
+    """Read the facts of a row; empty cells, NaN, and a sex other than F and M are omitted."""
     facts: dict[str, str | float] = {}
     for column, fact in columns.items():
         text = row[column].strip()
@@ -225,21 +222,24 @@ def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, 
 
 
 def name_patient(stem: str) -> str:
-    """EchoNet-Pediatric calls its clips PATIENT-EXAM-NUMBER, the code that made it says; a name
-    of another form stands for a patient of its own, as in EchoNet-Dynamic."""
+    """Derive the patient from the name of a clip.
+
+    Clips of EchoNet-Pediatric are named PATIENT-EXAM-NUMBER, as in the code that made the data set.
+    A clip with a name of another form counts as a patient of its own, as in EchoNet-Dynamic.
+    """
     match = re.fullmatch(r"(CR\w+)-CR\w+-\d+", stem)
     return match[1] if match else stem
 
 
 def plain_name(stem: str) -> str:
-    """Letters, digits, `-`, `_` and `.`; other characters become their number."""
+    """Replace characters other than letters, digits, `-`, `_` and `.` by their code."""
     return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}", stem)
 
 
 def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
-    """ED and ES with their masks, or every so-manieth frame."""
-    table, spans = case.where
-    outlines = table.read(spans)
+    """Read ED and ES with their masks, or every k-th frame."""
+    table, lines = case.where
+    outlines = table.read(lines)
     if every is not None:
         for index, image in read_frames(case.path, itertools.count(0, every)):
             yield build_shot(case, outlines, index, image, str(index))
@@ -257,11 +257,14 @@ def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
 def build_shot(
     case: Case, outlines: Outlines, index: int, image: NDArray[np.uint8], phase: str
 ) -> Shot:
-    """A frame, with its mask where it was traced."""
+    """Build a frame, with its mask if it was traced."""
     mask = None
     if index in outlines.polygons:
         mask = fill_polygon(outlines.polygons[index], image.shape)
         if not mask.any():
-            raise InputError(f"{case.path}: frame {index} is traced outside the picture")
+            raise InputError(f"{case.path}: frame {index} is traced outside the image")
     name = f"frame-{index:04d}" if phase.isdigit() else phase
     return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)
+
+
+SOURCE = Source(EchoNetConfig, find_clips)

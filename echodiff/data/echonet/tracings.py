@@ -1,14 +1,15 @@
-"""VolumeTracings.csv of the EchoNet sets: outlines of the left ventricle, drawn by sonographers.
+"""VolumeTracings.csv of the EchoNet data sets: outlines of the left ventricle.
 
-Coordinates are pixels, x to the right and y down, whole numbers at the pixel centres, as in the
-code that made the sets.
+Coordinates are pixels, x to the right and y down, with whole numbers at the pixel centres, as in
+the code that made the data sets.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,18 @@ _NOT_THERE = {"no diastolic": Phase.ED, "no systolic": Phase.ES}
 
 @dataclass(frozen=True)
 class Outlines:
-    """What was traced of one clip."""
+    """The outlines of one clip."""
 
     polygons: dict[int, NDArray[np.float64]]
     """(N, 2) of x and y, by the index of the frame."""
     untraced: frozenset[Phase] = frozenset()
-    """Phases that the table says nobody traced."""
+    """Phases that the table marks as not traced."""
 
     def name_phases(self) -> dict[int, str]:
-        """The largest outline is ED and the smallest ES, whatever the order of the rows.
+        """Name the phase of every traced frame: the largest outline is ED and the smallest ES.
 
-        A single outline is the phase that the table does not call untraced; where it says nothing
-        it goes by its index, as nobody knows whether the heart was full or empty.
+        A single outline has the phase that the table does not mark as not traced. If the table
+        marks none, the frame is named by its index, because its phase is unknown.
         """
         order = sorted(self.polygons, key=lambda frame: polygon_area(self.polygons[frame]))
         if len(order) > 1:
@@ -46,20 +47,29 @@ class Outlines:
         return {frame: left.pop() if len(left) == 1 else str(frame) for frame in order}
 
 
+class Lines(NamedTuple):
+    """Contiguous lines of a table, in bytes."""
+
+    start: int
+    size: int
+
+
 @dataclass(frozen=True)
 class TracingTable:
-    """A VolumeTracings.csv that is read one clip at a time: the whole is tens of megabytes."""
+    """A VolumeTracings.csv, tens of megabytes large, that is read one clip at a time."""
 
     path: Path
     header: tuple[str, ...]
     coordinates: tuple[str, ...]
     """`CHORDS` or `POINTS`."""
     first_frame: int
-    """Number that the table gives the first frame of a clip."""
+    """Number of a clip's first frame in the table."""
 
-    def scan(self) -> Iterator[tuple[str, str]]:
-        """Clip by clip, its name without `.avi` and the place of its lines: `first byte+size`. A
-        clip whose lines do not stand together comes several times."""
+    def scan(self) -> Iterator[tuple[str, Lines]]:
+        """Yield the name of each clip, without its suffix, and the place of its lines.
+
+        A clip is yielded once per contiguous block of lines.
+        """
         column = self.header.index("FileName")
         try:
             with self.path.open("rb") as file:
@@ -69,23 +79,21 @@ class TracingTable:
                     cells = line.split(b",", column + 1)
                     key = cells[column] if column < len(cells) else b""
                     if key != name:
-                        yield clip_stem(name.decode("utf-8")), f"{begun}+{place - begun}"
+                        yield clip_stem(name.decode("utf-8")), Lines(begun, place - begun)
                         name, begun = key, place
                     place += len(line)
-                yield clip_stem(name.decode("utf-8")), f"{begun}+{place - begun}"
+                yield clip_stem(name.decode("utf-8")), Lines(begun, place - begun)
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: {error}") from error
 
-    def read(self, spans: str) -> Outlines:
-        """The outlines of the clip whose lines are at the `spans`, which have blanks between
-        them."""
+    def read(self, lines: Sequence[Lines]) -> Outlines:
+        """Read the outlines of the clip with these lines."""
         text = ""
         try:
             with self.path.open("rb") as file:
-                for span in spans.split():
-                    start, _, size = span.partition("+")
-                    file.seek(int(start))
-                    text += file.read(int(size)).decode("utf-8")
+                for start, size in lines:
+                    file.seek(start)
+                    text += file.read(size).decode("utf-8")
             table = list(csv.reader(io.StringIO(text, newline="")))
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: {error}") from error
@@ -123,7 +131,7 @@ class TracingTable:
 
 
 def open_tracings(path: Path, coordinates: tuple[str, ...], *, first_frame: int) -> TracingTable:
-    """The table with its header read; InputError where a column is missing."""
+    """Open a table and read its header; InputError if a column is missing."""
     try:
         with path.open("rb") as file:
             cells = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
@@ -139,21 +147,21 @@ def open_tracings(path: Path, coordinates: tuple[str, ...], *, first_frame: int)
 
 
 def clip_stem(name: str) -> str:
-    """Name of a clip without quotes and suffix, which the tables put or leave out at will."""
+    """Return a clip's name without quotes and suffix, which the tables use inconsistently."""
     name = name.strip().strip('"').strip()
     stem, dot, suffix = name.rpartition(".")
     return stem if f"{dot}{suffix}".lower() in SUFFIXES else name
 
 
 def polygon_area(polygon: NDArray[np.float64]) -> float:
-    """Area in square pixels of the polygon (N, 2), by the shoelace formula."""
+    """Return the area in square pixels of a polygon (N, 2), by the shoelace formula."""
     (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
     return abs(float(x @ next_y - y @ next_x)) / 2
 
 
 def fill_polygon(polygon: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(H, W) mask, `Label.LV` where a pixel's centre lies inside the polygon; parts outside the
-    picture are cut off."""
+    """Fill a polygon: (H, W) mask with `Label.LV` where a pixel's centre lies inside it, clipped to
+    the image."""
     from skimage.draw import polygon as draw_polygon
 
     mask = np.full(shape, Label.BACKGROUND, dtype=np.uint8)

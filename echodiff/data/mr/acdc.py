@@ -6,13 +6,12 @@ from pathlib import Path
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet
 from echodiff.data.mr.sax import CAPTION, Stack, read_sax
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.volume_files import find_nifti
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 SPLIT_OF = {"training": "train", "testing": "test"}
 PATHOLOGIES = {
@@ -30,11 +29,6 @@ class AcdcConfig(PrepareConfig):
 
     SRC is the folder that holds database/ or ACDC/database/, or the database folder itself.
     """
-
-
-def main(argv: list[str]) -> None:
-    config = parse(AcdcConfig, argv, prog="echodiff prepare acdc")
-    prepare(config, find_patients(config))
 
 
 def find_patients(config: AcdcConfig) -> DataSet:
@@ -98,3 +92,6 @@ def find_stack(folder: Path, number: int, split: str) -> Stack:
     # The first release kept the masks of its testing patients back.
     has_mask = split != "test" or mask.exists()
     return Stack(find_nifti(folder / stem), mask if has_mask else None)
+
+
+SOURCE = Source(AcdcConfig, find_patients)

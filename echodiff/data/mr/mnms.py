@@ -7,14 +7,13 @@ from pathlib import Path
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet
 from echodiff.data.csv_tables import read_csv
 from echodiff.data.mr.sax import CAPTION, Stack, read_sax
 from echodiff.data.patient_facts import frame_number, known_facts
-from echodiff.data.preparation import PrepareConfig, prepare
+from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.volume_files import find_nifti
 from echodiff.errors import InputError
-from echodiff.settings.command_line import parse
 
 TABLE = "*M&Ms*.csv"
 COLUMNS = (
@@ -52,11 +51,6 @@ class MnmsConfig(PrepareConfig):
 
     unlabeled: bool = False
     """Take the patients of Training/Unlabeled too, without masks: their mask files mean nothing."""
-
-
-def main(argv: list[str]) -> None:
-    config = parse(MnmsConfig, argv, prog="echodiff prepare mnms")
-    prepare(config, find_patients(config))
 
 
 def find_patients(config: MnmsConfig) -> DataSet:
@@ -144,3 +138,6 @@ def fill_case(case: Case, row: Mapping[str, str], *, has_masks: bool) -> Case:
         where=stacks,
         extra_paths=stacks["ED"].paths,
     )
+
+
+SOURCE = Source(MnmsConfig, find_patients)

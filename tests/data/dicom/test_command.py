@@ -465,7 +465,7 @@ def test_doppler_is_left_out_and_counted_unless_asked_for(tmp_path, capsys, kind
     assert {frame.file_name.split("_")[0] for frame in frames} == {"images/clip-0001"}
     name = "spectral" if "spectr" in kind else "colour"
     said = capsys.readouterr().out
-    assert f"left aside: 1 {name} Doppler; --keep-doppler takes Doppler" in said
+    assert f"skipped: 1 {name} Doppler; --keep-doppler includes Doppler" in said
     frames, _ = read(tmp_path / "src", tmp_path / "b", "--keep-doppler")
     assert len({frame.file_name.split("_")[0] for frame in frames}) == 2
 
@@ -473,7 +473,7 @@ def test_doppler_is_left_out_and_counted_unless_asked_for(tmp_path, capsys, kind
 def test_a_folder_of_doppler_alone_says_what_takes_it(tmp_path, capsys):
     path = write_dicom(tmp_path / "a.dcm", moving_disc(), UltrasoundColorDataPresent=1)
     error = failure(path, tmp_path / "out", capsys)
-    assert "(1 colour Doppler; --keep-doppler takes Doppler)" in error
+    assert "(1 colour Doppler; --keep-doppler includes Doppler)" in error
 
 
 def test_the_picture_beside_colour_flow_is_taken(tmp_path):
@@ -667,7 +667,7 @@ def test_text_in_the_scan_is_refused_unless_told_otherwise(tmp_path, capsys):
     clip, _ = scan_with_text((34, 70))
     path = write_dicom(tmp_path / "a.dcm", clip)
     error = failure(path, tmp_path / "a", capsys)
-    assert "a.dcm: has text burned into the scan itself, near (" in error
+    assert "a.dcm: has text burned into the sector, near (" in error
     assert failure(path, tmp_path / "b", capsys, "--burned-text", "refuse")
     _, masked = read(path, tmp_path / "c", "--burned-text", "mask-inside")
     assert max(image.max() for image in masked) < 100
@@ -700,11 +700,11 @@ def test_the_summary_says_that_text_is_gone(tmp_path, capsys, region):
     write_dicom(tmp_path / "src/a.dcm", clip, *region, InstanceNumber=1)
     write_dicom(tmp_path / "src/b.dcm", draw_speckle((4, 64, 64), 5, 90), InstanceNumber=2)
     read(tmp_path / "src", tmp_path / "out")
-    assert "burned-in text removed in 1 of 2 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 2 clips\n" in capsys.readouterr().out
     read(tmp_path / "src/b.dcm", tmp_path / "b")
     assert "burned-in text" not in capsys.readouterr().out
     read(REAL, tmp_path / "c", "--every", "10")
-    assert "burned-in text removed in 1 of 1 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 1 clips\n" in capsys.readouterr().out
 
 
 # --- what lies in a folder -------------------------------------------------------------------
@@ -721,14 +721,14 @@ def test_other_files_are_left_aside_and_named(tmp_path, capsys):
     frames, _ = read(src, tmp_path / "out")
     assert len(frames) == 6
     said = capsys.readouterr().out
-    assert "left aside: 1 ultrasound other than B-mode, 1 modality SR" in said
+    assert "skipped: 1 ultrasound other than B-mode, 1 modality SR" in said
 
 
 def test_ultrasound_and_mr_are_told_apart(tmp_path, capsys):
     write_dicom(tmp_path / "src/a.dcm", moving_disc())
     write_mr(tmp_path / "src/mr", 2)
     error = failure(tmp_path / "src", tmp_path / "out", capsys)
-    assert "1 ultrasound and 2 MR files; --modality echo or mr says which" in error
+    assert "1 ultrasound and 2 MR files; choose one with --modality echo" in error
     frames, _ = read(tmp_path / "src", tmp_path / "a", "--modality", "echo")
     assert len(frames) == 6
     frames, _ = read(tmp_path / "src", tmp_path / "b", "--modality", "mr")
@@ -777,11 +777,11 @@ def test_damaged_files_are_one_line(tmp_path, capsys):
     dataset = pydicom.dcmread(REAL)
     del dataset.PixelData
     dataset.save_as(path)
-    assert "a.dcm: holds no picture" in failure(path, out, capsys)
+    assert "a.dcm: holds no image" in failure(path, out, capsys)
     dataset = make_dicom(moving_disc())
     del dataset.BitsAllocated
     dataset.save_as(path, enforce_file_format=True)
-    assert "a.dcm: holds no picture (BitsAllocated is None)" in failure(path, out, capsys)
+    assert "a.dcm: holds no image (BitsAllocated is None)" in failure(path, out, capsys)
 
 
 @pytest.mark.parametrize("write", [write_dicom, run_length, jpeg_2000, jpeg])
@@ -803,15 +803,15 @@ def test_a_file_that_promises_100_000_frames_is_refused_by_its_tags(
     dataset = pydicom.dcmread(path)
     dataset.NumberOfFrames = 100_000
     dataset.save_as(path)
-    monkeypatch.setattr("echodiff.data.dicom.shots.iter_frames", None)  # nothing is decoded
+    monkeypatch.setattr("echodiff.data.dicom.reader.iter_frames", None)  # nothing is decoded
     error = failure(path, tmp_path / "out", capsys)
     assert "100000 frames of 64 x 64 take 409600000 bytes, and 24576 are there" in error or (
-        "declares 100000 frames and holds 6" in error
+        "declares 100000 frames but holds 6" in error
     )
     dataset.Rows = dataset.Columns = 60_000
     dataset.save_as(path)
     error = failure(path, tmp_path / "out", capsys)
-    assert "take more than 2 GiB; --every keeps fewer" in error
+    assert "need more than 2 GiB of memory; --every keeps fewer" in error
 
 
 def test_a_frame_that_unpacks_to_more_than_its_tags_say_is_refused(tmp_path, capsys):
@@ -820,7 +820,7 @@ def test_a_frame_that_unpacks_to_more_than_its_tags_say_is_refused(tmp_path, cap
     place = stream.index(b"\xff\xc0") + 5
     path.write_bytes(stream[:place] + struct.pack(">HH", 65000, 65000) + stream[place + 4 :])
     error = failure(path, tmp_path / "out", capsys)
-    assert "a frame unpacks to 65000 x 65000, and the tags say 64 x 64" in error
+    assert "a frame unpacks to 65000 x 65000, but its tags say 64 x 64" in error
 
 
 def test_random_damage_never_escapes(tmp_path, capsys):
@@ -884,7 +884,7 @@ def test_a_series_without_window_tags_says_what_to_do(tmp_path, capsys):
         del dataset.WindowWidth
         dataset.save_as(path)
     error = failure(tmp_path / "src", tmp_path / "out", capsys, "--window", "tags")
-    assert "src: has no WindowCenter and WindowWidth; --window percentile" in error
+    assert "src: has no WindowCenter and WindowWidth; use --window percentile" in error
 
 
 def test_clips_that_changed_in_between_are_not_mixed_in(tmp_path, capsys, monkeypatch):

@@ -250,7 +250,7 @@ def test_groups_of_some_frames_alone_are_refused(tmp_path, capsys):
         tmp_path / "src/a.dcm", PerFrameFunctionalGroupsSequence=Sequence([Dataset()] * 4)
     )
     assert prepare(tmp_path / "src", tmp_path / "out") == 2
-    assert "a.dcm: holds 6 frames and describes 4" in capsys.readouterr().err
+    assert "a.dcm: holds 6 frames but describes 4" in capsys.readouterr().err
 
 
 def test_a_legacy_converted_file_is_read_by_time(tmp_path):

@@ -292,7 +292,7 @@ def test_time_stamps_that_follow_no_rate_are_refused(tmp_path, capsys):
     )  # fmt: skip
     error = fail(capsys, "dynamic", src, tmp_path / "out")
     assert "0XA.mkv: frame " in error
-    assert "its time stamps follow no frame rate" in error
+    assert "its time stamps do not fit a frame rate" in error
 
 
 def test_tables_may_name_files_of_any_suffix(tmp_path):
@@ -406,9 +406,9 @@ def scribble(path):
     ("damage", "words"),
     [
         (lambda path: cut_clip(path, 0.4), "cut short in frame"),
-        (lambda path: cut_clip(path, 0.004), "damaged or no video"),
-        (lambda path: path.write_bytes(b""), "damaged or no video"),
-        (lambda path: path.write_bytes(b"#EXTM3U\n"), "damaged or no video"),
+        (lambda path: cut_clip(path, 0.004), "damaged or not a video"),
+        (lambda path: path.write_bytes(b""), "damaged or not a video"),
+        (lambda path: path.write_bytes(b"#EXTM3U\n"), "damaged or not a video"),
         (lambda path: path.unlink(), "No such file"),
         (loop_clip, "symbolic links"),
         (lambda path: (path.unlink(), path.mkdir()), "directory"),
@@ -448,7 +448,7 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
         (trace_chords("0XB", 3, *LARGE) + trace_chords("0XB", 12, *SMALL), "has no frame 12"),
         ([], "has no tracing"),
         (trace_chords("0XB", 3, *LARGE)[:2], "empty tracing"),
-        (trace_chords("0XB", 3, 300, 300, 320, 330), "traced outside the picture"),
+        (trace_chords("0XB", 3, 300, 300, 320, 330), "traced outside the image"),
         (["0XB,1,2,3,4,five"], "invalid literal"),
         (["0XB,1,2,3,x,5"], "could not convert"),
         (["0XB,1,2,3"], "another number of columns"),

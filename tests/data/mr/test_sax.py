@@ -388,10 +388,10 @@ MOVED = LPS @ np.diag([*SPACING_MM, 1]) + np.outer([1, 0, 0, 0], [0, 0, 0, 40])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (with_affine(MOVED), "by its header it lies 26.7 voxels beside its image"),
-        (with_affine(np.eye(4)), "voxels beside its image; save it with the affine of its image"),
+        (with_affine(MOVED), "its header places it 26.7 voxels off its image"),
+        (with_affine(np.eye(4)), "voxels off its image; save it with the affine of its image"),
         (with_affine(np.eye(4), code=0), "it has no orientation and its image has one"),
-        (with_affine(LPS @ np.diag([1.6, 1.5, 8, 1])), "voxels beside its image"),
+        (with_affine(LPS @ np.diag([1.6, 1.5, 8, 1])), "voxels off its image"),
     ],
 )
 def test_a_mask_beside_its_image_is_refused(acdc, capsys, change, words):
@@ -428,7 +428,7 @@ def test_two_orientations_in_one_header_must_agree(acdc, capsys):
     rewrite(folder, with_qform(np.diag([*SPACING_MM, 1])), "*.nii.gz")
     assert prepare("acdc", acdc, "--allow-bad", "--overwrite")[0] == 0
     error = capsys.readouterr().err
-    assert "patient001_frame01.nii.gz: its qform and sform lead to places 87 apart" in error
+    assert "patient001_frame01.nii.gz: its qform and sform differ by 87" in error
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3), ("unknown", 1)])
@@ -611,7 +611,7 @@ def test_frames_counted_from_one_would_show(mnms, capsys):
     assert status == 2
     error = capsys.readouterr().err
     assert "A0S9V9_sa_gt.nii.gz: nothing is labelled in frame 3" in error
-    assert "B1T2W3_sa.nii.gz: has frames 0 to 5, and no frame 6" in error
+    assert "B1T2W3_sa.nii.gz: has frames 0 to 5, not frame 6" in error
     assert f"D5Z6A7: has no row in {MNMS_TABLE}" in error
 
 

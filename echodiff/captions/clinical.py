@@ -1,0 +1,156 @@
+"""Write captions as a clinician does (CMC 2024, 81(3):4503-4523), from what a heart has."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from echodiff.anatomy import Finding, Phase, View
+
+_DILATED = {
+    Finding.DILATED_LV: "left ventricle",
+    Finding.DILATED_RV: "right ventricle",
+    Finding.DILATED_LA: "left atrium",
+    Finding.DILATED_RA: "right atrium",
+}
+_VIEWS = {
+    View.A4C: ("4-chamber position", "apical four-chamber view", "apical 4-chamber position"),
+    View.A2C: ("2-chamber position", "apical two-chamber view", "apical 2-chamber position"),
+}
+_PHASES = {
+    Phase.ED: ("end of diastole", "in diastole, ventricles full"),
+    Phase.ES: ("end of systole", "in systole, ventricles contracted"),
+}
+
+
+class Described(Protocol):
+    """What a caption needs to know of a heart."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+    @property
+    def asd_type(self) -> str:
+        """secundum or primum."""
+
+    @property
+    def vsd_type(self) -> str:
+        """muscular or inlet."""
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def is_child(self) -> bool: ...
+
+
+class _Wording(NamedTuple):
+    septa: tuple[str, ...]
+    walls: tuple[str, ...]
+    cavities: tuple[str, ...]
+    valves: tuple[str, ...]
+
+
+_NORMAL = _Wording(
+    septa=(
+        "atrial and ventricular septum intact",
+        "septa intact without defects",
+        "both septa without interruption",
+    ),
+    walls=(
+        "walls not thickened",
+        "left ventricular walls of normal thickness",
+        "myocardium without hypertrophy",
+    ),
+    cavities=(
+        "heart cavities not dilated",
+        "cavities of normal size",
+        "right and left side unchanged",
+    ),
+    valves=(
+        "valves unchanged",
+        "mitral and tricuspid leaflets thin",
+        "atrioventricular valves thin",
+    ),
+)
+_HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
+_ASD = {
+    "secundum": (
+        "ASD, secundum, in the middle of the atrial septum",
+        "secundum ASD, break of the middle atrial septum",
+        "atrial septal defect, secundum, ASD with both margins",
+    ),
+    "primum": (
+        "ASD, primum, without lower margin",
+        "primum ASD, atrial septum open down to the valves",
+        "atrial septal defect, primum, ASD without lower margin",
+    ),
+}
+_VSD = {
+    "muscular": (
+        "VSD, muscular, in the middle of the ventricular septum",
+        "muscular VSD, break of the ventricular septum",
+    ),
+    "inlet": (
+        "VSD, inlet, below the valves",
+        "inlet VSD, ventricular septal defect below the valves",
+    ),
+}
+_LVH = (
+    "LVH, left ventricular walls thickened, cavity narrow",
+    "left ventricular hypertrophy, LVH, thick septum",
+    "concentric LVH with thickened walls",
+)
+
+
+def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str:
+    """Write about 23 words: findings, then what is normal, view, phase, and child or adult."""
+
+    def pick(choices: tuple[str, ...]) -> str:
+        return choices[int(rng.integers(len(choices)))]
+
+    found = set(heart.findings)
+    parts = []
+    if Finding.ASD in found:
+        parts.append(pick(_ASD[heart.asd_type]))
+    if Finding.VSD in found:
+        parts.append(pick(_VSD[heart.vsd_type]))
+    if Finding.LVH in found:
+        parts.append(pick(_LVH))
+    dilated = [name for finding, name in _DILATED.items() if finding in found]
+    if dilated:
+        sides = " and ".join(dilated)
+        parts.append(pick((f"dilated {sides}", f"{sides} dilated", f"enlarged {sides}")))
+    if not found:
+        parts.append(pick(_HEALTHY))
+    parts += [pick(choices) for choices in _choices_unchanged(heart)]
+    if rng.random() < 0.3:
+        parts.append(pick(_NORMAL.valves))
+    return ", ".join([*parts, write_view(heart, view, rng)])
+
+
+def write_unchanged(heart: Described, view: View, rng: np.random.Generator, share: float) -> str:
+    """Name each normal part with probability `share`, then the view; findings are not mentioned.
+
+    A part that is not named may be normal too.
+    """
+    choices = [*([] if heart.findings else [_HEALTHY]), *_choices_unchanged(heart), _NORMAL.valves]
+    parts = [c[int(rng.integers(len(c)))] for c in choices if rng.random() < share]
+    return ", ".join([*parts, write_view(heart, view, rng)])
+
+
+def _choices_unchanged(heart: Described) -> list[tuple[str, ...]]:
+    """Wordings for each part without a finding: septa, walls, cavities."""
+    found = set(heart.findings)
+    choices = []
+    if not found & {Finding.ASD, Finding.VSD}:
+        choices.append(_NORMAL.septa)
+    if Finding.LVH not in found:
+        choices.append(_NORMAL.walls)
+    if not found & set(_DILATED):
+        choices.append(_NORMAL.cavities)
+    return choices
+
+
+def write_view(heart: Described, view: View, rng: np.random.Generator) -> str:
+    """Write view, phase, and child or adult; nothing about findings."""
+    choices = (_VIEWS[view], _PHASES[heart.phase])
+    parts = [choice[int(rng.integers(len(choice)))] for choice in choices]
+    return ", ".join([*parts, f"echocardiogram of the {'child' if heart.is_child else 'adult'}"])

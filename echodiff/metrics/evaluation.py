@@ -1,0 +1,155 @@
+"""Everything that two sets of frames tell about each other: scores, alarms, examples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from echodiff.images import read_gray_u8
+from echodiff.metrics.appearance_scores import score_appearance
+from echodiff.metrics.copies import find_copies, measure_nearest, score_copies
+from echodiff.metrics.coverage import find_collapse, rank_frames, score_coverage
+from echodiff.metrics.diversity import find_alike, score_diversity
+from echodiff.metrics.faithfulness import score_faithfulness
+from echodiff.metrics.features import FeatureNetwork
+from echodiff.metrics.frame_features import Measured, Networks
+from echodiff.metrics.paired import Pairing, score_pairs
+from echodiff.metrics.sample_size import score_by_count
+from echodiff.metrics.score import Score, write_scores
+from echodiff.metrics.scores import score_sets
+from echodiff.runs import versions
+
+NUM_EXAMPLES = 8
+LOSSY_APART = 0.1
+"""Difference in the share of lossy files from which on a reader is told."""
+
+
+def score_measured(
+    generated: Measured,
+    reference: Measured,
+    networks: Networks,
+    *,
+    seed: int,
+    train: Measured | None = None,
+) -> dict[str, Any]:
+    """Everything that one reading of the two sets, and of the training set, can tell."""
+    scores: dict[str, Score] = {}
+    left_out: dict[str, str] = {}
+    alarms = _find_repeated(generated, reference, train) + _find_formats(generated, reference)
+
+    def add(found: Mapping[str, Score], missing: Mapping[str, str]) -> None:
+        scores.update(found)
+        left_out.update(missing)
+
+    for network in networks.opened:
+        x, y = (one.in_features(network.name) for one in (generated, reference))
+        add(*score_sets(x, y, network, seed=seed))
+        add(*score_coverage(x, y, network, seed=seed))
+        if train is not None:
+            add(*score_copies(x, y, train.in_features(network.name), network))
+        if network.name == "tiny" and generated.faithfulness and reference.faithfulness:
+            add(score_faithfulness(generated.faithfulness, reference.faithfulness, network), {})
+        found = find_collapse(scores, network), find_copies(scores, network, left_out)
+        alarms += [alarm for alarm in found if alarm]
+    of_look, without, look_alarms = score_appearance(
+        generated.appearance, reference.appearance, generated.groups, reference.groups, seed=seed
+    )
+    add(of_look, without)
+    return {
+        "scores": write_scores(scores),
+        "alarms": alarms + look_alarms,
+        "left_out": left_out,
+        "notes": list(networks.notes),
+        "generated": generated.name,
+        "reference": reference.name,
+        "train": train.name if train else None,
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def _find_repeated(generated: Measured, reference: Measured, train: Measured | None) -> list[str]:
+    """What a reader must know before any score: pictures that are where they should not be."""
+    digests = set(generated.digests)
+    alarms = []
+    if shared := len(digests & set(reference.digests)):
+        alarms.append(f"shared files: {shared} pictures are in both sets, pixel by pixel")
+    if repeated := len(generated) - len(digests):
+        alarms.append(f"copies: {repeated} of {len(generated)} generated pictures repeat another")
+    if train is not None and (copied := len(digests & set(train.digests))):
+        alarms.append(f"copies: {copied} generated pictures are training frames, pixel by pixel")
+    if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
+        alarms.append(f"shared files: {leaked} reference frames are training frames")
+    return alarms
+
+
+def _find_formats(generated: Measured, reference: Measured) -> list[str]:
+    """Whether compression alone tells the sets apart: it takes speckle away, and leaves blocks."""
+    shares = [float(one.is_lossy.mean()) for one in (generated, reference)]
+    if abs(shares[0] - shares[1]) < LOSSY_APART:
+        return []
+    told = " against ".join(
+        f"{int(one.is_lossy.sum())} of {len(one)} {which} pictures"
+        for one, which in ((generated, "generated"), (reference, "reference"))
+    )
+    return [
+        f"file formats: {told} lie in files that lose detail, such as JPEG: scores count that too"
+    ]
+
+
+def score_fully(
+    generated: Measured,
+    reference: Measured,
+    networks: Networks,
+    *,
+    seed: int,
+    train: Measured | None = None,
+    pairing: Pairing | None = None,
+) -> dict[str, Any]:
+    """The scores of `score_measured`, those that read pictures once more, and examples."""
+    result = score_measured(generated, reference, networks, seed=seed, train=train)
+    found, missing = score_diversity(
+        lambda index: read_gray_u8(generated.paths[index], max_value=generated.white_level),
+        lambda index: read_gray_u8(reference.paths[index], max_value=reference.white_level),
+        generated.groups, reference.groups, seed=seed,
+    )  # fmt: skip
+    if pairing is not None:
+        of_pairs = score_pairs(
+            pairing.pairs, pairing.groups, masks=pairing.masks, seed=seed,
+            white_level=reference.white_level,
+        )  # fmt: skip
+        found, missing = found | of_pairs[0], missing | of_pairs[1]
+        if pairing.unpaired:
+            result["notes"].append(f"{len(pairing.unpaired)} pictures have no partner")
+    result["scores"] |= write_scores(found)
+    result["left_out"] |= missing
+    if alike := find_alike(found):
+        result["alarms"].append(alike)
+    result["by_count"] = [
+        row
+        for network in networks.opened
+        for row in score_by_count(
+            generated.in_features(network.name), reference.in_features(network.name),
+            network, seed=seed,
+        )
+    ]  # fmt: skip
+    result["examples"] = find_examples(generated, reference, train, networks.opened[0])
+    return result
+
+
+def find_examples(
+    generated: Measured, reference: Measured, train: Measured | None, network: FeatureNetwork
+) -> dict[str, Any]:
+    """Pictures to look at: least and most typical, and nearest to the training (or real) frames."""
+    x, y = (one.in_features(network.name) for one in (generated, reference))
+    order = rank_frames(x, y).tolist()
+    near = train or reference
+    distances, rows = measure_nearest(x, near.in_features(network.name))
+    return {
+        "features": network.name,
+        "nearest_of": "training" if train else "reference",
+        "worst": [str(generated.paths[i]) for i in order[:NUM_EXAMPLES]],
+        "best": [str(generated.paths[i]) for i in order[::-1][:NUM_EXAMPLES]],
+        "nearest": [
+            [str(generated.paths[i]), str(near.paths[rows[i]])]
+            for i in distances.argsort()[:NUM_EXAMPLES].tolist()
+        ],
+    }
