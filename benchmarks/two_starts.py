@@ -2,56 +2,53 @@
 
     python benchmarks/two_starts.py     # 10 times: prepare, phantom, train, generate, translate
 
-Both processes import everything and wait for each other, so that they reach the folder together.
-The second must exit with status 2 and one line that names host and process of the first, and the
-folder must be what the first process alone writes: every file but those that hold times or
-places of work.
-Exit status 1 where anything else happens.
+Both processes are forked from one that has imported everything, and wait for each other, so that
+they reach the folder together. The second must exit with status 2 and print one line that names
+this host and the process id of the first. The folder must be what the first process alone writes:
+the same files, and the same bytes in all but those that hold times or the name of a run.
+Exit status 1 if anything else happens.
 """
 
 import argparse
 import hashlib
+import multiprocessing
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from echodiff.files import shipped
+from echodiff.__main__ import main as run_echodiff
 
-_START = """
-import importlib.util, sys, time
-from pathlib import Path
-script, ready, go, *argv = sys.argv[1:]
-import torch, diffusers, echodiff.evaluate, echodiff.diffusion.sampling.job
-if script:
-    spec = importlib.util.spec_from_file_location("command", script)
-    command = importlib.util.module_from_spec(spec)
-    sys.modules["command"] = command
-    spec.loader.exec_module(command)
-    from echodiff.settings.command_line import run_main
-    run = lambda: run_main(lambda: command.main(argv), script)
-else:
-    from echodiff.__main__ import main
-    run = lambda: main(argv)
-Path(ready).touch()
-while not Path(go).exists():
-    time.sleep(0.001)
-sys.exit(run())
-"""
-"""Import what takes long, say so, wait for the other process, and run a command."""
-_REFUSED = re.compile(r"error: .*: process (\d+) on \S+ is writing there; wait for it")
+_IMPORTED = [
+    "torch", "diffusers", "diffusers.pipelines.stable_diffusion", "peft", "accelerate",
+    "echodiff.evaluate", "echodiff.diffusion.sampling.job", "echodiff.diffusion.lora_trainer",
+    "echodiff.gan.translate",
+]  # fmt: skip
+_REFUSED = re.compile(r"error: .*: process (\d+) on (\S+) is writing there")
 _OF_ITS_TIME = re.compile(
     r"\.jsonl$|\.log$|\.html$|run\.json$|generate\.json$|translate\.json$|prepare\.json$|metrics\.json$"
     r"|checkpoint|tfevents|config\.yaml$"
 )
-"""Files that hold times, or the name of the folder they lie in: their names are compared alone."""
+"""Files that hold times, or the name of the folder they lie in: only their names are compared."""
+
+
+class End(NamedTuple):
+    """How a process ended."""
+
+    status: int | None
+    pid: int | None
+    errors: str
+    """What it printed."""
 
 
 def write_inputs(place: Path) -> None:
@@ -65,18 +62,18 @@ def write_inputs(place: Path) -> None:
     (place / "asd.txt").write_text("ASD, four chamber view\n")
 
 
-def list_commands(place: Path) -> dict[str, tuple[str, list[str]]]:
-    """Name -> script (none: `echodiff`) and arguments, without `--out`."""
+def list_commands(place: Path) -> dict[str, list[str]]:
+    """Name -> arguments of `echodiff`, without `--out`."""
     return {
-        "prepare": ("", ["prepare", "folder", str(place / "source"), "--resolution", "32"]),
-        "phantom": ("", ["phantom", "--num", "6", "--size", "48"]),
-        "train_lora": (str(shipped("train_lora.py")), [
-            "--phantom-frames", "8", "--max-steps", "1", "--batch-size", "1", "--threads", "1",
-            "--sample-every", "0", "--rank", "2"]),
-        "generate": (str(shipped("generate.py")), [
-            "--prompt-file", str(place / "asd.txt"), "--weights", "none", "--steps", "1",
-            "--features", "texture", "--num-images", "4"]),
-        "translate": ("", ["translate", str(place / "gan"), str(place / "domain")]),
+        "prepare": ["prepare", "folder", str(place / "source")],
+        "phantom": ["phantom", "--num", "6", "--size", "64"],
+        "train-lora": [
+            "train-lora", "--phantom-frames", "8", "--max-steps", "1", "--batch-size", "1",
+            "--threads", "1", "--sample-every", "0", "--rank", "2"],
+        "generate": [
+            "generate", "--prompt-file", str(place / "asd.txt"), "--weights", "none", "--steps",
+            "1", "--features", "texture", "--num-images", "4"],
+        "translate": ["translate", str(place / "gan"), str(place / "domain")],
     }  # fmt: skip
 
 
@@ -93,34 +90,44 @@ def prepare_translation(place: Path) -> None:
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
 
-def start(script: str, argv: Sequence[str], place: Path, name: str) -> subprocess.Popen[str]:
-    """A process that has imported everything and waits for `place / "go"`."""
-    words = [script, str(place / name), str(place / "go"), *argv]
-    return subprocess.Popen([sys.executable, "-c", _START, *words], cwd=place, text=True,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+def start(argv: Sequence[str], errors: Path, together: Barrier) -> None:
+    """Wait for the other process, run `echodiff`, and exit with its status."""
+    with errors.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    together.wait(timeout=300)
+    sys.exit(run_echodiff(argv))
 
 
-def run_together(script: str, argv: Sequence[str], place: Path, num: int) -> list[tuple[int, str]]:
-    """Exit status and last line of each of `num` processes that are let go at one moment."""
-    names = [f"ready-{number}" for number in range(num)]
-    for name in ("go", *names):
-        (place / name).unlink(missing_ok=True)
-    processes = [start(script, argv, place, name) for name in names]
-    while not all((place / name).exists() for name in names):
-        if any(process.poll() is not None for process in processes):
-            break
-        time.sleep(0.005)
-    (place / "go").touch()
-    ends = []
+def run_together(argv: Sequence[str], place: Path, num: int) -> list[End]:
+    """How each of `num` processes ended that were let go at one moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", *_IMPORTED])
+    together = context.Barrier(num)
+    paths = [place / f"errors-{number}" for number in range(num)]
+    processes = [context.Process(target=start, args=(argv, path, together)) for path in paths]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
-        lines = [line for line in errors.splitlines() if "error: " in line]
-        ends.append((process.returncode, "\n".join(lines)))
+        process.start()
+    ends = []
+    for process, path in zip(processes, paths, strict=True):
+        process.join(300)
+        ends.append(End(process.exitcode, process.pid, path.read_text()))
     return ends
 
 
+def is_refused(end: End, first: End) -> bool:
+    """Whether a process printed one line, which names this host and the first process."""
+    found = _REFUSED.search(end.errors)
+    return bool(
+        end.status == 2
+        and len(end.errors.strip().splitlines()) == 1
+        and found
+        and found.groups() == (str(first.pid), socket.gethostname())
+    )
+
+
 def read_folder(folder: Path) -> dict[str, str]:
-    """File -> hash of its bytes; of files that hold times, nothing but that they are there."""
+    """File -> hash of its bytes, "" for a file that holds times."""
     return {
         path.relative_to(folder).as_posix(): (
             "" if _OF_ITS_TIME.search(path.name) or "checkpoints" in path.parts
@@ -141,23 +148,24 @@ def main() -> int:
         write_inputs(place)
         prepare_translation(place)
         commands = list_commands(place)
-        for name, (script, words) in commands.items():
+        for name, words in commands.items():
             out = place / "out"
             argv = [*words, "--out", str(out)]
-            alone = run_together(script, argv, place, 1)
-            assert alone[0][0] == 0, alone
+            (alone,) = run_together(argv, place, 1)
+            if alone.status != 0:
+                raise SystemExit(f"{name} alone: status {alone.status}\n{alone.errors}")
             expected, good = read_folder(out), 0
             for _ in range(times):
                 shutil.rmtree(out)
-                ends = sorted(run_together(script, argv, place, 2))
-                refusal = ends[1][1]
-                is_clean = [status for status, _ in ends] == [0, 2] and bool(
-                    _REFUSED.search(refusal) and "\n" not in refusal
+                first, second = sorted(
+                    run_together(argv, place, 2), key=lambda end: end.status or 0
                 )
-                if is_clean and read_folder(out) == expected:
+                written = read_folder(out)
+                if first.status == 0 and is_refused(second, first) and written == expected:
                     good += 1
                 else:
-                    print(f"{name}: {ends}; {sorted(set(read_folder(out)) ^ set(expected))}")
+                    changed = sorted({path for path, _ in written.items() ^ expected.items()})
+                    print(f"{name}: {first}\n{second}\nother than alone: {changed}")
             shutil.rmtree(out)
             print(f"{name:10} {good} of {times}", flush=True)
             clean += good
