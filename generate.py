@@ -18,12 +18,11 @@ from echodiff.settings.command_line import parse, run_main
 PROG = "generate.py"
 
 
-def main(argv: list[str]) -> None:
-    config = parse(GenerateConfig, argv, prog=PROG)
+def main(argv: list[str], *, prog: str = PROG) -> None:
+    config = parse(GenerateConfig, argv, prog=prog)
     prompts = load_prompts(config.prompt_file)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
-    from echodiff.diffusion.model import load_model
     from echodiff.diffusion.sampling.job import (
         build_sampler,
         draw_frames,
@@ -34,12 +33,10 @@ def main(argv: list[str]) -> None:
         record_job,
         write_sheet,
     )
+    from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
-    from echodiff.evaluate import score_frames
     from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.frame_features import load_networks
-    from echodiff.report.page import ImageSet, write_report
-    from echodiff.report.tables import format_score
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
@@ -63,7 +60,11 @@ def main(argv: list[str]) -> None:
         if networks is None:
             return
 
-        # --- Look at them, and measure
+        # --- Look at them, and measure; what scores is not imported before
+        from echodiff.evaluate import score_frames
+        from echodiff.report.page import ImageSet, write_report
+        from echodiff.report.tables import summary_lines
+
         write_sheet(job)
         if drift := measure_drift(job, model, sampler):
             print(drift)
@@ -85,11 +86,8 @@ def main(argv: list[str]) -> None:
         record_job(job, white_level=white_level, reference=reference.text, finished=True)
 
         # --- Say what came out
-        for name, score in result["scores"].items():
-            print(format_score(name, score))
-        for alarm in result["alarms"]:
-            print(f"warning: {alarm}")
         print(f"{config.num_images} images by {model.name}: {job.out}")
+        print(*summary_lines(result, job.out), sep="\n")
 
 
 if __name__ == "__main__":

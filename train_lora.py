@@ -3,7 +3,7 @@
     accelerate launch train_lora.py                                  # preset demo: all embedded
     accelerate launch train_lora.py --config cmc2024 --data FRAMES   # the paper's recipe
 
-The same command on an unfinished run folder goes on where it was.
+The same command on an unfinished run folder resumes it.
 """
 
 import logging
@@ -12,29 +12,29 @@ import sys
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames.reader import hash_frames
 from echodiff.settings.command_line import parse, run_main
-from echodiff.settings.fields import as_dict
 
 PROG = "train_lora.py"
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], *, prog: str = PROG) -> None:
     if not {"--config", "--base", "--data"} & {word.split("=")[0] for word in argv}:
         # The demo's rate and batch are for the embedded base and phantoms, and for nothing else.
         argv = ["--config", "demo", *argv]
-    config = parse(TrainLoraConfig, argv, prog=PROG)
+    config = parse(TrainLoraConfig, argv, prog=prog)
 
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
+    from echodiff.diffusion.callbacks import build_callbacks
     from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
-    from echodiff.diffusion.grids import SampleGrids, SampleScores
-    from echodiff.diffusion.loop import Watch, train
-    from echodiff.diffusion.lora import WEIGHTS_NAME, add_lora, lora_state, save_lora
-    from echodiff.diffusion.lora_start import start_from
+    from echodiff.diffusion.lora import WEIGHTS_NAME, lora_state, save_lora
+    from echodiff.diffusion.lora_trainer import prepare_lora
     from echodiff.diffusion.memory import state_memory
     from echodiff.diffusion.sampling.schedulers import check_steps
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.training.folder import open_run
+    from echodiff.training.loop import Intervals, train
     from echodiff.training.precision import start_accelerator
+    from echodiff.training.trackers import Curves
 
     # --- Everything that was given, before anything is written
     accelerator, precision = start_accelerator(
@@ -51,29 +51,23 @@ def main(argv: list[str]) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     check_steps(config.sample_steps, schedule.config.num_train_timesteps, "--sample-steps")
-    add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
-    init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
+    build_trainer, init_sha256 = prepare_lora(config, accelerator, unet, schedule)
     if config.memory:
-        return state_memory(config, accelerator, unet, schedule, resolution)
-    networks = ()
-    if config.evaluate_every:
-        networks = open_networks(
-            config.evaluate_features, trust=config.trust, modules=config.features_path
-        )
+        return state_memory(config, accelerator, build_trainer, resolution)
+    names = config.evaluate_features if config.evaluate_every else ()
+    networks = open_networks(names, trust=config.trust, modules=config.features_path)
 
     # --- The run folder; the frames, given or simulated, encoded once
     with open_run(
         command="train_lora",
-        config=as_dict(config),
-        out=config.out,
+        config=config,
         stem="lora",
         data=hash_frames(config.data, frames) if config.data and is_main else {},
         base_sha256=base_sha256(config.base),
         mixed_precision=precision.mixed_precision,
-        overwrite=config.overwrite,
         inputs=list_inputs(config, frames),
         init_sha256=init_sha256,
-        extended=("epochs", "max_steps") if config.continue_ else (),
+        extended=("epochs", "max_steps"),
     ) as run:
         dataset = dataset or simulate_set(config, run, resolution, accelerator)
         if is_main:
@@ -82,19 +76,20 @@ def main(argv: list[str]) -> None:
             print(f"{dataset.summary} at {resolution} pixels; {precision.summary}")
         encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
 
-        # --- Train, look now and then, save
-        watches: list[Watch] = []
-        if config.sample_every:
-            watches.append(SampleGrids(config, dataset, run.samples, resolution))
-        if score := open_held_out(networks, dataset.folder, dataset.val, dataset.max_value):
-            watches.append(SampleScores(config, dataset, score, resolution))
-            if is_main:
-                run.update(evaluation=score.to_record())
-        parts = {"unet": unet, "schedule": schedule, "encoded": encoded, "held_out": held_out}
-        train(config, run, accelerator, **parts, watches=watches)
-        del encoded, held_out, watches, parts  # they map files of the run's scratch folder
+        # --- Train, call back now and then, save
+        trainer = build_trainer(encoded)
+        score = open_held_out(networks, dataset.folder, dataset.val, dataset.max_value)
+        if score and is_main:
+            run.update(evaluation=score.to_record())
+        callbacks = build_callbacks(config, dataset, run, resolution, trainer, held_out, score)
+        curves = Curves(run, accelerator, project="echodiff", config=config)
+        intervals = Intervals(config.log_every, (config.checkpoint_every,), config.keep)
+        train(trainer, run, accelerator, intervals=intervals, curves=curves, callbacks=callbacks)
+        with trainer.averaged():
+            state = lora_state(unet)
+        del encoded, held_out, trainer, callbacks  # they map files of the run's scratch folder
         if is_main:
-            sha256 = save_lora(run.run_dir, lora_state(unet), rank=config.rank, alpha=config.alpha)
+            sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)
             print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
 

@@ -83,12 +83,12 @@ def list_catches(result):
     return caught, sorted({alarm.split(":")[0] for alarm in result["alarms"]})
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num", type=int, default=100, help="frames of each set")
     parser.add_argument("--base", type=Path, help="frames folder drawn by the bare base")
     parser.add_argument("--lora", type=Path, help="frames folder drawn with the LoRA")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     networks = load_networks(("tiny", "texture"))
     with tempfile.TemporaryDirectory() as place:
         sets, train = make_sets(args.num)

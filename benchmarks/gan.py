@@ -29,10 +29,9 @@ from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.loop import build_order
+from echodiff.gan.methods.build import Method, build_method, build_networks
 from echodiff.gan.methods.cut import CutDraw
-from echodiff.gan.recipes import Method, build_method, build_networks
-from echodiff.gan.step import TranslationStep, choose_compile
+from echodiff.gan.trainer import TranslationTrainer
 from echodiff.runs import versions
 from echodiff.training.graphs import NUM_WARM_UP
 from echodiff.training.precision import set_float32
@@ -146,6 +145,7 @@ def build_config(args: argparse.Namespace) -> TrainGanConfig:
         source=Path("source"), target=Path("target"), method=args.method, generator=generator,
         channels=args.channels, width=args.width, resolution=args.resolution,
         batch_size=args.batch_size, mixed_precision=args.mixed_precision, compile=args.compile,
+        epochs=1, decay_epochs=0,
     )  # fmt: skip
 
 
@@ -175,17 +175,10 @@ def build_ours(
         held_out_target=[], watched_source=domains[0], watched_target=domains[1],
     )  # fmt: skip
     is_cuda = device.type == "cuda"
-    taken = TranslationStep(
-        config,
-        build_same(args, device, theirs, is_captured=is_cuda),
-        dataset,
-        build_order(config, dataset),
-        device,
-        compiled=choose_compile(config.compile, device, 0),
-        has_graph=is_cuda,
-    )
+    method = build_same(args, device, theirs, is_captured=is_cuda)
+    trainer = TranslationTrainer(config, method, dataset, device, has_graph=is_cuda)
     steps = iter(range(sys.maxsize))
-    return lambda: taken.run(next(steps), 1.0)
+    return lambda: trainer.run(next(steps))
 
 
 # --- One step of both -----------------------------------------------------------------------------

@@ -22,8 +22,8 @@ import torch
 
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.diffusion.step import StepSamples
+from echodiff.diffusion.objective import build_noise_schedule, epsilon
+from echodiff.diffusion.trainer import StepSamples
 from echodiff.training.row_file import RowFile
 
 ROUNDS, STEPS = 10, 40
@@ -61,7 +61,7 @@ def measure(pipe: Any, num: int, folder: Path, resolution: int, batch_size: int)
     """Draw STEPS steps at every True that `pipe` brings; at False say what they took."""
     latents, captions = fabricate(num, folder, resolution)
     config = TrainLoraConfig(batch_size=batch_size, epochs=1000)
-    schedule = build_noise_schedule({"num_train_timesteps": 1000})
+    objective = epsilon(build_noise_schedule({"num_train_timesteps": 1000}))
     process: Any = SimpleNamespace(process_index=0, num_processes=1)
     before = own_memory_mb()
     mean, std = latents.read().unbind(dim=1)
@@ -72,7 +72,7 @@ def measure(pipe: Any, num: int, folder: Path, resolution: int, batch_size: int)
         caption_index=1 + torch.arange(num),
         embeddings=captions.read(),
     )
-    samples = StepSamples(config, encoded, schedule, process)
+    samples = StepSamples(config, encoded, objective, process)
     best, turn = float("inf"), 0
     while pipe.recv():
         start = time.process_time()
@@ -80,7 +80,7 @@ def measure(pipe: Any, num: int, folder: Path, resolution: int, batch_size: int)
             samples.draw(step)
         best, turn = min(best, (time.process_time() - start) / STEPS), turn + 1
         pipe.send(None)
-    sent = sum(tensor.nbytes for tensor in samples.draw(0)[0])
+    sent = sum(tensor.nbytes for tensor in samples.draw(0)[0].tensors())
     on_disk = sum(file.path.stat().st_size for file in (latents, captions))
     pipe.send((best * 1e3, sent / 1e6, own_memory_mb() - before, on_disk / 1e6))
 

@@ -1,28 +1,47 @@
-"""Recall and false alarms of the scan before a push, on secrets and captions made up on the spot.
+"""Recall and false alarms of the scan before a push, on secrets, images and captions made up here.
 
-    python benchmarks/push_leaks.py
+    python benchmarks/push_leaks.py             # images: phantoms, simulated on the spot
+    python benchmarks/push_leaks.py frames/ours # images: a frames folder of several patients
 
-Plants 10 secrets of every kind, one at a time, into a file that would go up, and reads 2,000
-clinical captions in the manner of CMC 2024, 81(3):4503-4523, of which none tells who a patient is.
-Every name, number and token here is invented. Exit status 1 where a bar is missed.
+Plants 10 secrets of every kind, one at a time, into a file that would go up: words, bytes that are
+no pixels, and training images that were changed. Reads 2,000 clinical captions in the manner of CMC
+2024, 81(3):4503-4523, and images of other patients, of which none may be stopped. Every name,
+number and token here is invented. Exit status 1 where a bar is missed.
 """
 
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from leak_forms import FORMS, HELD_OUT
+from leak_images import BYTES, CHANGES, Grey
 
 from echodiff.anatomy import Finding, View
 from echodiff.captions.clinical import write_caption
-from echodiff.hub.scan import Known, scan_file
+from echodiff.frames.reader import load_frames
+from echodiff.hub.gallery import Gallery
+from echodiff.hub.likeness import choose_threshold
+from echodiff.hub.scan import Known, scan_file, scan_folder
+from echodiff.images import read_gray_u8
+from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.phantom.heart import contract, sample_heart
+from echodiff.published import MODEL_FILES
 
 NUM_EACH = 10
 NUM_CAPTIONS = 2000
 RECALL, RECALL_OF_A_KIND, FALSE_ALARMS = 0.95, 0.8, 0.01
+
+
+class Frames(NamedTuple):
+    """Training images (H, W) and whose they are."""
+
+    images: list[Grey]
+    patients: list[str]
+
 
 NAMES = {
     "first": "John Maria Aigerim Chen Lars Fatima Diego Anna Yerlan Zoë",
@@ -44,6 +63,9 @@ NAMES = {
     "желтоқсан",
     "roman": "I II III IV V VI VII VIII IX X XI XII",
     "title": "Dr. Mrs Prof. Mr. Frau",
+    "LAST": "SMITH GARCIA OKAFOR NOVAK",
+    "german_month": "Januar Februar März April Mai Juni Juli August September Oktober November "
+    "Dezember",
 }
 """Word lists; a template takes one of the words by its field."""
 
@@ -172,11 +194,14 @@ _AROUND = ("ASD, secundum, {}, 4-chamber position", "{}", "scan of {}; heart cav
 
 
 def draw_secrets(
-    seed: int = 0, num_each: int = NUM_EACH, kinds: Iterable[str] = tuple(WORDS)
+    seed: int = 0,
+    num_each: int = NUM_EACH,
+    kinds: Iterable[str] = tuple(WORDS),
+    forms: Mapping[str, tuple[str, ...]] = WORDS,
 ) -> Iterator[tuple[str, str, str]]:
     """(kind, secret, caption that holds it), `num_each` of every kind."""
     for kind in kinds:
-        templates = WORDS[kind]
+        templates = forms[kind]
         rng = np.random.default_rng([seed, *kind.encode()])
         for i in range(num_each):
             secret = fill(templates[i % len(templates)], rng)
@@ -201,6 +226,15 @@ _ENGLISH = (
     "primum ASD {d}x{e} mm, may need repair; march of contraction from apex to base, dec time {b}",
     "Kawasaki disease, LMCA {d} mm, RCA {e} mm, LAD {f} mm; 45 51 59 68 72 beats",
     "Eisenmenger complex, RV pressure {b}/{c} mm Hg, 3 of 17 segments akinetic, grade II",
+    "high pass: 100 Hz, wall filter low, gain {c} dB, 6 Fr catheter in the RA, Sister Mary Joseph",
+    "study of {b} patients, case 3 of {c}, exam repeated twice, order of the slices reversed",
+    "pat. with VSD, pt. stable, basic echocardiography, age {e} yrs, name of the view: apical",
+    "Nurse-led follow-up, sir, passport view; token count 77, secretion, MR {d}/{e} grade",
+)
+_GERMAN_CAPTIONS = (
+    "Vorhofseptumdefekt {d} mm, Herzhöhlen nicht dilatiert, Septum intakt, Kind {e} Jahre alt",
+    "LV-Hypertrophie, Septum {e} mm, Hinterwand {f} mm, EF {a} % nach Simpson, EDV {b} ml",
+    "Patientin in Linksseitenlage, Bildqualität gut, apikaler Vierkammerblick, Enddiastole",
 )  # fmt: skip
 _RUSSIAN_CAPTIONS = (
     "ДМПП вторичный, {d} мм, полости сердца не расширены, перегородка интактна, ребёнок {e} лет",
@@ -218,7 +252,7 @@ _KAZAKH_CAPTIONS = (
 
 def draw_captions(seed: int = 0, num: int = NUM_CAPTIONS) -> Iterator[str]:
     """Captions that tell nobody's name: half of the phantom's, half of templates with numbers."""
-    templates = [*_ENGLISH, *_ENGLISH, *_RUSSIAN_CAPTIONS, *_KAZAKH_CAPTIONS]
+    templates = [*_ENGLISH, *_GERMAN_CAPTIONS, *_RUSSIAN_CAPTIONS, *_KAZAKH_CAPTIONS]
     findings = list(Finding)
     for i in range(num):
         rng = np.random.default_rng([seed, i])
@@ -234,34 +268,120 @@ def draw_captions(seed: int = 0, num: int = NUM_CAPTIONS) -> Iterator[str]:
             yield templates[int(rng.integers(len(templates)))].format(**values)
 
 
-def main() -> int:
-    """Print recall by kind and the false alarms; 1 where a bar is missed."""
-    found: dict[str, list[bool]] = {}
+def find_missed_words(
+    forms: Mapping[str, tuple[str, ...]], seed: int, num_each: int = NUM_EACH
+) -> dict[str, list[str]]:
+    """Kind -> secrets that a scan of a file with them did not find."""
+    missed: dict[str, list[str]] = {kind: [] for kind in forms}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "metrics.json"
-
-        def stops(text: str) -> list[str]:
+        for kind, secret, text in draw_secrets(seed, num_each, kinds=forms, forms=forms):
             path.write_text(json.dumps({"alarms": [text]}, ensure_ascii=False), encoding="utf-8")
-            return list(scan_file(path, Known()))
+            if not list(scan_file(path, Known())):
+                missed[kind].append(secret)
+    return missed
 
-        for kind, secret, text in draw_secrets():
-            is_found = bool(stops(text))
-            found.setdefault(kind, []).append(is_found)
-            if not is_found:
-                print(f"missed: {kind}: {secret!r} in {text!r}")
-        alarms = [(text, messages) for text in draw_captions() if (messages := stops(text))]
-    for text, messages in dict(alarms).items():
-        print(f"false alarm: {messages[0]} in {text!r}")
-    for kind, hits in found.items():
-        print(f"{kind:32} {sum(hits):3} of {len(hits)}")
-    hits = [hit for of_kind in found.values() for hit in of_kind]
-    lowest = min(float(np.mean(of_kind)) for of_kind in found.values())
-    print(
-        f"recall {np.mean(hits):.1%} of {len(hits)} secrets of {len(found)} kinds, lowest of a "
-        f"kind {lowest:.0%}; false alarms {len(alarms)} of {NUM_CAPTIONS} captions"
-    )
-    is_good = np.mean(hits) >= RECALL and lowest >= RECALL_OF_A_KIND
-    return int(not (is_good and len(alarms) <= FALSE_ALARMS * NUM_CAPTIONS))
+
+def find_false_alarms() -> dict[str, str]:
+    """Caption -> what a scan takes for an identifier in it."""
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "metrics.json"
+        for caption in draw_captions():
+            path.write_text(json.dumps({"alarms": [caption]}, ensure_ascii=False), encoding="utf-8")
+            if messages := list(scan_file(path, Known())):
+                found[caption] = messages[0]
+    return found
+
+
+def find_missed_bytes(frames: Frames, seed: int = 0) -> dict[str, list[str]]:
+    """Kind -> files with something hidden that a scan of their folder did not find."""
+    missed: dict[str, list[str]] = {kind: [] for kind in BYTES}
+    for kind, hide in BYTES.items():
+        rng = np.random.default_rng([seed, *kind.encode()])
+        for i in range(NUM_EACH):
+            image = frames.images[int(rng.integers(len(frames.images)))]
+            words = fill("Dr. {last}, {d:02}.{m:02}.{y}", rng)
+            with tempfile.TemporaryDirectory() as scratch:
+                name, data = hide(image, words, i)
+                (Path(scratch) / name).write_bytes(data)
+                if not scan_folder(Path(scratch), MODEL_FILES, Known()):
+                    missed[kind].append(f"{name} ({i})")
+    return missed
+
+
+def find_missed_images(
+    frames: Frames, others: Sequence[Grey], seed: int = 0
+) -> tuple[dict[str, list[str]], int, int]:
+    """Changed training images that are not told from others, by kind of change; how many of
+    `others` are taken for training images; how many of the frames for those of another patient."""
+    gallery = Gallery(frames.images)
+    threshold = choose_threshold(gallery, frames.images.__getitem__, frames.patients)
+    missed: dict[str, list[str]] = {}
+    for kind, change in CHANGES.items():
+        rng = np.random.default_rng([seed, *kind.encode()])
+        chosen = rng.choice(len(frames.images), NUM_EACH, replace=False)
+        changed = [np.ascontiguousarray(change(frames.images[i], others, rng)) for i in chosen]
+        scores = [match.score for match in gallery.find_nearest(changed)]
+        missed[kind] = [
+            f"{frames.patients[i]} ({score:.2f} < {threshold:.2f})"
+            for i, score in zip(chosen, scores, strict=True)
+            if score < threshold
+        ]
+    names = np.array(frames.patients)
+    alarms = sum(match.score >= threshold for match in gallery.find_nearest(others))
+    same = [names == name for name in names]
+    crossed = sum(match.score >= threshold for match in gallery.find_nearest(frames.images, same))
+    return missed, alarms, crossed
+
+
+def simulate_frames(seed: int, num: int, size: int = 256) -> Frames:
+    """`num` frames of phantoms of size x size pixels, two of each patient."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "phantoms"
+        write_phantom_frames(folder, num=num, seed=seed, size=size, progress=False, workers=1)
+        return load_images(folder)
+
+
+def load_images(folder: Path) -> Frames:
+    """Images and patients of a frames folder."""
+    rows = load_frames(folder)
+    images = [read_gray_u8(folder / row.file_name) for row in rows]
+    return Frames(images, [str(row.patient_id or "") for row in rows])
+
+
+def report(title: str, missed: Mapping[str, list[str]], num_each: int = NUM_EACH) -> bool:
+    """Print recall by kind; whether it is above the bars."""
+    for kind, names in missed.items():
+        print(f"{kind:36} {num_each - len(names):3} of {num_each}  {'; '.join(names[:3])}")
+    shares = [1 - len(names) / num_each for names in missed.values()]
+    print(f"{title}: recall {np.mean(shares):.1%} of {num_each * len(shares)} of {len(shares)} "
+          f"kinds, lowest of a kind {min(shares):.0%}\n")  # fmt: skip
+    return bool(np.mean(shares) >= RECALL and min(shares) >= RECALL_OF_A_KIND)
+
+
+def main() -> int:
+    """Print recall by kind and the false alarms; 1 where a bar is missed."""
+    if sys.argv[1:]:  # a frames folder of real images, of several patients
+        frames = load_images(Path(sys.argv[1]))
+        others = simulate_frames(seed=1, num=100).images
+    else:
+        frames = simulate_frames(seed=0, num=120)
+        others = simulate_frames(seed=1, num=100).images
+    is_good = report("words", find_missed_words(WORDS, seed=0) | find_missed_words(FORMS, seed=0))
+    missed = find_missed_words(HELD_OUT, seed=0, num_each=3 * NUM_EACH)
+    report("words that no rule was written for", missed, 3 * NUM_EACH)
+    is_good &= report("bytes", find_missed_bytes(frames))
+    missed, alarms, crossed = find_missed_images(frames, others)
+    is_good &= report("changed training images", missed)
+    print(f"false alarms: {alarms} of {len(others)} images of nobody, {crossed} of "
+          f"{len(frames.images)} frames held against other patients'")  # fmt: skip
+    false = find_false_alarms()
+    for caption, message in false.items():
+        print(f"false alarm: {message} in {caption!r}")
+    print(f"false alarms: {len(false)} of {NUM_CAPTIONS} captions")
+    is_good &= max(alarms / len(others), crossed / len(frames.images)) <= FALSE_ALARMS
+    return int(not (is_good and len(false) <= FALSE_ALARMS * NUM_CAPTIONS))
 
 
 if __name__ == "__main__":

@@ -1,44 +1,50 @@
-"""The `echodiff` command: names the others, and loads only the one that was asked for."""
+"""The `echodiff` command: list the commands, and load only the one that was typed."""
 
 import difflib
 import importlib
+import runpy
 import sys
+import warnings
 from collections.abc import Sequence
 
 from echodiff import __version__
 
 COMMANDS = {
-    "demo": ("echodiff.demo", "fine-tune, generate and score on embedded parts, then a report"),
+    "demo": ("echodiff.demo", "fine-tune, generate and score with the embedded model; a report"),
     "phantom": ("echodiff.phantom.dataset", "simulate echo, MR and CT frames of a 3D heart"),
     "prepare": ("", "turn data sets, DICOM and 3D hearts into frames folders"),
-    "check": (
-        "echodiff.data.check.command",
-        "is a frames folder sound, and without identifiers?",
-    ),
-    "train-gan": ("echodiff.gan.command", "learn a translation: CycleGAN, CUT, patch-cGAN, CNN"),
+    "check": ("echodiff.data.check.command", "validate a frames folder and look for identifiers"),
+    "train-lora": ("train_lora.py", "fine-tune Stable Diffusion with a LoRA; also train_lora.py"),
+    "generate": ("generate.py", "generate images for a prompt file; also generate.py"),
+    "train-gan": ("echodiff.gan.command", "train CycleGAN, CUT, patch-cGAN, a CNN or SRGAN"),
     "translate": ("echodiff.gan.translate", "run a trained generator over a frames folder"),
-    "evaluate": ("echodiff.evaluate", "score a generated frames folder against a real one"),
-    "push": ("echodiff.hub.push", "put weights or a generated set on a model hub; dry run first"),
-    "pull": ("echodiff.hub.pull", "fetch them again, every file held against its hash"),
-    "pretrain": ("echodiff.pretrain.command", "make the embedded base model and feature network"),
+    "evaluate": ("echodiff.evaluate", "score generated frames against real ones"),
+    "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
+    "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
+    "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),
 }
+"""Module or script of each command, and one line of help."""
 PREPARE = {
-    "folder": ("echodiff.data.folder", "pictures, with masks and captions where there are some"),
+    "folder": ("echodiff.data.folder", "images, with masks and captions if there are any"),
     "unpaired": ("echodiff.data.unpaired", "trainA, trainB, testA, testB: two frames folders"),
     "echonet-dynamic": (
         "echodiff.data.echonet.dynamic",
         "adult A4C clips: ED and ES, or every k-th frame",
     ),
-    "echonet-pediatric": ("echodiff.data.echonet.pediatric", "the same of children, A4C and PSAX"),
+    "echonet-pediatric": ("echodiff.data.echonet.pediatric", "clips of children, A4C and PSAX"),
     "camus": ("echodiff.data.camus", "apical echo: ED and ES, or whole sequences, with masks"),
     "acdc": ("echodiff.data.mr.acdc", "cine MR: short-axis slices at ED and ES, with masks"),
-    "mnms": ("echodiff.data.mr.mnms", "the same, of four makers"),
+    "mnms": ("echodiff.data.mr.mnms", "like ACDC, four scanner vendors"),
     "mesh": ("echodiff.data.mesh.command", "3D heart models: label slices and their pseudo images"),
     "dicom": (
         "echodiff.data.dicom.command",
         "ultrasound clips and MR series: grey, cropped, without identifiers",
     ),
 }
+
+LAUNCHED = (
+    "On several GPUs: accelerate launch -m echodiff train-lora ..., and the same of generate."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,20 +79,39 @@ def dispatch(arguments: list[str]) -> int:
 
     from echodiff.settings.command_line import run_main
 
-    module, prog = importlib.import_module(commands[name][0]), f"{prog} {name}"
-    if commands is COMMANDS:
-        return run_main(lambda: module.main(arguments), prog)
+    (place, _), prog = commands[name], f"{prog} {name}"
 
-    from echodiff.data.preparation import prepare_source
+    def run() -> int | None:
+        # Imported here, so that run_main explains an optional package that is missing.
+        if place.endswith(".py"):
+            run_script(place, arguments, prog)
+            return 0
+        module = importlib.import_module(place)
+        if commands is PREPARE:
+            from echodiff.data.preparation import prepare_source
 
-    return run_main(lambda: prepare_source(module.SOURCE, arguments, prog=prog), prog)
+            prepare_source(module.SOURCE, arguments, prog=prog)
+            return 0
+        status: int | None = module.main(arguments)
+        return status
+
+    return run_main(run, prog)
+
+
+def run_script(name: str, arguments: list[str], prog: str) -> None:
+    """Run a script that ships with the package, in this process, as a command of this name."""
+    from echodiff.files import shipped
+
+    script = runpy.run_path(str(shipped(name)))
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # as generate.py does
+        script["main"](arguments, prog=prog)
 
 
 def overview(prog: str, commands: dict[str, tuple[str, str]]) -> str:
-    """One line a command."""
+    """List the commands, one line each."""
     width = max(map(len, commands)) + 2
     lines = [f"  {name:<{width}}{text}" for name, (_, text) in commands.items()]
-    after = [] if prog != "echodiff" else ["", "Training and sampling: train_lora.py, generate.py"]
+    after = [] if prog != "echodiff" else ["", LAUNCHED]
     usage = f"usage: {prog} COMMAND ...   ({prog} COMMAND --help for its flags)"
     return "\n".join([usage, "", *lines, *after])
 

@@ -38,7 +38,6 @@ def endpoint() -> str | None:
 @contextmanager
 def told_in_one_line(name: str = "") -> Iterator[None]:
     """Turn errors of the hub's client into a one-line InputError that begins with `name`."""
-    import httpx2
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -49,7 +48,10 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (httpx2.HTTPError, OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:
+        kinds = (OSError, ValueError, RuntimeError, ImportError)
+        if not (isinstance(error, kinds) or _is_of_client(error, "HTTPError")):
+            raise
         raise InputError(f"{name}: {_explain(error)}".removeprefix(": ")) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -127,8 +129,6 @@ def _explain_setting(chain: Sequence[BaseException]) -> str | None:
 
 def _explain_network(chain: Sequence[BaseException]) -> str | None:
     """Explain at which point the network failed."""
-    import httpx2
-
     proxy = _proxy()
     address = proxy or _hub()
     setting = "the proxy" if proxy else "HF_ENDPOINT"
@@ -140,14 +140,22 @@ def _explain_network(chain: Sequence[BaseException]) -> str | None:
             )
         if isinstance(one, ConnectionRefusedError):
             return f"nothing answers at {address}: is {setting} right?"
-        if isinstance(one, httpx2.ProxyError):
+        if _is_of_client(one, "ProxyError"):
             return f"the proxy {proxy or ''} refuses ({' '.join(str(one).split())})"
-        if isinstance(one, httpx2.UnsupportedProtocol):
+        if _is_of_client(one, "UnsupportedProtocol"):
             return f"{address} is no address of a hub: HF_ENDPOINT is written https://HOST"
     for one in chain:
-        if isinstance(one, httpx2.HTTPError | ConnectionError):
+        if isinstance(one, ConnectionError) or _is_of_client(one, "HTTPError"):
             return f"the connection broke ({type(one).__name__}): run again, it goes on"
     return None
+
+
+def _is_of_client(error: BaseException, name: str) -> bool:
+    """Whether `error` is this class of httpx (huggingface_hub 1) or of httpx2 (2)."""
+    return any(
+        kind.__name__ == name and kind.__module__.partition(".")[0] in ("httpx", "httpx2")
+        for kind in type(error).__mro__
+    )
 
 
 def _hub() -> str:

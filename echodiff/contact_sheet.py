@@ -50,9 +50,11 @@ def contact_sheet(
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of its head as leaves room for three dots."""
+    """Shorten a text to `width` pixels, with three dots at its end."""
+    text = text[: width + 1]  # no letter that can be read is narrower than a pixel
     if font.getlength(text) <= width:
         return text
-    cuts = [text[:end] + "..." for end in range(len(text))]
-    num_fitting = bisect_right(cuts, float(width), key=lambda cut: float(font.getlength(cut)))
-    return cuts[max(0, num_fitting - 1)]
+    num_fitting = bisect_right(
+        range(len(text)), float(width), key=lambda end: float(font.getlength(text[:end] + "..."))
+    )
+    return text[: max(0, num_fitting - 1)] + "..."

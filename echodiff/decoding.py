@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 
 Values = NDArray[Any]
 """Pixels as they are stored: uint8, or wider integers or floats."""
@@ -290,8 +291,10 @@ def _checked_deep(values: Values, path: Path) -> Values:
 
 
 def _decode_by_ffmpeg(path: Path) -> Values:
-    import av
-
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: 16-bit colour {explain_missing(error)}") from error
     try:
         # Opened here: FFmpeg takes a `%` in a name for a pattern.
         with path.open("rb") as file, av.open(file) as container:

@@ -1,9 +1,8 @@
-"""`echodiff demo`: fine-tune, generate, score and report on embedded parts, by the real commands.
+"""`echodiff demo`: fine-tune, generate, score and report with the embedded model.
 
-A hospital whose scanner and findings the embedded base has not seen, played by phantom frames: the
-same two scripts a user runs, with the same flags, then one page that shows what was gained. The
-training is launched as a process of its own; `generate.py` is run three times in this one, which
-imports what it needs, seconds on one core, while the launcher does the same on another.
+Phantom frames stand for a hospital whose scanner and findings the embedded base has not seen. The
+demo runs the two scripts as a user does, then writes one page of gains. The training is launched as
+a process; `generate.py` runs three times in this one, which imports what it needs meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
-from echodiff.report.demo_page import gain_lines, report_demo
+from echodiff.report.demo_page import gain_lines, write_demo_page
 from echodiff.runs import RECORD, Run
 from echodiff.settings.command_line import parse, save
 
@@ -33,8 +32,8 @@ PROG = "echodiff demo"
 CONFIG = "demo.yaml"
 FEATURES = ("tiny", "texture")
 
-# The launcher asks for these aloud when they are left out; one process is what it would take.
-# Quiet: the script has said what is wrong, the launcher would add a traceback of its own.
+# accelerate prints a warning if these are missing. Quiet: the script reports its own errors, and
+# the launcher would add a traceback.
 LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
           "--dynamo_backend", "no", "--quiet")  # fmt: skip
 
@@ -43,41 +42,42 @@ IMPORTED_MEANWHILE = (
     "echodiff.evaluate",
     "echodiff.report.page",
 )
-"""What drawing and comparing need, loaded while the training starts."""
+"""Modules for generating and comparing, imported while the training starts."""
 
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
-"""Folder of each stage, and what its command writes down there."""
+"""Folder of each stage, and the record that its command writes there."""
 STALE = {"status": "stale"}
-"""In the record: --overwrite gave this stage up, and it was not begun anew yet."""
+"""In the record: marked by --overwrite and not yet run again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Fine-tune the embedded base to simulated frames of a new hospital, and report what it gains.
+    """Fine-tune the embedded base on simulated frames of a new hospital, and report the gains.
 
-    Five to nine minutes on two cores. Run again on the same folder, it goes on where it was.
+    Takes five to nine minutes on two cores. The same command resumes an unfinished demo.
     """
 
     out: Path = Path("echodiff-demo")
-    """Folder for everything: the run, three sets of images, report.html."""
+    """Folder for the run, three sets of images, and report.html."""
     seed: int = 0
-    """Of the frames, the training and the images (0 or more)."""
+    """Random seed of the frames, the training and the images (0 or more)."""
     num_images: int = 80
-    """Images of the base and of the LoRA, each (8 or more; at most one a held-out frame)."""
+    """Number of images by the base model and by the LoRA, each (8 or more; at most one per
+    held-out frame)."""
     num_asd: int = 16
-    """Images for prompts/asd.txt (4 or more)."""
+    """Number of images for prompts/asd.txt (4 or more)."""
     steps: int = FAST.steps
-    """Steps of the sampler (1 to 1000)."""
+    """Number of sampler steps (1 to 1000)."""
     guidance: float = 5.0
-    """Classifier-free guidance of all sets (1: off)."""
+    """Scale of classifier-free guidance for all images (1 or more; 1 is off)."""
     phantom_frames: int | None = None
-    """Simulated frames of the new hospital (count); none: what the training's preset says."""
+    """Number of simulated frames of the new hospital. Default: 480, as in the preset demo."""
     max_steps: int | None = None
-    """Optimizer steps of the training (count); none: what its preset says."""
+    """Number of training steps. Default: 660, as in the preset demo."""
     base: str = "tiny"
     """Base model: `tiny` (embedded), a hub id, or a local folder."""
     overwrite: bool = False
-    """Start anew in a folder that holds another demo."""
+    """Replace another demo in --out."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = report_demo(config.out, Run.load(run_dir), gains, commands)
     for line in gain_lines(gains):
         print(line)
+    print(f"all gains in {config.out / 'metrics.json'}")
     print(f"{time.monotonic() - start:.0f} s; open {report.resolve()}")
 
 
@@ -237,6 +238,13 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     return gains
 
 
+def report_demo(out: Path, run: Run, gains: dict[str, Any], commands: Sequence[str]) -> Path:
+    """Write DIR/report.html and return its path."""
+    from echodiff.diffusion.sampling.reference import held_out_pictures
+
+    return write_demo_page(out, run, held_out_pictures(run), gains, commands)
+
+
 # --- The folder ---------------------------------------------------------------------------------
 
 
@@ -251,11 +259,13 @@ def _open_folder(config: DemoConfig) -> None:
         differing = [name for name, value in ours.items() if theirs[name] != value]
         if differing and not config.overwrite:
             flags = ", ".join("--" + name.replace("_", "-") for name in differing)
-            raise InputError(f"{config.out}: begun with another {flags}; --overwrite starts anew")
+            raise InputError(
+                f"{config.out}: holds a demo with another {flags}; --overwrite replaces it"
+            )
         if config.overwrite:
             _condemn(config.out)
     elif config.out.exists() and any(config.out.iterdir()):
-        raise InputError(f"--out {config.out}: is not empty and holds no demo")
+        raise InputError(f"--out {config.out}: is not empty and does not hold a demo")
     save(replace(config, overwrite=False), path)
 
 

@@ -120,7 +120,9 @@ def _is_kind(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and all(_is_kind(item, inner) for item in value.values())
     if kind in (int, float) and isinstance(value, bool):
         return False
-    return isinstance(value, int | float if kind is float else kind)
+    if kind is Any:
+        return True
+    return isinstance(value, int | float if kind is float else get_origin(kind) or kind)
 
 
 def _name_kind(kind: Any) -> str:

@@ -1,4 +1,4 @@
-"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with their intervals and floors.
+"""`echodiff evaluate GENERATED --reference REAL --out DIR`: scores with intervals and baselines.
 
 Reads frames folders, writes `metrics.json`, `report.html`, and `samples.png` of several sets.
 `generate.py` and the demo use `score_frames` and `compare_frames` directly. What each number means:
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.data.leaks import read_maker
-from echodiff.data.real_frames import (
+from echodiff.data.reference import (
     RealFrames,
     check_reference,
     choose_reference,
@@ -36,7 +36,7 @@ from echodiff.metrics.frame_features import (
 )
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.score import write_scores
-from echodiff.report.tables import format_difference, format_score
+from echodiff.report.tables import format_difference, summary_lines
 from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
 
 METRICS_FILE = "metrics.json"
@@ -49,43 +49,46 @@ PROG = "echodiff evaluate"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Scores generated frames against real ones: how near, how varied, how faithful, how sure.
+    """Score generated frames against real ones: distance, variety, faithfulness to the prompts.
 
-    Several folders with --compare are ranked against each other, each against the same reference.
+    With --compare several folders are ranked, each against the same reference.
     """
 
     generated: tuple[Path, ...] = positional()
     """Frames folder to score; with --compare, two or more."""
     reference: Path
-    """Frames folder of real frames, none of them used in training, or a run folder for the frames
-    it held out."""
+    """Frames folder of real frames that no training has seen, or a run folder, of which the
+    held-out frames are read."""
     split: str | None = None
-    """Splits of --reference to score against, comma between; none: all but train, or all where the
-    folder has no split column."""
+    """Splits of --reference to read, separated by commas. Default: all but train, or all rows of
+    a folder without a split column."""
     out: Path
     """Folder for metrics.json and report.html."""
     train: Path | None = None
-    """Frames folder of the training, of which train is read where it has a split column, or the
-    run folder: are generated frames copies of it?"""
+    """Frames folder of the training (its train split is read if it has splits), or the run
+    folder: also counts copies of training frames."""
+    data: Path | None = None
+    """Frames folder of a run given as --reference or --train, if it was moved or does not match
+    the record of the run."""
     compare: bool = False
     """Compare several generated folders in one table."""
     paired: bool = False
-    """Also SSIM, PSNR, MAE and MSE, of frames that share a pair_id, or a file name."""
+    """Also compute SSIM, PSNR, MAE and MSE of frames with the same pair_id or file name."""
     masked: bool = False
-    """With --paired: only pixels inside the masks of the reference count."""
+    """With --paired: only count pixels inside the masks of the reference."""
     features: tuple[str, ...] = network_names(DEFAULT_FEATURES)
-    """Feature networks, comma between: inception, tiny, texture, dinov2, rad-dino, a folder of
-    transformers weights, a TorchScript file (a program: needs --trust), or module:function (from
-    the command line only)."""
+    """Feature networks, separated by commas: inception, tiny, texture, dinov2, rad-dino, a
+    folder of transformers weights, a TorchScript file (a program: needs --trust), or
+    module:function (on the command line only)."""
     features_path: Path | None = flag_only(default=None)
-    """Folder in which module:function is looked for besides the installed packages, such as `.`;
-    none: never in the working folder."""
+    """Folder that is searched for the module of module:function besides the installed packages,
+    such as `.`. Default: installed packages only."""
     trust: bool = flag_only(default=False)
-    """Run the TorchScript files in --features: they are programs, and can read and write files."""
+    """Run the TorchScript files of --features. They are programs, and can read and write files."""
     seed: int = 0
-    """Of the draws behind intervals, floors and permutations."""
+    """Random seed of intervals, baselines and permutations (0 or more)."""
     overwrite: bool = False
-    """Replace the metrics.json that lies in --out."""
+    """Replace the metrics.json in --out."""
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -179,13 +182,15 @@ def compare_frames(
 def _evaluate(config: EvaluateConfig) -> int:
     target = config.out / METRICS_FILE
     if target.exists() and not config.overwrite:
-        raise InputError(f"{target}: is there already; --overwrite replaces it")
+        raise InputError(f"{target}: exists already; --overwrite replaces it")
     names = _name_sets(config.generated)
-    for folder in (*config.generated, config.reference, config.train):
+    for folder in (*config.generated, config.reference, config.train, config.data):
         if folder is not None and folder.resolve() == config.out.resolve():
             raise InputError(f"--out {config.out}: is {folder}, which this command reads")
-    real = choose_reference(config.reference, config.split)
-    trained = choose_trained(config.train) if config.train else None
+    real = choose_reference(config.reference, config.split, data=config.data)
+    trained = choose_trained(config.train, data=config.data) if config.train else None
+    if config.data and config.data not in (real.folder, trained.folder if trained else None):
+        raise InputError(f"--data {config.data}: no frames of a run are read here")
     unknown = check_reference(real, config.generated, trained, num_readers=NUM_READERS)
     print(f"scoring against {real.text}")
     with FolderLock(config.out):
@@ -227,10 +232,10 @@ def _score(
     _write_report(config, real, results, result.get("differences", []), reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
-        _print_result(one, f"{name}: " if config.compare else "")
+        for line in summary_lines(one, config.out):
+            print(f"{name}: {line}" if config.compare else line)
     for row in result.get("differences", []):
         print(format_difference(row))
-    print(f"written: {target}, {config.out / REPORT_FILE}")
     return 0
 
 
@@ -240,7 +245,9 @@ def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int 
     jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
     if len(levels) > 1:
-        raise InputError(f"--compare: trained at different white levels, {sorted(levels)}")
+        raise InputError(
+            f"--compare: the sets were trained at different white levels, {sorted(levels)}"
+        )
     if not levels and trained is not None:
         return find_white_level(trained.folder)
     return next(iter(levels), None)
@@ -319,12 +326,3 @@ def _write_report(
         samples=samples,
         white_level=white_level,
     )
-
-
-def _print_result(result: Mapping[str, Any], prefix: str) -> None:
-    for name, score in result["scores"].items():
-        print(prefix + format_score(name, score))
-    for name, reason in result["left_out"].items():
-        print(f"{prefix}{name}: left out, {reason}")
-    for alarm in result["alarms"]:
-        print(f"{prefix}warning: {alarm}")

@@ -1,4 +1,4 @@
-"""The run folder: what one training was told, what it did, and what came out.
+"""The run folder of one training: settings, record, metrics, checkpoints, weights.
 
 run_dir/config.yaml  run.json  metrics.jsonl  checkpoints/  samples/  *.safetensors
 """
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 
 _WRITTEN = re.compile(
-    r"""run\.json | config\.yaml | metrics\.jsonl | logs/.*
+    r"""\A(?:run\.json | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
-    | samples/(step-\d+ | losses)\.png
+    | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
     | (.*/)?\.partial-[^/]*
     | frames/(metadata\.jsonl | metadata\.partial.*\.jsonl | \.metadata\.partial\.job
-        | (images | masks)/phantom-\d+\.png)""",
+        | (images | masks)/phantom-\d+\.png))""",
     re.VERBOSE,
 )
 """Files of a run folder that a training writes, and that --overwrite removes."""
@@ -89,6 +89,10 @@ _PACKAGES = (
 )
 
 
+_RESOLVED = ("mixed_precision",)
+"""Settings of which `run.json` says what they came to: `auto`, and what a machine has not."""
+
+
 class Run:
     """One run folder. Make one with `create`, open a finished or stopped one with `load`."""
 
@@ -125,6 +129,11 @@ class Run:
             raise InputError(f"{out}: holds {RECORD}, which no run of echodiff wrote")
         if not overwrite:
             run._refuse_other(job, extended)
+        elif run.record["command"] != job.command:
+            raise InputError(
+                f"{out}: is a run of {run.record['command']}, and {job.command} --overwrite clears "
+                "only its own: move it away first, or choose another --out"
+            )
         refuse_inputs(out, inputs)
         return None if overwrite else run
 
@@ -177,7 +186,7 @@ class Run:
             # The record comes first: without it, the folder would be no run, refused ever after.
             write_json_atomic(out / RECORD, record)
             run = cls(out, record, is_resumed=False)
-        run._write_config(config)
+        run.write_config(config)
         return run
 
     @classmethod
@@ -198,8 +207,9 @@ class Run:
         """
         if self._extension is not None:
             job, config = self._extension
+            self._extension = None
             self.update(status="running", fingerprint=job.fingerprint, settings=job.settings)
-            self._write_config(config)
+            self.write_config(config)
 
     @property
     def is_finished(self) -> bool:
@@ -275,12 +285,20 @@ class Run:
             raise InputError(f"{self.metrics}, line {number}: {error}") from error
         return row
 
-    def _write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`; a comment says what a setting came to, by `run.json`, where that is
+        not what was asked for. A run that is to be extended keeps its file until `extend`."""
+        if self._extension is not None:
+            return
         # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
         # run code.
         told = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
         told |= {"continue_": False} if "continue_" in told else {}
-        lines = [yaml_line(name, value) for name, value in told.items()]
+        lines = []
+        for name, value in told.items():
+            ran = self.record.get(name, value) if name in _RESOLVED else value
+            comment = "" if ran == value else f"  # resolved: {ran}"
+            lines.append(yaml_line(name, value).rstrip("\n") + comment + "\n")
         write_text_atomic(self.run_dir / "config.yaml", "".join(lines))
 
     def _refuse_other(self, job: Job, extended: tuple[str, ...]) -> None:

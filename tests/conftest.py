@@ -14,6 +14,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker a core: with a thread for every core each, they would wait for one another. Torch
+    # reads it when it is imported, and so do the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONGEST_FILES = (
+    "test_train_lora_kills", "test_pretrain", "test_train_lora", "test_generate", "test_faults",
+    "test_first_use", "test_loss_curve", "test_train_evaluate", "test_demo", "test_assets",
+)  # fmt: skip
+"""Begun first where there are several workers, so that none is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays with one worker, so that what its tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by the number of tests: long files would come last
+    return LoadFileScheduling(config, log)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -218,7 +243,7 @@ def refusal(
         capsys.readouterr()
         status = run_main(lambda: train_lora(*flags), "train_lora.py")
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+        lines = [line for line in printed if line.strip() and not line.endswith("/s)")]
         assert status == 2
         assert len(lines) == 1, lines
         return lines[0]
@@ -251,6 +276,12 @@ def assert_accepted(
 def tape() -> Any:
     """The class `Tape`, in place of `CudaGraph`; `tape.made` are those of this test."""
     return load_script("tests/tape").Tape
+
+
+@pytest.fixture(scope="session")
+def load_benchmark() -> Callable[[str], ModuleType]:
+    """`load_benchmark("faults")`: a script of `benchmarks/` as a module."""
+    return lambda name: load_script(f"benchmarks/{name}")
 
 
 def load_script(name: str) -> ModuleType:
@@ -287,7 +318,7 @@ def forks() -> Any:
             "peft",
             "typeshed_client",
             "echodiff.diffusion.sampling.job",
-            "echodiff.diffusion.loop",
+            "echodiff.diffusion.trainer",
             "echodiff.diffusion.memory",
             "echodiff.evaluate",
             "echodiff.metrics.held_out",

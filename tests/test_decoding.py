@@ -1,6 +1,7 @@
 """Pictures and masks as cameras, scanners, editors and annotation tools write them."""
 
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -13,6 +14,7 @@ from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.images import (
     has_deep_pixels,
+    read_gray_u8,
     read_image_u8,
     read_mask_u8,
     read_max_value,
@@ -334,3 +336,13 @@ def test_a_binary_mask_names_its_one_structure(tmp_path, mask, table, wanted):
         assert main(["prepare", "folder", str(tmp_path / "src"), *flags]) == 0
     [frame] = load_frames(out)
     np.testing.assert_array_equal(read_mask_u8(out / str(frame.mask_file_name)), wanted)
+
+
+def test_without_pyav_colour_of_16_bits_is_one_line(tmp_path, monkeypatch):
+    path = tmp_path / "deep.png"
+    write_png(path, np.stack([deep, deep + 1, deep // 2], 2), colour_type=2)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError) as refused:
+        read_gray_u8(path)
+    line = "16-bit colour needs the package av: pip install 'echodiff[medical]'"
+    assert str(refused.value) == f"{path}: {line}"

@@ -20,7 +20,7 @@ from echodiff.demo import (
 from echodiff.diffusion.sampling.prompts import load_prompts
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
-from echodiff.frames.reader import load_frames
+from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.report.demo_page import gain_lines, headlines
 from echodiff.runs import Run
 from echodiff.settings.command_line import run_main
@@ -30,8 +30,8 @@ from echodiff.settings.command_line import run_main
 def run(tmp_path: Path, toy_frames: Path) -> Run:
     """A finished run over six captioned and six null-text frames, all held out."""
     run = Run.create(tmp_path / "demo" / "run", command="train_lora", config={})
-    names = [frame.file_name for frame in load_frames(toy_frames)]
-    run.finish(data_dir=str(toy_frames), held_out=names, num_captioned=3)
+    hashes = hash_frames(toy_frames, load_frames(toy_frames))
+    run.finish(data_dir=str(toy_frames), held_out=list(hashes), frames=hashes, num_captioned=3)
     return run
 
 
@@ -175,11 +175,13 @@ def test_a_ratio_around_0_is_not_called_near() -> None:
     }
     unsure, near = headlines(gains)
     assert (unsure.is_good, near.is_good) == (None, True)
-    assert unsure.note == near.note == "Not told apart from 0. Aim: at most 0.5."
+    assert unsure.note == near.note == "Not distinguishable from 0. Aim: at most 0.5."
     (alone,) = headlines({"mmd_ratio_tiny": gain(-0.01, None, None)})
     assert alone.is_good is None
     lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
-    assert [line.endswith(", not told apart from 0") for line in lines] == [True, True, False]
+    assert [line.endswith(", not distinguishable from 0") for line in lines] == [True, True, False]
+    assert lines[2].split("  ")[0] == "Faithfulness, LoRA minus base"
+    assert gain_lines({"faithfulness_gain_asd": gain(0.3, 0.1, 0.5)}) == []
 
 
 # --- The folder ---------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def test_places_that_hold_something_else_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    assert "is not empty and holds no demo" in refuse(["--out", str(tmp_path)], capsys)
+    assert "is not empty and does not hold a demo" in refuse(["--out", str(tmp_path)], capsys)
     file = str(tmp_path / "thesis.txt")
     assert "is a file, not a folder" in refuse(["--out", file], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -226,7 +228,7 @@ def test_another_demo_is_refused_and_names_what_differs(
         patched.setattr("echodiff.demo.run_stage", _stop)
         assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
         assert run_main(lambda: main([*out, "--seed", "1"]), "echodiff demo") == 130
-    assert "begun with another --seed" in refuse([*out, "--seed", "2"], capsys)
+    assert "holds a demo with another --seed" in refuse([*out, "--seed", "2"], capsys)
 
 
 def _stop(*_: object) -> None:

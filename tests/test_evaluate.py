@@ -1,6 +1,7 @@
 """The command and its two functions, on small frames folders."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,8 +97,16 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert not [name for name in result["scores"] if name.startswith("fid")]
     assert result["versions"]["numpy"] == np.__version__
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == f"written: {out / 'metrics.json'}, {out / 'report.html'}"
-    assert any(line.startswith("mmd_tiny") and "real against real" in line for line in printed)
+    assert [line.split("  ")[0] for line in printed] == [
+        f"scoring against 24 frames of {reference}",
+        "MMD² (tiny)", "MMD² (texture)", "Faithfulness",
+        *(["Alarm"] * len(result["alarms"]) or ["Alarms"]), "Report",
+    ]  # fmt: skip
+    assert all("; real against real " in line for line in printed[1:3])
+    assert printed[3].endswith("; real frames 100 %; n 12, reference 24")
+    assert printed[-1].endswith(
+        f"{out / 'report.html'}; all {len(result['scores'])} scores in {out / 'metrics.json'}"
+    )
 
 
 @pytest.mark.parametrize("patients", [1, 2, 3])
@@ -356,7 +365,7 @@ def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
     assert result["scores"]["copies_texture"]["value"] == 1.0
     assert result["scores"]["copies_texture"]["n_train"] == 24
     assert "copies: 12 generated pictures are training frames, pixel by pixel" in result["alarms"]
-    assert "warning: copies: 12" in capsys.readouterr().out
+    assert re.search(r"^Alarm +copies: 12 ", capsys.readouterr().out, re.MULTILINE)
     assert result["examples"]["nearest_of"] == "training"
     ours, theirs = result["examples"]["nearest"][0]
     assert Path(ours).name == Path(theirs).name

@@ -1,20 +1,16 @@
 """Known faults in phantom frames: each is caught by the score that should, sound frames pass."""
 
-import subprocess
-import sys
-from pathlib import Path
+import io
+from contextlib import redirect_stdout
 
 import pytest
 
-BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "faults.py"
-
 
 @pytest.fixture(scope="module")
-def table():
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARK), "--num", "48"], capture_output=True, text=True, check=True
-    )
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+def table(load_benchmark):
+    with redirect_stdout(io.StringIO()) as printed:
+        load_benchmark("faults").main(["--num", "48"])
+    rows = [line.strip("| ").split(" | ") for line in printed.getvalue().splitlines()[2:]]
     return {
         name: (float(tiny), float(texture), alarms, {one.strip("` ") for one in caught.split(",")})
         for name, tiny, texture, alarms, caught in rows

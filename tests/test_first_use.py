@@ -62,14 +62,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def readme_commands() -> list[list[str]]:
-    """The commands of `Your own frames` and of the evaluation of one set, as a shell reads them."""
+    """The commands from 40 frames to the evaluation of one set, as a shell reads them."""
     text = (
         README.read_text(encoding="utf-8")
-        .split("Your own frames")[1]
+        .split("## From 40 annotated frames to a report")[1]
         .split("echodiff evaluate --compare")[0]
     )
     starts = ("echodiff ", "accelerate ", "python ")
-    return [shlex.split(line) for line in text.splitlines() if line.startswith(starts)]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith(starts)]
 
 
 def test_the_commands_of_the_readme_follow_each_other(
@@ -188,3 +189,28 @@ def test_ids_that_differ_in_case_are_one_patient(place: Path) -> None:
         homes.setdefault(str(frame.patient_id).lower(), set()).add(frame.split)
     assert len(homes) == 12
     assert all(len(splits) == 1 for splits in homes.values())
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_without_a_clone_the_scripts_are_commands(
+    place: Path, toy_frames: Path, tiny_random_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--base", str(tiny_random_base), "--data", str(toy_frames), "--threads", "1", *TINY]
+    assert main(["train-lora", *flags, "--out", "run"]) == 0
+    assert Run.load(Path("run")).is_finished
+    assert not (place / "prompts").exists()
+    flags = [
+        "--prompt-file",
+        "prompts/asd.txt",
+        "--weights",
+        "run",
+        "--num-images",
+        "2",
+        "--steps",
+        "1",
+    ]
+    assert main(["generate", *flags, "--features", "texture", "--out", "set"]) == 0
+    assert len(load_frames(Path("set"))) == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Report ")
+    assert main(["generate", "--prompt-file", "none.txt"]) == 2
+    assert capsys.readouterr().err.startswith("echodiff generate: error: --prompt-file none.txt")

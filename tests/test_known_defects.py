@@ -46,8 +46,8 @@ from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora import LORA_TARGETS, kohya_state, load_lora
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.loss import build_noise_schedule
-from echodiff.diffusion.step import StepSamples
+from echodiff.diffusion.objective import build_noise_schedule, epsilon
+from echodiff.diffusion.trainer import StepSamples
 from echodiff.runs import Run
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -85,11 +85,11 @@ def test_every_sample_has_its_own_frames_latents_and_caption() -> None:
         embeddings=torch.tensor([-1.0, 2, 3, 0, 5, 6])[:, None, None].expand(6, 3, 2),
     )
     config = TrainLoraConfig(batch_size=3, gradient_accumulation=2, epochs=9, repeats=2)
-    schedule = build_noise_schedule({"num_train_timesteps": 1000})
+    objective = epsilon(build_noise_schedule({"num_train_timesteps": 1000}))
     seen = []
     for rank in (0, 1):
         process = SimpleNamespace(process_index=rank, num_processes=2)
-        samples = StepSamples(config, encoded, schedule, process)
+        samples = StepSamples(config, encoded, objective, process)
         for step in range(samples.num_steps):
             drawn, _ = samples.draw(step)
             frames = drawn.latents[:, 0, 0, 0].tolist()

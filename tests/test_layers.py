@@ -1,7 +1,9 @@
 """The rules of the house that a reader of the source would check by hand."""
 
 import ast
+import graphlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "echodiff").rglob("*.py"))
 SCRIPTS = [ROOT / "train_lora.py", ROOT / "generate.py"]
+LOOPS = {"train"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "core", "manager"}
 
 
@@ -21,6 +24,34 @@ def imported(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_at_import(path):
+    """What importing a module imports: not in functions, not for type checkers alone."""
+    queue = list(ast.parse(path.read_text("utf-8")).body)
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            continue
+        queue.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def longest_module(name, modules):
+    """The one of `modules` that `a.b.c` is, or is a name in."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
 
 
 def relative(path):
@@ -54,11 +85,33 @@ def test_only_config_knows_the_command_line_library():
 
 
 def test_modules_are_short_and_are_called_what_they_are():
-    for path in SOURCES:
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in SOURCES}
+    for path, length in lengths.items():
         assert path.stem not in FORBIDDEN_NAMES, relative(path)
-        assert len(path.read_text("utf-8").splitlines()) <= 400, relative(path)
+        assert length <= 400, relative(path)
+    assert statistics.median(lengths.values()) <= 150
     for path in SCRIPTS:
         assert len(path.read_text("utf-8").splitlines()) <= 100, relative(path)
+
+
+def test_functions_are_short_but_the_training_loops():
+    for path in [*SOURCES, *SCRIPTS]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name not in LOOPS:
+                length = node.end_lineno - node.lineno + 1
+                assert length <= 90, f"{relative(path)}: {node.name} has {length} lines"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    names = {name_of(path) for path in SOURCES}
+    graph = {
+        name_of(path): {longest_module(name, names) for name in imported_at_import(path)} - {None}
+        for path in SOURCES
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"import cycle: {' <- '.join(error.args[1])}")
 
 
 def test_nothing_is_pickled():

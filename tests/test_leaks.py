@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echodiff.data.real_frames import choose_reference
+from echodiff.data.reference import choose_reference
 from echodiff.evaluate import main, score_frames
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
@@ -201,7 +201,25 @@ def test_a_run_records_both_held_out_splits_and_what_it_has_seen(place: Path) ->
     seen = record["trained_on"]
     assert [len(seen[key]) for key in ("patients", "pixels", "sketches")] == [20, 40, 40]
     assert "P1" not in json.dumps(seen)  # hashes alone
-    assert json.loads((place / "generated/asd/generate.json").read_text())["trained_on"]
+    beside = json.loads((place / "generated/asd/generate.json").read_text())["trained_on"]
+    assert beside == {key: sorted(seen[key]) if key == "pixels" else seen[key]
+                      for key in ("pixels", "sketches")}  # fmt: skip
+
+
+def test_without_its_run_a_set_is_checked_by_images_and_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hashes of ids can be guessed: they stay with the run, and do not travel with a set."""
+    shutil.rmtree("runs/ours")
+    shutil.copytree("frames/ours", "copy")
+    rows = [row | {"split": None} for row in read_rows(Path("copy"))]
+    write_rows(place / "copy", rows)
+    line = refusal(capsys, "generated/asd", "--reference", "copy")
+    assert "40 of 60 frames were trained on" in line
+    upper(place / "copy", rows)
+    write_rows(place / "copy", rows)
+    assert evaluate("generated/asd", "--reference", "copy") == 0
+    assert any("not against its patients" in note for note in scores()["notes"])
 
 
 def rename(folder: Path, rows: list[dict[str, Any]]) -> None:

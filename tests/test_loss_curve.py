@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from echodiff.diffusion.base import load_base
-from echodiff.diffusion.batch import SampleOrder, sample_step
 from echodiff.diffusion.lora import add_lora
-from echodiff.diffusion.loss import build_noise_schedule
+from echodiff.diffusion.objective import build_noise_schedule, epsilon
+from echodiff.diffusion.samples import SampleOrder, sample_step
 from echodiff.runs import Run
 
 NUM_STEPS, BATCH_SIZE, RATE = 200, 2, 2e-3
@@ -34,7 +34,7 @@ def plain_losses(base: Path, folder: Path, file_names: list[str], seed: int) -> 
     for step in range(NUM_STEPS):
         draw = sample_step(
             order, step=step, count=BATCH_SIZE, latent_shape=(4, 8, 8),
-            timestep_weights=torch.ones(1000), caption_dropout=0.0, noise_offset=0.0,
+            draw_times=epsilon(schedule).draw_times, caption_dropout=0.0, noise_offset=0.0,
         )  # fmt: skip
         names = [file_names[index] for index in draw.indices.tolist()]
         with torch.no_grad():
@@ -48,8 +48,8 @@ def plain_losses(base: Path, folder: Path, file_names: list[str], seed: int) -> 
                 padding="max_length", max_length=77, truncation=True, return_tensors="pt",
             )  # fmt: skip
             embeddings = text_encoder(tokens.input_ids)[0]
-        noisy = schedule.add_noise(latents, draw.noise, draw.timesteps)
-        prediction = unet(noisy, draw.timesteps, encoder_hidden_states=embeddings).sample
+        noisy = schedule.add_noise(latents, draw.noise, draw.times)
+        prediction = unet(noisy, draw.times, encoder_hidden_states=embeddings).sample
         loss = F.mse_loss(prediction, draw.noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

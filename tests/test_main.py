@@ -60,7 +60,8 @@ def test_every_command_has_help_and_refuses_unknown_flags(command, capsys):
     module = PREPARE[words[1]][0] if words[1:] else COMMANDS[words[0]][0]
     if not module:
         pytest.skip("a group of commands")
-    assert hasattr(importlib.import_module(module), "SOURCE" if words[1:] else "main")
+    if not module.endswith(".py"):
+        assert hasattr(importlib.import_module(module), "SOURCE" if words[1:] else "main")
     assert main([*words, "--help"]) == 0
     assert f"usage: echodiff {command}" in capsys.readouterr().out
     assert main([*words, "--of-nobody", "1"]) == 2

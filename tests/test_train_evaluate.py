@@ -158,7 +158,7 @@ def test_killed_and_resumed_writes_the_same_rows(
     capsys.readouterr()
     train_lora(*flags)
     said = capsys.readouterr().out
-    assert (f"going on from step {goes_on_from}" in said) == (goes_on_from is not None)
+    assert (f"resuming from step {goes_on_from}" in said) == (goes_on_from is not None)
     for name in (WEIGHTS, "metrics.jsonl"):
         assert (killed / name).read_bytes() == (straight / name).read_bytes()
 

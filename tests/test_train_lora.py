@@ -18,12 +18,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from echodiff.diffusion import base, dataset, loop
+from echodiff.diffusion import base, dataset
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.runs import Run
 from echodiff.settings.command_line import parse, run_main, save
+from echodiff.training import loop
 
 # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates for want of `copy=`.
 pytestmark = pytest.mark.filterwarnings(
@@ -173,9 +174,9 @@ def test_killed_and_resumed_is_not_killed(
 ) -> None:
     straight = tmp_path / "straight"
     train_lora("--data", toy_frames, "--out", straight, *EVERYTHING)
-    assert "going on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
     # With a checkpoint at 6, and twice before there is any.
-    for killed_at, said in ((8, "going on from step 6"), (2, ""), (0, "")):
+    for killed_at, said in ((8, "resuming from step 6"), (2, ""), (0, "")):
         resumed = tmp_path / f"killed-at-{killed_at}"
         flags = ["--data", toy_frames, "--out", resumed, *EVERYTHING]
         train_until_killed(train_lora, monkeypatch, killed_at, *flags)
@@ -188,7 +189,7 @@ def test_killed_and_resumed_is_not_killed(
         captured = capsys.readouterr()
         out = captured.out
         assert said in out
-        assert ("going on" in out) == bool(said)
+        assert ("resuming" in out) == bool(said)
         assert "encoding" not in captured.err  # what was encoded was kept
         assert not (resumed / "scratch").exists()
         for name in (WEIGHTS, "metrics.jsonl"):
@@ -234,6 +235,7 @@ def test_adams_state_and_the_adapter_are_float32_in_bf16(
     out = tmp_path / "run"
     train_lora("--data", toy_frames, "--out", out, "--max-steps", 2, "--checkpoint-every", 2)
     assert Run.load(out).record["mixed_precision"] == "bf16"
+    assert 'mixed_precision: "auto"  # resolved: bf16\n' in (out / "config.yaml").read_text()
     tensors = load_file(out / "checkpoints" / "step-000002" / "tensors.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert any("exp_avg_sq" in name for name in tensors)
@@ -294,7 +296,7 @@ def test_loss_that_is_no_number_names_step_and_frames(
     bad: list[str] = []
     monkeypatch.setattr(dataset, "encode_set", encode_with_a_hole)
     out = tmp_path / "run"
-    with pytest.raises(InputError, match=r"step (\d+): the loss is nan on frames") as caught:
+    with pytest.raises(InputError, match=r"step (\d+): loss is nan on frames") as caught:
         train_lora("--data", toy_frames, "--out", out, "--checkpoint-every", 1, "--log-every", 50)
     assert bad[0] in str(caught.value)
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
@@ -307,13 +309,13 @@ def test_loss_is_read_only_when_logged(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    real_read = loop.read_losses
+    real_read = loop.read_values
 
     def counting_read(progress: Any, *rest: Any) -> None:
         reads.append(len(progress.unread))
         real_read(progress, *rest)
 
-    monkeypatch.setattr(loop, "read_losses", counting_read)
+    monkeypatch.setattr(loop, "read_values", counting_read)
     flags = ["--max-steps", 8, "--log-every", 4, "--checkpoint-every", 0]
     train_lora("--data", toy_frames, "--out", tmp_path / "run", *flags)
     assert reads == [4, 4]
@@ -377,7 +379,7 @@ def test_memory_is_stated_and_nothing_is_written(
 def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     status = run_main(lambda: train_lora(*flags), "train_lora.py")
     printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    lines = [line for line in printed if line.strip() and "/s]" not in line]  # without bars
+    lines = [line for line in printed if line.strip() and not line.endswith("/s)")]
     assert status == 2
     assert len(lines) == 1, lines
     assert "error: " in lines[0]
@@ -401,7 +403,7 @@ def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: o
         (["--optimizer", "sgd"], "--optimizer"),
         pytest.param(
             ["--optimizer", "adam8bit"],
-            "--optimizer adam8bit: needs bitsandbytes",
+            "--optimizer adam8bit: needs the package bitsandbytes: pip install 'echodiff[gpu]'",
             marks=pytest.mark.skipif(HAS_8BIT, reason="bitsandbytes is installed here"),
         ),
         (["--resolution", "33"], "--resolution 33"),
@@ -484,9 +486,12 @@ def edit_rows(frames: Path, old: str, new: str) -> None:
     [
         (cut_a_picture, "0002.png"),
         (cut_a_jpeg, "0002.jpg"),
-        (lose_a_picture, "images/0002.png: has a row but no picture"),
-        (add_a_picture, "0099.png: picture without a row"),
-        (forget_null_text, 'metadata.jsonl, line 7: key "text" is missing (null text is "")'),
+        (lose_a_picture, "images/0002.png: has a row but no image"),
+        (add_a_picture, "0099.png: image without a row"),
+        (
+            forget_null_text,
+            'metadata.jsonl, line 7: key "text" is missing (the empty prompt is "")',
+        ),
     ],
 )
 def test_broken_data_is_one_line_and_leaves_nothing(

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echodiff.diffusion import step
-from echodiff.diffusion.step import TrainingStep
+from echodiff.diffusion import trainer
+from echodiff.diffusion.trainer import DenoisingTrainer
 from echodiff.runs import Run
 from echodiff.training.graphs import NO_GRAPH, NUM_WARM_UP, CudaGraph
 
@@ -71,7 +71,7 @@ def test_the_whole_step_is_one_graph_and_does_what_plain_steps_do(
     assert not caplog.records
     assert len(replays) == NUM_STEPS - NUM_WARM_UP
     assert len(set(replays)) == 1
-    monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: False)
+    monkeypatch.setattr(trainer, "can_capture", lambda *args, **kwargs: False)
     train_lora(*flags, "--out", tmp_path / "plain")
     rows = [Run.load(tmp_path / name).read_metrics() for name in ("graph", "plain")]
     rel = 1e-3 if "bf16" not in more else 3e-2
@@ -82,9 +82,9 @@ def test_the_whole_step_is_one_graph_and_does_what_plain_steps_do(
 def test_no_step_waits_for_the_gpu(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_run = TrainingStep.run
+    real_run = DenoisingTrainer.run
 
-    def run_without_waiting(self: TrainingStep, number: int) -> torch.Tensor:
+    def run_without_waiting(self: DenoisingTrainer, number: int) -> torch.Tensor:
         # The capture itself, once, waits for what came before it.
         is_steady = number != NUM_WARM_UP
         torch.cuda.set_sync_debug_mode("error" if is_steady else "default")
@@ -93,7 +93,7 @@ def test_no_step_waits_for_the_gpu(
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(TrainingStep, "run", run_without_waiting)
+    monkeypatch.setattr(DenoisingTrainer, "run", run_without_waiting)
     flags = ["--data", toy_frames, "--out", tmp_path / "run", "--ema-decay", 0.9]
     train_lora(*flags, "--max-steps", NUM_STEPS, "--epochs", 9)
 

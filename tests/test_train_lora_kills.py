@@ -62,7 +62,11 @@ def finish(processes: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("num_processes", "num_kills"),
-    [(1, 20), (2, 3), pytest.param(2, 20, marks=pytest.mark.slow)],
+    [
+        (1, 8),
+        (2, 3),
+        *(pytest.param(num, 20, marks=pytest.mark.slow) for num in (1, 2)),
+    ],
 )
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     start: Start, tmp_path: Path, num_processes: int, num_kills: int

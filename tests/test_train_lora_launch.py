@@ -118,3 +118,11 @@ def test_no_timeout_ends_a_run_whose_first_process_looks_for_long(
     run([*command, *flags(tiny_random_base, toy_frames, tmp_path / "run", *more)], environment)
     assert (tmp_path / "run" / WEIGHTS).is_file()
     assert not (tmp_path / "run" / ".echodiff.lock").exists()
+
+
+def test_the_command_without_a_clone_is_launched_alike(
+    tiny_random_base: Path, toy_frames: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = flags(tiny_random_base, toy_frames, tmp_path / "run", "--max-steps", 2)[1:]
+    run([*TWO["accelerate"], "-m", "echodiff", "train-lora", *words], environment)
+    assert (tmp_path / "run" / WEIGHTS).is_file()

@@ -4,8 +4,8 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from echodiff.data.cases import Case
 from echodiff.data.prepare_config import OFFICIAL, PrepareConfig
+from echodiff.data.records import Case
 from echodiff.data.splits import (
     NULL_PER_CAPTIONED,
     draw_training_frames,

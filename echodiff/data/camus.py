@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.data.volume_files import find_nifti, read_volume
 from echodiff.data.volumes import read_mask
 from echodiff.errors import InputError

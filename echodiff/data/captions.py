@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from echodiff.captions.templates import PLAIN, check_template, fill
-from echodiff.data.cases import Case
 from echodiff.data.csv_tables import is_table, read_captions_table
+from echodiff.data.records import Case
 from echodiff.errors import InputError
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from echodiff.errors import InputError
+from echodiff.frames.rows import MAX_TEXT
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 UNKNOWN = frozenset({"nan", "na", "n/a", "<na>", "none", "null", "unknown", "-"})
@@ -26,7 +27,7 @@ def read_captions_table(path: Path) -> dict[str, dict[str, str]]:
     repeated name and for a row without a name.
     """
     rows: dict[str, dict[str, str]] = {}
-    num_unknown = 0
+    num_unknown = num_cut = 0
     for number, row in read_csv(path, needed=("file_name", "text"), flag="--captions"):
         cells = {key: (cell or "").strip() for key, cell in row.items()}
         name = cells.pop("file_name")
@@ -35,10 +36,17 @@ def read_captions_table(path: Path) -> dict[str, dict[str, str]]:
         if name in rows:
             raise InputError(f"{path}, line {number}: {name} is repeated")
         num_unknown += sum(cell.lower() in UNKNOWN for cell in cells.values())
+        num_cut += len(cells["text"]) > MAX_TEXT
+        cells["text"] = cells["text"][:MAX_TEXT]
         rows[name] = {k: "" if cell.lower() in UNKNOWN else cell for k, cell in cells.items()}
     if num_unknown:
         warnings.warn(
             f"{path}: {num_unknown} cells such as nan or none are read as empty", stacklevel=2
+        )
+    if num_cut:
+        warnings.warn(
+            f"{path}: {num_cut} captions are longer than {MAX_TEXT} letters: cut there",
+            stacklevel=2,
         )
     return rows
 

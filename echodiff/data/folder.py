@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.data.captions import list_names, normalize
-from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.labels import Table, parse_table, read_labels
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 from echodiff.images import (
     find_max_value,

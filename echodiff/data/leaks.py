@@ -1,6 +1,8 @@
 """Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, whatever its file name.
+A patient is recognised by its id, a frame by its pixels, whatever its file name. Hashes of short
+ids can be guessed, so they stay in the run folder, which names its frames anyway. The record next
+to generated frames (`as_public_record`) holds only hashes of images, and names the run.
 """
 
 import hashlib
@@ -13,11 +15,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from echodiff.data.check.doubles import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.check.duplicates import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
+from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import fold_id
 from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
-from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.images import bit_range, has_deep_pixels, read_gray_u8, read_max_value
 from echodiff.processes import map_in_order
@@ -83,9 +85,9 @@ class TrainedOn:
 
     @classmethod
     def from_record(cls, by: str, record: Mapping[str, Any]) -> Self:
-        """The inverse of `describe_trained`; InputError where it is not of that form."""
+        """Read the record of `describe_trained` or `as_public_record`; InputError if malformed."""
         try:
-            if missing := _TRAINED_KINDS.keys() - record.keys():
+            if missing := _TRAINED_KINDS.keys() - {"patients"} - record.keys():
                 raise InputError(f"lacks {min(missing)!r}")
             check_kinds(record, _TRAINED_KINDS)
             sketches = tuple(map(_parse_sketch, record["sketches"]))
@@ -93,7 +95,7 @@ class TrainedOn:
             raise InputError(f"{by}: its record of what was trained on: {error}") from error
         return cls(
             by,
-            {name: frozenset(sources) for name, sources in record["patients"].items()},
+            {name: frozenset(sources) for name, sources in record.get("patients", {}).items()},
             frozenset(record["pixels"]),
             sketches,
         )
@@ -131,14 +133,10 @@ def load_trained(run: Run) -> TrainedOn | None:
     sets = []
     for place, names in _SETS:
         if trained := set(run.record.get(names, [])):
-            folder = run.run_dir / str(run.record.get(place, ""))
             try:
-                frames = [f for f in load_frames(folder) if f.file_name in trained]
+                sets.append(find_run_frames(run, sorted(trained), key=place))
             except InputError:
                 return None
-            if len(frames) < len(trained):
-                return None
-            sets.append((folder, frames))
     return TrainedOn.from_record(by, describe_trained(sets)) if sets else None
 
 
@@ -173,26 +171,37 @@ def as_record(training: TrainedOn) -> dict[str, Any]:
     }
 
 
-def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedOn], str | None]:
-    """What the weights have seen that made a generated set, and a line where nobody can tell.
+def as_public_record(training: TrainedOn) -> dict[str, Any]:
+    """The same without the patients: what may leave the machine with generated frames."""
+    record = as_record(training)
+    del record["patients"]
+    return record
 
-    The record beside the frames says it; that of older sets names the run. Frames without
-    `weights` were made by another program: nothing is known of them, and nothing is said.
+
+def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedOn], str | None]:
+    """What the weights have seen that made a generated set, and a line where nobody can tell all.
+
+    The record beside the frames knows the images, the run that it names the patients too. Frames
+    without `weights` were made by another program: nothing is known of them, and nothing is said.
     """
     weights = {frame.weights for frame in frames if frame.weights}
     records = [read_maker(folder / name) for name in MAKERS if (folder / name).is_file()]
-    found = [
-        TrainedOn.from_record(str(record.get("weights")), record[TRAINED_ON])
-        for record in records
-        if record.get(TRAINED_ON)
-    ]
-    if found or not weights or any(record.get("weights") == "none" for record in records):
-        return found, None
+    told = [record for record in records if record.get(TRAINED_ON)]
+    by_record = [TrainedOn.from_record(str(r.get("weights")), r[TRAINED_ON]) for r in told]
+    if any("patients" in record[TRAINED_ON] for record in told):  # sets of older versions
+        return by_record, None
+    if not by_record and (not weights or any(r.get("weights") == "none" for r in records)):
+        return [], None
     places = [Path(str(record["weights"])) for record in records if record.get("weights")]
     for place in (*places, *sorted(Path("runs").glob("*"))):
         run = find_run(place)
         if run is not None and weights & _weights_of(run) and (trained := load_trained(run)):
             return [trained], None
+    if by_record:
+        return by_record, (
+            f"{folder}: the run that made these frames is not here: "
+            "the reference is held against the images of the training, not against its patients"
+        )
     return [], (
         f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} says what "
         "the weights that made these frames have seen"

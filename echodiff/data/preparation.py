@@ -21,7 +21,6 @@ from echodiff.data.assignment import (
     split_again,
 )
 from echodiff.data.bad_files import BadFiles
-from echodiff.data.before_after import SHEET, Seen, list_findings, write_sheet
 from echodiff.data.captions import (
     Captions,
     list_names,
@@ -30,18 +29,20 @@ from echodiff.data.captions import (
     names_of,
 )
 from echodiff.data.cards import CARD, write_card
-from echodiff.data.cases import Case, DataSet, Facts, LeftOut, Shot, Source
 from echodiff.data.prepare_config import PrepareConfig, split_words
+from echodiff.data.prepare_job import describe_job, list_inputs
+from echodiff.data.preview import SHEET, Seen, list_findings, write_sheet
+from echodiff.data.records import Case, DataSet, Facts, LeftOut, Shot, Source
 from echodiff.data.screens.screenshots import (
     OVER_SCAN,
     Cleaning,
     choose_cleaning,
     clean_shots,
 )
-from echodiff.data.sources import describe_job, list_inputs
 from echodiff.data.splits import SPLITS, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES
+from echodiff.frames.maker import PREPARE
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import pad_square, resize_mask, resize_u8, to_gray_u8
@@ -121,6 +122,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=PREPARE,
         fingerprint=describe_job(config, data, cases),
         inputs=list_inputs(config, data, cases),
         beside=(CARD, SHEET, *data.beside),

@@ -81,7 +81,12 @@ def fold_id(patient_id: str) -> str:
 
 def patient_of(frame: Frame) -> str:
     """Return the patient of a frame; without one, the frame or its pair counts as a patient."""
-    return fold_id(frame.patient_id or "") or frame.pair_id or frame.file_name
+    return known_patient(frame) or frame.file_name
+
+
+def known_patient(frame: Frame) -> str | None:
+    """Return the patient of a row as splits identify it; None if the row names none."""
+    return fold_id(frame.patient_id or "") or frame.pair_id or None
 
 
 def find_without_patient(frames: Iterable[Frame]) -> list[Frame]:

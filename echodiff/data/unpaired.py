@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 from echodiff.images import find_max_value, list_pictures, read_image_u8
 

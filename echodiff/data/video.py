@@ -5,7 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from echodiff.errors import InputError
@@ -41,8 +43,6 @@ def read_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArr
     frame is damaged, time stamps do not fit a frame rate, or the file ends before the number of
     frames that it declares.
     """
-    import av
-
     try:
         # A playlist under another name must not make FFmpeg reach for the network.
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
@@ -56,8 +56,6 @@ def read_frames(path: Path, indices: Iterable[int]) -> Iterator[tuple[int, NDArr
 def _decode(
     path: Path, container: "InputContainer", stream: "VideoStream", indices: Iterable[int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    from av.video.reformatter import VideoReformatter
-
     stream.thread_type = "NONE"  # the other cores read other files
     stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over
     stands_alone = stream.codec_context.codec.intra_only

@@ -138,7 +138,8 @@ def _read_affine(path: Path, header: Any) -> NDArray[np.float64] | None:
     # A qform cannot hold shears: it is compared with the one that a writer makes of the sform.
     closest = header.copy()
     closest.set_qform(sform, code=1, strip_shears=True)
-    sides = np.array([[*corner, 1.0] for corner in product(*((0, s - 1) for s in _sides(header)))])
+    shape = (*header.get_data_shape(), 1, 1)[:3]
+    sides = np.array([[*corner, 1.0] for corner in product(*((0, side - 1) for side in shape))])
     apart = np.abs((sides @ (closest.get_qform() - qform).T)[:, :3])
     if not apart.max() <= OFF_QFORM * np.linalg.norm(sform[:3, :3], axis=0).min():
         raise InputError(
@@ -146,10 +147,6 @@ def _read_affine(path: Path, header: Any) -> NDArray[np.float64] | None:
             "of them"
         )
     return np.asarray(sform, dtype=np.float64)
-
-
-def _sides(header: Any) -> tuple[int, ...]:
-    return (*header.get_data_shape(), 1, 1)[:3]
 
 
 def _read_metaimage(path: Path) -> Volume:

@@ -27,7 +27,7 @@ CONFIG_NAME = "adapter_config.json"
 """Where PEFT keeps alpha, beside its weights."""
 
 _MATRIX = re.compile(
-    r"(.+?)[._]lora(?:_linear_layer)?[._](A|B|down|up)(?:\.[\w-]+)?\.(weight|bias)"
+    r"\A(.+?)[._]lora(?:_linear_layer)?[._](A|B|down|up)(?:\.[\w-]+)?\.(weight|bias)"
 )
 _KINDS: Kinds = {
     "peft_type": str | None,

@@ -12,14 +12,14 @@ import torch
 
 from echodiff.connection import endpoint, told_in_one_line
 from echodiff.diffusion.base_parts import SETTINGS, WEIGHED_PARTS, count_unet_parameters, read_index
-from echodiff.diffusion.loss import build_noise_schedule
+from echodiff.diffusion.objective import build_noise_schedule
 from echodiff.errors import InputError
 from echodiff.training.checkpoints import check_finite
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\A[\w.-]+/[\w.-]+")
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl", ".pickle"}
 
 

@@ -40,7 +40,7 @@ class TrainingSet:
 
     folder: Path
     train: list[Frame]
-    """Captioned frames first, then those with null text."""
+    """Captioned frames first, then those with an empty prompt."""
     held_out: list[Frame]
     """All frames of the patients kept apart, each with its split."""
     watched: list[Frame]
@@ -199,7 +199,7 @@ def simulate_set(
 ) -> TrainingSet:
     """Write phantom frames into a run without data, once for all processes, and choose from them.
 
-    A resumed run goes on with what is there.
+    A resumed run uses what is there.
     """
     from echodiff.phantom.dataset import write_phantom_frames
 

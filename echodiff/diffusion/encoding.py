@@ -35,9 +35,11 @@ class EncodedFrames:
     latent_std: torch.Tensor
     """(N, C, h, w) float32."""
     caption_index: torch.Tensor
-    """(N,) row of `embeddings`; 0 is the null text."""
+    """(N,) row of `embeddings`; 0 is the empty prompt."""
     embeddings: torch.Tensor
     """(captions, tokens, dim) float32, one row a different caption."""
+    condition: torch.Tensor | None = None
+    """(N, channels, H, W), where the network is given one beside the caption."""
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -49,6 +51,7 @@ class EncodedFrames:
             latent_std=self.latent_std[rows],
             caption_index=self.caption_index[rows],
             embeddings=self.embeddings,
+            condition=None if self.condition is None else self.condition[rows],
         )
 
 

@@ -24,7 +24,7 @@ from echodiff.diffusion.adapter_layouts import (
 )
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
-from echodiff.training.checkpoints import with_sorted_header, write_safetensors
+from echodiff.training.checkpoints import check_finite, with_sorted_header, write_safetensors
 from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
@@ -41,8 +41,13 @@ _ADAPTER = "default"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
-def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0) -> None:
-    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`."""
+def add_lora(
+    unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0
+) -> dict[str, torch.nn.Parameter]:
+    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`.
+
+    Returns the parameters of the adapter by name.
+    """
     from peft import LoraConfig
 
     unet.requires_grad_(False)
@@ -61,6 +66,7 @@ def add_lora(unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int
             bound = 1.0 / math.sqrt(parameter.shape[1])
             values = sample_uniform(stream, parameter.shape) * (2 * bound) - bound
             parameter.data.copy_(values)
+    return lora_parameters(unet)
 
 
 def lora_parameters(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -96,11 +102,12 @@ def save_lora(
 ) -> str:
     """Write the adapter for diffusers, for kohya's readers and for peft; return its sha256.
 
-    `state` is what `lora_state` returns. Every file is written beside and renamed; the same
-    weights are the same bytes.
+    `state` is what `lora_state` returns; NaN or infinity in it is an InputError. Every file is
+    written beside and renamed; the same weights are the same bytes.
     """
     from safetensors import SafetensorError
 
+    check_finite(state.items(), folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as temporary:
         partial = Path(temporary)

@@ -1,6 +1,7 @@
-"""How much memory a training takes at given settings: measured on a blank frame, not added up."""
+"""Measure the peak memory of a training at given settings on a blank frame."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,30 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from echodiff.diffusion.callbacks import DRAWN_AT_ONCE, draw_captions
 from echodiff.diffusion.dataset import TrainingSet, encode_set
-from echodiff.diffusion.grids import DRAWN_AT_ONCE, draw_captions
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora_config import TrainLoraConfig
-from echodiff.diffusion.step import StepSamples, TrainingStep
 from echodiff.frames.rows import Frame
 from echodiff.images import write_image
 from echodiff.system import read_peak_memory_gib
 from echodiff.training.graphs import NUM_WARM_UP
+from echodiff.training.loop import Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from diffusers import DDPMScheduler, UNet2DConditionModel
 
 
 def state_memory(
     config: TrainLoraConfig,
     accelerator: "Accelerator",
-    unet: "UNet2DConditionModel",
-    schedule: "DDPMScheduler",
+    build_trainer: Callable[[EncodedFrames], Trainer],
     resolution: int,
 ) -> None:
-    """Take every part of a training once, at its real size, and print what its peak was.
+    """Run every part of a training once, at its real size, and print its peak memory.
 
-    Nothing is left behind but a few steps in the adapter of `unet`.
+    A few steps are taken; nothing is written.
     """
     device = accelerator.device
     peaks: dict[str, float] = {}
@@ -43,15 +43,14 @@ def state_memory(
         )
         encoded, _ = encode_set(config, dataset, resolution, device, Path(folder))
     peaks["encoding a frame"] = take_peak_gib(device)
-    samples = StepSamples(config, encoded, schedule, accelerator)
-    training = TrainingStep(config, accelerator, unet, schedule, samples)
+    trainer = build_trainer(encoded)
     for step in range(NUM_WARM_UP + 1 if device.type == "cuda" else 2):
-        training.run(step)
+        trainer.run(step)
     peaks["a training step"] = take_peak_gib(device)
     if config.sample_every or config.evaluate_every:
         one_step = replace(config, sample_steps=1)
-        with training.averaged() as seen:
-            draw_captions(one_step, seen, [""], DRAWN_AT_ONCE, resolution)
+        with trainer.averaged() as averaged:
+            draw_captions(one_step, averaged, [""], DRAWN_AT_ONCE, resolution)
         peaks["drawing samples"] = take_peak_gib(device)
     if device.type == "cuda":
         title = f"peak memory on {torch.cuda.get_device_name(device)}, beside its CUDA context"

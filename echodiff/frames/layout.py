@@ -3,7 +3,7 @@
 METADATA = "metadata.jsonl"
 IMAGES, MASKS = "images", "masks"
 JOB = ".metadata.partial.job"
-"""What the folder was begun as."""
+"""Record of the job that began the folder."""
 
 
 def mask_of(file_name: str) -> str:

@@ -14,6 +14,7 @@ from echodiff.files import PARTIAL_PREFIX, cut_torn_line, write_text_atomic
 from echodiff.fingerprints import describe_difference
 from echodiff.folders import LOCK, clear_folder, remove_leftovers
 from echodiff.frames.layout import IMAGES, JOB, MASKS, METADATA, mask_of
+from echodiff.frames.maker import refuse_maker
 from echodiff.frames.shards import list_names, list_shards, shard_path
 from echodiff.images import IMAGE_SUFFIXES
 
@@ -25,6 +26,8 @@ class OutputFolder:
     """Decides whether a job may write to `out`, and prepares `out` for it."""
 
     out: Path
+    command: str
+    """The writing command, one of `maker`; empty where any folder may be cleared."""
     job: Mapping[str, Any] | str
     """What tells one job from another: only a folder that was begun as the same one is resumed."""
     overwrite: bool
@@ -54,6 +57,8 @@ class OutputFolder:
         names = {path.name for path in self.out.iterdir()} if self.out.exists() else set()
         is_finished, is_unfinished = METADATA in names, bool(list_shards(self.out))
         if self.overwrite and (is_finished or is_unfinished):
+            if self.command:
+                refuse_maker(self.out, self.command)
             return
         if is_finished:
             raise InputError(f"{self.out}: is a finished frames folder; --overwrite starts again")

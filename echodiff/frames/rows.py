@@ -3,6 +3,7 @@
 import codecs
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -11,19 +12,24 @@ from typing import Any
 from echodiff.documents import parse_json
 from echodiff.errors import InputError
 
+logger = logging.getLogger(__name__)
+
+MAX_TEXT = 2000
+"""Letters of a caption or prompt that are read; a text encoder takes about 300."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
     """One row of `metadata.jsonl`; what is None is not written."""
 
     file_name: str
-    """Picture, relative to the folder, with forward slashes."""
+    """Image, relative to the folder, with forward slashes."""
     text: str
-    """Caption; the empty string is null text."""
+    """Caption; empty for an empty prompt."""
     mask_file_name: str | None = None
-    """Index mask of the picture's size, relative to the folder."""
+    """Index mask of the image's size, relative to the folder."""
     patient_id: str | None = None
-    """Whose heart; rows without one are each a patient of their own."""
+    """Patient; a row without one counts as a patient of its own."""
     view: str | None = None
     """A `View`."""
     phase: str | None = None
@@ -31,36 +37,51 @@ class Frame:
     modality: str | None = None
     """echo, mr, ct or pseudo."""
     vendor: str | None = None
-    """Maker or style of the scanner."""
+    """Vendor or style of the scanner."""
     spacing_mm: float | None = None
-    """Side of a (square) pixel, in mm."""
+    """Side of a square pixel, in mm."""
     white_level: int | None = None
-    """Grey value shown white: of the picture where it has more than 8 bits, else of its source."""
+    """Grey value shown as white: of the image if it has more than 8 bits, else of its source."""
     split: str | None = None
     """train, val or test."""
     source: str | None = None
     """Data set or simulator it came from."""
     pair_id: str | None = None
-    """The same anatomy in another modality has the same one."""
+    """Shared by images of the same anatomy in several modalities."""
     findings: list[str] | None = None
     """`Finding`s known to be there; an empty list says that there are none."""
     record: str | None = None
-    """JSON of everything that was drawn at random to simulate it."""
+    """JSON of all random parameters of a simulated frame."""
     prompt: str | None = None
-    """What a generated frame was asked to show."""
+    """Prompt of a generated frame."""
     seed: int | None = None
-    """Seed a generated frame was drawn with."""
+    """Seed of a generated frame."""
     weights: str | None = None
     """SHA-256 of the weights that made it."""
     settings: str | None = None
     """JSON of the generator's settings."""
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Columns this project does not know, kept as they are."""
+    """Unknown columns, kept unchanged."""
 
     def to_row(self) -> dict[str, Any]:
-        """The JSON object of this frame."""
+        """Return the JSON object of this frame."""
         known = {name: getattr(self, name) for name in _KINDS}
         return {k: v for k, v in known.items() if v is not None} | self.extra
+
+
+def cut_texts(frames: list[Frame], place: Path) -> list[Frame]:
+    """Frames with texts and prompts of at most MAX_TEXT letters; one warning counts the others."""
+    num_cut = 0
+    for number, frame in enumerate(frames):
+        if len(frame.text) > MAX_TEXT or len(frame.prompt or "") > MAX_TEXT:
+            num_cut += 1
+            prompt = None if frame.prompt is None else frame.prompt[:MAX_TEXT]
+            frames[number] = dataclasses.replace(frame, text=frame.text[:MAX_TEXT], prompt=prompt)
+    if num_cut:
+        logger.warning(
+            "%s: %d captions are longer than %d letters: cut there", place, num_cut, MAX_TEXT
+        )
+    return frames
 
 
 _OTHER_KINDS = {"spacing_mm": float, "white_level": int, "seed": int, "findings": list}
@@ -113,7 +134,9 @@ def _from_row(row: Any) -> Frame:
         raise InputError("expected a JSON object")
     for key in ("file_name", "text"):
         if row.get(key) is None:
-            raise InputError(f'key "{key}" is missing' + (' (null text is "")' * (key == "text")))
+            raise InputError(
+                f'key "{key}" is missing' + (' (the empty prompt is "")' * (key == "text"))
+            )
     known: dict[str, Any] = {}
     for key, kind in _KINDS.items():
         value = row.get(key)

@@ -1,7 +1,8 @@
-"""White level of a frames folder: the grey value shown white in pictures of more than 8 bits.
+"""White level of a frames folder: the grey value shown as white in images of more than 8 bits.
 
-One for a folder, whichever of its frames are read: a dark half of 12-bit frames, scaled by its own
-brightest pixel, would turn bright. Rows may state it (`white_level`), a training records it.
+There is one per folder, whichever of its frames are read: a dark half of 12-bit frames, scaled by
+its own brightest pixel, would become bright. Rows may state it (`white_level`), a training records
+it.
 """
 
 import warnings
@@ -15,15 +16,15 @@ from echodiff.frames.rows import Frame
 from echodiff.images import bit_range, find_largest
 
 Source = Path | Sequence[Path]
-"""A frames folder, or pictures in frames folders."""
+"""A frames folder, or images in frames folders."""
 
 
 def find_white_level(source: Source, *, known: int | None = None) -> int | None:
-    """White level of a frames folder, or of the folders that some pictures lie in.
+    """Return the white level of a frames folder, or of the folders that some images lie in.
 
-    What the rows state; else `known`, that of the training these frames are compared with; else
-    the full scale of the smallest usual bit depth that holds every picture of the folder. None
-    where all have 8 bits. InputError where two folders differ, and where a picture is brighter.
+    It is the value in the rows; else `known`, that of the training these frames are compared with;
+    else the full scale of the smallest usual bit depth that holds every image of the folder. None
+    if all have 8 bits. InputError if two folders differ, and if an image is brighter.
     """
     if isinstance(source, str | Path):
         return of_frames(Path(source), load_frames(Path(source)), known=known)
@@ -38,7 +39,7 @@ def find_white_level(source: Source, *, known: int | None = None) -> int | None:
     found = {level for level in levels.values() if level is not None}
     if len(found) > 1:
         told = " and ".join(f"{level} in {folder}" for folder, level in levels.items() if level)
-        raise InputError(f"pictures of different white levels: {told}")
+        raise InputError(f"images of different white levels: {told}")
     return next(iter(found), None)
 
 
@@ -58,12 +59,13 @@ def of_frames(folder: Path, frames: Sequence[Frame], *, known: int | None = None
 
 
 def find_folder(path: Path) -> Path | None:
-    """The frames folder that a picture lies in."""
+    """Find the frames folder that an image lies in."""
     return next((parent for parent in path.parents if (parent / METADATA).is_file()), None)
 
 
 def _check(largest: int | None, given: int | None, place: str) -> int | None:
-    """`given` where there are deep pictures and it holds them, else what their largest needs."""
+    """Return `given` if it holds every deep image, else the full scale that their largest value
+    needs."""
     if largest is None or given is None:
         return None if largest is None else bit_range(largest)
     if largest > given:

@@ -33,6 +33,7 @@ class FramesWriter:
 
     fingerprint: whatever tells one job from another, `settings` by field and files by name. A
     folder begun with another one is refused, like a finished or a foreign folder.
+    command: the writing command, one of `maker`; a folder of another command is never cleared.
     overwrite: first remove the frames that the rows name, and the files in `beside`; if the folder
     holds anything else, nothing is removed, and it is an InputError.
     inputs: what the command reads; an InputError where it is, holds or lies in `out`.
@@ -48,6 +49,7 @@ class FramesWriter:
         out: Path,
         *,
         overwrite: bool = False,
+        command: str = "",
         fingerprint: Mapping[str, Any] | str = "",
         shard: int = 0,
         inputs: Iterable[Path | None] = (),
@@ -57,7 +59,7 @@ class FramesWriter:
         self.out = Path(out)
         self.shard = shard
         self.inputs = inputs
-        self._folder = OutputFolder(self.out, fingerprint, overwrite, beside)
+        self._folder = OutputFolder(self.out, command, fingerprint, overwrite, beside)
         self._rows = shard_path(self.out, shard)
         self._lock = lock or FolderLock(self.out)
         self._has_own_lock = lock is None

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from echodiff.data.leaks import TRAINED_ON, describe_trained
+from echodiff.data.leaks import TRAINED_ON, describe_trained, inherit_trained
 from echodiff.data.splits import warn_without_patient
 from echodiff.errors import InputError
 from echodiff.frames.reader import hash_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
-from echodiff.gan.draws import StepRows
 from echodiff.gan.gan_config import TrainGanConfig
+from echodiff.gan.order import StepRows
 from echodiff.gan.pairing import ChosenFrames, choose_frames
-from echodiff.gan.pictures import Values, paint_mask, prepare_image, prepare_mask, to_values
+from echodiff.gan.preprocessing import Values, paint_mask, prepare_image, prepare_mask, to_values
 from echodiff.images import (
     read_image_u8,
     read_mask_u8,
@@ -39,7 +39,7 @@ class Domain(NamedTuple):
     """(N, C, S, S) uint8."""
     values: Values
     white_level: int | None = None
-    """By which pictures of more than 8 bits were read: one for the whole folder."""
+    """By which images of more than 8 bits were read: one for the whole folder."""
     is_mask: bool = False
     """Whether they are the frames' masks."""
 
@@ -129,8 +129,8 @@ class TranslationSet:
             ("target", self.target, [*self.target.frames, *self.held_out_target]),
         ]
 
-    def to_record(self) -> dict[str, Any]:
-        """What `run.json` says of the frames."""
+    def to_record(self, init_from: Path | None = None) -> dict[str, Any]:
+        """What `run.json` says of the frames, and of those that `init_from` was trained on."""
         return {
             "source_white_level": self.source.white_level,
             "target_white_level": self.target.white_level,
@@ -140,8 +140,9 @@ class TranslationSet:
             "train_target": [frame.file_name for frame in self.target.frames],
             **_list_held_out("source", self.held_out_source),
             **_list_held_out("target", self.held_out_target),
-            TRAINED_ON: describe_trained(
-                [(domain.folder, domain.frames) for domain in (self.source, self.target)]
+            TRAINED_ON: inherit_trained(
+                describe_trained([(d.folder, d.frames) for d in (self.source, self.target)]),
+                init_from,
             ),
         }
 
@@ -247,7 +248,7 @@ def _check_alike(config: TrainGanConfig, source: Domain, target: Domain) -> None
     ]
     if max(sides) > 4 * min(sides):
         raise InputError(
-            f"--source {source.folder} and --target {target.folder}: pictures of {sides[0]:.0f} "
+            f"--source {source.folder} and --target {target.folder}: images of {sides[0]:.0f} "
             f"and of {sides[1]:.0f} pixels have nothing in common; resize one before"
         )
     if config.channels == 3:

@@ -1,147 +1,160 @@
 """Settings of `echodiff train-gan`. No torch here: `--help` stays quick."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from echodiff.anatomy import Label
 from echodiff.gan.names import ANTIALIASED, Adversarial, GeneratorName, Norm
+from echodiff.settings.checks import (
+    Count,
+    NotNegative,
+    Positive,
+    ShareBelowOne,
+    Steps,
+    at_least,
+    check_ranges,
+)
+from echodiff.settings.training import (
+    BatchConfig,
+    CheckpointConfig,
+    LogConfig,
+    PrecisionConfig,
+    RunConfig,
+    SampleConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGanConfig:
-    """Train a translation of pictures: one frames folder is the source, another the target.
-
-    Where both are in the same folder, as masks and their echoes are (--method patch_cgan),
-    --source alone is given. Pictures are never mirrored: a mirrored heart is another diagnosis.
-    """
+class DomainConfig:
+    """What is translated into what."""
 
     source: Path
     """Frames folder to translate from."""
     target: Path | None = None
-    """Frames folder whose look is learnt (required but by patch_cgan and srgan)."""
-    out: Path | None = None
-    """Run folder; none: runs/gan-K, the unfinished one of the same settings or the next free."""
-    overwrite: bool = False
-    """Start anew in a folder that holds a finished or a different run."""
-    seed: int = 0
-    """Decides weights, held-out patients, order, crops and pool (0 or more)."""
-
-    method: Literal["cyclegan", "cut", "patch_cgan", "regression", "srgan"] = "cyclegan"
-    """cyclegan and cut need no pairs; patch_cgan draws the picture of a mask; regression has no
-    adversary; srgan enlarges, and learns it on pictures at half their size."""
-    generator: GeneratorName = "resnet_9"
-    """Network. cut takes the anti-aliased ones, patch_cgan and srgan their own."""
-    norm: Norm = "instance"
-    """Norm layers of all networks; patch_cgan and srgan have batch norms whatever
-    is said here."""
-    width: int = 64
-    """Channels after the first layer of every network (count)."""
-    channels: Literal[1, 3] = 1
-    """Of the pictures: 1 keeps grey grey (colour becomes its luma), 3 is RGB."""
-
+    """Frames folder whose look is learnt (required, but for patch_cgan and srgan)."""
     source_kind: Literal["image", "mask"] = "image"
-    """What of the source is translated: its pictures, or its masks. As pictures masks get the grey
+    """What of the source is translated: its images, or its masks. As images masks get the grey
     levels of Gilbert et al.; patch_cgan reads the label numbers themselves."""
     labels: tuple[int, ...] = ()
     """Label numbers of masks that are kept, the others are background; none: all."""
     pairing: Literal["random", "paired"] = "random"
     """How source and target meet: at random, or each with its partner (the same pair_id, else
     file name)."""
-    held_out_share: float = 0.0
-    """Share of the patients kept apart, by seed (0 to 1); a split column goes before it."""
-    load_size: int | None = None
-    """Side to which pictures are padded and resized (pixels); none: --resolution."""
-    resolution: int = 256
+    held_out_share: ShareBelowOne = 0.0
+    """Share of the patients held out, by seed (0 to 1); a split column takes precedence."""
+    load_size: Count | None = None
+    """Side to which images are padded and resized (pixels); none: --resolution."""
+    resolution: Count = 256
     """Side of the random crop of it that is trained on (pixels)."""
+    channels: Literal[1, 3] = 1
+    """Of the images: 1 keeps grey grey (colour becomes its luma), 3 is RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The method, and the size of its networks."""
+
+    method: Literal["cyclegan", "cut", "patch_cgan", "regression", "srgan"] = "cyclegan"
+    """cyclegan and cut need no pairs; patch_cgan draws the image of a mask; regression has no
+    discriminator; srgan enlarges, and learns it on images at half their size."""
+    generator: GeneratorName = "resnet_9"
+    """Network. cut takes the anti-aliased ones, patch_cgan and srgan their own."""
+    norm: Norm = "instance"
+    """Norm layers of all networks; patch_cgan and srgan always have batch norms and ignore this
+    setting."""
+    width: Count = 64
+    """Channels after the first layer of every network (count)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The terms of the loss and their weights."""
 
     adversarial: Adversarial = "squares"
     """Adversarial loss: least squares, or the log form of 2014."""
-    cycle_weight: float = 10.0
+    cycle_weight: NotNegative = 10.0
     """Weight of the cycle terms (0 or more)."""
-    identity_weight: float = 5.0
+    identity_weight: NotNegative = 5.0
     """Weight of the identity terms (0 or more; 0 saves their passes). The published lambda_identity
     of 0.5 is a share of the cycle weight: 5."""
-    pool_size: int = 50
+    pool_size: Annotated[int, at_least(0)] = 50
     """Old fakes the discriminator is shown in turn (count); 0: none."""
-    nce_weight: float = 1.0
+    nce_weight: NotNegative = 1.0
     """Weight of PatchNCE (0 or more)."""
     identity_nce: bool = True
-    """PatchNCE on targets too, which the generator shall leave alone."""
+    """Identity loss on target images: PatchNCE between a target and its translation."""
     flip_equivariance: bool = False
     """Mirror half of the steps, as FastCUT does. It mirrors hearts, so it is off."""
-    num_patches: int = 256
+    num_patches: Annotated[int, at_least(2)] = 256
     """Places compared in each layer (2 or more)."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Of PatchNCE (above 0)."""
-    reconstruction_weight: float = 100.0
-    """Weight of the error to the target: absolute of patch_cgan, squared of srgan (0 or more)."""
+    reconstruction_weight: NotNegative = 100.0
+    """Weight of the error to the target: absolute for patch_cgan, squared for srgan (0 or more)."""
 
-    epochs: int = 100
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGanConfig(
+    SampleConfig, LogConfig, CheckpointConfig, PrecisionConfig, BatchConfig, LossConfig,
+    NetworkConfig, RunConfig, DomainConfig,
+):  # fmt: skip
+    """Train a translation of images: one frames folder is the source, another the target.
+
+    Where both are in the same folder, as masks and their echoes are (--method patch_cgan),
+    --source alone is given. Images are never mirrored: a mirrored heart is another diagnosis.
+    """
+
+    continue_: bool = False
+    """Train the run in --out to more --steps or --epochs, with the same result as if they had been
+    asked for at once. Once the rate has begun to fall it is refused. All other settings stay as
+    they were."""
+    init_from: Path | None = None
+    """Finished run whose networks are started from, discriminators too; or a generator file,
+    .safetensors or a published .pth, from which the generator from source to target is started
+    alone. Adam, the order of the images and the pool start anew."""
+    epochs: Count = 100
     """Epochs at the full rate (count); one shows the larger domain once."""
-    decay_epochs: int = 100
-    """Epochs after these, in which the rate falls linearly (count). The last one still learns."""
-    steps: int | None = None
-    """Optimizer steps in all, of which --epochs and --decay-epochs are then the shares at the full
-    and at the falling rate (count); none: what the epochs make."""
-    batch_size: int = 1
-    """Pictures of each domain in a step (count)."""
-    replacement: bool = False
-    """Draw every batch anew instead of going through the set in epochs."""
-    learning_rate: float = 2e-4
+    batch_size: Count = 1
+    """Images of each domain in a step (count)."""
+    learning_rate: Positive = 2e-4
     """Adam's step size (above 0)."""
-    learning_rate_d: float | None = None
-    """The same for discriminators (above 0); none: --learning-rate."""
-    beta1: float = 0.5
-    """Adam's decay of the mean gradient (0 to 1, not 1)."""
-    epsilon: float = 1e-8
-    """Adam's smallest divisor (above 0)."""
     mixed_precision: Literal["auto", "no", "bf16"] = "no"
     """bf16: statistics of norms, last layers, losses and weights stay float32."""
+    compile: Literal["auto", "none", "regional", "full"] = "auto"
+    """What is compiled: nothing, the repeated blocks, all networks. auto: on NVIDIA the blocks in a
+    run of 100,000 steps or more, else nothing. Steps are one CUDA graph there either way."""
+    checkpoint_every: Steps = 0
+    """Steps between checkpoints in addition to those by epochs (count); 0: none by steps."""
+    keep: Count | Literal["all"] = 2
+    """Checkpoints kept (1 or more, or all). One of the U-Net CycleGAN takes 1.4 GB."""
+    sample_every: Steps = 0
+    """Steps between sample grids (count); 0: one at the end."""
+    num_samples: Count = 4
+    """Columns of a grid (count)."""
+    decay_epochs: Annotated[int, at_least(0)] = 100
+    """Epochs after these, in which the rate falls linearly (count). The last one still learns."""
+    steps: Count | None = None
+    """Optimizer steps in all, of which --epochs and --decay-epochs are then the shares at the full
+    and at the falling rate (count); none: what the epochs make."""
+    replacement: bool = False
+    """Draw every batch at random instead of going through the set in epochs."""
+    learning_rate_d: Positive | None = None
+    """Adam's step size for discriminators (above 0); none: --learning-rate."""
+    beta1: ShareBelowOne = 0.5
+    """Adam's decay of the mean gradient (0 to 1, not 1)."""
+    epsilon: Positive = 1e-8
+    """Adam's smallest divisor (above 0)."""
     float32: Literal["ieee", "tf32"] = "tf32"
     """Convolutions in float32 on an NVIDIA card: tf32 rounds their inputs to 10 bits, as in the
     published trainings and much quicker; ieee does not."""
-    compile: Literal["auto", "none", "regional", "full"] = "auto"
-    """What is compiled: nothing, the blocks that repeat, all networks. auto: on NVIDIA the blocks
-    in a run of 100,000 steps or more, else nothing. Steps are one CUDA graph there either way."""
-    threads: int | None = None
-    """CPU threads (count); none: torch's choice."""
-
-    checkpoint_epochs: int = 5
+    checkpoint_epochs: Annotated[int, at_least(0)] = 5
     """Epochs between checkpoints (count); 0: none by epochs."""
-    checkpoint_every: int = 0
-    """Steps between checkpoints beside those (count); 0: none by steps."""
-    keep: int | Literal["all"] = 2
-    """Checkpoints kept (1 or more, or all). One of the U-Net CycleGAN takes 1.4 GB."""
-    log_every: int = 10
-    """Steps between readings of the losses (count): reading makes a GPU wait."""
-    sample_every: int = 0
-    """Steps between sample grids (count); 0: one at the end."""
-    num_samples: int = 4
-    """Columns of a grid (count)."""
-    tracker: str = "none"
-    """Where the curves also go: none, tensorboard, or any tracker that accelerate knows."""
 
     def __post_init__(self) -> None:
         """Check ranges and what goes together; every message names its flag."""
-        for name in ("width", "resolution", "load_size", "steps", "batch_size", "epochs", "threads",
-                     "keep", "log_every", "num_samples"):  # fmt: skip
-            _at_least(1, name, getattr(self, name))
-        _at_least(2, "num_patches", self.num_patches)
-        for name in ("seed", "cycle_weight", "identity_weight", "pool_size", "nce_weight",
-                     "reconstruction_weight", "decay_epochs", "checkpoint_epochs",
-                     "checkpoint_every", "sample_every"):  # fmt: skip
-            _at_least(0, name, getattr(self, name))
-        if self.seed >= 2**64:
-            raise ValueError(f"--seed {self.seed}: must be below 2^64")
-        for name in ("temperature", "learning_rate", "learning_rate_d", "epsilon"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{_flag(name)} {value}: must be above 0")
-        for name in ("held_out_share", "beta1"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{_flag(name)} {getattr(self, name)}: must be 0 to below 1")
+        check_ranges(self)
+        self.check_run_folder(source=self.source, target=self.target)
         if self.load_size is not None and self.load_size < self.resolution:
             raise ValueError(
                 f"--load-size {self.load_size}: is below --resolution {self.resolution}"
@@ -165,10 +178,6 @@ class TrainGanConfig:
             raise ValueError(
                 f"--target {self.target}: is --source too; each domain needs a folder of its own"
             )
-        for name, folder in (("source", self.source), ("target", self.target)):
-            inside = self.out and folder and folder.resolve().is_relative_to(self.out.resolve())
-            if self.overwrite and inside:
-                raise ValueError(f"--{name} {folder}: lies inside --out, which --overwrite clears")
 
     def _check_networks(self) -> None:
         is_antialiased = self.generator.endswith(ANTIALIASED)
@@ -186,7 +195,7 @@ class TrainGanConfig:
         if self.method == "srgan" and (self.resolution % 2 or (self.load_size or 0) % 2):
             raise ValueError("--resolution and --load-size of srgan are even: half is its source")
         if self.method == "srgan" and self.source_kind == "mask":
-            raise ValueError("--source-kind mask: srgan enlarges pictures")
+            raise ValueError("--source-kind mask: srgan enlarges images")
         if self.method == "patch_cgan" and self.source_kind != "mask":
             raise ValueError(f"--source-kind {self.source_kind}: patch_cgan translates masks")
         if self.method == "patch_cgan" and self.batch_size == 1 and self.resolution == 128:
@@ -196,12 +205,3 @@ class TrainGanConfig:
             )
         if self.resolution < 32:
             raise ValueError(f"--resolution {self.resolution}: the discriminator needs 32 pixels")
-
-
-def _at_least(lowest: int, name: str, value: float | str | None) -> None:
-    if isinstance(value, int | float) and not (math.isfinite(value) and value >= lowest):
-        raise ValueError(f"{_flag(name)} {value}: must be {lowest} or more")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from echodiff.data.bad_files import BadFiles
-from echodiff.data.leaks import TRAINED_ON, as_record, find_run, load_trained
+from echodiff.data.leaks import TRAINED_ON, as_public_record, find_run, load_trained
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
+from echodiff.frames.maker import TRANSLATE
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import of_frames
@@ -21,6 +22,7 @@ from echodiff.images import (
     read_size,
 )
 from echodiff.runs import RECORD, Run
+from echodiff.settings.checks import Count, check_ranges
 from echodiff.settings.command_line import parse, positional
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from echodiff.gan.pictures import Values
+    from echodiff.gan.preprocessing import Values
     from echodiff.gan.weights import LoadedGenerator
 
 PROG = "echodiff translate"
@@ -47,33 +49,31 @@ class TranslateConfig:
     """
 
     run: Path = positional()
-    """Run folder of `echodiff train-gan`, or a generator: .safetensors, or a published .pth."""
+    """Run folder of `echodiff train-gan`, or a generator file: .safetensors, or a published
+    .pth."""
     folder: Path = positional()
     """Frames folder to translate."""
     out: Path
     """Frames folder to write."""
     overwrite: bool = False
-    """Clear a frames folder that is there first."""
+    """Replace the frames folder at --out."""
     back: bool = False
-    """Take the generator from target to source (CycleGAN)."""
+    """Use the generator from target to source (CycleGAN only)."""
     split: str | None = None
-    """Translate the rows of this split alone: train, val or test; none: all."""
-    resolution: int | None = None
-    """Side to which frames are padded and resized (pixels); none: that of the training, 256 for
-    a published generator; srgan doubles the frames' own."""
-    batch_size: int = 1
-    """Frames in one pass (count)."""
-    threads: int | None = None
-    """CPU threads (count); none: torch's choice."""
+    """Translate only this split: train, val or test. Default: all rows."""
+    resolution: Count | None = None
+    """Side to which frames are padded and resized, in pixels. Default: that of the training; 256
+    for a published generator; srgan doubles the size of the frames."""
+    batch_size: Count = 1
+    """Number of frames per forward pass (1 or more)."""
+    threads: Count | None = None
+    """Number of CPU threads (1 or more). Default: chosen by torch."""
     allow_bad: bool = False
-    """Go on when more than 5 % of the frames cannot be read or written."""
+    """Continue even if more than 5 % of the frames cannot be read or written."""
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
-        for name in ("resolution", "batch_size", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        check_ranges(self)
 
 
 def main(argv: list[str]) -> None:
@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
         "weights": str(config.run),
         "weights_sha256": loaded.sha256,
         "source": str(config.folder),
-        TRAINED_ON: None if training is None else as_record(training),
+        TRAINED_ON: None if training is None else as_public_record(training),
     }
 
     # --- Translate what is not there yet
@@ -131,6 +131,7 @@ def main(argv: list[str]) -> None:
     with FramesWriter(
         config.out,
         overwrite=config.overwrite,
+        command=TRANSLATE,
         fingerprint=job,
         inputs=[config.run, config.folder, *(config.folder / f.file_name for f in frames)],
         beside=(JOB,),
@@ -174,7 +175,7 @@ def find_weights(config: TranslateConfig) -> Path:
 
 
 def is_readable(folder: Path, frame: Frame, bad: BadFiles) -> bool:
-    """Whether what is needed of every picture before the first is translated can be read."""
+    """Whether what is needed of every image before the first is translated can be read."""
     try:
         read_size(folder / frame.file_name)
     except (InputError, OSError) as error:
@@ -213,7 +214,7 @@ class FrameReader:
 
     def _read_image(self, frame: Frame) -> "NDArray[np.uint8]":
         """One frame (C, side, side) as the generator's training read it."""
-        from echodiff.gan.pictures import paint_mask, prepare_image, prepare_mask
+        from echodiff.gan.preprocessing import paint_mask, prepare_image, prepare_mask
 
         channels = self.facts["channels"]
         if self.facts.get("source_kind") != "mask":
@@ -225,7 +226,7 @@ class FrameReader:
 
     def _read_mask(self, frame: Frame) -> "NDArray[np.uint8] | None":
         """All labels of a frame's mask, in the place and size that its translation has."""
-        from echodiff.gan.pictures import prepare_mask
+        from echodiff.gan.preprocessing import prepare_mask
 
         if frame.mask_file_name is None:
             return None
@@ -247,7 +248,7 @@ def translate(
     import numpy as np
     import torch
 
-    from echodiff.gan.pictures import from_values, to_values
+    from echodiff.gan.preprocessing import from_values, to_values
 
     is_conditional = reader.facts["generator"] == "patch_cgan"
     taken: Values = "labels" if is_conditional else "pm1"
@@ -290,5 +291,5 @@ def check_names(folder: Path, frames: list[Frame]) -> None:
 
 
 def as_png(file_name: str) -> str:
-    """The name of the PNG that a picture becomes."""
+    """The name of the PNG that an image becomes."""
     return Path(file_name).with_suffix(".png").as_posix()

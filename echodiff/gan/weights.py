@@ -47,7 +47,7 @@ class LoadedGenerator:
 def save_network(path: Path, net: nn.Module, facts: Mapping[str, Any]) -> str:
     """Write the weights of `net` with `facts` (JSON values) as metadata; return their SHA-256.
 
-    Weights that are not finite, and would give black pictures, are an InputError.
+    Weights that are not finite, and would give black images, are an InputError.
     """
     check_finite(net.state_dict().items(), path)
     write_safetensors(path, net.state_dict(), {"echodiff": json.dumps(facts, sort_keys=True)})

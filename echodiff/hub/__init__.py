@@ -1,1 +1,1 @@
-"""Weights and generated sets to a model hub and back: `echodiff push`, `echodiff pull`."""
+"""Share weights and generated sets on a model hub: `echodiff push`, `echodiff pull`."""

@@ -1,4 +1,4 @@
-"""The card of a pushed repository: rendered from the run, checked by huggingface_hub's own classes.
+"""Render the model card of a pushed repository, and validate it with huggingface_hub's classes.
 
 Metadata: https://huggingface.co/docs/hub/model-cards and .../datasets-cards.
 """
@@ -131,7 +131,7 @@ def _checked(cls: Any, text: str) -> str:
     try:
         card = cls(text)
     except (ValueError, TypeError) as error:
-        raise InputError(f"the card's metadata do not hold: {error}") from error
+        raise InputError(f"the card's metadata are invalid: {error}") from error
     for key in ("license", "pretty_name", "base_model"):
         value = card.data.get(key)
         if value is not None and not isinstance(value, str):

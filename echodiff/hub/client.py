@@ -1,4 +1,4 @@
-"""One folder to one repository in one commit, by huggingface_hub's client.
+"""Upload one folder to one repository in one commit, by huggingface_hub's client.
 
 HF_ENDPOINT says which hub. Large files go up first, by LFS or Xet as client and hub agree; they
 belong to nothing until the commit names them: a broken push leaves an empty repository or the old
@@ -103,5 +103,7 @@ def _open_repository(api: Any, target: Target) -> tuple[set[str], str | None]:
             f"--repo {target.repo}: the name is taken: it holds files that no push wrote"
         )
     if not info.private and not target.is_public:
-        raise InputError(f"--repo {target.repo}: is public already; --public says that you mean it")
+        raise InputError(
+            f"--repo {target.repo}: is a public repository already; --public confirms it"
+        )
     return there, info.sha

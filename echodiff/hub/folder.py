@@ -1,4 +1,4 @@
-"""The folder that would go up: written from the run, file by file, from a list and nothing else."""
+"""Write the folder that is uploaded: only files of a fixed list, made from the run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder_written_beside(out: Path) -> Iterator[Path]:
     caller holds the lock beside `out`: siblings that a killed process left are removed.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise InputError(f"--out {out}: is there already and is no folder")
+        raise InputError(f"--out {out}: exists and is not a folder")
     if strange := _find_strange(out):
         raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
     prefix = f"{PARTIAL_PREFIX}{out.name}-"

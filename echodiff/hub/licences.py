@@ -1,4 +1,4 @@
-"""What may go up: the licences of the data sets and of the base, and what they say of weights."""
+"""Decide what may be shared, by the licences of the data sets and of the base model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FREE = frozenset({
     "cc-by-2.0", "odc-by", "pddl", "unlicense", "cdla-permissive-2.0",
 })  # fmt: skip
 """Licences that lay no condition on weights which the base's own licence would not allow."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"\A[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)

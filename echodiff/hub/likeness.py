@@ -1,48 +1,106 @@
-"""Whether a picture that would go up is one of the training's, as it was or nearly so."""
+"""Whether an image that would go up is a training image, as it was or changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from echodiff.data.check.doubles import RADIUS, find_near, hash_pixels, sketch
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.data.check.duplicates import RADIUS, find_near, hash_pixels, sketch
 from echodiff.frames.white_level import find_white_level
+from echodiff.hub.gallery import Gallery
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
 from echodiff.progress import ProgressBar
 
-_MANY = 1000
-"""Pictures from which on a bar shows that something happens."""
+DEFAULT_THRESHOLD = 0.85
+"""Score (`Gallery.find_nearest`) from which on an image shows a training image, where the frames
+do not say which of them are of other patients."""
+_LOWEST, _HIGHEST = 0.6, 0.95
+_DEVIATIONS = 5
+"""Standard deviations above the median of other patients' scores at which an image stops a push."""
+_CALIBRATED_ON = 40
+"""Frames that are held against those of other patients."""
+_LEAST_FRAMES = 20
+_MANY = 300
+"""Images from which on a bar shows that something happens."""
 
 
-def find_training_pictures(
-    pictures: Sequence[Path], training: Sequence[Path], folder: Path
+def find_training_images(
+    images: Sequence[Path], training: Mapping[Path, str], folder: Path
 ) -> list[Finding]:
-    """Every one of `pictures` with the pixels of a training picture, whatever file they are in, or
-    within the radius of a perceptual hash that `echodiff check` holds for one frame stored twice.
+    """Every one of `images` with the pixels of a training image, or that shows one: mirrored,
+    turned, inverted, cropped, shifted, resized, brighter, covered in part, or in a sheet.
 
-    Findings name pictures relative to `folder`.
+    training: path of each frame -> whose it is; "" where nobody says. Findings name images
+    relative to `folder`.
     """
-    digests, sketches = [], []
-    paths = [*training, *pictures]
-    white = find_white_level(training)
-    bar = ProgressBar(paths, "comparing", unit="picture", disable=len(paths) < _MANY)
-    for path in bar:
-        image = read_image_u8(path, max_value=white)
-        digests.append(hash_pixels(image))
+    if not training or not images:
+        return []
+    paths = list(training)
+    white = find_white_level(paths)
+    digests, sketches = set(), []
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        return read_image_u8(path, max_value=white)
+
+    def read_training() -> Iterator[NDArray[np.uint8]]:
+        for path in ProgressBar(training, "reading", unit="image", disable=len(training) < _MANY):
+            image = read(path)
+            digests.add(hash_pixels(image))
+            sketches.append(sketch(to_gray_u8(image)))
+            yield to_gray_u8(image)
+
+    gallery = Gallery(read_training())
+    threshold = choose_threshold(
+        gallery, lambda place: to_gray_u8(read(paths[place])), list(training.values())
+    )
+    num_training = len(sketches)
+    found: dict[int, str] = {}
+    for place, path in enumerate(images):
+        image = read(path)
+        if hash_pixels(image) in digests:
+            found[place] = "is a training image, pixel by pixel"
         sketches.append(sketch(to_gray_u8(image)))
-    num_training = len(training)
-    at_home = set(digests[:num_training])
-    homes = [(int(place >= num_training), -1) for place in range(len(paths))]
-    near = {double.later: double for double in find_near(sketches, homes, RADIUS)}
-    findings = []
-    for place in range(num_training, len(paths)):
-        name = paths[place].relative_to(folder).as_posix()
-        if digests[place] in at_home:
-            findings.append(Finding(name, "is a training picture, pixel by pixel"))
-        elif place in near:
-            bits = near[place].distance
-            findings.append(
-                Finding(name, f"is nearly a training picture: {bits} bits of its hash differ")
+    homes = [(int(place >= num_training), -1) for place in range(len(sketches))]
+    for double in find_near(sketches, homes, RADIUS):
+        words = f"is nearly a training image: {double.distance} bits of its hash differ"
+        found.setdefault(double.later - num_training, words)
+    rest = [place for place in range(len(images)) if place not in found]
+    matches = gallery.find_nearest(to_gray_u8(read(images[place])) for place in rest)
+    bar = ProgressBar(rest, "comparing", unit="image", disable=len(rest) < _MANY)
+    for place, match in zip(bar, matches, strict=True):
+        if match.score >= threshold:
+            found[place] = (
+                f"shows a training image, perhaps changed: likeness {match.score:.2f}, "
+                f"allowed {threshold:.2f}"
             )
-    return findings
+    return [
+        Finding(images[place].relative_to(folder).as_posix(), found[place])
+        for place in sorted(found)
+    ]
+
+
+def choose_threshold(
+    gallery: Gallery, read: Callable[[int], NDArray[np.uint8]], patients: Sequence[str]
+) -> float:
+    """The score that no image of another patient reaches: from frames of the gallery, each held
+    against those of all other patients.
+
+    read: place of a frame -> (H, W). patients: whose each frame is; "" where nobody says.
+    """
+    names = np.array(patients)
+    known = np.flatnonzero(names != "")
+    if len(known) < _LEAST_FRAMES or len(set(names[known])) < 2:
+        return DEFAULT_THRESHOLD
+    chosen = known[np.linspace(0, len(known) - 1, min(len(known), _CALIBRATED_ON)).astype(int)]
+    queries = (read(int(place)) for place in chosen)
+    same = [(names == names[place]) | (names == "") for place in chosen]
+    scores = [match.score for match in gallery.find_nearest(queries, same)]
+    # Fisher's transform makes correlations about normal; the upper tail says how wide they lie.
+    values = np.arctanh(np.minimum(scores, 0.999))
+    median, high = np.quantile(values, (0.5, 0.95))
+    threshold = float(np.tanh(median + _DEVIATIONS * (high - median) / 1.645))
+    return min(max(threshold, _LOWEST), _HIGHEST)

@@ -1,4 +1,4 @@
-"""`echodiff pull REPO`: a pushed model as a run folder, a pushed set as a frames folder."""
+"""`echodiff pull REPO`: download a model as a run folder, or a set as a frames folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PROG = "echodiff pull"
 
 @dataclass(frozen=True, kw_only=True)
 class PullConfig:
-    """Fetch what `echodiff push` put on a model hub; every file is held against its hash.
+    """Download what `echodiff push` uploaded, and verify every file by its hash.
 
-    HF_ENDPOINT names another hub than huggingface.co.
+    The hub is huggingface.co, or the one that HF_ENDPOINT names.
     """
 
     repo: str = positional()
-    """USER/NAME, or USER/NAME@REV for a branch, tag or commit."""
+    """Repository: USER/NAME, or USER/NAME@REV for a branch, tag or commit."""
     out: Path | None = None
-    """Folder to write; none: runs/NAME, for a data set frames/NAME. Must not be there yet."""
+    """Folder to write; it must not exist. Default: runs/NAME, or frames/NAME with --dataset."""
     dataset: bool = False
-    """It is a set of generated frames, not weights."""
+    """Pull a data set of generated frames, not weights."""
     overwrite: bool = False
     """Replace an earlier pull in --out."""
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = Path("frames" if config.dataset else "runs")
     out = config.out or root / name.repo.split("/")[1]
     if out.exists() and not config.overwrite:
-        raise InputError(f"--out {out}: is there already; --overwrite replaces an earlier pull")
+        raise InputError(f"--out {out}: exists already; --overwrite replaces an earlier pull")
     with FolderLock(out, beside=True):
         folder = fetch_published(name, is_dataset=config.dataset)
         with folder_written_beside(out) as partial:
@@ -52,5 +52,5 @@ def main(argv: Sequence[str] | None = None) -> int:
                     copy = partial / path.relative_to(folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, copy)
-    print(f"{name} at {folder.name[:12]}, hashes as pushed: {out}")
+    print(f"{name} at {folder.name[:12]}, hashes verified: {out}")
     return 0

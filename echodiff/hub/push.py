@@ -1,4 +1,4 @@
-"""`echodiff push RUN --repo USER/NAME`: the folder that would go up; with --yes, up it goes."""
+"""`echodiff push RUN --repo USER/NAME`: write the upload folder, scan it, upload it with --yes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from echodiff.hub.folder import (
     write_model,
 )
 from echodiff.hub.licences import find_base, find_cards, find_objections
-from echodiff.hub.likeness import find_training_pictures
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
@@ -37,34 +36,36 @@ PROG = "echodiff push"
 
 @dataclass(frozen=True, kw_only=True)
 class PushConfig:
-    """Write the folder that would go to a model hub, scan it, and say what it lacks.
+    """Write the folder that would be uploaded to a model hub, scan it, and report what is missing.
 
-    Nothing leaves this machine without --yes. HF_ENDPOINT names another hub than huggingface.co.
+    Nothing is sent without --yes. The hub is huggingface.co, or the one that HF_ENDPOINT names.
     """
 
     run: Path | None = positional(default=None)
-    """Run folder of train_lora.py; with --dataset, none is the one that drew the set."""
+    """Run folder of train_lora.py. Default, with --dataset: the run that generated the set."""
     repo: str
-    """USER/NAME of the repository."""
+    """Name of the repository: USER/NAME."""
     out: Path | None = None
-    """Folder to write what goes up into; none: push/NAME. An earlier push folder is replaced."""
+    """Folder to write the upload to; an earlier upload folder is replaced. Default: push/NAME."""
     generated: Path | None = None
-    """Set of generate.py, drawn with this run: its scores and first pictures go into the card."""
+    """Folder of images that generate.py made with this run; its scores and first images go into
+    the model card."""
     dataset: Path | None = None
-    """Push this set of generate.py as a data set, instead of the weights."""
+    """Push this folder of generated images as a data set, not the weights."""
     data: Path | None = None
-    """Frames folder of the training, where it moved since."""
+    """Frames folder of the training, if it was moved since."""
     base_model: str | None = None
-    """Name of the base on the Hub, where the run knows it as a local folder only (USER/NAME)."""
+    """Hub id of the base model (USER/NAME), if the run knows it only as a local folder."""
     accept: str | None = None
-    """Why it may go up although a licence is missing or in the way; stands in the card."""
+    """Reason why it may be pushed although a licence is missing or forbids it; written into the
+    card."""
     public: bool = False
-    """For everybody to see; otherwise the repository is private."""
+    """Make the repository public. Default: private."""
     ocr: bool = False
-    """Look for text in the pixels of every picture that goes up, by OCR as well; text stops the
-    push. Needs `pip install echodiff[ocr]`."""
+    """Also search every uploaded image for text by OCR; echodiff's own text finder always runs.
+    Text blocks the push. Needs `pip install echodiff[ocr]`."""
     yes: bool = False
-    """Push, in one commit."""
+    """Upload, in one commit. Without it nothing is sent."""
 
     def __post_init__(self) -> None:
         parse_name(self.repo, "--repo")
@@ -210,30 +211,35 @@ def write_folder(folder: Path, config: PushConfig, contents: Contents) -> dict[s
 def find_everything(
     folder: Path, config: PushConfig, contents: Contents, token: str | None
 ) -> list[Finding]:
-    """What stops the push: in the files, and in the pictures."""
+    """What stops the push: in the files, and in the images."""
     allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, PICTURES]
     findings = scan_folder(folder, allowed, list_known(config, contents, token))
     generated, trained = contents.generated, contents.trained
-    if generated is not None and trained is not None:
-        shown = generated.frames if config.dataset else choose_samples(generated.frames)
-        pictures = [generated.folder / frame.file_name for frame in shown]
-        findings += find_training_pictures(pictures, trained.pictures, generated.folder)
-    if config.ocr and generated is not None:
-        shown = generated.frames if config.dataset else choose_samples(generated.frames)
-        findings += find_texts([generated.folder / f.file_name for f in shown], generated.folder)
-    return findings
+    if generated is None:
+        return findings
+    shown = generated.frames if config.dataset else choose_samples(generated.frames)
+    images = [generated.folder / frame.file_name for frame in shown]
+    if trained is not None:
+        from echodiff.hub.likeness import find_training_images  # imports torch
+
+        findings += find_training_images(images, trained.images, generated.folder)
+    return [*findings, *find_texts(images, generated.folder, by_ocr=config.ocr)]
 
 
-def find_texts(pictures: Sequence[Path], folder: Path) -> Iterator[Finding]:
-    """Pictures that show text, by the finder or by OCR. Sheets have words of their own, so it is
-    their pictures that are looked at."""
-    for path in pictures:
+def find_texts(images: Sequence[Path], folder: Path, *, by_ocr: bool) -> Iterator[Finding]:
+    """Images that show text, by our finder and, where asked, by OCR. A sheet has words of its own,
+    so its images are looked at one by one."""
+    for path in images:
         image = read_image_u8(path)
-        if boxes := find_text(image) or find_text_by_ocr(image):
+        finder = ""
+        boxes = find_text(image)
+        if not boxes and by_ocr:
+            finder, boxes = " (--ocr)", find_text_by_ocr(image)
+        if boxes:
             box = boxes[0]
             yield Finding(
                 path.relative_to(folder).as_posix(),
-                f"shows text at x {box.left}-{box.right}, y {box.top}-{box.bottom} (--ocr)",
+                f"shows text at x {box.left}-{box.right}, y {box.top}-{box.bottom}{finder}",
             )
 
 

@@ -1,4 +1,4 @@
-"""The last look before anything goes up: every file of the folder, whatever wrote it.
+"""Scan every file of the upload folder for identifiers, secrets and training images.
 
 Tokens, absolute paths, patient identifiers, DICOM tags, files that are not on the list, and bytes
 that hide behind a picture or a tensor. Rules for forms: what they find stops the push; that they
@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
+import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -50,6 +52,9 @@ class Known:
     """Numbers of the recipe that look like a date or a record's number: a seed."""
 
 
+KEYWORDS = "identifying_dicom_keywords.txt"
+"""Shipped in `echodiff/assets`, a keyword a line."""
+
 _TAG = re.compile(r"\(\s*[\dA-Fa-f]{4}\s*,\s*[\dA-Fa-f]{4}\s*\)")
 _TAG_KEY = re.compile(r"[\dA-Fa-f]{8}")
 _CAMEL = re.compile(r"\b[A-Z][a-z]+[A-Z][A-Za-z]*\b")
@@ -66,11 +71,19 @@ _TENSOR = re.compile(
 )
 """Names that an adapter's tensors have, in diffusers' layout and in kohya's."""
 _MOST_AXES = 4
+_DATA_URI = re.compile(r"\bdata:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]{1,40})*,", re.IGNORECASE)
+"""An image or anything else inside a page: nothing looks at what it shows."""
 _PRIVACY_FIELDS = frozenset({
     "weights_sha256", "data_sha256", "settings", "attacks", "ceiling", "verdict", "not_tested",
     "n", "seed", "versions",
 })  # fmt: skip
 _MANIFEST_FIELDS = frozenset({"kind", "echodiff", "files"})
+_BLOB = re.compile(r"[\w+/=-]{200,}")
+"""No word or hash is as long: an image, in hexadecimal or base 64?"""
+_MOST_NUMBERS = 500
+"""Of a list: no score has as many, an image has."""
+_LONGEST_METADATA = 20_000
+"""Characters in the header of weights."""
 _SMALLEST_NUMBER = 1_000_000
 """Whole numbers from here on are read as text too: a record number fits into them."""
 
@@ -140,6 +153,8 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
         yield f"has a field that identifies people or devices{where}"
     for word in known.private_words.find(text):
         yield f"names a patient or a file of the training, {word!r}{where}"
+    if blob := _BLOB.search(text):
+        yield f"holds {len(blob.group())} characters without a space: an image?{where}"
     text = _SHORT_HASH.sub(" ", text)
     for number in known.harmless:
         text = re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", " ", text)
@@ -154,13 +169,16 @@ def _scan_text(key: str, text: str, known: Known) -> Iterator[str]:
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """(key, text) of a JSON value: names of fields, texts, and large whole numbers."""
+    """(key, text) of a JSON value: names of fields, texts, and large whole numbers; ValueError for
+    a list that could hold an image."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             below = f"{key}.{name}" if key else str(name)
             yield below, str(name)
             yield from _walk(inner, below)
     elif isinstance(value, list | tuple):
+        if sum(isinstance(inner, int | float | list) for inner in value) > _MOST_NUMBERS:
+            raise ValueError(f"a list of {len(value)} numbers at {key}: an image?")
         for inner in value:
             yield from _walk(inner, key)
     elif isinstance(value, str):
@@ -210,8 +228,10 @@ def _read_header(data: bytes) -> dict[str, Any]:
     for name, entry in tensors.items():
         if not _TENSOR.fullmatch(name) or len(entry["shape"]) > _MOST_AXES:
             raise ValueError(f"{name!r} is no tensor of an adapter")
-    names = {name.replace(".", " "): "" for name in tensors}
-    return {"names": " ".join(names), "metadata": header.get("__metadata__", {})}
+    metadata = header.get("__metadata__", {})
+    if len(json.dumps(metadata)) > _LONGEST_METADATA:
+        raise ValueError(f"more than {_LONGEST_METADATA:,} characters of metadata")
+    return {"names": [name.replace(".", " ") for name in tensors], "metadata": metadata}
 
 
 def _check_picture(path: Path, data: bytes) -> None:
@@ -232,6 +252,8 @@ def _read_markdown(text: str) -> Iterator[tuple[str, str]]:
         for key, value in _walk(parse_yaml(head)):
             if not (key == "license_link" and f"license_link: {value}" in _shipped_lines()):
                 yield key, value
+    if _DATA_URI.search(unquote(html.unescape(text))):
+        raise ValueError("a file is embedded in it (data:...)")
     plain = "\n".join(line for line in text.split("\n") if line not in _shipped_lines())
     yield "", plain
     # As a browser shows it.
@@ -247,14 +269,8 @@ def _shipped_lines() -> frozenset[str]:
 
 @functools.cache
 def _identifying_keywords() -> frozenset[str]:
-    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove."""
-    from pydicom.datadict import DicomDictionary
-    from pydicom.tag import Tag
+    """Keywords of all DICOM tags that the Basic Profile of PS3.15 would remove.
 
-    from echodiff.data.dicom.identifiers import is_identifying
-
-    return frozenset(
-        keyword
-        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
-        if keyword and is_identifying(Tag(number), vr, keyword, "")
-    )
+    A list that is shipped, not read from pydicom, which is an optional package here.
+    """
+    return frozenset((resources.files("echodiff") / "assets" / KEYWORDS).read_text("utf-8").split())

@@ -1,4 +1,4 @@
-"""What a push starts from: a finished run whose weights are those that were trained and scored."""
+"""Load what is pushed: a finished run with the weights that were trained and scored."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.data.leaks import read_maker
+from echodiff.data.run_frames import find_run_frames
 from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
@@ -49,9 +50,15 @@ class Trained:
         return len({self.frames[name].patient_id or name for name in self.run.record["train"]})
 
     @property
-    def pictures(self) -> list[Path]:
-        """Every picture of the training's folder, held-out ones too: all of them stay at home."""
-        return [self.data / name for name in self.frames]
+    def images(self) -> dict[Path, str]:
+        """Every image of the training's folder, held-out ones too -> its patient; "" where unknown.
+
+        Two data sets may number their patients alike: the source is part of the name.
+        """
+        return {
+            self.data / name: f"{frame.source or ''}/{frame.patient_id}" if frame.patient_id else ""
+            for name, frame in self.frames.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,11 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         frames = {frame.file_name: frame for frame in load_frames(folder)}
     except InputError as error:
         raise InputError(f"{run_dir}: its training frames: {error}; --data says where") from None
-    for name in [*run.record.get("train", []), *run.record.get("held_out", [])]:
+    names = dict.fromkeys([*run.record.get("train", []), *run.record.get("held_out", [])])
+    for name in names:
         if name not in frames:
             raise InputError(f"{folder}: has no {name}: not the frames of {run_dir}")
+    find_run_frames(run, list(names), data=data)
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
     config = _read_yaml(run_dir / CONFIG)

@@ -137,7 +137,7 @@ def _load_inception() -> FeatureNetwork:
     from echodiff.metrics.extractor import describe_arithmetic
 
     path = inception.find_inception()
-    extractor = torchscript.build_inception(torchscript.load_torchscript(path))
+    extractor = torchscript.load_inception(path)
     network = _fed_as_cleanfid("inception", inception.SHA256, 2048, extractor)
     return with_cache(network, code=describe_arithmetic())
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from echodiff.anatomy import Finding
 from echodiff.captions.findings import findings_in
+from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
@@ -143,7 +144,7 @@ def measure_frames(
             if judge is not None:
                 probabilities.append(judge.findings_of(features["tiny"][-1]))
             progress.update(len(images))
-    groups = build_groups([None if row is None else row.patient_id for row in rows])
+    groups = build_groups([None if row is None else known_patient(row) for row in rows])
     return Measured(
         name=name,
         groups=groups,

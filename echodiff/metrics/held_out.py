@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.images import pad_square, read_gray_u8
@@ -124,5 +125,5 @@ class HeldOutScores:
             ]
             for network in self.networks:
                 parts[network.name].append(network(images))
-        groups = build_groups([frame.patient_id for frame in self.frames])
+        groups = build_groups([known_patient(frame) for frame in self.frames])
         return {name: FeatureSet(np.concatenate(part), groups) for name, part in parts.items()}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from echodiff.data.splits import fold_id
 from echodiff.errors import InputError
 from echodiff.frames.layout import IMAGES
 from echodiff.frames.reader import load_frames
@@ -83,7 +84,7 @@ def find_pairs(
     return Pairing(
         pairs=[(generated / f.file_name, target / truth.file_name) for f, truth in paired],
         groups=build_groups([
-            ("patient", truth.patient_id or frame.patient_id)
+            ("patient", fold_id(truth.patient_id or frame.patient_id or ""))
             if truth.patient_id or frame.patient_id
             else ("target", truth.file_name)
             for frame, truth in paired

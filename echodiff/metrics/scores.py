@@ -81,9 +81,14 @@ class Repeats:
     """The least value that the statistic can have: no interval goes below it."""
 
     def scaled(self, scale: float) -> "Repeats":
-        return Repeats(self.value * scale, *(
-            repeats * scale for repeats in (self.interval, self.floor, self.at_floor, self.permuted)
-        ))  # fmt: skip
+        return Repeats(
+            self.value * scale,
+            self.interval * scale,
+            self.floor * scale,
+            self.at_floor * scale,
+            self.permuted * scale,
+            self.least * scale,
+        )
 
     @property
     def estimate(self) -> Mean:

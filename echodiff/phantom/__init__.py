@@ -1,1 +1,1 @@
-"""Parametric 3D heart and the simulators that picture a slice of it."""
+"""Parametric 3D heart and the simulators that render slices of it."""

@@ -16,6 +16,7 @@ from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_e
 from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr
 from echodiff.phantom.pseudo import simulate_pseudo
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES, draw_style
 
@@ -23,12 +24,12 @@ Modality = Literal["echo", "mr", "ct", "pseudo"]
 MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "pseudo")
 
 _LEFT_HEART = frozenset({Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA})
-"""Findings that an apical two-chamber view can show."""
+"""Findings visible in an apical two-chamber view."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
-    """Everything that decides a frame; `to_json` of it stands in the frame's `record` column."""
+    """All parameters of a frame; stored as JSON in the frame's `record` column."""
 
     heart: Heart
     pose: Pose
@@ -36,7 +37,7 @@ class Acquisition:
     text: str
 
     def to_json(self) -> str:
-        """Compact JSON of what was drawn, the caption left out."""
+        """Return compact JSON of all parameters except the caption."""
         parts = {
             "heart": self.heart.to_record(),
             "pose": self.pose.to_record(),
@@ -46,7 +47,7 @@ class Acquisition:
 
     @classmethod
     def from_json(cls, record: str, text: str = "") -> Acquisition:
-        """The acquisition that `to_json` wrote down; renders the same pixels."""
+        """Restore an acquisition from `to_json`; it renders the same pixels."""
         parts = json.loads(record)
         return cls(
             heart=Heart.from_record(parts["heart"]),
@@ -58,7 +59,7 @@ class Acquisition:
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """Which hearts, views and scanners acquisitions are drawn from."""
+    """Distribution of hearts, views and scanners."""
 
     styles: Sequence[str] = ("aspen", "birch")
     findings: Sequence[Finding] = tuple(Finding)
@@ -81,8 +82,9 @@ class Population:
 
 
 def sample_patient(seed: int, patient: int, population: Population) -> list[Acquisition]:
-    """End-diastolic and end-systolic acquisition of one patient, a function of (seed, patient)."""
-    rng = np.random.default_rng([seed, patient])
+    """Draw the end-diastolic and end-systolic acquisition of a patient, a function of (seed,
+    patient)."""
+    rng = np.random.default_rng(seed_words(seed, patient))
     chosen: frozenset[Finding] = frozenset()
     is_ill = rng.random() < population.finding_rate
     has_two = rng.random() < 0.25
@@ -113,16 +115,17 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
 
 
 def sample_acquisition(seed: int, index: int, population: Population) -> Acquisition:
-    """Frame `index` of an endless population: frames 2p and 2p + 1 are patient p in ED and ES."""
+    """Draw frame `index` of an infinite population: frames 2p and 2p + 1 are patient p in ED and
+    ES."""
     return sample_patient(seed, index // 2, population)[index % 2]
 
 
 def render(
     acquisition: Acquisition, modality: Modality, size: int, anatomy: Anatomy | None = None
 ) -> NDArray[np.uint8]:
-    """Picture (size, size) uint8 of an acquisition; the same pixels every time.
+    """Render an acquisition as a (size, size) uint8 image; deterministic.
 
-    `anatomy` is the slice on the image grid, where the caller has it already.
+    anatomy: the slice on the image grid, if the caller has computed it already.
     """
     heart, pose, settings = acquisition.heart, acquisition.pose, acquisition.echo
     if modality == "echo":

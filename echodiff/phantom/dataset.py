@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding, Label, View
 from echodiff.errors import InputError
+from echodiff.frames.maker import PHANTOM
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.phantom.acquisition import (
@@ -24,13 +25,14 @@ from echodiff.phantom.acquisition import (
     render,
     sample_acquisition,
 )
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse
 
-SOURCE = "echodiff phantom"
+SOURCE = PHANTOM
 _GOLDEN = 0.6180339887498949
 
 T = TypeVar("T", bound=str)
@@ -54,11 +56,12 @@ def write_phantom_frames(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> where there are
+    """Write `num` frames of size x size pixels: at `out`, or at `out`/<modality> if there are
     several.
 
-    Two frames (end of diastole and of systole) make a patient; frame i depends on (seed, i) and the
-    population alone. An unfinished folder is gone on with. `workers` 0 is one process a core.
+    Each patient has two frames, at end of diastole and end of systole. Frame i depends only on
+    (seed, i) and the population. An unfinished folder is resumed. workers: 0 uses one process per
+    core.
     """
     try:
         population = Population(
@@ -81,13 +84,19 @@ def write_phantom_frames(
     with ExitStack() as stack:
         writers = {
             modality: stack.enter_context(
-                FramesWriter(folder, overwrite=overwrite, fingerprint=fingerprint)
+                FramesWriter(folder, overwrite=overwrite, command=PHANTOM, fingerprint=fingerprint)
             )
             for modality, folder in folders.items()
         }
         left = [i for i in range(num) if any(_name(i) not in w for w in writers.values())]
         bar = stack.enter_context(
-            ProgressBar(total=num, initial=num - len(left), desc="phantom", disable=not progress)
+            ProgressBar(
+                total=num,
+                initial=num - len(left),
+                desc="phantom",
+                unit="frame",
+                disable=not progress,
+            )
         )
         for index, (images, mask, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True
@@ -95,14 +104,15 @@ def write_phantom_frames(
             split = split_of(seed, index // 2, splits)
             for modality, writer in writers.items():
                 if _name(index) not in writer:
-                    row = _row(frame, modality, split)
+                    row = replace(frame, modality=modality, split=split)
                     writer.add(row, images[modality], mask)
             bar.update()
 
 
 def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str:
-    """Split of a patient: an even sequence, so that shares hold without knowing how many come."""
-    place = (np.random.default_rng([seed, 77]).random() + patient * _GOLDEN) % 1.0
+    """Assign a patient to a split by an evenly distributed sequence, so that the shares hold for
+    any number of patients."""
+    place = (np.random.default_rng(seed_words(seed, 77)).random() + patient * _GOLDEN) % 1.0
     train, val, test = (share / sum(splits) for share in splits)
     if place < train:
         return "train"
@@ -111,10 +121,6 @@ def split_of(seed: int, patient: int, splits: tuple[float, float, float]) -> str
 
 def _name(index: int) -> str:
     return f"phantom-{index:06d}.png"
-
-
-def _row(frame: Frame, modality: Modality, split: str) -> Frame:
-    return replace(frame, modality=modality, split=split)
 
 
 def _render(
@@ -146,32 +152,32 @@ class PhantomConfig:
     """Simulate frames of a parametric 3D heart."""
 
     out: Path
-    """Frames folder to write; with several modalities one folder each below it."""
+    """Frames folder to write; with several modalities, one folder per modality below it."""
     num: int = 100
-    """Number of frames; two of each patient."""
+    """Number of frames (1 or more); every patient has two."""
     size: int = 256
-    """Width and height in pixels, 64 to 1024."""
+    """Width and height in pixels (64 to 1024)."""
     modality: str = "echo"
-    """echo, mr, ct, pseudo; several separated by commas are pictures of the same slices."""
+    """Modalities, separated by commas: echo, mr, ct, pseudo; several show the same slices."""
     styles: str = "aspen,birch"
-    """Scanner styles of the echo, separated by commas: aspen, birch, cedar; random is a new one for
-    every patient."""
+    """Scanner styles of the echo, separated by commas: aspen, birch, cedar, or random for a new
+    style per patient."""
     findings: str = ",".join(Finding)
-    """Findings to draw from, separated by commas; `none` for normal hearts."""
+    """Findings to draw from, separated by commas; `none` for normal hearts only."""
     finding_rate: float = 0.5
-    """Share of patients with a finding that their view can show, 0 to 1."""
+    """Share of patients with a finding that their view can show (0 to 1)."""
     child_rate: float = 0.25
-    """Share of patients who are children, 0 to 1."""
+    """Share of patients who are children (0 to 1)."""
     views: str = "A4C"
-    """A4C, A2C, or both separated by a comma."""
+    """Views, separated by commas: A4C, A2C."""
     split: str = "70/15/15"
-    """Per cent of patients in train, val and test."""
+    """Percentages of patients in train, val and test."""
     seed: int = 0
-    """Seed of everything that is drawn (0 or more)."""
+    """Random seed (0 or more)."""
     workers: int = 0
-    """Processes; 0 is one a core."""
+    """Number of processes; 0 means one per core."""
     overwrite: bool = False
-    """Start anew where the folder is finished or has other settings."""
+    """Replace the frames folder at --out."""
 
     def __post_init__(self) -> None:
         if self.num < 1:
@@ -179,6 +185,8 @@ class PhantomConfig:
         for name, count in (("seed", self.seed), ("workers", self.workers)):
             if count < 0:
                 raise ValueError(f"--{name} must be at least 0, not {count}")
+        if self.seed >= 2**64:
+            raise ValueError(f"--seed must be below 2^64, not {self.seed}")
         if not 64 <= self.size <= 1024:
             raise ValueError(f"--size must lie in 64..1024 pixels, not {self.size}")
         for name, share in (("finding-rate", self.finding_rate), ("child-rate", self.child_rate)):

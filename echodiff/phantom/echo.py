@@ -36,11 +36,11 @@ _TISSUE = {
 
 @dataclass(frozen=True, kw_only=True)
 class EchoSettings:
-    """What one acquisition drew; with heart and pose it decides every pixel."""
+    """Random parameters of one acquisition; with heart and pose they determine every pixel."""
 
     style: str
     seed: int
-    """Of the scatterers, the drop-out and the noise."""
+    """Seed of scatterers, drop-out and noise."""
     axial_mm: float
     lateral_deg: float
     dynamic_range_db: float
@@ -52,20 +52,20 @@ class EchoSettings:
     looks: int
     edge_enhancement: float
     attenuation_db_per_mm: float
-    """What is left of attenuation after the depth gain."""
+    """Residual attenuation after depth-gain compensation."""
     dropout_db: float
-    """Strength of the patchy loss of signal."""
+    """Strength of patchy drop-out."""
     num_shadows: int
     noise_db: float
     """Electronic noise at full depth, relative to myocardium."""
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able values."""
+        """JSON-serialisable values."""
         return asdict(self)
 
 
 def sample_echo_settings(rng: np.random.Generator, name: str, style: Style) -> EchoSettings:
-    """Draw an acquisition around a style; `name` is what the record calls it."""
+    """Draw acquisition parameters around a style; name: the style's name in the record."""
     s, u, n = style, rng.uniform, rng.normal
     return EchoSettings(
         style=name,
@@ -88,7 +88,7 @@ def sample_echo_settings(rng: np.random.Generator, name: str, style: Style) -> E
 
 
 def simulate_echo(heart: Heart, pose: Pose, settings: EchoSettings, size: int) -> NDArray[np.uint8]:
-    """Grey picture (size, size) uint8 of a heart as a phased array would show it."""
+    """Render a heart as a phased array would show it: (size, size) uint8."""
     detail = max(size, 128)
     grid = polar_grid(pose, num_samples=detail * 5 // 4 + 64, num_beams=detail // 2 + 32)
     anatomy = slice_polar(heart, pose, grid)

@@ -40,7 +40,7 @@ class Heart:
     ra_radius_mm: float
     atrial_septum_mm: float
     tricuspid_offset_mm: float
-    """How far the tricuspid annulus stands towards the apex of the mitral one."""
+    """Apical offset of the tricuspid annulus from the mitral annulus."""
     mitral_opening_rad: float
     tricuspid_opening_rad: float
     asd_type: str
@@ -54,7 +54,7 @@ class Heart:
     ripple_seed: int
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able values, complete enough to build this heart again."""
+        """JSON-serialisable values, sufficient to rebuild this heart."""
         return asdict(self) | {
             "phase": str(self.phase),
             "findings": [str(f) for f in self.findings],
@@ -62,7 +62,7 @@ class Heart:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Heart:
-        """The heart that `to_record` wrote down."""
+        """Restore a heart from `to_record`."""
         findings = tuple(Finding(name) for name in record["findings"])
         return cls(**(record | {"phase": Phase(record["phase"]), "findings": findings}))
 
@@ -124,7 +124,7 @@ def sample_heart(
 def _draw_defect(
     rng: np.random.Generator, kinds: tuple[str, str], radius_mm: tuple[float, float]
 ) -> tuple[str, float]:
-    """A kind and a radius; always drawn, so that a finding does not shift the other draws."""
+    """Draw a kind and a radius; always drawn, so that a finding does not shift the other draws."""
     return kinds[int(rng.integers(2))], float(rng.uniform(*radius_mm))
 
 
@@ -134,8 +134,8 @@ def _scaled(heart: Heart, factor: float) -> Heart:
 
 
 def contract(heart: Heart, rng: np.random.Generator) -> Heart:
-    """The same heart at end of systole: ventricles smaller, wall thicker, atria full, valves
-    shut."""
+    """Return the heart at end of systole: smaller ventricles, thicker walls, full atria, closed
+    valves."""
     weak = 0.5 if Finding.DILATED_LV in heart.findings else 1.0
     shorten = 1 - weak * rng.uniform(0.12, 0.18)
     return replace(
@@ -156,8 +156,7 @@ def contract(heart: Heart, rng: np.random.Generator) -> Heart:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stands at each point asked for; arrays of the shape of the points without their last
-    axis."""
+    """Anatomy at each requested point; arrays of the points' shape without the last axis."""
 
     labels: NDArray[np.uint8]
     """`Label` values."""

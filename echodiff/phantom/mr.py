@@ -1,4 +1,4 @@
-"""MR and CT pictures of the same slice that the echo shows: true pairs."""
+"""MR and CT images of the slice that the echo shows, as true pairs."""
 
 from __future__ import annotations
 

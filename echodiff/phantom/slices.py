@@ -1,4 +1,4 @@
-"""Cut the 3D heart with the plane of a probe: polar (beam) grid and Cartesian (image) grid."""
+"""Slice the 3D heart with the plane of a probe, on the polar (beam) and Cartesian (image) grids."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from echodiff.anatomy import View
 from echodiff.phantom.heart import Anatomy, Heart, Points, compute_anatomy
 
 _ROTATION_RAD = {View.A4C: 0.0, View.A2C: -1.2}
-"""Turn of the plane about the long axis; A2C leaves the right heart behind."""
+"""Rotation of the plane about the long axis; A2C excludes the right heart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where the probe stands and how far it looks; mm and rad, heart frame."""
+    """Position and depth of the probe; mm and rad, heart frame."""
 
     view: View
     gap_mm: float
@@ -35,12 +35,12 @@ class Pose:
     """Full angle of the sector."""
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able values."""
+        """JSON-serialisable values."""
         return asdict(self) | {"view": str(self.view)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Pose:
-        """The pose that `to_record` wrote down."""
+        """Restore a pose from `to_record`."""
         return cls(**(record | {"view": View(record["view"])}))
 
 

@@ -1,4 +1,4 @@
-"""Named scanner styles: what differs between one hospital's pictures and another's."""
+"""Named scanner styles: how images of one hospital differ from those of another."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Settings of one invented scanner; a frame draws its own values around them."""
+    """Settings of one fictional scanner; each frame draws its values around them."""
 
     axial_mm: float
     """Full width at half maximum of the pulse."""
     lateral_deg: float
     """Full width at half maximum of the beam."""
     looks: int
-    """Independent pictures averaged (spatial compounding); 1 leaves speckle fully developed."""
+    """Number of independent images averaged (spatial compounding); 1 leaves speckle fully
+    developed."""
     dynamic_range_db: float
     gain_db: float
     """Level of bright muscle below white."""
@@ -30,7 +31,7 @@ class Style:
     near_db: float
     """Gain of the near field over the far field."""
     edge_enhancement: float
-    """Unsharp masking of the grey picture, 0 none."""
+    """Unsharp masking of the grey image; 0: none."""
 
 
 STYLES: dict[str, Style] = {
@@ -79,15 +80,15 @@ STYLES: dict[str, Style] = {
 }
 
 RANDOM = "random"
-"""Every patient from another scanner."""
+"""A new scanner per patient."""
 STYLE_NAMES = (*STYLES, RANDOM)
 
 
 def draw_style(name: str, rng: np.random.Generator) -> Style:
-    """The style of that name; for `random` a new one, between the named scanners and beyond them.
+    """Return a style by name; `random` draws a new one, within and beyond the range of the named
+    scanners.
 
-    Raises:
-        KeyError: unknown name.
+    Raises: KeyError: unknown name.
     """
     if name != RANDOM:
         return STYLES[name]

@@ -1,4 +1,4 @@
-"""`echodiff pretrain`: make the embedded base and feature network anew."""
+"""`echodiff pretrain`: train the embedded base model and feature network."""
 
 from __future__ import annotations
 
@@ -40,29 +40,30 @@ class PretrainConfig:
     out: Path = Path("pretrain")
     """Folder for the state of the stages and the results (`tiny/`, `tiny_features/`)."""
     num_frames: int = 20000
-    """Phantom frames the base is trained on."""
+    """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
-    """Phantom frames, each patient from a scanner of its own, that the VAE sees besides."""
+    """Number of further phantom frames for the VAE, each patient with a scanner of its own."""
     num_feature_frames: int = 10000
-    """Phantom frames the feature network is trained on; the last tenth is held out."""
+    """Number of phantom frames that the feature network is trained on; the last tenth is held
+    out."""
     autoencoder_steps: int = 1200
-    """Steps of 16 frames."""
+    """Steps of the autoencoder (16 frames each)."""
     decoder_steps: int = 1400
-    """Steps of 8 frames, the decoder alone."""
+    """Steps of the decoder alone (8 frames each)."""
     text_encoder_steps: int = 1500
-    """Steps of 64 captions, no picture."""
+    """Steps of the text encoder (64 captions each, no images)."""
     denoiser_steps: int = 5400
-    """Steps of 32 frames, attention at 8x8 and 4x4."""
+    """Steps of the UNet with attention at 8x8 and 4x4 (32 frames each)."""
     detail_steps: int = 2000
-    """Steps of 32 frames that follow, with attention at 16x16 besides."""
+    """Steps of the UNet after these, with attention at 16x16 too (32 frames each)."""
     classifier_steps: int = 1000
-    """Steps of 48 frames."""
+    """Steps of the feature network (48 frames each)."""
     seed: int = 2026
-    """Seed of everything."""
+    """Random seed (0 or more)."""
     workers: int = 0
-    """Processes that render phantoms; 0 is one a core."""
+    """Number of processes that render phantoms; 0 means one per core."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """Device: cpu, cuda, or auto for cuda if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_scanner_frames", "num_feature_frames"):
@@ -96,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = _train_base(config, corpus, scanners, device)
     report = {"tiny": facts, "tiny_features": feature_card}
     write_json_atomic(config.out / "report.json", report)
-    logger.info("done: %s; copy tiny/ and tiny_features/ to %s", config.out, _assets())
+    logger.info(
+        "done: %s; copy tiny/ and tiny_features/ to %s", config.out, tiny_features.ASSET.parent
+    )
 
 
 def _train_base(
@@ -150,7 +153,3 @@ def _claim(config: PretrainConfig) -> None:
     if path.exists() and json.loads(path.read_text("utf-8")) != settings:
         raise InputError(f"--out {config.out} holds a pretraining with other settings")
     write_json_atomic(path, settings)
-
-
-def _assets() -> Path:
-    return tiny_features.ASSET.parent

@@ -45,7 +45,7 @@ def build_unet(attention_levels: int = 3) -> UNet2DConditionModel:
 
 
 def add_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The same function with attention at 16x16 besides: its output projections start at zero."""
+    """Add attention at 16x16 that leaves the function unchanged: its outputs start at zero."""
     deeper = build_unet()
     missing = deeper.load_state_dict(unet.state_dict(), strict=False).missing_keys
     parameters = dict(deeper.named_parameters())

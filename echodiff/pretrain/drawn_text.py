@@ -1,4 +1,4 @@
-"""Texts such as scanners burn into pictures, drawn over pictures that have none."""
+"""Draw texts such as scanners burn into images over images without text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_LETTERS = ("Siz", "NonUni", "cmex", "cmsy", "cmmi", "LastResort", "Math", "
 
 
 class DrawnText(NamedTuple):
-    """A picture that a text was drawn into."""
+    """An image with drawn text."""
 
     image_u8: NDArray[np.uint8]
     """(H, W), or (H, W, 3) where the text has colour."""
@@ -102,7 +102,7 @@ def draw_text(
     rng: np.random.Generator,
     degrees: float = 0.0,
 ) -> DrawnText | None:
-    """Draw one text at a random place in (H, W); None where the picture is too small for it."""
+    """Draw one text at a random place in (H, W); None if the image is too small."""
     face = fit_font(font, text, height)
     left, top, right, bottom = (round(side) for side in face.getbbox(text))
     stamp = Image.new("L", (right - left, bottom - top))
@@ -129,7 +129,7 @@ def draw_text(
 
 
 def draw_graphics(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What scanners draw that is no text: a trace, ticks, dots, crosses, a bar, a mark."""
+    """Draw scanner graphics that are not text: a trace, ticks, dots, crosses, a bar, a mark."""
     image = Image.fromarray(image_u8)
     draw = ImageDraw.Draw(image)
     width, height = image.size

@@ -73,7 +73,7 @@ def train_text_encoder(
     seed: int,
     device: str,
 ) -> CLIPTextModel:
-    """Train on `texts`, no picture; return the encoder, to be kept as it is from here on."""
+    """Train on `texts` only and return the encoder, which is frozen afterwards."""
     torch.manual_seed(seed)
     ids = tokenize(tokenizer, texts)
     targets = find_words(ids, tokenizer)

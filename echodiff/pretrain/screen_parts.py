@@ -103,7 +103,7 @@ def draw_flow(
     box: tuple[int, int, int, int],
     rng: np.random.Generator,
 ) -> None:
-    """Colour flow within the scan: a few smooth areas of red and blue, its bar beside it."""
+    """Draw colour flow within the scan: smooth areas of red and blue, with a colour bar."""
     rows, columns = place.shape
     left, top, right, bottom = box
     y, x = np.mgrid[:rows, :columns]
@@ -231,7 +231,7 @@ def draw_scales(
     boxes: Sequence[tuple[int, int, int, int]],
     kind: str,
 ) -> None:
-    """Depth ticks with numbers beside the scan, a grey bar, a focus mark, the orientation mark."""
+    """Draw numbered depth ticks next to the scan, a grey bar, a focus and an orientation mark."""
     rng = pen.rng
     left, top, right, bottom = boxes[0]
     x = min(right + 6, pen.image.width - 40)
@@ -259,7 +259,8 @@ def draw_scales(
 
 
 def draw_ecg(pen: Pen, size: int, foot: int) -> None:
-    """The ECG at the bottom, mostly green, its rate beside it; it may cross the scan's foot."""
+    """Draw the ECG at the bottom, mostly green, with the heart rate; it may cross the scan's lower
+    end."""
     rng = pen.rng
     rows, width = pen.image.height, pen.image.width
     ink = [(0, 255, 0), (80, 255, 120), (0, 220, 255), (230, 230, 230), (255, 220, 0)][

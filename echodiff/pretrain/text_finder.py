@@ -5,14 +5,15 @@
     python -m echodiff.pretrain.text_finder phantom --out text_finder
 
 It sees no patient: phantoms, noise, and texts and whole scanner screens drawn over them in the
-fonts that come with matplotlib and Pillow.
+fonts that come with matplotlib and Pillow. The scout, a smaller network that reads the picture at
+half its size and says where the finder has to look, is trained on the same patches.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echodiff.data.screens.burned_text import LAYERS, STRIDE
+from echodiff.data.screens.burned_text import SCOUTED, halve_size
+from echodiff.data.screens.text_network import LAYERS, SCOUT_LAYERS, STRIDE, Layer
 from echodiff.errors import InputError
 from echodiff.images import IMAGE_SUFFIXES, read_gray_u8, resize_u8
 from echodiff.pretrain.drawn_text import list_fonts
@@ -42,6 +44,8 @@ from echodiff.settings.command_line import parse, positional, run_main
 
 PER_SCREEN = 12
 """Patches taken from one drawn screen."""
+TEXT_COUNTS = 4.0
+"""How much more text counts than its absence, in the training of the scout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class TextFinderConfig:
     """Train the network that finds burned-in text, on phantoms with texts drawn over them."""
 
     frames: Path = positional()
-    """Folder of pictures without text, searched in depth."""
+    """Folder of images without text, including subfolders."""
     out: Path
     """Folder for the state of the training and for model.safetensors."""
     num_patches: int = 16000
@@ -74,11 +78,11 @@ class Patches(NamedTuple):
 class TextFinder(nn.Module):
     """(B, 1, H, W) in 0..1 -> (B, 1, H/4, W/4) logits of text."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Sequence[Layer] = LAYERS) -> None:
         super().__init__()
         channels = 1
         parts: list[nn.Module] = []
-        for layer in LAYERS:
+        for layer in layers:
             reach = layer.dilation
             parts += [
                 nn.Conv2d(
@@ -104,29 +108,77 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name != "masks"
     ]
     if not paths:
-        raise InputError(f"{config.frames}: no pictures")
-    network = train([read_gray_u8(path) for path in paths], config)
-    save_file(fold(network), config.out / "model.safetensors")
-
-
-def train(pictures: Sequence[NDArray[np.uint8]], config: TextFinderConfig) -> TextFinder:
-    """Train on drawn patches; then on them and on what was taken for text and is none."""
+        raise InputError(f"{config.frames}: no images")
     torch.manual_seed(config.seed)
-    rng, fonts = np.random.default_rng(config.seed), list_fonts(bundled_only=True)
-    of_screens = config.num_patches * 2 // 5
+    rng, pictures = np.random.default_rng(config.seed), [read_gray_u8(path) for path in paths]
+    patches = draw_patches(pictures, config.num_patches, rng)
+    save_file(fold(train(patches, pictures, config, rng)), config.out / "model.safetensors")
+    scout = train_scout(patches, pictures, config, rng)
+    save_file(fold(scout), config.out / "scout.safetensors")
+
+
+def draw_patches(
+    pictures: Sequence[NDArray[np.uint8]], num: int, rng: np.random.Generator
+) -> Patches:
+    """Patches with and without text; two in five are of whole scanner screens."""
+    fonts = list_fonts(bundled_only=True)
+    of_screens = num * 2 // 5
     drawn = [
         draw_patch(pictures, fonts, rng)
-        for _ in ProgressBar(range(config.num_patches - of_screens), desc="patches", unit="patch")
+        for _ in ProgressBar(range(num - of_screens), desc="patches", unit="patch")
     ]
     for _ in ProgressBar(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
         drawn += draw_screen_patches(pictures, fonts, rng, PER_SCREEN)
-    patches = Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
+    return Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
+
+
+def train(
+    patches: Patches,
+    pictures: Sequence[NDArray[np.uint8]],
+    config: TextFinderConfig,
+    rng: np.random.Generator,
+) -> TextFinder:
+    """Train on drawn patches; then on them and on what was taken for text and is none."""
     network = TextFinder()
     train_stage(network, [(patches, 32)], config, 1)
     shapes = [draw_shapes(rng) for _ in range(config.num_patches // 4)]
     mistaken = find_mistaken(network, [*pictures, *pictures, *shapes], rng)
     train_stage(network, [(patches, 24), (mistaken, 8)], config, 2)
     return network.eval()
+
+
+def train_scout(
+    patches: Patches,
+    pictures: Sequence[NDArray[np.uint8]],
+    config: TextFinderConfig,
+    rng: np.random.Generator,
+) -> TextFinder:
+    """Train the scout on the same patches at half their size, then as the finder is trained.
+
+    A place that it misses is never looked at, one too many costs a little time: text counts more.
+    """
+    network, config = TextFinder(SCOUT_LAYERS), replace(config, steps=2 * config.steps)
+    train_stage(network, [(halve(patches), 64)], config, 3)
+    halves = [resize_u8(image, halve_size(image.shape)) for image in pictures]
+    shapes = [draw_shapes(rng) for _ in range(config.num_patches // 4)]
+    mistaken = find_mistaken(
+        network, [*halves, *halves, *shapes], rng, patch=PATCH // 2, above=SCOUTED
+    )
+    train_stage(network, [(halve(patches), 48), (mistaken, 16)], config, 4)
+    return network.eval()
+
+
+def halve(patches: Patches) -> Patches:
+    """Patches at half their size; text is where any of four answers is text."""
+    side = PATCH // 2
+    cells = (-1, side // STRIDE, 2, side // STRIDE, 2)
+    answers = patches.answers.reshape(cells).max((2, 4))
+    weights = patches.weights.reshape(cells).mean((2, 4))
+    return Patches(
+        np.stack([resize_u8(image, (side, side)) for image in patches.images_u8]),
+        answers,
+        np.where(answers > 0, TEXT_COUNTS * np.maximum(weights, 0.3), weights).astype(np.float32),
+    )
 
 
 def train_stage(
@@ -141,9 +193,9 @@ def train_stage(
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
     network.train()
     stage = Stage(config.out / f"stage-{number}.pt", steps, parts)
-    for step, bar in stage.run(f"text finder, {number} of 2"):
+    for step, bar in stage.run(f"text finder and scout, {number} of 4"):
         rng, _ = step_generators(config.seed, number, step)
-        set_rate(optimizer, 3e-3 / number * cosine(step, steps, 100))
+        set_rate(optimizer, (3e-3 if number % 2 else 1.5e-3) * cosine(step, steps, 100))
         rows = [(pool, rng.integers(len(pool.images_u8), size=count)) for pool, count in pools]
         images, answers, weights = (
             torch.from_numpy(np.concatenate([pool[part][chosen] for pool, chosen in rows]))
@@ -163,24 +215,30 @@ def train_stage(
 
 @torch.no_grad()
 def find_mistaken(
-    network: TextFinder, pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
+    network: TextFinder,
+    pictures: Sequence[NDArray[np.uint8]],
+    rng: np.random.Generator,
+    *,
+    patch: int = PATCH,
+    above: float = 0.3,
 ) -> Patches:
-    """Patches of pictures without text, at random scales and brightness, in which text is seen."""
+    """Collect patches of images without text, at random scales and brightness, in which text is
+    detected."""
     network.eval()
     found = []
-    for picture in ProgressBar(pictures, desc="taken for text", unit="picture"):
+    for picture in ProgressBar(pictures, desc="false alarms", unit="image"):
         scale = draw_scale(rng)
-        shape = tuple(max(PATCH, round(side * scale)) for side in picture.shape)
+        shape = tuple(max(patch, round(side * scale)) for side in picture.shape)
         image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)
         answers = torch.sigmoid(network(torch.from_numpy(image)[None, None] / 255))[0, 0].numpy()
-        for y, x in np.argwhere(answers == ndimage.maximum_filter(answers, PATCH // STRIDE)):
-            if answers[y, x] > 0.3:
-                top = int(np.clip(y * STRIDE - PATCH // 2, 0, image.shape[0] - PATCH))
-                left = int(np.clip(x * STRIDE - PATCH // 2, 0, image.shape[1] - PATCH))
-                found.append(image[top : top + PATCH, left : left + PATCH])
+        for y, x in np.argwhere(answers == ndimage.maximum_filter(answers, patch // STRIDE)):
+            if answers[y, x] > above:
+                top = int(np.clip(y * STRIDE - patch // 2, 0, image.shape[0] - patch))
+                left = int(np.clip(x * STRIDE - patch // 2, 0, image.shape[1] - patch))
+                found.append(image[top : top + patch, left : left + patch])
     if not found:
-        found = [np.zeros((PATCH, PATCH), np.uint8)]
-    sides = (len(found), PATCH // STRIDE, PATCH // STRIDE)
+        found = [np.zeros((patch, patch), np.uint8)]
+    sides = (len(found), patch // STRIDE, patch // STRIDE)
     return Patches(np.stack(found), np.zeros(sides, np.float32), np.ones(sides, np.float32))
 
 

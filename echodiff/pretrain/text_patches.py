@@ -1,4 +1,4 @@
-"""Small pictures with and without text, drawn at random, for the network that finds it."""
+"""Draw small random images with and without text, to train the text finder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from echodiff.data.screens.burned_text import STRIDE
+from echodiff.data.screens.text_network import STRIDE
 from echodiff.images import resize_u8
 from echodiff.pretrain.drawn_screens import KINDS, draw_screen
 from echodiff.pretrain.drawn_text import (
@@ -135,7 +135,7 @@ def draw_lines(
 def draw_background(
     pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A piece of a picture at a random scale and brightness, a black screen, or noise."""
+    """Draw an image crop at a random scale and brightness, a black screen, or noise."""
     kind = rng.random()
     if kind < 0.12:
         return np.full((PATCH, PATCH), rng.integers(0, 45), np.uint8)
@@ -201,7 +201,7 @@ def draw_shapes(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def degrade(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What happens to a picture on its way: shrunk or enlarged and back, noise, JPEG."""
+    """Degrade an image as in transfer: resized and back, noise, JPEG."""
     if rng.random() < 0.3:
         side = int(PATCH * rng.uniform(0.6, 1.5))
         image_u8 = resize_u8(resize_u8(image_u8, (side, side)), (PATCH, PATCH))

@@ -1,151 +1,89 @@
-"""Charts of the report as geometry for its template: points in SVG units, ticks, labels.
+"""Charts as SVG, by matplotlib: losses, scores over steps, scores over counts, shares of findings.
 
-No plotting library: a chart is a handful of points, and text stays text in the page's own type.
+Charts for the report are elements of its page: text stays text in the page's own font, colours are
+the page's variables, and nothing is embedded or referred to outside the chart. The same data gives
+the same bytes.
 """
 
 from __future__ import annotations
 
+import html
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from echodiff.anatomy import Finding
+from echodiff.files import write_text_atomic
 
-CURVE_WIDTH, CURVE_HEIGHT = 640.0, 250.0
-CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_BOTTOM = 52.0, 128.0, 14.0, 40.0
-ROW_HEIGHT = 34.0
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from echodiff.runs import Run
+
+COLOURS = {
+    "base": "#b0642a", "tuned": "#0b6a75", "soft": "#5c666f", "real": "#1c2126", "line": "#dfe3e6",
+}  # fmt: skip
+"""By the name of the page's variable."""
+SET_COLOURS = ("base", "tuned", "soft")
+RC = {
+    "svg.fonttype": "none", "svg.hashsalt": "echodiff", "path.simplify": False, "font.size": 12.5,
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
+    "axes.spines.bottom": False, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
+    "grid.color": COLOURS["line"], "grid.linewidth": 1, "lines.linewidth": 1.8,
+    "xtick.bottom": False, "ytick.left": False, "xtick.labelcolor": COLOURS["soft"],
+    "ytick.labelcolor": COLOURS["soft"], "axes.labelcolor": COLOURS["soft"],
+    "text.color": COLOURS["real"],
+}  # fmt: skip
 SMOOTHING = 5
 """Readings of the loss in one running mean."""
+LABEL_HEIGHT = 16.0
+PANEL_COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 3, 340.0, 200.0
+"""Of the chart of all losses; sizes of a panel in SVG units."""
 
-Point = tuple[float, float]
-Place = Callable[[float, float], Point]
-"""(step, value) to SVG units."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One mark of an axis."""
-
-    at: float
-    """SVG units."""
-    text: str
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One curve: SVG `points`, and where its name stands."""
+class Chart:
+    """One chart of the report."""
 
-    name: str
-    points: str
-    end_x: float
-    end_y: float
-    label_y: float
-    """Height of the name; names of near ends are moved apart."""
-
-
-@dataclass(frozen=True)
-class CurveChart:
-    """Loss over steps."""
-
-    lines: list[Line]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    width: float = CURVE_WIDTH
-    height: float = CURVE_HEIGHT
-    left: float = CURVE_LEFT
-    right: float = CURVE_WIDTH - CURVE_RIGHT
-    top: float = CURVE_TOP
-    bottom: float = CURVE_HEIGHT - CURVE_BOTTOM
+    title: str
+    svg: str
+    """`<svg>` element."""
+    has_band: bool = False
+    has_baseline: bool = False
 
 
-@dataclass(frozen=True)
-class ScoreChart:
-    """A score over steps, with its interval and the floor, all as SVG `points` and heights."""
-
-    name: str
-    """Of the feature network."""
-    line: str
-    band: str
-    """The interval, once around; empty where there is none."""
-    floor_y: float | None
-    """The distance of real frames from other real frames."""
-    end_x: float
-    end_y: float
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    width: float = CURVE_WIDTH
-    height: float = CURVE_HEIGHT
-    left: float = CURVE_LEFT
-    right: float = CURVE_WIDTH - CURVE_RIGHT
-    top: float = CURVE_TOP
-    bottom: float = CURVE_HEIGHT - CURVE_BOTTOM
+# --- Charts of the report -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A share with its interval on a row, SVG units along the axis."""
-
-    at: float
-    low: float
-    high: float
-    text: str
-
-
-@dataclass(frozen=True)
-class ShareRow:
-    """One finding: the sets' shares, and what the classifier gives on real frames."""
-
-    name: str
-    y: float
-    marks: list[Mark]
-    real: float | None
-
-
-@dataclass(frozen=True)
-class ShareChart:
-    """Shares of several sets, a row a finding, 0 to 100 % along the axis."""
-
-    rows: list[ShareRow]
-    ticks: list[Tick]
-    width: float
-    height: float
-    left: float
-    right: float
-
-
-def build_curves(rows: Sequence[Mapping[str, Any]]) -> CurveChart | None:
-    """Lay out the loss of a run's `metrics.jsonl`; None where it holds none.
+def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """Draw the loss of a run's `metrics.jsonl`; None where it holds fewer than two readings.
 
     The training loss is a running mean: single readings scatter with the time steps drawn.
     """
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for key, name in (("loss", "training"), ("held_out_loss", "held-out")):
+    curves: dict[str, Points] = {}
+    for key, name in (("loss", "training loss"), ("held_out_loss", "held-out loss")):
         points = [(float(r["step"]), float(r[key])) for r in rows if r.get(key) is not None]
         points = [(x, y) for x, y in points if math.isfinite(y)]
         if len(points) > 1:
             curves[name] = _smoothed(points) if key == "loss" else points
     if not curves:
         return None
-    place, x_ticks, y_ticks = _axes([point for points in curves.values() for point in points])
-    lines = []
-    for name, points in curves.items():
-        end = place(*points[-1])
-        lines.append(Line(name, _points(place, points), *end, label_y=end[1]))
-    if len(lines) == 2 and abs(lines[0].label_y - lines[1].label_y) < 16:
-        upper = min(range(2), key=lambda i: lines[i].end_y)
-        middle = (lines[0].end_y + lines[1].end_y) / 2
-        for i, line in enumerate(lines):
-            lines[i] = Line(
-                line.name, line.points, line.end_x, line.end_y, middle + (-8 if i == upper else 8)
-            )
-    return CurveChart(lines=lines, x_ticks=x_ticks, y_ticks=y_ticks)
+    figure, axes = _build_figure(640, 250)
+    _draw_lines(axes, curves, {"training loss": "tuned", "held-out loss": "real"})
+    axes.set_xlabel("optimizer steps", loc="right")
+    return Chart("Loss", _to_element(figure, "Loss over steps"))
 
 
-def build_score_charts(rows: Sequence[Mapping[str, Any]]) -> list[ScoreChart]:
-    """Lay out MMD^2 over the steps of a run's `metrics.jsonl`, a chart a feature network.
+def draw_score_curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Draw MMD^2 over the steps of a run's `metrics.jsonl`, one chart per feature network.
 
     Only where `train_lora.py --evaluate-every` left two readings or more.
     """
@@ -156,114 +94,222 @@ def build_score_charts(rows: Sequence[Mapping[str, Any]]) -> list[ScoreChart]:
         read = [row for row in rows if row.get(key) is not None]
         if len(read) < 2:
             continue
-        steps = [float(row["step"]) for row in read]
-        line = [(x, float(row[key])) for x, row in zip(steps, read, strict=True)]
+        title = f"MMD² ({key.removeprefix('mmd_')})"
+        figure, axes = _build_figure(640, 250)
         has_band = all(key + end in row for row in read for end in ends[:2])
-        low, high = (
-            [(x, float(row[key + end])) for x, row in zip(steps, read, strict=True) if has_band]
-            for end in ends[:2]
-        )
+        if has_band:
+            _draw_band(axes, [(row["step"], row[f"{key}_low"], row[f"{key}_high"]) for row in read])
         # One number: the real frames and their splits are the same at every step.
-        floor = read[-1].get(key + "_floor")
-        at_floor = [] if floor is None else [(0.0, float(floor))]
-        place, x_ticks, y_ticks = _axes([*line, *low, *high, *at_floor])
-        charts.append(
-            ScoreChart(
-                key.removeprefix("mmd_"),
-                _points(place, line),
-                _points(place, [*high, *reversed(low)]),
-                place(*at_floor[0])[1] if at_floor else None,
-                *place(*line[-1]),
-                x_ticks,
-                y_ticks,
-            )
-        )
+        baseline = read[-1].get(key + "_floor")
+        if baseline is not None:
+            axes.axhline(baseline, color=COLOURS["real"], linewidth=1, dashes=(5, 4))
+        _draw_lines(axes, {title: [(row["step"], row[key]) for row in read]}, {title: "tuned"})
+        axes.set_xlabel("optimizer steps", loc="right")
+        svg = _to_element(figure, f"{title} over steps")
+        charts.append(Chart(title, svg, has_band, baseline is not None))
     return charts
 
 
-def spread_labels(lines: list[Line]) -> list[Line]:
-    """Two names that would touch are moved apart, the upper curve's upwards."""
-    if len(lines) != 2 or abs(lines[0].label_y - lines[1].label_y) >= 16:
-        return lines
-    upper = min(range(2), key=lambda i: lines[i].end_y)
-    middle = (lines[0].end_y + lines[1].end_y) / 2
-    return [
-        replace(line, label_y=middle + (-8 if i == upper else 8)) for i, line in enumerate(lines)
-    ]
+def draw_counts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Draw `metrics.by_count` rows: MMD^2 and the Frechet distance of each feature network.
 
-
-def build_shares(
-    sets: Sequence[Mapping[str, Mapping[str, Any]]], names: Mapping[Finding, str], prefix: str
-) -> ShareChart | None:
-    """Lay out `<prefix>_<finding>` of the sets' scores, and the mean `<prefix>` last.
-
-    `names`: finding to its name on the page, in the order of the rows. None where no set has any.
+    The axis of counts is logarithmic; that of scores starts at zero, or below at the lowest score.
     """
-    width, left, right = 640.0, 150.0, 600.0
+    charts = []
+    for features in dict.fromkeys(row["features"] for row in rows):
+        own = [row for row in rows if row["features"] == features]
+        if len(own) > 1:
+            charts += [
+                _draw_count_chart(own, key, f"{name} ({features})")
+                for key, name in (("mmd", "MMD²"), ("fd", "Fréchet distance"))
+            ]
+    return charts
+
+
+def draw_shares(
+    sets: Sequence[Mapping[str, Mapping[str, Any]]], names: Mapping[Finding, str], prefix: str
+) -> Chart | None:
+    """Draw `<prefix>_<finding>` of the sets' scores, one row per finding, and `<prefix>` last.
+
+    names: finding to its name on the page, in the order of the rows. None where no set has any.
+    """
     keys = {f"{prefix}_{finding}": name for finding, name in names.items()} | {prefix: "Mean"}
-    shown = [key for key in keys if any(key in scores for scores in sets)]
+    shown = {k: name for k, name in keys.items() if any(k in scores for scores in sets)}
     if not shown:
         return None
-
-    def place(share: float) -> float:
-        return left + share * (right - left)
-
-    rows = []
-    for number, key in enumerate(shown):
-        scores = [one.get(key) for one in sets]
-        real = next((s["real"] for s in scores if s and s.get("real") is not None), None)
-        marks = [
-            Mark(
-                place(s["value"]),
-                place(s["low"] if s["low"] is not None else s["value"]),
-                place(s["high"] if s["high"] is not None else s["value"]),
-                f"{100 * s['value']:.0f} % of {s['n']}",
-            )
-            for s in scores
-            if s is not None
-        ]
-        y = 26.0 + number * ROW_HEIGHT
-        rows.append(ShareRow(keys[key], y, marks, None if real is None else place(real)))
-    height = 26.0 + len(shown) * ROW_HEIGHT + 24.0
-    ticks = [Tick(place(share / 100), f"{share} %") for share in (0, 25, 50, 75, 100)]
-    return ShareChart(rows, ticks, width, height, left, right)
-
-
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers that lie within low..high, or just around a single value."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(s - rough))
-    first = math.ceil(low / step - 1e-9)
-    return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    figure, axes = _build_figure(640, 50 + 34 * len(shown), left=150, right=40, top=8, bottom=26)
+    colours = SET_COLOURS if len(sets) > 1 else ("tuned",)
+    for row, (key, name) in enumerate(shown.items()):
+        scores = [one[key] for one in sets if key in one]
+        if real := [score["real"] for score in scores if score.get("real") is not None]:
+            axes.plot([real[0]] * 2, [row - 0.35, row + 0.35], color=COLOURS["real"], linewidth=2.5)
+        for number, score in enumerate(scores):
+            value, y = score["value"], row + (number - (len(scores) - 1) / 2) * 0.32
+            low, high = (value if score[end] is None else score[end] for end in ("low", "high"))
+            colour = COLOURS[colours[number % len(colours)]]
+            axes.plot([low, high], [y, y], color=colour, alpha=0.55, linewidth=2.2)
+            (dot,) = axes.plot([value], [y], color=colour, marker="o", markersize=10)
+            dot.set_gid(f"title:{name}: {100 * value:.0f} % of {score['n']}")
+    if len(shown) > 1 and prefix in shown:
+        axes.axhline(len(shown) - 1.5, xmin=-150 / 450, color=COLOURS["real"], linewidth=0.8)
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_yticks(range(len(shown)), list(shown.values()))
+    axes.tick_params(axis="y", pad=0, length=0)
+    for label in axes.get_yticklabels():
+        label.set(color=COLOURS["real"], horizontalalignment="left", x=-150 / 450)
+        label.set_fontweight("bold" if label.get_text() == "Mean" else "normal")
+    return Chart("Shares", _to_element(figure, f"{prefix.capitalize()} by finding"))
 
 
-def _axes(points: Sequence[Point]) -> tuple[Place, list[Tick], list[Tick]]:
-    """Where (step, value) lies in a curve chart that holds all `points`, and its two axes."""
-    x_ticks = nice_ticks(0.0, max(x for x, _ in points), 5)
-    y_ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 4)
-    low, high = min(y_ticks[0], *(y for _, y in points)), max(y_ticks[-1], *(y for _, y in points))
-    last = max(x_ticks[-1], *(x for x, _ in points))
+# --- Losses of a run ------------------------------------------------------------------------------
 
-    def place(x: float, y: float) -> Point:
-        across = CURVE_WIDTH - CURVE_LEFT - CURVE_RIGHT
-        down = CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM
-        return CURVE_LEFT + x / last * across, CURVE_TOP + (high - y) / (high - low) * down
 
+def draw_losses(run: Run) -> None:
+    """Write `samples/losses.svg` from the rows of `metrics.jsonl`, one panel per loss."""
+    rows = [row for row in run.read_metrics() if "learning_rate" in row]
+    names = [name for name in rows[-1] if name not in {"step", "learning_rate"}] if rows else []
+    if not names:
+        return
+    columns = min(PANEL_COLUMNS, len(names))
+    across, down = columns * PANEL_WIDTH, math.ceil(len(names) / columns) * PANEL_HEIGHT
+    figure, *_ = _build_figure(across, down)
+    figure.clear()
+    figure.set_facecolor("white")
+    for place, name in enumerate(names):
+        row, column = divmod(place, columns)
+        left, bottom = column * PANEL_WIDTH + 60, down - (row + 1) * PANEL_HEIGHT + 30
+        size = (PANEL_WIDTH - 80) / across, (PANEL_HEIGHT - 60) / down
+        with _style():
+            axes = figure.add_axes((left / across, bottom / down, *size))
+        values = [row[name] if math.isfinite(row.get(name, math.nan)) else math.nan for row in rows]
+        is_single = len(rows) == 1
+        axes.plot([row["step"] for row in rows], values, "o" if is_single else "-", color="black")
+        axes.set_title(name, loc="left", fontsize=12.5, parse_math=False)
+        _set_ticks(axes)
+    write_text_atomic(run.samples / "losses.svg", _render(figure))
+
+
+# --- Parts ----------------------------------------------------------------------------------------
+
+
+def _draw_count_chart(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Chart:
+    counts = [row["n"] for row in rows]
+    figure, axes = _build_figure(520, 230, right=108)
+    axes.set_xscale("log")
+    has_band = f"{key}_low" in rows[0]
+    if has_band:
+        _draw_band(axes, [(row["n"], row[f"{key}_low"], row[f"{key}_high"]) for row in rows])
+    real = [(row["n"], row[f"{key}_floor"]) for row in rows if row[f"{key}_floor"] is not None]
+    curves = {"generated": [(row["n"], row[key]) for row in rows], "real": real}
+    axes.update_datalim([(counts[0], 0.0)])
+    _draw_lines(axes, curves, {"generated": "tuned", "real": "real"})
+    axes.set_xlim(counts[0], counts[-1])
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("images", loc="right")
+    return Chart(title, _to_element(figure, f"{title} against the number of images"), has_band)
+
+
+def _draw_lines(axes: Axes, curves: Mapping[str, Points], colours: Mapping[str, str]) -> None:
+    """Draw every curve with a dot and its name at its end; two names are kept apart."""
+    curves = {name: points for name, points in curves.items() if points}
+    for name, points in curves.items():
+        x, y = zip(*points, strict=True)
+        (line,) = axes.plot(x, y, color=COLOURS[colours[name]], linewidth=1.8)
+        line.set_gid(f"title:{name}")
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(0, max(points[-1][0] for points in curves.values()))
+    _set_ticks(axes)
+    ends = {name: points[-1] for name, points in curves.items()}
+    heights = {name: float(axes.transData.transform(end)[1]) for name, end in ends.items()}
+    order = sorted(heights, key=heights.__getitem__)
+    missing = max(0.0, LABEL_HEIGHT - (heights[order[-1]] - heights[order[0]])) / 2
+    for name, end in ends.items():
+        colour = COLOURS[colours[name]]
+        axes.plot(*zip(end, strict=True), color=colour, marker="o", markersize=6)
+        shift = 0.0 if len(order) == 1 else missing if name == order[-1] else -missing
+        axes.annotate(
+            name,
+            end,
+            (9, shift),
+            textcoords="offset points",
+            color=colour,
+            fontsize=12.5,
+            va="center",
+        ).set_parse_math(False)
+
+
+def _draw_band(axes: Axes, rows: Iterable[tuple[float, float, float]]) -> None:
+    x, low, high = zip(*rows, strict=True)
+    outline = [*x, *reversed(x)], [*high, *reversed(low)]
+    (band,) = axes.fill(*outline, color=COLOURS["tuned"], alpha=0.15, linewidth=0)
+    band.set_gid("title:band")
+
+
+def _set_ticks(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.margins(x=0, y=0.04)
+    for axis, count in ((axes.xaxis, 7), (axes.yaxis, 5)):
+        axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _build_figure(
+    width: float, height: float, *, left: float = 52, right: float = 128, top: float = 14,
+    bottom: float = 40,
+) -> tuple[Figure, Axes]:  # fmt: skip
+    """Build a figure of width x height SVG units with one pair of axes, margins in SVG units."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure((width / 72, height / 72), dpi=72, facecolor="none")
+        size = (width - left - right) / width, (height - top - bottom) / height
+        axes = figure.add_axes((left / width, bottom / height, *size), facecolor="none")
+    return figure, axes
+
+
+def _style() -> Any:
+    from matplotlib import rc_context
+
+    return rc_context(RC)  # type: ignore[arg-type]
+
+
+def _render(figure: Figure) -> str:
+    """Render a figure as an SVG document, without the date."""
+    stream = io.BytesIO()
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    with _style():
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator")))
+    return stream.getvalue().decode("utf-8")
+
+
+def _to_element(figure: Figure, label: str) -> str:
+    """Render a figure as an `<svg>` element for the page; screen readers read the label.
+
+    Ids would be the same in all charts of a page, so those that nothing refers to are removed. An
+    id that begins with `title:` becomes the tooltip of its group.
+    """
+    text = _render(figure)
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"\s*<metadata>.*?</metadata>|\s*<defs>\s*<style.*?</defs>", "", body, flags=re.S)
+    body = re.sub(r'<g id="title:([^"]*)">', r"<g><title>\1</title>", body)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    width, height = (round(side * 72) for side in figure.get_size_inches())
     return (
-        place,
-        [Tick(place(x, low)[0], f"{x:g}") for x in x_ticks],
-        [Tick(place(0.0, y)[1], f"{y:g}") for y in y_ticks],
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
+        f'aria-label="{html.escape(label)}" style="stroke-linejoin: round">{body}'
     )
 
 
-def _points(place: Place, points: Sequence[Point]) -> str:
-    return " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
-
-
-def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _smoothed(points: Points) -> Points:
     values = np.array([y for _, y in points])
     means = [values[max(0, i + 1 - SMOOTHING) : i + 1].mean() for i in range(len(values))]
     return [(x, float(mean)) for (x, _), mean in zip(points, means, strict=True)]

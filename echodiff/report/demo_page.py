@@ -1,4 +1,4 @@
-"""What the demo gained, in lines for the terminal and on a page with pictures."""
+"""Report what the demo's fine-tuning changed, on the terminal and on a page."""
 
 from __future__ import annotations
 
@@ -9,31 +9,45 @@ from typing import Any
 from echodiff.report.tables import without_minus_0
 from echodiff.runs import Run
 
-NOT_TOLD_APART = "not told apart from 0"
+NOT_TOLD_APART = "not distinguishable from 0"
+
+
+GAIN_NAMES = {
+    "mmd_ratio_tiny": "MMD² (tiny), LoRA over base",
+    "mmd_ratio_texture": "MMD² (texture), LoRA over base",
+    "faithfulness_gain": "Faithfulness, LoRA minus base",
+    "specificity_gain": "Specificity, LoRA minus base",
+}
+"""Gains for the terminal, in this order; those of single findings stand in the report."""
 
 
 def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The comparison for the terminal, one line a number."""
-    in_order = sorted(gains.items(), key=lambda item: not item[0].startswith("mmd"))
+    """The comparison for the terminal, one line per number."""
     return [
-        f"{k:32} {without_minus_0('{:.2f}'.format(v['value'])):>6}  {_interval(v, 1, '{:.2f}')}"
-        + (f", {NOT_TOLD_APART}" if k.startswith("mmd_ratio") and reaches_0(v) else "")
-        for k, v in in_order
+        f"{title:<32}{without_minus_0('{:.2f}'.format(gains[name]['value'])):>6}  "
+        f"{_interval(gains[name], 1, '{:.2f}')}"
+        + (f", {NOT_TOLD_APART}" if name.startswith("mmd") and reaches_0(gains[name]) else "")
+        for name, title in GAIN_NAMES.items()
+        if name in gains
     ]
 
 
 def reaches_0(ratio: Mapping[str, Any]) -> bool:
-    """Whether a ratio of MMD^2 may be 0: the tuned model's images are then not told from real ones,
-    and the number alone, which may be negative, says nothing."""
+    """Whether a ratio of MMD^2 may be 0. The images are then not distinguishable from real ones,
+    and the ratio, which may be negative, is not meaningful by itself."""
     return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
 
 
-def report_demo(out: Path, run: Run, gains: Mapping[str, Any], commands: Sequence[str]) -> Path:
-    """Write report.html into the demo's folder and return it."""
-    from echodiff.diffusion.sampling.reference import held_out_pictures
+def write_demo_page(
+    out: Path,
+    run: Run,
+    pictures: Sequence[Path],
+    gains: Mapping[str, Any],
+    commands: Sequence[str],
+) -> Path:
+    """Write report.html into the demo's folder and return it; pictures: the held-out frames."""
     from echodiff.report.page import ImageSet, write_report
 
-    pictures = held_out_pictures(run)
     summary = (
         "A small Stable Diffusion model that knows simulated hearts from two scanners was "
         f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "
@@ -61,7 +75,7 @@ def report_demo(out: Path, run: Run, gains: Mapping[str, Any], commands: Sequenc
 
 
 def headlines(gains: Mapping[str, Any]) -> list[Any]:
-    """The numbers at the top of the page, with what was aimed at."""
+    """Build the numbers at the top of the page, with their targets."""
     from echodiff.report.page import Headline
 
     cards = []
@@ -94,7 +108,7 @@ def headlines(gains: Mapping[str, Any]) -> list[Any]:
 
 
 def is_near(ratio: Mapping[str, Any]) -> bool | None:
-    """Whether the aim of at most 0.5 is reached; None where a ratio around 0 is too unsure."""
+    """Whether the target of at most 0.5 is reached; None if a ratio around 0 is too uncertain."""
     if not reaches_0(ratio):
         return bool(ratio["value"] <= 0.5)
     return True if ratio["high"] is not None and ratio["high"] <= 0.5 else None

@@ -1,4 +1,4 @@
-"""One HTML file that a person opens: what was run, pictures, scores. Nothing in it is fetched."""
+"""Write the report: a single HTML file with settings, images and scores, which loads nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from echodiff.anatomy import Finding
 from echodiff.captions.findings import findings_in
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import read_maker
+from echodiff.documents import Kinds, read_record
 from echodiff.files import shipped, write_text_atomic
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
-from echodiff.report.charts import build_curves, build_score_charts, build_shares
-from echodiff.report.count_charts import build_counts
+from echodiff.report.charts import draw_counts, draw_curves, draw_score_curves, draw_shares
 from echodiff.report.tables import (
     FINDING_NAMES,
     build_difference_rows,
@@ -36,11 +36,17 @@ from echodiff.report.tables import (
 )
 from echodiff.runs import Run, versions
 
+_SCORES: Kinds = {
+    "scores": dict[str, dict[str, Any]],
+    "alarms": list[str],
+    "notes": list[str],
+    "by_count": list[dict[str, Any]],
+}
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
-"""Side of a picture in a sheet of samples, pixels."""
+"""Side of an image in a sheet of samples, pixels."""
 SHOWN_SIDE = 256
-"""Largest side of an embedded picture, pixels."""
+"""Largest side of an embedded image, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +56,9 @@ class ImageSet:
     title: str
     folder: Path
     note: str = ""
-    """What it is, one sentence."""
+    """One-sentence description."""
     metrics: Mapping[str, Any] | None = None
-    """Its scores, where they lie in no metrics.json of the folder."""
+    """Scores, if the folder has no metrics.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,7 @@ class Headline:
     interval: str
     note: str
     is_good: bool | None = None
-    """Whether it reached its aim, where it has one."""
+    """Whether it reached its target, if it has one."""
 
 
 def write_report(
@@ -83,19 +89,19 @@ def write_report(
     samples: NDArray[np.uint8] | None = None,
     white_level: int | None = None,
 ) -> None:
-    """Write the report of `sets`, scored against `reference` (a frames folder, or pictures).
+    """Write the report of `sets`, scored against `reference` (a frames folder, or images).
 
-    `white_level` is that of the training, for pictures of more than 8 bits whose rows state none.
-    Sets whose prompts are captions of the reference are shown frame by frame beside the real one.
+    white_level: white level of the training, for images of more than 8 bits whose rows state none.
+    Sets whose prompts are captions of the reference are shown frame by frame next to the real ones.
     """
     import jinja2
 
     real = find_pictures(reference)
     drawn = [find_pictures(one.folder) for one in sets]
-    metrics = [one.metrics or _read_json(one.folder / "metrics.json") for one in sets]
-    jobs = [_read_json(one.folder / "generate.json") for one in sets]
+    metrics = [one.metrics or _read_scores(one.folder / "metrics.json") for one in sets]
+    jobs = [_read_job(one.folder / "generate.json") for one in sets]
     scores: list[dict[str, Any]] = [one.get("scores", {}) for one in metrics]
-    side = min(SHOWN_SIDE, min(read_size(path)[0] for path, _ in _firsts(drawn, real)))
+    side = min(SHOWN_SIDE, min(read_size(path)[0] for (path, _), *_ in (*drawn, real)))
     # Generated frames have 8 bits: the white level is that of the reference.
     white = find_white_level(reference, known=white_level)
     pairs = list(zip(sets, drawn, strict=True))
@@ -120,7 +126,7 @@ def write_report(
             *(_grid(one.title, one.note, pictures, side, white) for one, pictures in pairs),
         ],
         share_titles=[sets[i].title for i in matching or range(len(sets))],
-        shares=build_shares(
+        shares=draw_shares(
             [scores[i] for i in matching or range(len(sets))], FINDING_NAMES, "faithfulness"
         ),
         score_rows=build_score_rows([one.title for one in sets], scores),
@@ -129,15 +135,15 @@ def write_report(
         samples=None if samples is None else embed_png(samples),
         difference_rows=build_difference_rows(differences),
         counts=[(one.title, chart) for one, result in zip(sets, metrics, strict=True)
-                for chart in build_counts(result.get("by_count", []))],
+                for chart in draw_counts(result.get("by_count", []))],
         examples=[(one.title, _examples(result["examples"], side, white))
                   for one, result in zip(sets, metrics, strict=True) if result.get("examples")],
         alarms=[f"{s.title}: {a}" for s, m in zip(sets, metrics, strict=True)
                 for a in m.get("alarms", [])],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
         networks=list_networks(scores),
-        curves=build_curves(run.read_metrics()) if run else None,
-        score_charts=build_score_charts(run.read_metrics()) if run else [],
+        curves=draw_curves(run.read_metrics()) if run else None,
+        score_charts=draw_score_curves(run.read_metrics()) if run else [],
         training=list_training_facts(run) if run else [],
         sampling=[(s.title, list_sampling_facts(j)) for s, j in zip(sets, jobs, strict=True) if j],
         commands=commands,
@@ -149,9 +155,9 @@ def write_report(
 def draw_samples(
     pictures: Mapping[str, Sequence[Path]], *, seed: int, white: int | None = None
 ) -> NDArray[np.uint8]:
-    """One sheet of random frames of each set, a row a set, named: nobody chose them.
+    """Draw a sheet of randomly chosen frames, one labelled row per set.
 
-    white: grey value shown white of pictures of more than 8 bits.
+    white: grey value shown as white, for images of more than 8 bits.
     """
     generator = np.random.default_rng(seed)
     num = min(GRID_COLUMNS, *(len(paths) for paths in pictures.values()))
@@ -164,7 +170,7 @@ def draw_samples(
 
 
 def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
-    """(picture, caption) of a frames folder, or of pictures that lie in frames folders."""
+    """Return (image, caption) pairs of a frames folder, or of images that lie in frames folders."""
     if isinstance(source, Path):
         return [(source / frame.file_name, frame.text) for frame in load_frames(source)]
     frames: dict[Path, Frame] = {}
@@ -179,7 +185,7 @@ def find_pictures(source: Path | Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def embed_png(image_u8: NDArray[np.uint8]) -> str:
-    """(H, W) uint8 as a data URI."""
+    """Encode a (H, W) uint8 image as a data URI."""
     stream = io.BytesIO()
     Image.fromarray(image_u8).save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
@@ -191,7 +197,7 @@ def _matches(
     side: int,
     white: int | None,
 ) -> list[dict[str, Any]]:
-    """Captions with their real frame and what each set drew for them, findings varied."""
+    """Match captions with their real frame and the images drawn for them, with varied findings."""
     by_text = [{text: path for path, text in reversed(pictures)} for pictures in drawn]
     common = [(p, t) for p, t in real if t and all(t in paths for paths in by_text)]
     # One frame of each combination of findings first, then the others in their order.
@@ -231,7 +237,7 @@ def _grid(
 
 
 def _examples(examples: Mapping[str, Any], side: int, white: int | None) -> dict[str, Any]:
-    """The least and the most typical frames, and those nearest to a real one beside it."""
+    """Show the least and most typical frames, and generated frames next to the nearest real."""
     rows = {
         name: embed_png(contact_sheet(
             [_read(Path(path), side, white) for path in examples[name]], columns=GRID_COLUMNS,
@@ -247,19 +253,13 @@ def _examples(examples: Mapping[str, Any], side: int, white: int | None) -> dict
 
 
 def _read(path: Path, side: int, white: int | None) -> NDArray[np.uint8]:
-    """A picture at the side of the generated ones: sharpness is compared at one scale.
+    """Read an image at the size of the generated ones, so that sharpness is compared at one scale.
 
-    `white` is the grey value of a picture of more than 8 bits that is shown white.
+    white: grey value shown as white, for images of more than 8 bits.
     """
     image = read_gray_u8(path, max_value=white)
     scale = side / max(image.shape)
     return resize_u8(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
-
-
-def _firsts(
-    drawn: Sequence[Sequence[tuple[Path, str]]], real: Sequence[tuple[Path, str]]
-) -> list[tuple[Path, str]]:
-    return [pictures[0] for pictures in (*drawn, real)]
 
 
 def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path, str]]) -> bool:
@@ -268,6 +268,14 @@ def _is_matched(pictures: Sequence[tuple[Path, str]], real: Sequence[tuple[Path,
     return all(text in captions for _, text in pictures)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A record that may be absent."""
+def _read_scores(path: Path) -> dict[str, Any]:
+    """Scores that may be absent, without the paths of pictures among them: whoever wrote the file
+    chose these."""
+    record = read_record(path, _SCORES) if path.is_file() else {}
+    record.pop("examples", None)
+    return record
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    """The record of a generation, which may be absent."""
     return read_maker(path) if path.is_file() else {}

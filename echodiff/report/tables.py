@@ -1,8 +1,9 @@
-"""Scores and settings of the report as rows of text: rounding, signs and names in one place."""
+"""Format scores and settings as rows of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from echodiff.anatomy import Finding
@@ -30,7 +31,7 @@ LOOK_NAMES: dict[Kind, str] = {
     Kind.MSE: "Mean squared error, grey levels squared",
     Kind.SPECKLE_SNR: "Speckle: mean over standard deviation",
     Kind.SPECTRUM_DEVIATION: "Spectrum: largest deviation of a band, %",
-    Kind.SECTOR_SHARE: "Sector: share of the picture",
+    Kind.SECTOR_SHARE: "Sector: share of the image",
     Kind.SECTOR_APEX: "Sector: column of the apex",
     Kind.SECTOR_SYMMETRY: "Sector: symmetry of its outline",
     Kind.BALANCE: "Grey right less left of the apex",
@@ -38,12 +39,14 @@ LOOK_NAMES: dict[Kind, str] = {
     Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
     Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
+DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+"""Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
 _SHARES = frozenset({Kind.FAITHFULNESS, Kind.SPECIFICITY})
 _OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
 
 
 def score_name(name: str) -> str:
-    """A key of metrics.json as a reader knows it."""
+    """Return the display name of a key of metrics.json."""
     parsed = ScoreName.parse(name)
     return name if parsed is None else _describe(parsed)
 
@@ -72,7 +75,7 @@ def _describe(name: ScoreName) -> str:
 def build_score_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Distances, then mean shares; set by set under each measure. records: `scores` of each set."""
+    """Build rows of distances, then of mean shares, with the sets under each measure."""
     scores = [read_scores(one) for one in records]
     names = dict.fromkeys(score.name for one in scores for score in one.values())
     shown = [name for name in names if name.kind in DISTANCES]
@@ -98,7 +101,7 @@ def build_score_rows(
 def build_look_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Variety, copies, pairs and look, with the same of real frames beside it."""
+    """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
     scores = [read_scores(one) for one in records]
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(score.name for one in scores for score in one.values()):
@@ -133,7 +136,7 @@ def _shown(
 
 
 def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sets compared two by two; below zero the first is nearer to the reference."""
+    """Build rows of pairwise comparisons; below zero, the first set is nearer to the reference."""
     return [
         {
             "name": score_name(row["score"]),
@@ -175,14 +178,14 @@ def _interval(low: float | None, high: float | None, is_share: bool) -> str:
 
 
 def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """(feature network, what images go through first, hash) of everything that was scored."""
+    """List (feature network, preprocessing of images, hash) of all scores."""
     every = [score for one in records for score in read_scores(one).values() if score.features]
     found = {s.features: (s.features, s.resize, s.features_sha256) for s in every}
     return list(found.values())
 
 
 def list_training_facts(run: Run) -> list[tuple[str, str]]:
-    """Settings of the training, the ones a reader asks for first."""
+    """List the settings of a training that readers ask for first."""
     path = run.run_dir / "config.yaml"
     config = read_yaml_record(path) if path.is_file() else {}
     record = run.record
@@ -191,7 +194,7 @@ def list_training_facts(run: Run) -> list[tuple[str, str]]:
         "Base": f"{record.get('base', '?')} ({str(record.get('base_sha256', '?'))[:12]})",
         "Weights": str(record.get("weights_sha256", "?"))[:12],
         "Frames with caption": record.get("num_captioned"),
-        "Frames with null text": record.get("num_null_text"),
+        "Frames with empty prompt": record.get("num_null_text"),
         "Frames held out": len(record.get("held_out", [])),
     }
     shown = ("resolution", "rank", "alpha", "learning_rate", "batch_size", "epochs", "max_steps")
@@ -223,34 +226,48 @@ def _duration(seconds: float | None, num_images: int | None) -> str | None:
 
 
 def format_difference(row: Mapping[str, Any]) -> str:
-    """One line of a comparison: below zero, the first is nearer to the reference."""
+    """Format a comparison: below zero, the first set is nearer to the reference."""
     text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
     if row["p_holm"] is None:
         return text
     return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {_p_value(row['p_holm'])} (Holm)"
 
 
-def format_score(name: str, record: Mapping[str, Any]) -> str:
-    """One line for a person: value, interval, counts, and what to read it beside."""
-    score = Score.from_record(name, record)
-    if score is None:
-        return f"{name:24} {_short(record['value']):>9}"
-    text = f"{name:24} {_short(score.value):>9}"
-    if score.low is not None and score.high is not None:
-        text += f"  [{_short(score.low)}, {_short(score.high)}]"
-    text += f"  n {score.n}, reference {score.n_reference}"
-    if score.scale != 1:
-        text += f", times {score.scale}"
-    if score.data_range is not None:
-        text += f", data range {score.data_range}"
-    if score.floor is not None:
-        text += f"; real against real {_short(score.floor)} at n {score.floor_n}"
-        if score.floor_n != score.n and score.value_at_floor_n is not None:
-            text += f" (there {_short(score.value_at_floor_n)})"
-    if score.real is not None:
-        text += f"; on real frames {_short(score.real)}"
-    return text
+def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
+    """What decides, for the terminal: MMD² beside its baseline, faithfulness, alarms, counts.
+
+    result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
+    are shown where they were asked for. The last line says where all scores are.
+    """
+    scores, left_out = result["scores"], result["left_out"]
+    shown = [name for kind in DECISIVE for name in (*scores, *left_out)
+             if name == kind or (kind.endswith("_") and name.startswith(kind))]  # fmt: skip
+    rows = [
+        (
+            score_name(name).split(",")[0],
+            _state(name, scores[name]) if name in scores else f"left out, {left_out[name]}",
+        )
+        for name in shown
+    ]
+    rows += [("Alarm", alarm) for alarm in result["alarms"]] or [("Alarms", "none")]
+    rest = f"{len(scores)} scores in {place / 'metrics.json'}"
+    rows.append(("Report", f"{place / 'report.html'}; all {rest}"))
+    width = max(len(title) for title, _ in rows) + 2
+    return [f"{title:<{width}}{text}" for title, text in rows]
 
 
-def _short(value: float) -> str:
-    return without_minus_0(f"{value:.4g}")
+def _state(name: str, score: Mapping[str, Any]) -> str:
+    """One score in words: value, 95 % interval, baseline, counts."""
+    is_share = name.startswith(("faithfulness", "copies_"))
+    text = _number(score["value"], is_share)
+    if score["low"] is not None:
+        text += f" ({_interval(score['low'], score['high'], is_share)})"
+    if score.get("floor") is not None:
+        text += f"; real against real {_number(score['floor'], False)} at n {score['floor_n']}"
+        if score["floor_n"] != score["n"]:
+            text += f", generated there {_number(score['value_at_floor_n'], False)}"
+    if score.get("real") is not None:
+        text += f"; real frames {_number(score['real'], is_share)}"
+    if score.get("data_range") is not None:
+        text += f"; data range {score['data_range']}"
+    return f"{text}; n {score['n']}, reference {score['n_reference']}"

@@ -7,6 +7,7 @@ This is the only module that uses jsonargparse. Fields, YAML keys and flags shar
 
 import dataclasses
 import difflib
+import gc
 import math
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 from echodiff.files import shipped, write_text_atomic
 from echodiff.settings.fields import (
     field_default,
@@ -33,6 +35,7 @@ from echodiff.settings.fields import (
     printable,
     yaml_line,
 )
+from echodiff.settings.precedence import drop_losers, tell_unused
 from echodiff.system import replace_what_a_console_lacks
 
 Config = TypeVar("Config")
@@ -72,9 +75,12 @@ def parse(
     try:
         config_name, flags = read_flags(cls, arguments)
         values = {} if config_name is None else read_yaml(cls, config_name)
-        return build(cls, values, flags, source=config_name)
+        values = drop_losers(cls, values, flags, config_name)
+        config = build(cls, values, flags, source=config_name)
     except InputError as error:
         exit_with(error)
+    tell_unused(config, flags)
+    return config
 
 
 def save(config: Any, path: Path) -> None:
@@ -90,10 +96,18 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
     Other exceptions are bugs and keep their traceback.
     """
     replace_what_a_console_lacks()
+    # Importing torch, diffusers and transformers makes objects by the million, all of which stay:
+    # at the usual threshold a tenth of that time is spent on looking for garbage among them.
+    gc.set_threshold(100_000, 20, 20)
     try:
         return main() or 0
     except InputError as error:
         report(prog, str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        if (told := explain_missing(error)) is None:
+            raise
+        report(prog, told)
         return 2
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does: nothing is left to flush at exit.

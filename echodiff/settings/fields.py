@@ -105,20 +105,27 @@ def print_help(cls: type, prog: str, description: str) -> None:
         if f.metadata.get("positional")
     ]
     lines = [" ".join(["usage:", prog, *leading, "[--config NAME|PATH]", "[--flag VALUE ...]"]), ""]
-    lines += [*textwrap.wrap(description or inspect.cleandoc(cls.__doc__ or ""), 96), ""]
+    lines += [*textwrap.wrap(" ".join((description or cls.__doc__ or "").split()), 96), ""]
     presets = preset_names(cls)
     known = f", or a preset: {', '.join(presets)}" if presets else ""
-    lines += ["  --config NAME|PATH", f"      A YAML file{known}. Flags win over it."]
+    text = f"Settings file in YAML{known}. Flags take precedence."
+    lines += ["  --config NAME|PATH", *textwrap.wrap(text, 90, initial_indent=" " * 6,
+                                                    subsequent_indent=" " * 6)]  # fmt: skip
     for field in fields:
         flag = flag_of(field.name)
         shown = f"{flag} | --no-{flag[2:]}" if is_bool(hints[field.name]) else flag
         kind = "" if is_bool(hints[field.name]) else " " + type_name(hints[field.name])
         default = field_default(field)
-        state = "required" if default is dataclasses.MISSING else f"default: {yaml_value(default)}"
-        text = f"{texts.get(field.name, '')} ({state})".strip()
+        text = texts.get(field.name, "")
+        if default is dataclasses.MISSING:
+            text += " (required)"
+        elif default is not None:
+            text += f" (default: {yaml_value(default)})"
+        elif "Default:" not in text:
+            text += " (default: none)"
         lines += [
             f"  {shown}{kind}",
-            *textwrap.wrap(text, 90, initial_indent=" " * 6, subsequent_indent=" " * 6),
+            *textwrap.wrap(text.strip(), 90, initial_indent=" " * 6, subsequent_indent=" " * 6),
         ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load, save
@@ -47,7 +47,7 @@ def save_checkpoint(
     step: int,
     tensors: Mapping[str, torch.Tensor],
     state: Mapping[str, Any],
-    keep: int,
+    keep: int | Literal["all"],
 ) -> Path:
     """Write `folder/step-<step>` atomically, then keep the newest `keep` checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def save_checkpoint(
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
-    for _, old in _checkpoints(folder)[:-keep]:
+    for _, old in [] if keep == "all" else _checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
@@ -114,7 +114,7 @@ def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], place: Path | str)
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`, or None; a damaged one is passed over aloud."""
+    """The newest whole checkpoint in `folder`, or None; a damaged one is skipped with a warning."""
     for step, path in reversed(_checkpoints(folder)):
         try:
             record = read_record(path / "state.json", {"sha256": str, "state": dict})

@@ -9,6 +9,7 @@ from echodiff.errors import InputError
 from echodiff.fingerprints import Job
 from echodiff.folders import FolderLock
 from echodiff.runs import Run, claim_free
+from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
 
 # Keys that change no result: a run may be gone on with under other values of these.
@@ -21,40 +22,40 @@ _INDIFFERENT = (
 def open_run(
     *,
     command: str,
-    config: Mapping[str, Any],
-    out: Path | None,
+    config: Any,
     stem: str,
     data: Mapping[str, str],
     base_sha256: str,
     mixed_precision: str,
-    overwrite: bool,
     init_sha256: str = "",
     extended: tuple[str, ...] = (),
     places: tuple[str, ...] = ("data",),
     inputs: Iterable[Path | None] = (),
     root: Path = Path("runs"),
 ) -> Iterator[Run]:
-    """Begin a run in `out`, or go on with it there; all processes get the same folder.
+    """Begin a run in `config.out`, or resume it there; all processes get the same folder.
 
-    Without `out`: the unfinished run of the same settings under `root` that no other process works
+    Without --out: the unfinished run of the same settings under `root` that no other process works
     on, else the next free `stem-K`. A folder that holds something else, or that another process
     writes, is an InputError, and stays as it is. The folder is locked until the block ends.
 
     data: a hash of every frame that is trained on; `places` are the settings that say where they
-    lie, which then tells nothing. init_sha256: of the weights that are started from, if any.
-    extended, inputs: as in `Run.create`.
+    lie, which then tell nothing. init_sha256: of the weights that are started from, if any.
+    extended: settings of the length, which --continue may change. inputs: as in `Run.create`.
     """
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     state = PartialState()
+    out, overwrite, values = config.out, config.overwrite, as_dict(config)
+    extended = extended if config.continue_ else ()
     path: list[Path | None] = [None]
     resumed = False
     lock: FolderLock | None = None
     try:
         if state.is_main_process:
             ignored = (*_INDIFFERENT, *places) if data else _INDIFFERENT
-            settings = {name: value for name, value in config.items() if name not in ignored}
+            settings = {name: value for name, value in values.items() if name not in ignored}
             job, inputs = Job(command, settings, data), list(inputs)
             if out is not None:
                 # Before the lock too: a folder that is refused is not touched.
@@ -66,7 +67,7 @@ def open_run(
             run = Run.create(
                 lock.folder,
                 command=command,
-                config=config,
+                config=values,
                 data=data,
                 overwrite=overwrite,
                 extended=extended,
@@ -76,6 +77,7 @@ def open_run(
             parts = {"base_sha256": base_sha256, "init_sha256": init_sha256}
             _refuse_other_parts(run, parts, mixed_precision)
             run.update(**parts, mixed_precision=mixed_precision, draws=DRAWN_BY)
+            run.write_config(values)
             path, resumed = [run.run_dir], run.is_resumed
         broadcast_object_list(path)
         state.wait_for_everyone()

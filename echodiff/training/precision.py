@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from echodiff.errors import InputError
+from echodiff.extras import EXTRA_OF, pip_command
 from echodiff.system import num_cores
 
 if TYPE_CHECKING:
@@ -230,6 +231,8 @@ def start_accelerator(
 
     installed = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
     if tracker not in ("none", *installed):
+        if tracker in EXTRA_OF:
+            raise InputError(f"--tracker {tracker}: needs its package: {pip_command(tracker)}")
         raise InputError(
             f"--tracker {tracker}: not installed here; there is {', '.join(['none', *installed])}"
         )

@@ -23,12 +23,15 @@ class Curves:
         project: str,
         config: object,
     ) -> None:
-        self._run = run
-        self._accelerator = accelerator
+        self._run, self._accelerator = run, accelerator
+        self._project, self._config = project, config
         self._has_tracker = bool(accelerator.log_with)
+
+    def open(self) -> None:
+        """Start the tracker."""
         if self._has_tracker:
-            accelerator.project_configuration.logging_dir = str(run.run_dir / "logs")
-            accelerator.init_trackers(project, config=list_recipe(config))
+            self._accelerator.project_configuration.logging_dir = str(self._run.run_dir / "logs")
+            self._accelerator.init_trackers(self._project, config=list_recipe(self._config))
 
     def log(self, step: int, **values: float) -> None:
         """Write `values` for `step` (optimizer steps done)."""

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from echodiff.__main__ import main
 from echodiff.data.check.disclosure import find_identifiers, find_name_words, is_identifying_column
-from echodiff.data.check.doubles import RADIUS, find_exact, find_near, sketch
+from echodiff.data.check.duplicates import RADIUS, find_exact, find_near, sketch
 from echodiff.data.check.faults import KINDS, Severity
 from echodiff.data.check.tokens import estimate_tokens
 from echodiff.data.screens import burned_text
@@ -392,7 +392,7 @@ def test_findings_are_grouped_one_line_a_file_grave_ones_first(folder, capsys):
     assert check(folder, "--show", "1")[0] == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "error: missing-picture (1): a row without its picture"
-    assert lines[1] == f"  {image(7)}: has a row but no picture"
+    assert lines[1] == f"  {image(7)}: has a row but no image"
     assert lines[2].startswith("error: identifier-date (1)")
     assert lines[-3].startswith("warning: card-missing (1)")
     assert lines[-1].startswith("3 errors, 1 warnings, 0 notes in 8 frames of 4 patients")

@@ -312,7 +312,7 @@ def test_parts_can_be_named(tmp_path, capsys):
     assert "KIDNEY is none of LV," in refuse(
         capsys, path, "--parts", table, "--out", tmp_path / "x"
     )
-    assert "is no .yaml file and none of labels," in refuse(
+    assert "is neither a .yaml file nor one of labels," in refuse(
         capsys, path, "--parts", "acdc", "--out", tmp_path / "x"
     )
 
@@ -372,7 +372,8 @@ def test_flags_are_checked(tmp_path, capsys):
 def test_a_missing_library_is_named(tmp_path, capsys, monkeypatch):
     path = write_glb(tmp_path / "heart.glb")
     monkeypatch.setitem(__import__("sys").modules, "trimesh", None)
-    assert "pip install echodiff[mesh]" in refuse(capsys, path, "--out", tmp_path / "frames")
+    told = refuse(capsys, path, "--out", tmp_path / "frames")
+    assert "reading it needs the package trimesh: pip install 'echodiff[mesh]'" in told
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the Visible Human heart is not here")

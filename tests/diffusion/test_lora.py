@@ -209,3 +209,10 @@ def test_a_pickle_in_disguise_and_other_files_are_refused(
     save_file(halves, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="no layer"):
         load_lora(pipeline, tmp_path / "other.safetensors")
+
+
+def test_an_adapter_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    state = {"mid_block.attn2.to_q.lora_A.weight": torch.tensor([[1.0, torch.nan]])}
+    with pytest.raises(InputError, match=r"run: mid_block.* holds NaN or infinity"):
+        save_lora(tmp_path / "run", state, rank=1, alpha=1.0)
+    assert not (tmp_path / "run").exists()

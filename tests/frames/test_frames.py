@@ -100,10 +100,24 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(table[2]["image"]), GRAY + 2)
 
 
+def test_datasets_streams_the_folder_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    write_folder(tmp_path / "out", 3)
+    (tmp_path / "out/images/2.png").write_bytes(b"")  # not reached, so not opened
+    rows = load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "out"), split="train", streaming=True
+    )
+    first, second = rows.take(2)
+    assert [first["text"], second["text"]] == ["a heart", "a heart"]
+    np.testing.assert_array_equal(np.asarray(second["image"]), GRAY + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (drop_key("text"), r'line 1: key "text" is missing \(null text is ""\)'),
+        (drop_key("text"), r'line 1: key "text" is missing \(the empty prompt is ""\)'),
         (drop_key("file_name"), r'line 1: key "file_name" is missing'),
         (set_key("text", 5), r'line 1: "text" must be str, got 5'),
         (set_key("spacing_mm", "wide"), r'"spacing_mm" must be float'),
@@ -114,9 +128,9 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
         (set_key("file_name", "/etc/x.png"), r"must be a path inside the folder"),
         (set_key("mask_file_name", "..\\x.png"), r"must be a path inside the folder"),
         (set_key("file_name", "images/1.png"), r"line 2: images/1.png is also in line 1"),
-        (set_key("file_name", "images/9.png"), r"images/9.png: has a row but no picture"),
-        (set_key("mask_file_name", "masks/9.png"), r"masks/9.png: is named but not there"),
-        (lambda rows: rows[1:], r"images/0.png: picture without a row"),
+        (set_key("file_name", "images/9.png"), r"images/9.png: has a row but no image"),
+        (set_key("mask_file_name", "masks/9.png"), r"masks/9.png: is named by a row but missing"),
+        (lambda rows: rows[1:], r"images/0.png: image without a row"),
         (lambda rows: [], r"no frames"),
         (lambda rows: [[1], *rows], r"line 1: expected a JSON object"),
     ],
@@ -156,7 +170,7 @@ def test_a_flat_folder_of_another_tool_is_read(tmp_path):
     (frame,) = load_frames(tmp_path)
     assert frame.extra == {"score": 3}
     write_image(tmp_path / "b.png", GRAY)
-    with pytest.raises(InputError, match=r"b\.png: picture without a row"):
+    with pytest.raises(InputError, match=r"b\.png: image without a row"):
         load_frames(tmp_path)
 
 

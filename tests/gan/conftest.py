@@ -1,6 +1,7 @@
 """Two toy domains, a folder with masks, and the real command in this process."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def refusal(echodiff: Callable[..., int], capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         assert echodiff(*words) == 2
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.strip() and "/s]" not in line and "?" not in line]
+        lines = [line for line in printed if line.strip() and not re.search(r"/s[)\]]|\?", line)]
         assert len(lines) == 1, lines
         assert "error: " in lines[0]
         return lines[0]

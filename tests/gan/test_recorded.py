@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echodiff.gan import recipes, step
+from echodiff.gan import trainer
+from echodiff.gan.methods import build
 from echodiff.gan.networks.generators import PatchProjection
-from echodiff.gan.step import COMPILE_FROM_STEPS, choose_compile
+from echodiff.gan.trainer import COMPILE_FROM_STEPS, choose_compile
 from echodiff.runs import Run
 from echodiff.training import graphs
 from echodiff.training.graphs import NO_GRAPH, NUM_WARM_UP
@@ -26,9 +27,9 @@ def on_tape(monkeypatch, tape):
         place = torch.tensor(rate)
         return torch.optim.Adam(parameters, lr=place, betas=(config.beta1, 0.999), fused=True)
 
-    monkeypatch.setattr(recipes, "build_adam", build_fused)
+    monkeypatch.setattr(build, "build_adam", build_fused)
     monkeypatch.setattr(graphs, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", tape)
+    monkeypatch.setattr(trainer, "CudaGraph", tape)
     return tape.made
 
 
@@ -98,7 +99,7 @@ def test_what_cannot_be_captured_goes_on_with_one_warning(
     flags = [*domains, *toy_flags["cyclegan"], "--steps", 5]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
     monkeypatch.setattr(graphs, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", tape)
+    monkeypatch.setattr(trainer, "CudaGraph", tape)
     with caplog.at_level(logging.WARNING):
         assert echodiff("train-gan", *flags, "--out", tmp_path / "broken") == 0
     assert [record.message for record in caplog.records if NO_GRAPH in record.message] == [
@@ -122,7 +123,7 @@ def test_a_compiler_that_fails_within_a_step_leaves_no_trace(
     """The discriminator has had its update by then; the step is begun anew without it."""
     flags = [*domains, *toy_flags["cut"], "--method", "cut", "--steps", 2]
     assert echodiff("train-gan", *flags, "--out", tmp_path / "plain") == 0
-    monkeypatch.setattr(step, "compile_network", lambda net, how: None)
+    monkeypatch.setattr(trainer, "compile_network", lambda net, how: None)
     forward, calls = PatchProjection.forward, []
 
     def fail_once(self, *args):

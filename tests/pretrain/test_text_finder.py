@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from echodiff.data.screens import burned_text
+from echodiff.data.screens import text_network
 from echodiff.images import write_image
 from echodiff.pretrain.text_finder import TextFinder, fold, main
 
@@ -12,11 +12,11 @@ def test_what_torch_trained_numpy_runs(monkeypatch):
     network = TextFinder()
     network(torch.rand(4, 1, 96, 96))  # running means and variances of their own
     network.eval()
-    monkeypatch.setattr(burned_text, "load_weights", lambda: fold(network))
+    monkeypatch.setattr(text_network, "load_weights", lambda name: fold(network))
     image = np.random.default_rng(0).integers(0, 256, (61, 98)).astype(np.uint8)
     with torch.no_grad():
         wanted = torch.sigmoid(network(torch.from_numpy(image)[None, None] / 255))[0, 0].numpy()
-    np.testing.assert_allclose(burned_text.score_text(image), wanted, atol=1e-5)
+    np.testing.assert_allclose(text_network.score_text(image), wanted, atol=1e-5)
 
 
 def test_a_training_stops_goes_on_and_ends_with_the_same_weights(tmp_path):
@@ -30,8 +30,16 @@ def test_a_training_stops_goes_on_and_ends_with_the_same_weights(tmp_path):
         main([str(tmp_path / "frames"), *flags])
         if name == "b":  # stopped before the weights were written
             (tmp_path / "b/model.safetensors").unlink()
+            (tmp_path / "b/scout.safetensors").unlink()
             (tmp_path / "b/stage-2.pt").unlink()
+            (tmp_path / "b/stage-4.pt").unlink()
             main([str(tmp_path / "frames"), *flags])
-        weights.append(load_file(tmp_path / name / "model.safetensors"))
+        weights.append(
+            load_file(tmp_path / name / "model.safetensors")
+            | {
+                f"scout.{part}": value
+                for part, value in load_file(tmp_path / name / "scout.safetensors").items()
+            }
+        )
     for part in weights[0]:
         np.testing.assert_array_equal(weights[0][part], weights[1][part])

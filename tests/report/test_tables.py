@@ -1,6 +1,8 @@
 """Numbers as the report prints them."""
 
-from echodiff.report.tables import build_score_rows, score_name
+from pathlib import Path
+
+from echodiff.report.tables import build_score_rows, score_name, summary_lines
 
 
 def score(value: float, **others: object) -> dict[str, object]:
@@ -48,3 +50,29 @@ def test_missing_interval_and_floor_are_dashes() -> None:
     assert row["interval"] == "–"
     assert row["real"] == "–"
     assert row["same_n"] == ""
+
+
+def test_the_terminal_gets_what_decides_and_where_the_rest_is() -> None:
+    floor = {"floor": 0.02, "floor_n": 20, "value_at_floor_n": 0.3}
+    names = ("fid@48", "kid_tiny", "faithfulness", "faithfulness_asd", "mmd_tiny", "recall_tiny")
+    scores = {name: score(0.5, real=0.9) for name in names} | {"mmd_tiny": score(0.25, **floor)}
+    result = {
+        "scores": scores | {"copies_tiny": score(0.5) | {"low": None, "real": 0.05}},
+        "left_out": {"mmd_texture": "needs 4 frames a side", "fd_tiny@48": "too few"},
+        "alarms": ["collapse: less variety than is real"],
+    }
+    assert summary_lines(result, Path("set")) == [
+        "MMD² (tiny)     0.25 (−0.25 to 0.75); real against real 0.02 at n 20, "
+        "generated there 0.3; n 48, reference 40",
+        "MMD² (texture)  left out, needs 4 frames a side",
+        "Faithfulness    50 % (0 % to 100 %); real frames 90 %; n 48, reference 40",
+        "Copies (tiny)   50 %; real frames 5 %; n 48, reference 40",
+        "Alarm           collapse: less variety than is real",
+        f"Report          {Path('set/report.html')}; all 7 scores in {Path('set/metrics.json')}",
+    ]
+    (alarms,) = [
+        line
+        for line in summary_lines(result | {"alarms": []}, Path("set"))
+        if line.startswith("Alarm")
+    ]
+    assert alarms.split() == ["Alarms", "none"]

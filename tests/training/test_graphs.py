@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echodiff.diffusion import step
+from echodiff.diffusion import trainer
 from echodiff.runs import Run
 from echodiff.training.graphs import NO_GRAPH, NUM_WARM_UP, choose_compile
 
@@ -62,9 +62,9 @@ def on_tape(monkeypatch: pytest.MonkeyPatch, tape: Any) -> list[Any]:
         rate = torch.tensor(config.learning_rate)
         return torch.optim.Adam(parameters, lr=rate, weight_decay=config.weight_decay, fused=True)
 
-    monkeypatch.setattr(step, "build_optimizer", build_fused)
-    monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", tape)
+    monkeypatch.setattr(trainer, "build_optimizer", build_fused)
+    monkeypatch.setattr(trainer, "can_capture", lambda *args, **kwargs: True)
+    monkeypatch.setattr(trainer, "CudaGraph", tape)
     tapes: list[Any] = tape.made
     return tapes
 
@@ -79,7 +79,7 @@ def test_a_recorded_step_is_the_step(
     flags = ["--data", toy_frames, *EVERYTHING]
     train_lora(*flags, "--out", tmp_path / "recorded")
     assert [tape.num_replays for tape in on_tape] == [9 - NUM_WARM_UP]
-    monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: False)
+    monkeypatch.setattr(trainer, "can_capture", lambda *args, **kwargs: False)
     train_lora(*flags, "--out", tmp_path / "plain")
     assert len(on_tape) == 1
     recorded, plain = (load_file(tmp_path / name / WEIGHTS) for name in ("recorded", "plain"))
@@ -116,8 +116,8 @@ def test_what_cannot_be_captured_goes_on_with_one_warning(
     """Adam as it is on a CPU looks at its step's number: the recording breaks in the middle."""
     monkeypatch.undo()
     train_lora("--data", toy_frames, "--out", tmp_path / "plain", "--max-steps", 6)
-    monkeypatch.setattr(step, "can_capture", lambda *args, **kwargs: True)
-    monkeypatch.setattr(step, "CudaGraph", tape)
+    monkeypatch.setattr(trainer, "can_capture", lambda *args, **kwargs: True)
+    monkeypatch.setattr(trainer, "CudaGraph", tape)
     with caplog.at_level(logging.WARNING):
         train_lora("--data", toy_frames, "--out", tmp_path / "broken", "--max-steps", 6)
     assert [record.message for record in caplog.records] == [

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from echodiff.diffusion.batch import SampleOrder, sample_step
+from echodiff.diffusion.samples import SampleOrder, sample_step
 from echodiff.diffusion.sampling.sampler import draw_noise
 from echodiff.gan.gan_config import TrainGanConfig
-from echodiff.gan.recipes import build_networks
+from echodiff.gan.methods.build import build_networks
 from echodiff.training.streams import Stream, build_stream, sample_normal
 
 
@@ -29,7 +29,7 @@ def test_seeds_that_differ_in_high_bits_alone_draw_differently(seed: int) -> Non
     steps = [
         sample_step(
             SampleOrder([True] * 64, repeats=1, seed=one), step=5, count=8, latent_shape=(1, 2, 2),
-            timestep_weights=torch.ones(1000), caption_dropout=0.5, noise_offset=0.0,
+            draw_times=lambda shares: shares, caption_dropout=0.5, noise_offset=0.0,
         )
         for one in (0, seed)
     ]  # fmt: skip

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.data.check.doubles import Home, are_apart, find_exact, find_near
+from echodiff.data.check.duplicates import Home, are_apart, find_exact, find_near
 from echodiff.data.check.faults import KINDS, Fault, Severity
+from echodiff.data.check.images import Picture, measure_picture
 from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
-from echodiff.data.check.pictures import Picture, measure_picture
 from echodiff.data.screens.ocr import check_ocr
 from echodiff.data.splits import fold_id, patient_of
 from echodiff.errors import InputError
@@ -32,23 +32,22 @@ PROG = "echodiff check"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """Look for everything that is wrong with a frames folder. Exit status 1 where an error is."""
+    """Find faults, duplicates, leaks and identifiers in a frames folder; exit with 1 on errors."""
 
     folder: Path = positional()
-    """Frames folder."""
+    """Frames folder to check."""
     json: Path | None = None
-    """File to write the findings to as well."""
+    """File to which all findings are written as well."""
     accept: tuple[str, ...] = ()
-    """Kinds that were looked at and are meant, comma between: told as notes."""
+    """Kinds of findings, separated by commas, that are intended: they are reported as notes."""
     show: int = 20
-    """Lines of each kind on the terminal, at least 1; the JSON has all."""
+    """Number of lines per kind on the terminal (1 or more); --json has all."""
     text: bool = True
-    """Look for text in the pixels."""
+    """Search the pixels for burned-in text."""
     ocr: bool = False
-    """Look for it a second time, by OCR; needs `pip install echodiff[ocr]`, and about a second a
-    picture."""
+    """Search a second time by OCR, about a second per image; needs `pip install echodiff[ocr]`."""
     workers: int = 0
-    """Processes that read; 0 is one a core."""
+    """Number of reading processes; 0 means one per core."""
     overwrite: bool = False
     """Replace the file at --json."""
 

@@ -14,6 +14,17 @@ _FORMS = tuple(
         ("a GitLab token", r"\bgl(?:pat|ptt|dt|rt|cbt)-[\w-]{20,}"),
         ("an API key", r"\bsk-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[\w-]{20,}|\bAIza[\w-]{35}"),
         ("an AWS key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+        (
+            "a key",
+            r"\b(?:r8|gsk|npm|dckr_pat|dop_v1|shpat|lin_api|[spr]k_(?:live|test)|figd|whsec|ntn)_[A-Za-z0-9_-]{20,}"
+            r"|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{20,}",
+        ),
+        (
+            "a secret",
+            r"(?i:\b\w{0,40}(?:secret|token|api_?key|access_?key)\w{0,20})[\"']?\s{0,2}[:=]\s{0,2}[\"']?"
+            r"(?=[\w/+.-]{0,40}\d)[\w/+.-]{16,}|\bsig=[\w%+/.-]{30,}",
+        ),
+        ("a login", r"(?i:\bbasic)\s(?=[A-Za-z+/]{0,80}\d)[A-Za-z0-9+/]{16,}"),
         ("a Weights & Biases key", r"(?i:wandb|api_key)\W{1,4}[0-9a-f]{40}\b"),
         ("a private key", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"),
         ("a JSON web token", r"\beyJ[\w-]{15,2000}\.eyJ[\w-]{15,2000}\."),
@@ -25,7 +36,9 @@ _FORMS = tuple(
         ),
         (
             "a password",
-            r"(?i:\b(?:password|passwd|pwd|secret|пароль|құпиясөз)\b)[\"']?\s{0,2}[:=]\s{0,2}[\"']?[^\s\"',]{4,255}",
+            r"(?i:\b(?:password|passwort|kennwort|passwd|pwd|secret|пароль|құпиясөз)\b)[\"']?"
+            r"(?:\s{0,2}[:=]|\s(?:is|ist|-))\s{0,2}[\"']?[^\s\"',]{4,255}"
+            r"|(?i:\bpass)\s?[:=]\s?[^\s\"',]{6,255}",
         ),
     )
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Find dates to the day in a text: English, Russian and Kazakh months, and numbers alone.
+"""Find dates to the day in a text: English, German, Russian, Kazakh months, and numbers alone.
 
 A month and a year name no day: "March 2021" is left alone, as HIPAA's safe harbour would not.
 Every expression is linear in the length of the text.
@@ -29,9 +29,13 @@ _RUSSIAN = (
 _KAZAKH = (
     r"(?:қаңтар|ақпан|наурыз|сәуір|мамыр|маусым|шілде|тамыз|қыркүйек|қазан|қараша|желтоқсан"
     r"|kantar|qantar|aqpan|nauryz|sauir|mamyr|mausym|shilde|tamyz|qyrkuiek|qazan|qarasha|jeltoqsan)"
-    r"(?:дың|дің|ның|нің|тың|тің|да|де|та|те|dyn|din)?(?![^\W\d_])\.?"
+    r"(?:дың|дің|ның|нің|тың|тің|да|де|та|те|ы|і|ында|інде|dyn|din)?(?![^\W\d_])\.?"
 )
-_MONTH = rf"(?:{_ENGLISH}|{_RUSSIAN}|{_KAZAKH})"
+_GERMAN = (
+    r"(?:jänner|januar|februar|märz|mär|mai|juni|juli|august|september|oktober|okt|november"
+    r"|dezember|dez)(?![^\W\d_])\.?"
+)
+_MONTH = rf"(?:{_ENGLISH}|{_GERMAN}|{_RUSSIAN}|{_KAZAKH})"
 _FULL_MONTH = (
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
     r"|JANUARY|FEBRUARY|MARCH|APRIL|JUNE|JULY|AUGUST|SEPTEMBER|OCTOBER|NOVEMBER|DECEMBER)\b"
@@ -41,6 +45,10 @@ _FULL_KAZAKH = (
     "(?:қаңтар|ақпан|наурыз|сәуір|мамыр|маусым|шілде|тамыз|қыркүйек|қазан|қараша|желтоқсан)"
     "(?:да|де|та|те)?"
 )
+_FULL_GERMAN = (
+    r"(?:Jänner|Januar|Februar|März|Mai|Juni|Juli|August|September|Oktober|November|Dezember)\b"
+)
+_WEEKDAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _DAY = rf"{_D}(?:st|nd|rd|th|-?(?:го|е|ші|шы|сі|сы|ыншы|інші))?"
 _OF = r"(?:\s{0,2}[-.,/]\s{0,2}|\s{1,2}(?:of\s|the\s)?|(?<=\d)(?=[^\W\d]))"
 _TO_YEAR = r"(?:\s{0,2}[-.,/']{0,2}\s{0,2}'?)"
@@ -61,7 +69,7 @@ _FORMS = tuple(
         # 04.03.21 and 4/3/21; 4.3.21 could be anything else
         (
             r"(?<![\d.,/])(?:0[1-9]|[12]\d|3[01])([.-])(?:0[1-9]|1[0-2])\1\d\d"
-            rf"(?![\d.]\d|\d){_UNIT}",
+            rf"(?![\d.]\d|\d)(?:(?=\s?г)|{_UNIT})",
             0,
         ),
         (rf"(?<![\d.,/])(?:{_D}/{_M}|{_M}/{_D})/\d\d(?![\d/]){_UNIT}", 0),
@@ -96,6 +104,10 @@ _FORMS = tuple(
         # A day without its year: months in full only, since `dec 5` and `may 2` mean other things
         (rf"(?<!\d)(?:{_DAY})(?:\s(?:of\s)?|-){_FULL_MONTH}", 0),
         (rf"\b(?!May\b){_FULL_MONTH}\s(?:the\s)?{_DAY}(?![\d.]){_UNIT}", 0),
+        (rf"(?<!\d){_D}\.\s?{_FULL_GERMAN}", 0),
+        (rf"\b{_WEEKDAY},?\s{_MONTH}\s{_DAY}", re.IGNORECASE),
+        (rf"[«\"“„]{_D}[»\"”“]\s{{0,2}}{_MONTH}", re.IGNORECASE),
+        (rf"(?<!\w){_KAZAKH}\s(?:айының\s)?{_D}-(?:ші|шы|і|сі|сы|ы)(?!\w)", re.IGNORECASE),
         (rf"(?<!\d){_DAY}[\s-](?:{_FULL_RUSSIAN}|{_FULL_KAZAKH})(?!\w)", re.IGNORECASE),
     )
 )

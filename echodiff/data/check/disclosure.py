@@ -34,8 +34,9 @@ _HASH = re.compile(
 """Hexadecimal names, such as those of EchoNet: made to tell nothing, though digits are in them."""
 
 _AGE = re.compile(
-    r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?y\.?o\b|\s?лет\b|\s?жаста)"
-    r"|\baged? (?:9[1-9]|1[01]\d)\b",
+    r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?yrs?\b|[- ]?y[./]?o\b|[- ]?jahre|-jährig"
+    r"|\s?(?:лет|года?)\b|-летн|\s?жаста|\sжас\b)"
+    r"|\b(?:aged?|alter|возраст|жасы)[\s:=]{1,3}(?:9[1-9]|1[01]\d)\b",
     re.IGNORECASE,
 )
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-") | {0x2044: "/"}

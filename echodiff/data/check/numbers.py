@@ -8,7 +8,13 @@ from echodiff.data.check.forms import Span, blank, find_forms
 
 UID = re.compile(r"(?<![\d.])(?:2\.25\.\d{6,39}|[0-2](?:\.(?:0|[1-9]\d{0,38})){5,60})(?![\d])")
 """ISO object identifiers as DICOM uses them; 2.25 is followed by a UUID as one number."""
-EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+EMAIL = re.compile(
+    r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
+    r"|[\w.+-]{1,64}\s?[\[(]\s?(?:at|собака)\s?[\])]\s?[\w-]{1,63}"
+    r"|[\w.+-]{2,64}\sat\s[\w-]{2,63}\sdot\s\w{2,10}\b",
+    re.IGNORECASE,
+)
+"""Also as people disguise them: jane (at) clinic.kz."""
 CODE = re.compile(
     r"\b(?:SNOMED(?:[\s-]?CT)?|SCTID|ICD(?:-?1[01])?|LOINC|RadLex|UMLS|MeSH|DOI|PMID|PMCID|ISBN|ISSN"
     r"|arXiv|RRID|ORPHA|OMIM)\b[\s:#=]{0,3}(?:code\s?)?[\w./:-]{1,64}",
@@ -20,8 +26,11 @@ RECORD = re.compile(
     r"|\b(?:MRN|NHS|SSN|PID|patient\s?(?:id|no|number)|record\s?(?:no|number)|accession|acc"
     r"|ИИН|ЖСН|СНИЛС|полис|история\sболезни|амб(?:улаторная)?\.?\sкарта)\b[\s.:#-]{0,4}"
     r"[A-Z]{0,4}-?\d[\d\s/-]{2,20}"
+    r"|\b(?:MR\s?#|(?:hospital|hosp|chart|case|study|exam|order|accession|acc|visit|patienten|patient|pat"
+    r"|fall)[.\s-]{0,2}(?:no|number|nr|nummer|id|code)|мед(?:\.\s?|ицинская\s)?карта|паспорт|passport"
+    r"|medicare|КТ\s?№)[\s.:#№=-]{0,4}(?=[A-Z\d/-]{0,12}\d)[A-Z\d]{1,12}(?:[\s/-]?[A-Z]{0,3}\d[A-Z\d]{0,12}){1,4}"
     r"|(?<!\d)\d{3}-\d\d-\d{4}(?!\d)|(?<!\d)\d{3}-\d{3}-\d{3}[- ]\d\d(?!\d)"
-    r"|(?<![\d.])\d{3}[- ]\d{3}[- ]\d{4}(?![\d.])"  # NHS number, and telephones of many countries
+    r"|(?<![\d.])\d{3}[-. ]\d{3}[-. ]\d{4}(?![\d.])"  # NHS number, and telephones of many countries
     r"|#\s?\d{4,}",
     re.IGNORECASE,
 )

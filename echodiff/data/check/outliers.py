@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.data.check.faults import Fault
-from echodiff.data.check.pictures import Picture
+from echodiff.data.check.images import Picture
 from echodiff.frames.rows import Frame
 
 MOST_ALIKE = 0.95

@@ -1,6 +1,7 @@
 """Find names of people in a text: after a title or a label, or in a form that only names have.
 
-English, Russian and Kazakh. A surname alone in a sentence is not found: no list of people is kept.
+English, German, Russian and Kazakh. A surname alone in a sentence is not found: no list of people
+is kept.
 """
 
 import re
@@ -12,7 +13,8 @@ _NAME = r"(?:[A-Z]['’])?[A-ZÀ-ÞА-ЯЁӘҒҚҢӨҰҮҺІŠŽČ][^\W\d_]+(?:[
 _INITIAL = r"[A-ZА-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?"
 _FULL_NAME = rf"(?:(?:{_INITIAL}){{1,2}})?{_NAME}(?:\s{_NAME}){{0,2}}(?:\s(?:{_INITIAL}){{1,2}})?"
 _TITLE = (
-    r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Doctor|Sr|Sra|Herr|Frau|Mme|DR|PROF"
+    r"(?:Mr|Mrs|Ms|Miss|Sir|Dame|Nurse|Sister(?!\sMary\sJoseph)|Dr|Prof|Professor|Doctor|Sr|Sra|Herrn?|Hr|Frau|Mme|DR|PROF"
+    r"|Schwester|Pfleger|(?:Ober|Chef)?(?:[Aa]rzt|[Ää]rztin)|[Мм]едсестра|[Кк]\.?м\.?н|[Дд]\.?м\.?н|[Мм]едбике"
     r"|[Гг]-н|[Гг]-жа|[Гг]осподин|[Гг]оспожа|[Дд]окторa?|[Дд]-р|[Пп]роф(?:ессор)?|[Вв]рач"
     r"|[Мм]ырза|[Дд]әрігер|[Пп]рофессор)"
 )
@@ -21,7 +23,7 @@ _LABEL = (
     r"|фамилия|имя|отчество|ф\.? ?и\.? ?о\.?|аты[- ]?жөні|тегі|есімі)"
 )
 _ROLE = (
-    r"(?:[Pp]atient|PATIENT|[Pp]t|[Ss]onographer|[Pp]hysician|[Cc]ardiologist|[Oo]perator|[Rr]eader|[Pp]erson"
+    r"(?:[Pp]atient(?:in)?|PATIENT|[Pp]t|[Pp]at|[Ss]onographer|[Pp]hysician|[Cc]ardiologist|[Oo]perator|[Rr]eader|[Pp]erson"
     r"|[Пп]ациент(?:ка|а|ки|у)?|[Бб]ольн(?:ой|ая|ого)|[Рр]ебенок|[Рр]ебёнок|[Оо]ператор|[Вв]рач"
     r"|[Нн]ауқас|[Бб]ала|[Дд]әрігер)"
 )
@@ -36,13 +38,16 @@ _FORMS = tuple(
             r"|(?<![^\W\d_])[A-ZА-ЯЁ][^\W\d_]{1,63}\^(?!\w)",
             0,
         ),
-        (rf"\b{_TITLE}\b\.?\s{{1,2}}{_FULL_NAME}", 0),
+        (rf"\b{_TITLE}\b(?:[.:]\s{{0,2}}|\s{{1,2}}){_FULL_NAME}", 0),
+        (rf"(?<!\w){_NAME}\s{_NAME},?\s(?:MD|M\.D\.|PhD|FACC|FASE|RDCS|RN)(?!\w)", 0),
+        (rf"(?<!\w){_NAME}\s(?:мырза|ханым)(?!\w)", 0),
         (
-            rf"(?<!\w){_LABEL}\s{{0,2}}[:=]\s{{0,2}}[^\W\d_]{{2,64}}(?:\s{_NAME}){{0,2}}",
+            rf"(?<!\w){_LABEL}(?:\s{{0,2}}[:=]|\s[-–])\s{{0,2}}(?:[^\W\d_]['’])?[^\W\d_]{{2,64}}"
+            rf"(?:\s{_NAME}){{0,2}}",
             re.IGNORECASE,
         ),
-        (rf"\b{_ROLE}(?:\s{{0,2}}[:=]\s{{0,2}}|\s){_FULL_NAME}", 0),
-        (rf"\b{_BY}\sby:?\s{_FULL_NAME}", 0),
+        (rf"\b{_ROLE}\.?(?:\s{{0,2}}[:=]\s{{0,2}}|\s){_FULL_NAME}", 0),
+        (rf"\b(?i:{_BY})(?:\sby:?|:)\s{_FULL_NAME}", 0),
         # Иванов И.И. and И.И. Иванов, with both initials
         (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}\s[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.", 0),
         (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}", 0),
@@ -94,7 +99,7 @@ def find_people(text: str) -> Iterator[Span]:
     return find_forms(text, _FORMS, _is_person)
 
 
-_LEADS = re.compile(rf"^(?:{_TITLE}\b\.?|{_ROLE}\b\s?[:=]?|{_BY}\sby:?)\s*")
+_LEADS = re.compile(rf"^(?:{_TITLE}\b[.:]?|{_ROLE}\b\.?\s?[:=]?|(?i:{_BY})(?:\sby:?|:))\s*")
 
 
 def _is_person(found: str) -> bool:

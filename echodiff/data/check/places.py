@@ -21,12 +21,22 @@ _FORMS = tuple(
         r"(?<!\w)~\w{0,32}/[\w./-]{1,255}",
         r"\b[A-Za-z]:(?:\\|/(?!/))[\w.\\/ -]{1,255}",
         r"\\\\[\w.-]{1,255}\\[\w.$\\ -]{1,255}",
+        rf"(?<![\w:/.])//[\w-][\w.-]{{0,254}}/{_PART}",
+        r"(?<![\w./\\])(?:\.\.[\\/]){1,20}[\w.\\/ -]{1,255}",
         r"(?:\$\{?[A-Z_]{2,32}\}?|%[A-Z_]{2,32}%)[\\/][\w.\\/-]{1,255}",
         # scp's jane@host:frames, and hosts that only a house knows
         r"\b[\w.-]{1,64}@[\w.-]{1,255}:[\w./~-]{1,255}",
-        r"\b[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.(?:local|lan|internal|intranet|corp|localdomain)\b",
+        r"\b[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.(?:local|lan|internal|intern|intranet|corp|localdomain)\b",
         r"\bwww\.[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}(?:/[^\s<>\"'`)\]]{0,2000})?",
         r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])",
+        r"(?<![\w:.])(?=[\da-fA-F:]{0,37}::|(?:[\da-fA-F]{1,4}:){7})[\da-fA-F:]{6,39}(?![\w:])",
+        # Where people live
+        r"\b\d{1,4}[A-Z]?\s(?:[A-Z][a-z]{1,30}\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Boulevard|Blvd|Square"
+        r"|Court|Terrace)\b",
+        r"\b[A-ZÄÖÜ][\w-]{1,30}(?:straße|strasse|str\.|gasse|platz|allee)\s\d{1,4}",
+        r"\b(?:ул|пр|просп|пер|бульв|мкр)\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ][\w-]{1,40},?\s(?:д\.\s?)?\d",
+        r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ][\w-]{1,40}\s(?:көшесі|даңғылы)(?!\w)",
+        r"\bP\.?\s?O\.?\sBox\s\d",
     )
 )
 _PUBLIC = re.compile(

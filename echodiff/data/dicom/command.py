@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from echodiff.data.cases import Case, DataSet, Source
 from echodiff.data.dicom.headers import (
     MODALITIES,
     Header,
@@ -15,21 +14,22 @@ from echodiff.data.dicom.headers import (
     read_header,
 )
 from echodiff.data.dicom.identifiers import Held, build_report
-from echodiff.data.dicom.series import (
-    Group,
-    drop_copies,
-    group_frames,
-    list_files_alone,
-)
-from echodiff.data.dicom.shots import (
+from echodiff.data.dicom.reader import (
     BURNED_TEXT,
     MASK,
     Reading,
     read_clip,
     read_series,
 )
+from echodiff.data.dicom.series import (
+    Group,
+    drop_copies,
+    group_frames,
+    list_files_alone,
+)
 from echodiff.data.dicom.windows import PERCENTILE, parse_window
 from echodiff.data.prepare_config import SECTOR, PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.screens.doppler import COLOUR_DOPPLER, SPECTRAL_DOPPLER
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
@@ -97,7 +97,8 @@ def print_removed(out: Path) -> None:
         removed[clip] = removed.get(clip, False) or frame.extra.get("burned_text") == "removed"
     if any(removed.values()):
         kind = "series" if all("series-" in clip for clip in removed) else "clips"
-        print(f"burned-in text removed in {sum(removed.values())} of {len(removed)} {kind}")
+        share = f"{sum(removed.values())} of {len(removed)}"
+        print(f"burned-in text or graphics removed in {share} {kind}")
 
 
 def find_dicom(config: DicomConfig) -> DataSet:

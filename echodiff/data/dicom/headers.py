@@ -16,7 +16,6 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from echodiff.data.cases import Facts
 from echodiff.data.dicom.files import (
     MOST_VALUES,
     check_size,
@@ -28,6 +27,7 @@ from echodiff.data.dicom.files import (
 )
 from echodiff.data.dicom.frames import Place, place_frames
 from echodiff.data.dicom.identifiers import list_tags
+from echodiff.data.records import Facts
 from echodiff.data.screens.doppler import COLOUR_DOPPLER, find_reason, shows_flow
 from echodiff.data.screens.sector import find_region
 from echodiff.errors import InputError

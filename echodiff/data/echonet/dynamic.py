@@ -1,7 +1,7 @@
 """`echodiff prepare echonet-dynamic`: AVI, FileList.csv, VolumeTracings.csv -> frames.
 
-Layout and meaning are those of the set's own code (github.com/echonet/dynamic), except that of two
-traced outlines the larger is end of diastole, whatever the order of the rows.
+The layout is read as the data set's own code reads it (github.com/echonet/dynamic), with one
+exception: of two traced outlines the larger is end of diastole, whatever the order of the rows.
 """
 
 import itertools
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Facts, Shot, Source
 from echodiff.data.csv_tables import iterate_csv
 from echodiff.data.echonet.tracings import (
     CHORDS,
@@ -31,30 +30,31 @@ from echodiff.data.echonet.tracings import (
     open_tracings,
 )
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Facts, Shot, Source
 from echodiff.data.video import find_video, read_frames
 from echodiff.errors import InputError
 from echodiff.progress import ProgressBar
 
 FILES, TRACINGS, VIDEOS = "FileList.csv", "VolumeTracings.csv", "Videos"
 FACTS = {"EF": "ef", "EDV": "edv_ml", "ESV": "esv_ml"}
-"""Fact by the column of FileList.csv."""
+"""Facts by column of FileList.csv."""
 SPLITS = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
 SPLITS |= {str(fold): "train" for fold in range(8)} | {"8": "val", "9": "test"}
-"""Split by its word, or by the fold that EchoNet-Pediatric has instead."""
+"""Splits by name, or by fold as in EchoNet-Pediatric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EchoNetConfig(PrepareConfig):
-    """Turn EchoNet-Dynamic into a frames folder: the frames at end of diastole and end of systole,
-    with the traced left ventricle as mask. SRC holds FileList.csv, VolumeTracings.csv and Videos,
-    itself or further down."""
+    """Convert EchoNet-Dynamic to a frames folder: the frames at end of diastole and end of systole,
+    with the traced left ventricle as mask. SRC, or a folder below it, holds FileList.csv,
+    VolumeTracings.csv and Videos."""
 
     every: int | None = None
-    """Take every so-manieth frame of a clip, from the first, instead of ED and ES; a frame that
-    was traced has its mask here too."""
+    """Take every k-th frame of a clip, from the first, instead of ED and ES. Traced frames keep
+    their masks."""
     first_frame: int = 0
-    """Number of a clip's first frame in VolumeTracings.csv: 0, as the set's own code reads it, or
-    1."""
+    """Number of a clip's first frame in VolumeTracings.csv: 0 (as the data set's own code reads it)
+    or 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class EchoNetConfig(PrepareConfig):
 
 
 def find_clips(config: EchoNetConfig) -> DataSet:
-    """The clips that FileList.csv names, all apical four-chamber and each of another patient."""
+    """Find the clips listed in FileList.csv: all apical four-chamber, each of another patient."""
     roots = find_roots(config.src)
     if len(roots) > 1:
         raise InputError(f"{config.src}: {FILES} is in {roots[0]} and in {roots[1]}; name one")
@@ -83,8 +83,10 @@ def find_clips(config: EchoNetConfig) -> DataSet:
 
 
 def find_roots(src: Path) -> list[Path]:
-    """The folders in and below `src` that hold a FileList.csv. Links are followed, but none
-    twice: some tree of links may lead back into itself."""
+    """Find the folders in and below `src` that hold a FileList.csv.
+
+    Symbolic links are followed, each folder once, because links may form a cycle.
+    """
     if not src.is_dir():
         raise InputError(f"{src}: no such folder")
     roots = []
@@ -113,16 +115,17 @@ class ClipFolder:
     """Fact by the column of FileList.csv."""
     table: TracingTable
     prefix: str = ""
-    """What the names of its frames begin with."""
+    """Prefix of the names of its frames."""
 
     @property
     def listings(self) -> list[Path]:
         return [self.root / FILES, self.root / TRACINGS]
 
     def list_clips(self) -> Iterator["Clip"]:
-        """Yield the clips of FileList.csv, and count on stderr those traced without being listed.
+        """Yield the clips of FileList.csv; report on stderr how many clips are traced but not
+        listed.
 
-        InputError where a row names no file, or one that another row has named.
+        InputError for a row without a file name, and for a file name that appears twice.
         """
         lines: dict[str, tuple[Lines, ...]] = {}
         for stem, place in self.table.scan():
@@ -177,9 +180,9 @@ class Clip:
 
 
 class ClipList(Sequence[Case]):
-    """Cases in the order of their frames' names, each built when it is asked for.
+    """Cases sorted by the names of their frames, each built on access.
 
-    A case holds a path, which takes about 1 kB: of ten thousand clips, only the rows are kept.
+    Only the rows are stored: a case holds a path, which takes about 1 kB.
     """
 
     def __init__(self, folders: Iterable[ClipFolder]) -> None:
@@ -201,8 +204,7 @@ class ClipList(Sequence[Case]):
 
 
 def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str | float]:
-    """Numbers by the name of the fact; empty cells and NaN are left out, as is a sex other than
-    F and M."""
+    """Read the facts of a row; empty cells, NaN, and a sex other than F and M are omitted."""
     facts: dict[str, str | float] = {}
     for column, fact in columns.items():
         text = row[column].strip()
@@ -220,19 +222,22 @@ def read_facts(row: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, 
 
 
 def name_patient(stem: str) -> str:
-    """EchoNet-Pediatric calls its clips PATIENT-EXAM-NUMBER, the code that made it says; a name
-    of another form stands for a patient of its own, as in EchoNet-Dynamic."""
+    """Derive the patient from the name of a clip.
+
+    Clips of EchoNet-Pediatric are named PATIENT-EXAM-NUMBER, as in the code that made the data set.
+    A clip with a name of another form counts as a patient of its own, as in EchoNet-Dynamic.
+    """
     match = re.fullmatch(r"(CR\w+)-CR\w+-\d+", stem)
     return match[1] if match else stem
 
 
 def plain_name(stem: str) -> str:
-    """Letters, digits, `-`, `_` and `.`; other characters become their number."""
+    """Replace characters other than letters, digits, `-`, `_` and `.` by their code."""
     return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"-{ord(match[0]):x}", stem)
 
 
 def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
-    """ED and ES with their masks, or every so-manieth frame."""
+    """Read ED and ES with their masks, or every k-th frame."""
     table, lines = case.where
     outlines = table.read(lines)
     if every is not None:
@@ -252,12 +257,12 @@ def read_clip(case: Case, *, every: int | None) -> Iterator[Shot]:
 def build_shot(
     case: Case, outlines: Outlines, index: int, image: NDArray[np.uint8], phase: str
 ) -> Shot:
-    """A frame, with its mask where it was traced."""
+    """Build a frame, with its mask if it was traced."""
     mask = None
     if index in outlines.polygons:
         mask = fill_polygon(outlines.polygons[index], image.shape)
         if not mask.any():
-            raise InputError(f"{case.path}: frame {index} is traced outside the picture")
+            raise InputError(f"{case.path}: frame {index} is traced outside the image")
     name = f"frame-{index:04d}" if phase.isdigit() else phase
     return Shot(name=name, image_u8=image, mask_u8=mask, phase=phase)
 

@@ -1,6 +1,6 @@
 """`echodiff prepare echonet-pediatric`: clips of children, in folders A4C and PSAX -> frames.
 
-Layout and meaning are those of the code that made the set (github.com/bryanhe/dynamic).
+The layout is read as in the code that made the data set (github.com/bryanhe/dynamic).
 """
 
 import os
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import DataSet, Source
 from echodiff.data.echonet.dynamic import (
     FILES,
     TRACINGS,
@@ -20,10 +19,11 @@ from echodiff.data.echonet.dynamic import (
     read_clip,
 )
 from echodiff.data.echonet.tracings import POINTS, open_tracings
+from echodiff.data.records import DataSet, Source
 from echodiff.errors import InputError
 
 VIEWS = {"A4C": View.A4C, "PSAX": View.SAX}
-"""View by the name of the folder."""
+"""Views by folder name."""
 FACTS = {
     "EF": "ef",
     "Sex": "sex",
@@ -35,13 +35,13 @@ FACTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EchoNetPediatricConfig(EchoNetConfig):
-    """Turn EchoNet-Pediatric into a frames folder: the frames at end of diastole and end of
-    systole, with the traced left ventricle as mask. SRC holds the folders A4C and PSAX, or one of
-    them, or is one; they may lie further down."""
+    """Convert EchoNet-Pediatric to a frames folder: the frames at end of diastole and end of
+    systole, with the traced left ventricle as mask. SRC is one of the folders A4C and PSAX, or
+    holds one or both, at any depth."""
 
 
 def find_clips(config: EchoNetPediatricConfig) -> DataSet:
-    """The clips of both views; a patient may have several, in either."""
+    """Find the clips of both views; a patient may have several clips in either."""
     folders = []
     for name, root in find_views(config.src).items():
         table = open_tracings(root / TRACINGS, POINTS, first_frame=config.first_frame)
@@ -58,7 +58,7 @@ def find_clips(config: EchoNetPediatricConfig) -> DataSet:
 
 
 def find_views(src: Path) -> dict[str, Path]:
-    """The folder of every view that is there."""
+    """Find the folder of each view that is present."""
     roots: dict[str, Path] = {}
     for root in find_roots(src):
         name = os.path.basename(os.path.abspath(root)).upper()

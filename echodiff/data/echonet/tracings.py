@@ -1,7 +1,7 @@
-"""VolumeTracings.csv of the EchoNet sets: outlines of the left ventricle, drawn by sonographers.
+"""VolumeTracings.csv of the EchoNet data sets: outlines of the left ventricle.
 
-Coordinates are pixels, x to the right and y down, whole numbers at the pixel centres, as in the
-code that made the sets.
+Coordinates are pixels, x to the right and y down, with whole numbers at the pixel centres, as in
+the code that made the data sets.
 """
 
 import csv
@@ -27,18 +27,18 @@ _NOT_THERE = {"no diastolic": Phase.ED, "no systolic": Phase.ES}
 
 @dataclass(frozen=True)
 class Outlines:
-    """What was traced of one clip."""
+    """The outlines of one clip."""
 
     polygons: dict[int, NDArray[np.float64]]
     """(N, 2) of x and y, by the index of the frame."""
     untraced: frozenset[Phase] = frozenset()
-    """Phases that the table says nobody traced."""
+    """Phases that the table marks as not traced."""
 
     def name_phases(self) -> dict[int, str]:
-        """The largest outline is ED and the smallest ES, whatever the order of the rows.
+        """Name the phase of every traced frame: the largest outline is ED and the smallest ES.
 
-        A single outline is the phase that the table does not call untraced; where it says nothing
-        it goes by its index, as nobody knows whether the heart was full or empty.
+        A single outline has the phase that the table does not mark as not traced. If the table
+        marks none, the frame is named by its index, because its phase is unknown.
         """
         order = sorted(self.polygons, key=lambda frame: polygon_area(self.polygons[frame]))
         if len(order) > 1:
@@ -56,19 +56,19 @@ class Lines(NamedTuple):
 
 @dataclass(frozen=True)
 class TracingTable:
-    """A VolumeTracings.csv that is read one clip at a time: the whole is tens of megabytes."""
+    """A VolumeTracings.csv, tens of megabytes large, that is read one clip at a time."""
 
     path: Path
     header: tuple[str, ...]
     coordinates: tuple[str, ...]
     """`CHORDS` or `POINTS`."""
     first_frame: int
-    """Number that the table gives the first frame of a clip."""
+    """Number of a clip's first frame in the table."""
 
     def scan(self) -> Iterator[tuple[str, Lines]]:
-        """Yield the name of every clip, without its suffix, and where its lines are.
+        """Yield the name of each clip, without its suffix, and the place of its lines.
 
-        A clip whose lines are not contiguous comes several times.
+        A clip is yielded once per contiguous block of lines.
         """
         column = self.header.index("FileName")
         try:
@@ -87,7 +87,7 @@ class TracingTable:
             raise InputError(f"{self.path}: {error}") from error
 
     def read(self, lines: Sequence[Lines]) -> Outlines:
-        """Read the outlines of the clip that has these lines."""
+        """Read the outlines of the clip with these lines."""
         text = ""
         try:
             with self.path.open("rb") as file:
@@ -131,7 +131,7 @@ class TracingTable:
 
 
 def open_tracings(path: Path, coordinates: tuple[str, ...], *, first_frame: int) -> TracingTable:
-    """The table with its header read; InputError where a column is missing."""
+    """Open a table and read its header; InputError if a column is missing."""
     try:
         with path.open("rb") as file:
             cells = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
@@ -147,21 +147,21 @@ def open_tracings(path: Path, coordinates: tuple[str, ...], *, first_frame: int)
 
 
 def clip_stem(name: str) -> str:
-    """Name of a clip without quotes and suffix, which the tables put or leave out at will."""
+    """Return a clip's name without quotes and suffix, which the tables use inconsistently."""
     name = name.strip().strip('"').strip()
     stem, dot, suffix = name.rpartition(".")
     return stem if f"{dot}{suffix}".lower() in SUFFIXES else name
 
 
 def polygon_area(polygon: NDArray[np.float64]) -> float:
-    """Area in square pixels of the polygon (N, 2), by the shoelace formula."""
+    """Return the area in square pixels of a polygon (N, 2), by the shoelace formula."""
     (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
     return abs(float(x @ next_y - y @ next_x)) / 2
 
 
 def fill_polygon(polygon: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(H, W) mask, `Label.LV` where a pixel's centre lies inside the polygon; parts outside the
-    picture are cut off."""
+    """Fill a polygon: (H, W) mask with `Label.LV` where a pixel's centre lies inside it, clipped to
+    the image."""
     from skimage.draw import polygon as draw_polygon
 
     mask = np.full(shape, Label.BACKGROUND, dtype=np.uint8)

@@ -1,10 +1,10 @@
-"""Find the blood between walls, where a model gives the walls alone.
+"""Find the blood between walls, for models that give only walls.
 
-From every voxel between the walls one looks in 26 directions. Where opposite looks both end at the
-wall of one chamber, that is where one stands: so an open valve, a vein or a tear in a mesh does not
-let the chamber run out, as a flood fill would. Looks that end at a septum or a valve, which have a
-chamber on either side, count half; one at the left and one at the right ventricle is how a right
-ventricle sees its septum.
+From every voxel between the walls, rays are cast in 26 directions. Where two opposite rays both end
+at the wall of one chamber, the voxel belongs to that chamber. Unlike a flood fill, this does not
+leak through an open valve, a vein or a tear in a mesh. Rays that end at a septum or a valve, which
+have a chamber on either side, count half; one that ends at the left and one at the right ventricle
+is how a right-ventricular voxel sees its septum.
 """
 
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ Labels = NDArray[np.uint8]
 VOXEL_MM = 1.25
 MARGIN_MM = 6.0
 SURE_SHARE = 0.35
-"""Share of the 13 pairs of looks from which a voxel is sure of its chamber."""
+"""Share of the 13 pairs of opposite rays that makes a voxel certain of its chamber."""
 POSSIBLE_SHARE = 0.6
-"""Share of the pairs that must allow a chamber where it grows beyond what is sure, such as between
-the leaflets of its valve, where one looks into the next chamber."""
+"""Share of the pairs that must allow a chamber for it to grow beyond its certain voxels, for
+example between the leaflets of its valve, where rays reach the next chamber."""
 NUM_PAIRS = 13
 SMALLEST_SHARE = 0.05
-"""Pieces of a chamber smaller than this share of its largest are dropped."""
+"""Pieces smaller than this share of a chamber's largest piece are dropped."""
 
 _CHAMBERS = (Label.LV, Label.LA, Label.RV, Label.RA)
 _NEUTRAL = len(Label)
-"""What a look at a septum, a valve or any other wall without a cavity of its own ends at."""
+"""Value of a ray that ends at a septum, a valve or any other wall without its own cavity."""
 _NEIGHBOURS = {
     Label.LV: (Label.LA, Label.AORTA),
     Label.LA: (Label.LV,),
@@ -49,14 +49,14 @@ _NEIGHBOURS = {
 
 @dataclass(frozen=True)
 class Atlas:
-    """A model as voxels, its cavities filled."""
+    """A model as voxels, with its cavities filled."""
 
     labels: Labels
     """(X, Y, Z) of `Label` values."""
     origin_mm: Vector
     """(3,) centre of voxel (0, 0, 0)."""
     searched: tuple[Label, ...]
-    """Cavities that the model did not give and that were looked for."""
+    """Cavities missing in the model, which were searched for."""
 
     def place_mm(self, voxels: Vector) -> Vector:
         """(N, 3) mm of (N, 3) voxels."""
@@ -122,8 +122,8 @@ def fill_cavities(labels: Labels, walls: Labels, searched: tuple[Label, ...]) ->
 
 
 def pair_tables(label: Label) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How much two opposite looks speak for standing in `label`, and whether they allow it; at
-    ahead * (_NEUTRAL + 1) + behind, divided by the number of pairs."""
+    """Evidence of two opposite rays for `label`, and whether they allow it; at ahead * (_NEUTRAL +
+    1) + behind, divided by the number of pairs."""
     evidence = np.zeros((_NEUTRAL + 1, _NEUTRAL + 1), dtype=np.float32)
     evidence[label, label] = 1.0
     evidence[label, _NEUTRAL] = 0.5
@@ -139,7 +139,7 @@ def pair_tables(label: Label) -> tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def look(walls: Labels, direction: tuple[int, ...]) -> Labels:
-    """What one sees first from each voxel along a diagonal of the grid; 0 where nothing."""
+    """Return what the ray of each voxel along a grid diagonal hits first; 0: nothing."""
     axis = next(i for i, step in enumerate(direction) if step)
     layers = np.moveaxis(walls, axis, 0)
     seen = np.zeros_like(layers)

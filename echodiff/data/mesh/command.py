@@ -1,5 +1,4 @@
-"""`echodiff prepare mesh`: 3D models of hearts -> label slices and their pseudo images, the source
-domain of the GANs."""
+"""`echodiff prepare mesh`: 3D heart models -> label slices and pseudo images of them."""
 
 import json
 import re
@@ -10,38 +9,40 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.anatomy import View
-from echodiff.data.cases import Case, DataSet, Shot, Source
 from echodiff.data.mesh.models import CELLS, SCENES, UNITS_MM, VOLUMES, list_parts, load_model
 from echodiff.data.mesh.parts import PartTable, load_part_table
 from echodiff.data.mesh.slices import CutHeart, build_heart, draw_slice
 from echodiff.data.mesh.views import VIEWS
 from echodiff.data.prepare_config import PrepareConfig, split_words
+from echodiff.data.records import Case, DataSet, Shot, Source
 from echodiff.errors import InputError
 
 THIRDS = ("basal", "mid-ventricular", "apical")
-"""Of the long axis, by the place of a short axis on it."""
+"""Thirds of the long axis, by the position of a short-axis slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig(PrepareConfig):
-    """Cut 3D models of hearts into slices: label maps, and pseudo images of them."""
+    """Slice 3D heart models into label maps and pseudo images, the source domain of the GANs."""
 
     size: int | None = 256
-    """Side of the frames in pixels, 16 to 4096. The depth of view decides the spacing."""
+    """Side of the frames in pixels, 16 to 4096. The spacing follows from the imaging depth."""
     views: str | None = None
-    """Views to cut, separated by commas, of A4C, A2C and SAX. Null: all three."""
+    """Views to slice, separated by commas, from A4C, A2C and SAX. Default: all three."""
     slices: int = 3
-    """Slices per model and view, each with a pose of its own."""
+    """Slices per model and view, each with its own pose."""
     parts: str | None = None
-    """What parts are: a YAML file of lines such as `*atrium_left*: LA_WALL`, `12: VEIN` or
-    `fat: NONE`, or for numbers labels, rodero, strocchi, hvsmr, mmwhs or totalsegmentator.
-    Null: names speak for themselves, cell tags are rodero's, voxels hold this project's labels."""
+    """Meaning of the parts: a YAML file of lines such as `*atrium_left*: LA_WALL`, `12: VEIN` or
+    `fat: NONE`, or the name of a numbering: labels, rodero, strocchi, hvsmr, mmwhs or
+    totalsegmentator. Default: parts are recognised by name, cell tags are those of rodero, voxels
+    hold echodiff's labels."""
     unit: str | None = None
-    """Unit of the coordinates: mm, cm, m or um. Null: the one that makes it as large as a heart."""
+    """Unit of the coordinates: mm, cm, m or um. Default: the unit that gives a plausible heart
+    size."""
     tag_array: str | None = None
-    """Cell array of volume meshes that numbers the parts. Null: found by its name."""
+    """Cell array that numbers the parts of a volume mesh. Default: found by its name."""
     complete: bool = True
-    """Draw what a model lacks: walls around cavities that have none, and the pericardial line."""
+    """Add what a model lacks: walls around cavities without one, and the pericardium."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +56,7 @@ class MeshConfig(PrepareConfig):
 
 
 def find_models(config: MeshConfig) -> DataSet:
-    """Every model at or under `src`; one model is one patient.
+    """Find the models at or under `src`; each model is one patient.
 
     The .stl and .ply files of a folder are the parts of one model; any other file is a model.
     """
@@ -63,7 +64,7 @@ def find_models(config: MeshConfig) -> DataSet:
     for number, path in enumerate(list_models(config.src)):
         parts = list_parts(path) if path.is_dir() else []
         inside = path.relative_to(config.src).as_posix() if path != config.src else ""
-        name = _strip_suffix(inside or path.resolve().name)
+        name = re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", inside or path.resolve().name)
         case = Case(
             name=f"model-{number:04d}",
             alias=inside,
@@ -85,7 +86,7 @@ def find_models(config: MeshConfig) -> DataSet:
 
 
 def list_models(src: Path) -> list[Path]:
-    """Model files, and folders that hold parts; links to folders are not followed."""
+    """List model files, and folders that hold parts; links to folders are not followed."""
     if src.is_file():
         return [src]
     if not src.is_dir():
@@ -101,7 +102,7 @@ def list_models(src: Path) -> list[Path]:
 
 
 def read_model(case: Case, *, config: MeshConfig, table: PartTable) -> Iterator[Shot]:
-    """Fill a model's cavities, find its landmarks, and cut it."""
+    """Fill a model's cavities, find its landmarks and slice it."""
     model = load_model(case.path, table, unit=config.unit, tag_array=config.tag_array)
     try:
         heart = build_heart(model)
@@ -127,10 +128,6 @@ def _cut(heart: CutHeart, view: View, seed: Sequence[int], name: str, config: Me
         spacing_mm=(piece.spacing_mm, piece.spacing_mm),
         facts=facts,
     )
-
-
-def _strip_suffix(name: str) -> str:
-    return re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", name)
 
 
 SOURCE = Source(MeshConfig, find_models)

@@ -1,4 +1,4 @@
-"""3D models of hearts on disk, read into one kind of thing: what can be cut by a plane."""
+"""Read 3D heart models into one type that can be cut by a plane."""
 
 import importlib
 import logging
@@ -18,6 +18,7 @@ from echodiff.data.mesh.parts import TISSUES, PartTable, Tissue, drawing_order, 
 from echodiff.data.mesh.sections import Plane, Vector, fill_section
 from echodiff.data.volume_files import read_volume, to_whole
 from echodiff.errors import InputError
+from echodiff.extras import explain_missing
 
 SCENES = (".glb", ".gltf")
 SURFACES = (".stl", ".ply")
@@ -26,10 +27,10 @@ VOLUMES = (".nii", ".nii.gz")
 
 UNITS_MM: Mapping[str, float] = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}
 HEART_MM = (50.0, 400.0)
-"""How large a heart is, from corner to corner of its box, an infant's without and an adult's with
-its great vessels. No two units fit at once."""
+"""Diagonal of a heart's bounding box, from an infant's without to an adult's with the great
+vessels. No two units fit at once."""
 TAG_ARRAYS = ("elemtag", "tags", "tag", "id", "region", "label", "material")
-"""Names that numbers of parts go by in volume meshes."""
+"""Names of the part numbers in volume meshes."""
 MOST_PARTS = 250
 
 Sampler = Callable[[Plane], NDArray[np.uint8]]
@@ -43,15 +44,15 @@ class Model:
     bounds_mm: Vector
     """(2, 3) least and largest coordinate."""
     unit: str
-    """What one unit of the file was taken for."""
+    """Unit of the file that was assumed."""
     sample: Sampler
     """Plane -> (H, W): 0 where there is no part, i where there is tissues[i - 1]."""
 
 
 def load_model(path: Path, parts: PartTable, *, unit: str | None, tag_array: str | None) -> Model:
-    """Read a model; a folder is one whose parts are its .stl and .ply files.
+    """Read a model; a folder is one model whose parts are its .stl and .ply files.
 
-    `unit` of the coordinates is one of `UNITS_MM`; None finds it by the size of the heart.
+    unit: one of `UNITS_MM`; None infers it from the size of the heart.
     """
     if path.is_dir() or path.suffix.lower() in SCENES + SURFACES:
         return load_surfaces(path, parts, unit)
@@ -62,7 +63,7 @@ def load_model(path: Path, parts: PartTable, *, unit: str | None, tag_array: str
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """The readers of meshes raise whatever broken bytes make them run into: one line of it."""
+    """Turn whatever the mesh libraries raise for broken files into a one-line InputError."""
     try:
         yield
     except InputError:
@@ -74,8 +75,8 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def strict_vtk(path: Path) -> Iterator[None]:
-    """VTK prints what is wrong with a file, and goes on with what it could read. Here nothing is
-    printed, and it is an error."""
+    """Turn VTK's messages into errors: VTK prints what is wrong with a file and continues with what
+    it could read."""
     core, pyvista = import_extra("vtkmodules.vtkCommonCore", path), import_extra("pyvista", path)
     before, heard = core.vtkOutputWindow.GetInstance(), core.vtkStringOutputWindow()
     core.vtkOutputWindow.SetInstance(heard)
@@ -92,7 +93,7 @@ def strict_vtk(path: Path) -> Iterator[None]:
 
 
 def find_unit(extent: float, unit: str | None, path: Path) -> str:
-    """The unit in which the diagonal of a box is that of a heart."""
+    """Find the unit in which the diagonal of a box is that of a heart."""
     low, high = HEART_MM
     fitting = [name for name, mm in UNITS_MM.items() if low <= extent * mm < high]
     if not fitting or unit not in (None, *fitting):
@@ -157,7 +158,7 @@ def read_meshes(path: Path) -> dict[str, Any]:
                 check_ply(file, meshes[file.stem])
         for name, mesh in meshes.items():
             if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-                raise InputError(f"{path}: its part {name!r} is no triangle mesh")
+                raise InputError(f"{path}: its part {name!r} is not a triangle mesh")
             if not np.isfinite(mesh.vertices).all():
                 raise InputError(f"{path}: its part {name!r} has vertices that are no numbers")
             mesh.merge_vertices(merge_tex=True, merge_norm=True)
@@ -165,7 +166,7 @@ def read_meshes(path: Path) -> dict[str, Any]:
 
 
 def check_ply(file: Path, mesh: Any) -> None:
-    """A PLY file of text that was cut short is read without complaint."""
+    """Refuse a truncated text PLY file, which is otherwise read without an error."""
     with file.open("rb") as opened:
         head = opened.read(4096)
     told = re.match(rb"ply\s.*?element face (\d+)\s", head, re.DOTALL)
@@ -252,8 +253,10 @@ def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
     volume = read_volume(path)
     values = volume.values
     if values.ndim != 3 or volume.affine is None:
-        reason = "has no affine: nobody could tell it from its mirror image"
-        raise InputError(f"{path}: {reason if values.ndim == 3 else 'is no 3D volume of labels'}")
+        reason = "has no affine, so it cannot be distinguished from its mirror image"
+        raise InputError(
+            f"{path}: {reason if values.ndim == 3 else 'is not a 3D volume of labels'}"
+        )
     values = to_whole(values, path)
     low = int(values.min())
     span = int(values.max()) - low + 1
@@ -303,8 +306,8 @@ def _number_parts(
 
 
 def import_extra(name: str, path: Path) -> Any:
-    """A library of the extra `mesh`, or one line that says how to get it."""
+    """Import a library of the extra `mesh`; if it is missing, the error says how to install it."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"{path}: to read it, pip install echodiff[mesh]") from error
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: reading it {explain_missing(error) or error}") from error

@@ -1,6 +1,6 @@
-"""What the parts of a heart model are: from their names or numbers to walls and cavities.
+"""Map the names or numbers of a model's parts to walls and cavities.
 
-A wall has a cavity that it encloses; where a model gives walls alone, `cavities` fills them.
+A wall has a cavity that it encloses; if a model gives only walls, `cavities` fills them.
 """
 
 import re
@@ -17,16 +17,16 @@ from echodiff.errors import InputError
 CAVITIES = (
     Label.LV, Label.LA, Label.RV, Label.RA, Label.AORTA, Label.PULMONARY_ARTERY,
 )  # fmt: skip
-"""What is looked for between walls where the model does not give it."""
+"""Cavities that are searched for between walls if the model does not give them."""
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a part is drawn as."""
+    """Label that a part is drawn as."""
 
     label: Label
     is_wall: bool
-    """Sight ends at a wall; cavities are seen through."""
+    """Whether rays end here, as at a wall; they pass through cavities."""
     encloses: Label | None = None
     """The cavity on its inner side; None for valves and septa, which have one on either side."""
 
@@ -153,7 +153,7 @@ def drawing_order(tissues: Sequence[Tissue]) -> list[int]:
 
 @dataclass(frozen=True)
 class PartTable:
-    """What the user says of parts: a named table of numbers, or a YAML file."""
+    """Meaning of the parts as the user gives it: a named table of numbers, or a YAML file."""
 
     numbers: str | None = None
     """Name of a table of `NUMBERS`."""
@@ -161,28 +161,30 @@ class PartTable:
     """Pattern of a name, or number -> word of `TISSUES`; the first pattern that fits counts."""
 
     def find_name(self, name: str) -> str | None:
-        """Word of a named part: what the file says, else what the name tells."""
+        """Return the word of a named part: from the file, or else from the name."""
         for pattern, word in (self.words or {}).items():
             if fnmatchcase(name.lower(), pattern.lower()):
                 return word
         return name_part(name)
 
     def find_number(self, number: int, default: str) -> str | None:
-        """Word of a numbered part; a file with numbers takes the place of the whole table."""
+        """Return the word of a numbered part; a file with numbers replaces the whole table."""
         if self.words is not None:
             return self.words.get(str(number), "NONE" if number == 0 else None)
         return NUMBERS[self.numbers or default].get(number)
 
 
 def load_part_table(option: str | None) -> PartTable:
-    """What `--parts` means: the name of a table, or a YAML file of `part: WORD` lines."""
+    """Read `--parts`: the name of a table, or a YAML file of `part: WORD` lines."""
     if option is None:
         return PartTable()
     if option in NUMBERS:
         return PartTable(numbers=option)
     path = Path(option)
     if path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"--parts: {option!r} is no .yaml file and none of {', '.join(NUMBERS)}")
+        raise InputError(
+            f"--parts: {option!r} is neither a .yaml file nor one of {', '.join(NUMBERS)}"
+        )
     try:
         values = read_yaml_record(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One slice of a heart model: a pose is drawn, the model cut, and a pseudo image made of it."""
+"""Draw a pose, slice the heart model, and make a pseudo image of the slice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from echodiff.data.mesh.views import (
 from echodiff.errors import InputError
 from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.pseudo import simulate_pseudo
+from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose
 
 LEVELS = (0.15, 0.85)
@@ -37,7 +38,7 @@ NEEDED: Mapping[View, Sequence[Label]] = {
     View.SAX: (Label.LV,),
 }
 NEEDED_SHARE = 0.01
-"""Share of the picture that each cavity of `NEEDED` must fill; else the pose is drawn again."""
+"""Share of the image that each cavity of `NEEDED` must fill; otherwise the pose is drawn again."""
 TRIES = 25
 WALLS_MM = {
     Label.LV_MYOCARDIUM: ((Label.LV,), 9.0),
@@ -51,7 +52,7 @@ SAC_MM = 4.0
 
 @dataclass(frozen=True)
 class CutHeart:
-    """A model that is ready to be cut."""
+    """A model that is ready to be sliced."""
 
     model: Model
     atlas: Atlas
@@ -65,13 +66,13 @@ class CutHeart:
 
 @dataclass(frozen=True)
 class HeartSlice:
-    """A frame, and how it came about."""
+    """A frame and the parameters that produced it."""
 
     image_u8: NDArray[np.uint8]
     mask_u8: NDArray[np.uint8]
     spacing_mm: float
     record: dict[str, Any]
-    """JSON-able; with the model, enough to cut it again."""
+    """JSON-serialisable; with the model, enough to reproduce the slice."""
 
 
 def build_heart(model: Model) -> CutHeart:
@@ -83,9 +84,9 @@ def build_heart(model: Model) -> CutHeart:
 def draw_slice(
     heart: CutHeart, view: View, seed: Sequence[int], size: int, *, complete: bool
 ) -> HeartSlice:
-    """Draw a pose, and draw again where a cavity that the view is named for is out of sight."""
+    """Draw a pose; repeat if a cavity that the view must show is not visible."""
     for attempt in range(TRIES):
-        rng = np.random.default_rng([*seed, attempt])
+        rng = np.random.default_rng(seed_words(*seed, attempt))
         pose = sample_pose(rng, view)
         level = float(rng.uniform(*LEVELS)) if view is View.SAX else 0.5
         radius = float(rng.uniform(0.93, 1.0))
@@ -121,7 +122,7 @@ def draw_slice(
 
 
 def add_walls(labels: NDArray[np.uint8], spacing_mm: float, given: set[Label]) -> list[Label]:
-    """Draw, in place, walls of a kind that the model does not give; say which."""
+    """Add, in place, the walls that the model does not give; return their names."""
     added = []
     for wall, (cavities, thickness_mm) in WALLS_MM.items():
         blood = np.isin(labels, cavities)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet, Source
 from echodiff.data.mr.sax import CAPTION, Stack, read_sax
 from echodiff.data.patient_facts import frame_number, known_facts, read_info
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.volume_files import find_nifti
 from echodiff.errors import InputError
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from echodiff.anatomy import View
 from echodiff.data import labels
-from echodiff.data.cases import Case, DataSet, Source
 from echodiff.data.csv_tables import read_csv
 from echodiff.data.mr.sax import CAPTION, Stack, read_sax
 from echodiff.data.patient_facts import frame_number, known_facts
 from echodiff.data.prepare_config import PrepareConfig
+from echodiff.data.records import Case, DataSet, Source
 from echodiff.data.volume_files import find_nifti
 from echodiff.errors import InputError
 

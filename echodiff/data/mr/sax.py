@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
-from echodiff.data.cases import Case, Shot
+from echodiff.data.records import Case, Shot
 from echodiff.data.volume_files import Volume, read_volume
 from echodiff.data.volumes import find_turn, lay_out, lay_out_spacing, read_mask
 from echodiff.errors import InputError

@@ -1,26 +1,19 @@
 """Text that was burned into a picture: found, and masked.
 
-A small convolutional network looks at every place of the picture and says whether a line of letters
-or digits runs through it (`echodiff/assets/text_finder`; trained by
-`echodiff.pretrain.text_finder`, measured by `benchmarks/burned_text.py`). numpy alone runs it.
+A small convolutional network looks at the places where there may be text and says whether a line of
+letters or digits runs through them (`text_network`, measured by `benchmarks/burned_text.py`).
 """
 
-from collections.abc import Sequence
-from functools import cache
-from itertools import product
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from scipy import ndimage
-from scipy.special import expit
 
-from echodiff.files import shipped
+from echodiff.data.screens.text_network import REACH, STRIDE, score_text, scout_text
 from echodiff.images import resize_u8
 
-STRIDE = 4
-"""Pixels of the picture to a side of one answer."""
 SMALL_PX, LEAST_PX = 500, 100
 """A picture whose sides are all below the first, and none below the second, is looked at enlarged
 as well: the network knows letters of 7 to 28 px, and screenshots that were shrunk for a page have
@@ -28,6 +21,15 @@ letters of 4 to 7 px."""
 HALVED_PX = 300
 """Shorter side from which a picture is looked at in half its size, for letters above 28 px; in
 smaller ones tissue would be as small as letters."""
+SCOUTED = 0.15
+"""The finder looks where the scout's answer is above this."""
+AROUND = 2
+"""Answers of the scout (8 px) by which such a place is widened."""
+MOST_PLACES = 0.6
+"""Part of the picture from which on it is looked at whole, in place of piece by piece."""
+THICKEST = 0.3
+"""Part of the shorter side, of a picture too small to be enlarged, above which in both directions
+no text goes: there a heart is as large as a word."""
 SEEN, SURE = 0.3, 0.985
 """A line is where answers are above the first, if one of them is above the second: in 219 CAMUS
 frames none is above 0.88, in cine MR of 256 px none above 0.982."""
@@ -37,18 +39,6 @@ COLOURED = 40
 """Levels by which the channels of a pixel differ where there is colour worth a look."""
 MARGIN = 1
 """Answers added to a box on all sides: the end of a letter may lie in the next."""
-
-
-class Layer(NamedTuple):
-    """A convolution of 3 x 3 with a rectifier after it."""
-
-    channels: int
-    stride: int = 1
-    dilation: int = 1
-
-
-LAYERS = (Layer(16, stride=2), Layer(16), Layer(24, stride=2), Layer(24), Layer(24, dilation=2),
-          Layer(24, dilation=3), Layer(24))  # fmt: skip
 
 
 class Box(NamedTuple):
@@ -72,28 +62,33 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
         planes = [image_u8.max(axis=-1)]
         if (colour := np.ptp(image_u8, axis=-1)).max() > COLOURED:
             planes.append(colour)
-    height, width = planes[0].shape
-    scales = [1.0]
-    if min(height, width) >= HALVED_PX:
-        scales.append(0.5)
-    if min(height, width) >= LEAST_PX and max(height, width) < SMALL_PX:
-        scales.append(2.0)
     boxes = []
-    for plane, scale in product(planes, scales):
-        shape = (round(height * scale), round(width * scale))
-        if min(shape) < 2 * STRIDE:
-            continue
-        answers = score_text(resize_u8(plane, shape))
-        for box in group_answers(answers):
+    for plane in planes:
+        height, width = plane.shape
+        scales, image = [1.0], plane
+        shortest = min(height, width)
+        thickest = THICKEST * shortest if shortest < LEAST_PX else shortest
+        if shortest >= HALVED_PX:
+            scales.append(0.5)
+        if shortest >= LEAST_PX and max(height, width) < SMALL_PX:
+            scales.insert(0, 2.0)
+            image = resize_u8(plane, (2 * height, 2 * width))
+        for scale in scales:
+            half = plane if scale == 2 else resize_u8(image, halve_size(image.shape))
+            if min(image.shape) < 2 * STRIDE:
+                break
             side = STRIDE / scale
-            boxes.append(
-                Box(
+            for box in group_answers(look_for_text(image, half)):
+                if min(box.bottom - box.top, box.right - box.left) * side > thickest:
+                    continue
+                found = Box(
                     max(0, round((box.left - MARGIN) * side)),
                     max(0, round((box.top - MARGIN) * side)),
                     min(width, round((box.right + MARGIN) * side)),
                     min(height, round((box.bottom + MARGIN) * side)),
                 )
-            )
+                boxes.append(found)
+            image = half
     return sorted(boxes, key=lambda box: (box.top, box.left))
 
 
@@ -105,16 +100,39 @@ def mask_text(image: NDArray[np.uint8], boxes: Sequence[Box], value: int = 0) ->
     return masked
 
 
-def score_text(image_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) -> (H/4, W/4), rounded up: how sure it is, 0 to 1, that text runs through a place."""
-    weights = load_weights()
-    values = image_u8[None].astype(np.float32) / np.float32(255)
-    for number, layer in enumerate(LAYERS):
-        values = convolve(values, weights[f"{number}.weight"], layer.stride, layer.dilation)
-        values += weights[f"{number}.bias"][:, None, None]
-        np.maximum(values, 0, out=values)
-    logits = np.tensordot(weights["head.weight"][0, :, 0, 0], values, 1) + weights["head.bias"]
-    return np.asarray(expit(logits), dtype=np.float32)
+def look_for_text(image_u8: NDArray[np.uint8], half_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W), and itself at half its size -> (H/4, W/4), rounded up: answers of the finder, 0 where
+    the scout sees nothing."""
+    height, width = image_u8.shape
+    answers = np.zeros((-(-height // STRIDE), -(-width // STRIDE)), np.float32)
+    places = list(list_places(half_u8))
+    if sum((box.bottom - box.top) * (box.right - box.left) for box in places) > (
+        MOST_PLACES * image_u8.size
+    ):
+        return score_text(image_u8)
+    for box in places:
+        top, left = max(0, box.top - REACH), max(0, box.left - REACH)
+        piece = score_text(image_u8[top : box.bottom + REACH, left : box.right + REACH])
+        rows = slice(box.top // STRIDE, min(len(answers), box.bottom // STRIDE))
+        columns = slice(box.left // STRIDE, min(answers.shape[1], box.right // STRIDE))
+        answers[rows, columns] = piece[
+            rows.start - top // STRIDE : rows.stop - top // STRIDE,
+            columns.start - left // STRIDE : columns.stop - left // STRIDE,
+        ]
+    return answers
+
+
+def list_places(half_u8: NDArray[np.uint8]) -> Iterator[Box]:
+    """Boxes, in pixels of the picture, of all places where the scout sees that text may be."""
+    maybe = ndimage.maximum_filter(scout_text(half_u8) > SCOUTED, 2 * AROUND + 1)
+    side = 2 * STRIDE
+    for rows, columns in ndimage.find_objects(ndimage.label(maybe)[0]):
+        yield Box(side * columns.start, side * rows.start, side * columns.stop, side * rows.stop)
+
+
+def halve_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a picture at half its size, rounded up."""
+    return -(-shape[0] // 2), -(-shape[1] // 2)
 
 
 def group_answers(answers: NDArray[np.float32]) -> list[Box]:
@@ -127,27 +145,3 @@ def group_answers(answers: NDArray[np.float32]) -> list[Box]:
             rows, columns = place
             found.append(Box(columns.start, rows.start, columns.stop, rows.stop))
     return found
-
-
-def convolve(
-    values: NDArray[np.float32], kernel: NDArray[np.float32], stride: int, dilation: int
-) -> NDArray[np.float32]:
-    """(C, H, W) by (O, C, 3, 3) -> (O, H/stride, W/stride), rounded up; black beyond the border.
-
-    Nine products of matrices, one for each place in the kernel: quick, and small in memory.
-    """
-    channels, height, width = values.shape
-    padded = np.pad(values, ((0, 0), (dilation, dilation), (dilation, dilation)))
-    shape = (-(-height // stride), -(-width // stride))
-    total = np.zeros((len(kernel), shape[0] * shape[1]), dtype=np.float32)
-    for down in range(3):
-        for across in range(3):
-            y, x = down * dilation, across * dilation
-            piece = padded[:, y : y + height : stride, x : x + width : stride]
-            total += kernel[:, :, down, across] @ piece.reshape(channels, -1)
-    return total.reshape(len(kernel), *shape)
-
-
-@cache
-def load_weights() -> dict[str, NDArray[np.float32]]:
-    return dict(load_file(shipped("assets") / "text_finder" / "model.safetensors"))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.data.screens.burned_text import Box
-from echodiff.data.screens.sector import ACTIVE_RANGE, fill_convex, find_screen
+from echodiff.data.screens.fan import fit_fan, sharpen_fan
+from echodiff.data.screens.sector import ACTIVE_RANGE, fill_convex
 from echodiff.images import resize_u8, to_gray_u8
 
 COLOUR_DOPPLER, STRIP, PANELS = KINDS = ("colour Doppler", "M-mode or spectral", "several panels")
@@ -19,9 +20,13 @@ COLOUR_DOPPLER, STRIP, PANELS = KINDS = ("colour Doppler", "M-mode or spectral",
 WORKING_PX = 400
 SMALLEST_PX = 96
 """Shorter side of a picture below which nothing is recognised in it."""
-FLAT_PX, FLAT_RANGE, ROUGH_RANGE = 7, 4, 12
-"""Where the grey levels of so many pixels a side range over so few, there is no tissue; on a grey
-screen tissue may have the screen's own grey, and its range is above the third."""
+FLAT_RANGE = 3
+"""Grey levels over 3 x 3 pixels of the screen."""
+EVEN_RANGES, MOSTLY = (24, 12, 6, 4), 0.6
+"""Grey levels between an even screen and a plane, in turn, and the part of an area that is as even
+as the last in the end."""
+LEAST_FLAT = 0.003
+"""Part of the picture that such an area takes up at least."""
 THICK_PX = 4
 """Half the thickness of what is scan rather than a trace, a rule or a letter."""
 LEAST_PART = 0.3
@@ -42,15 +47,22 @@ LEAST_FLOW = 0.002
 
 
 def find_scan(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> NDArray[np.bool_]:
-    """(H, W) or (H, W, 3), and where its texts are -> (H, W): the convex hull of the scan.
+    """(H, W) or (H, W, 3), and where its texts are -> (H, W): the sector, or, of a scan of another
+    shape, its convex hull.
 
     Text, rules, traces, bars and flat areas of the screen do not count. All true where nothing is
     left.
     """
-    parts = keep_large(find_texture(image_u8, boxes))
-    shape = image_u8.shape[:2]
+    texture, hidden = find_texture(image_u8, boxes)
+    parts = keep_large(texture)
+    shape = (image_u8.shape[0], image_u8.shape[1])
     if not parts.any():
         return np.ones(shape, dtype=bool)
+    if fan := fit_fan(parts, hidden):
+        enlarged = shape[0] / len(parts)
+        unknown = resize_u8(hidden.astype(np.uint8) * 255, shape) > 127
+        fan = fan.scaled(enlarged)
+        return sharpen_fan(fan, to_gray_u8(image_u8), unknown, round(3 * enlarged) + 6).fill(shape)
     return fill_convex(resize_u8(parts.astype(np.uint8) * 255, shape) > 127)
 
 
@@ -59,12 +71,14 @@ def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str 
     to tell."""
     if min(image_u8.shape[:2]) < SMALLEST_PX:
         return None
-    texture = find_texture(image_u8, boxes)
+    texture, hidden = find_texture(image_u8, boxes)
     parts = keep_large(texture)
     if not parts.any():
         return None
     if image_u8.ndim == 3 and has_flow(image_u8, boxes, parts):
         return COLOUR_DOPPLER
+    if fit_fan(parts, hidden):
+        return None
     # The beats of a spectrum are many small parts beside each other.
     across = round(BEATS_APART * texture.shape[1])
     beats = ndimage.binary_closing(
@@ -73,31 +87,60 @@ def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str 
     return name_layout(keep_large(beats[:, across:-across]))
 
 
-def find_texture(image_u8: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.bool_]:
-    """Where a picture has texture that is not thin, (rows, columns) of the working copy."""
-    grey = to_gray_u8(image_u8)
-    screen = find_screen(grey)
-    grey = grey.copy()
+def find_texture(
+    image_u8: NDArray[np.uint8], boxes: Sequence[Box]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where a picture has texture that is not thin, and where texts and coloured lines hide what
+    there is; (rows, columns) of the working copy."""
+    size = working_size(image_u8.shape)
+    hidden = find_thin_colour(image_u8)
+    scale = size[0] / len(image_u8)
     for box in boxes:
-        grey[box.top : box.bottom, box.left : box.right] = screen
-    grey = resize_u8(grey, working_size(grey.shape))
-    grey = np.where(find_thin_colour(image_u8), np.uint8(screen), grey)
-    spread = ndimage.maximum_filter(grey, FLAT_PX) - ndimage.minimum_filter(grey, FLAT_PX)
-    differs = np.abs(grey.astype(np.int16) - screen) > ACTIVE_RANGE
-    lively = differs & (spread > FLAT_RANGE)
-    if screen > ACTIVE_RANGE:
-        # A line alone makes its own surroundings rough, not a whole neighbourhood.
-        lively |= ndimage.uniform_filter(np.float32(spread > ROUGH_RANGE), 2 * FLAT_PX) > 0.75
+        rows = slice(int(box.top * scale), int(np.ceil(box.bottom * scale)))
+        hidden[rows, int(box.left * scale) : int(np.ceil(box.right * scale))] = True
+    grey = resize_u8(to_gray_u8(image_u8), size)
+    if hidden.any() and not hidden.all():
+        nearest = ndimage.distance_transform_edt(
+            hidden, return_distances=False, return_indices=True
+        )
+        grey = grey[tuple(nearest)]
+    lively = ~find_flat(grey) & ~hidden
     # With a rim outside the picture: what touches the border is not thinner for that.
     lively = np.pad(lively, 2 * THICK_PX, mode="edge")
     cross = ndimage.generate_binary_structure(2, 1)
-    lively = ndimage.binary_opening(lively, cross)
-    closed = ndimage.binary_closing(lively, cross, iterations=THICK_PX)
+    closed = ndimage.binary_closing(lively, cross, iterations=2)
+    # A line across the tissue parts it.
+    bridged = ndimage.binary_closing(lively, cross, iterations=2 * THICK_PX)
+    closed |= bridged & np.pad(hidden, 2 * THICK_PX, mode="edge")
     thick = ndimage.binary_opening(closed, cross, iterations=THICK_PX)
     # The tips that an opening cuts off, such as the apex.
     thick = ndimage.binary_dilation(thick, cross, iterations=2 * THICK_PX, mask=closed)
     inner = slice(2 * THICK_PX, -2 * THICK_PX)
-    return np.asarray(thick[inner, inner])
+    return np.asarray(thick[inner, inner]), hidden
+
+
+def find_flat(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(H, W): the screen around the tissue, of one grey or of several, even or shaded evenly."""
+    spread = ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3)
+    parts, _ = ndimage.label(spread <= FLAT_RANGE)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    flat = np.zeros(grey.shape, dtype=bool)
+    for number in np.flatnonzero(sizes >= LEAST_FLAT * grey.size):
+        y, x = np.nonzero(parts == number)
+        terms = np.stack([np.ones(len(y)), y, x], 1)
+        values, even = grey[y, x].astype(float), np.ones(len(y), dtype=bool)
+        for most in EVEN_RANGES:  # dark tissue that hangs on to the screen is left out
+            plane, *_ = np.linalg.lstsq(terms[even], values[even], rcond=None)
+            near = np.abs(values - terms @ plane) <= most
+            even = near if near.any() else even
+        if even.mean() >= MOSTLY:
+            flat[y[even], x[even]] = True
+    if not flat.any():
+        return flat
+    nearest = ndimage.distance_transform_edt(~flat, return_distances=False, return_indices=True)
+    apart = np.abs(grey.astype(np.int16) - grey[tuple(nearest)])
+    return np.asarray(flat | ((apart <= ACTIVE_RANGE) & (spread <= ACTIVE_RANGE)))
 
 
 def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -105,10 +148,12 @@ def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
     size = working_size(image_u8.shape)
     if image_u8.ndim == 2:
         return np.zeros(size, dtype=bool)
-    coloured = np.ptp(resize_u8(image_u8, size), axis=-1) > LINE_COLOUR
+    spread = np.ptp(resize_u8(image_u8, size), axis=-1).astype(np.int16)
+    border = np.concatenate([spread[0], spread[-1], spread[:, 0], spread[:, -1]])
+    coloured = spread - int(np.median(border)) > LINE_COLOUR
     areas = ndimage.binary_opening(coloured, iterations=THICK_PX)
     areas = ndimage.binary_dilation(areas, iterations=2 * THICK_PX)
-    return np.asarray(ndimage.binary_dilation(coloured & ~areas, iterations=2), dtype=bool)
+    return np.asarray(ndimage.binary_dilation(coloured & ~areas, iterations=4), dtype=bool)
 
 
 def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from echodiff.data.screens.burned_text import Box
 from echodiff.errors import InputError
+from echodiff.extras import pip_command
 from echodiff.images import resize_u8
 
 LEAST_PX = 640
 """Longer side to which smaller pictures are enlarged."""
-MISSING = "--ocr needs the package rapidocr with onnxruntime: pip install 'echodiff[ocr]'"
 
 
 def check_ocr() -> None:
@@ -50,7 +50,9 @@ def load_engine() -> Any:
         import onnxruntime  # noqa: F401
         from rapidocr import RapidOCR
     except ImportError as error:
-        raise InputError(MISSING) from error
+        raise InputError(
+            f"--ocr needs the packages rapidocr and onnxruntime: {pip_command('rapidocr')}"
+        ) from error
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
     threads = "EngineConfig.onnxruntime.intra_op_num_threads"
     engine = RapidOCR(params={threads: 1, "Global.log_level": "error"})

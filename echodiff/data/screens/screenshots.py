@@ -5,21 +5,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from echodiff.data.before_after import draw_preview
-from echodiff.data.cases import LeftOut, Shot
-from echodiff.data.prepare_config import KEEP, MASK, NO_CROP, REFUSE, SECTOR, PrepareConfig
-from echodiff.data.screens.burned_text import Box, find_text, mask_text
-from echodiff.data.screens.displays import find_scan, name_display
-from echodiff.data.screens.sector import (
-    ACTIVE_RANGE,
-    crop_to,
-    fill_convex,
-    find_screen,
+from echodiff.data.prepare_config import (
+    KEEP,
+    MASK,
+    MASK_INSIDE,
+    NO_CROP,
+    REFUSE,
+    SECTOR,
+    PrepareConfig,
 )
+from echodiff.data.preview import draw_preview
+from echodiff.data.records import LeftOut, Shot
+from echodiff.data.screens.burned_text import Box, find_text
+from echodiff.data.screens.displays import find_scan, name_display
+from echodiff.data.screens.overlay import fill_in, find_lines
+from echodiff.data.screens.sector import crop_to, fill_convex
 from echodiff.errors import InputError
-from echodiff.images import to_gray_u8
 
 OVER_SCAN = "text over the scan"
 """Why a picture is left out by `--text mask`."""
@@ -28,9 +30,6 @@ INSIDE_SHARE = 0.5
 edge of the scan is known to a few pixels only."""
 LEAST_SCAN = 0.04
 """Part of the picture that a scan takes up at least."""
-COLOURED, MOST_GRAPHICS = 40, 0.02
-"""Levels by which the channels of drawn lines differ, and the part of the scan that they may take
-up; where there is more colour, the picture is tinted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +78,47 @@ def _clean_alike(shots: Sequence[Shot], cleaning: Cleaning) -> list[Shot]:
             "has text burned into its pixels (--text refuse; --crop sector --text mask removes it)"
         )
     scan = find_scan_of_all(shots, boxes, must_be=cleaning.crop == SECTOR)
-    inside = [box for box in boxes if _within(scan, box).mean() > INSIDE_SHARE]
+    is_cropped = cleaning.crop == SECTOR
+    over = list_over_scan(shots, scan, boxes)
+    inside = [box for box in over if _within(scan, box).mean() > INSIDE_SHARE]
     if inside and cleaning.text == MASK:
         raise LeftOut(OVER_SCAN)
-    is_cropped = cleaning.crop == SECTOR
     is_kept = cleaning.text is None and bool(inside if is_cropped else boxes)
-    hidden = [] if cleaning.text is None else boxes
+    hidden = np.zeros(scan.shape, dtype=bool)
+    if cleaning.text in (MASK, MASK_INSIDE):
+        hidden = _cover(scan.shape, boxes) & ~scan | _cover(scan.shape, over)
     return [
-        _clean_shot(shot, scan if is_cropped else None, boxes, hidden, is_kept) for shot in shots
+        _clean_shot(
+            shot,
+            scan,
+            hidden,
+            is_cropped=is_cropped,
+            is_filled=cleaning.text == MASK_INSIDE,
+            boxes=boxes if cleaning.text else [],
+            burned_text="" if not boxes else "kept" if is_kept else "removed",
+        )
+        for shot in shots
     ]
+
+
+def list_over_scan(
+    shots: Sequence[Shot], scan: NDArray[np.bool_], boxes: Sequence[Box]
+) -> list[Box]:
+    """Texts that reach into the scan: those that are still seen once the surroundings and all
+    lines, which are often taken for text, are gone."""
+    if not any(_within(scan, box).any() for box in boxes):
+        return []
+    crop = crop_to(scan)
+    top, left = crop[0].start, crop[1].start
+    found = []
+    for shot in shots:
+        image = fill_in(shot.image_u8, find_lines(shot.image_u8, scan), scan)
+        image[~scan] = 0
+        found += [
+            Box(box.left + left, box.top + top, box.right + left, box.bottom + top)
+            for box in find_text(image[crop])
+        ]
+    return [box for box in dict.fromkeys(found) if _within(scan, box).any()]
 
 
 def find_scan_of_all(
@@ -110,48 +141,40 @@ def find_scan_of_all(
 
 def _clean_shot(
     shot: Shot,
-    scan: NDArray[np.bool_] | None,
+    scan: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+    *,
+    is_cropped: bool,
+    is_filled: bool,
     boxes: Sequence[Box],
-    hidden: Sequence[Box],
-    is_kept: bool,
+    burned_text: str,
 ) -> Shot:
-    """`scan` to crop to, where it is asked for; all texts, and those that are blackened."""
-    image = mask_text(shot.image_u8, hidden)
-    mask = shot.mask_u8
-    if scan is not None:
-        image = drop_graphics(image, scan)
-        image[~scan | find_rim(image, scan)] = 0
+    """`hidden`: texts to blacken; `is_filled`: over the scan they and lines are filled in."""
+    image, mask = shot.image_u8.copy(), shot.mask_u8
+    gaps = hidden & scan
+    if is_cropped:
+        gaps |= find_lines(image, scan)
+    image[hidden | gaps] = 0
+    if is_filled:
+        image = fill_in(image, gaps, scan)
+    if is_cropped:
+        image[~scan] = 0
         crop = crop_to(scan)
         image, mask = image[crop], None if mask is None else mask[crop]
-    burned_text = "" if not boxes else "kept" if is_kept else "removed"
-    is_changed = scan is not None or bool(hidden)
-    preview = draw_preview(shot.image_u8, image, scan, hidden) if is_changed else None
+    is_changed = is_cropped or bool(hidden.any())
+    preview = (
+        draw_preview(shot.image_u8, image, scan if is_cropped else None, boxes)
+        if is_changed
+        else None
+    )
     return replace(shot, image_u8=image, mask_u8=mask, burned_text=burned_text, preview_u8=preview)
 
 
-def drop_graphics(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A copy of (H, W) or (H, W, 3) whose coloured lines within the scan, such as an ECG and
-    callipers, are black. Much colour, as of flow and of tinted pictures, stays."""
-    image = image_u8.copy()
-    if image.ndim == 3:
-        coloured = (np.ptp(image, axis=-1) > COLOURED) & scan
-        if 0 < coloured.sum() < MOST_GRAPHICS * scan.sum():
-            image[ndimage.binary_dilation(coloured, iterations=2)] = 0
-    return image
-
-
-def find_rim(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W): what of a screen that is not black lies within the hull of the scan, at its edge."""
-    grey = to_gray_u8(image_u8)
-    screen = find_screen(grey)
-    if screen <= ACTIVE_RANGE:
-        return np.zeros(scan.shape, dtype=bool)
-    is_screen = np.abs(grey.astype(np.int16) - screen) <= ACTIVE_RANGE
-    is_screen = ndimage.binary_opening(is_screen, iterations=2) | ~scan
-    # Lines that were blackened lead from one side to the other.
-    parts, _ = ndimage.label(np.pad(is_screen | (grey == 0), 1, constant_values=True))
-    outside = (parts == parts[0, 0])[1:-1, 1:-1] & is_screen
-    return np.asarray(ndimage.binary_dilation(outside, iterations=3), dtype=bool)
+def _cover(shape: tuple[int, ...], boxes: Sequence[Box]) -> NDArray[np.bool_]:
+    covered = np.zeros(shape, dtype=bool)
+    for box in boxes:
+        covered[box.top : box.bottom, box.left : box.right] = True
+    return covered
 
 
 def _as_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""Speed up the denoising network's call, once a job is long enough to earn it back.
+"""Speed up the denoising network by a CUDA graph or compilation, if the job amortises the cost.
 
-The launches of one call are replayed as a CUDA graph, which is ready after a few calls; compiled
-code takes longer to be ready and saves more. Never fatal: what this machine, or a version of torch,
-cannot compile or capture is one warning, and the images are drawn as they come.
+A CUDA graph replays the launches of one call and is ready after a few calls; compiled code takes
+longer to prepare and saves more. If this machine or version of torch cannot compile or capture the
+network, one warning says so, and images are drawn without.
 """
 
 import logging
@@ -30,22 +30,22 @@ WARM_UP_CALLS = 2
 
 
 def choose_compile(seconds_left: float) -> Compile:
-    """What earns its compilation back in a job that would take `seconds_left` without it."""
+    """Choose the compilation that a job of `seconds_left` amortises."""
     if seconds_left >= FULL_FROM_S:
         return "full"
     return "regional" if seconds_left >= REGIONAL_FROM_S else "none"
 
 
 def call_eagerly(unet: Any) -> UNetCall:
-    """The network's call as it stands."""
+    """Call the network without acceleration."""
     return lambda rows, t, text: unet(rows, t, encoder_hidden_states=text, return_dict=False)[0]
 
 
 class AcceleratedUNet:
-    """The call of a network for a known number of calls, all of them of one shape.
+    """Accelerate a known number of calls of a network, all with the same shapes.
 
-    ``requested``: `auto` is timed over the first `calls_per_batch` calls, and then one is chosen.
-    On CUDA the launches are replayed as a graph, whichever it is.
+    requested: `auto` times the first `calls_per_batch` calls and then chooses. On CUDA the
+    launches are replayed as a graph in any case.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class AcceleratedUNet:
         return self._call(rows, t, text)
 
     def release(self) -> None:
-        """Give the network back as it was, and the memory of the graph."""
+        """Restore the network, and free the memory of the graph."""
         self._call = None
         for module in self.unet.modules():
             module._compiled_call_impl = None
@@ -97,9 +97,9 @@ class AcceleratedUNet:
 
 
 class CapturedCall:
-    """A call replayed as one CUDA graph; inputs must have the shapes of `examples`.
+    """Replay a call as one CUDA graph; inputs must have the shapes of `examples`.
 
-    Nothing of the host takes part in a replay, so a card no longer waits for launches.
+    The GPU does not wait for launches by the host during a replay.
     """
 
     def __init__(self, call: Callable[..., Tensor], examples: tuple[Tensor, ...]) -> None:

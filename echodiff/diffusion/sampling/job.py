@@ -1,4 +1,4 @@
-"""One job of drawing: into which folder, and the loop that fills it."""
+"""Generation job: choose its output folder, and fill it with images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from echodiff.contact_sheet import contact_sheet
-from echodiff.data.leaks import TRAINED_ON, as_record, read_maker
-from echodiff.diffusion.model import Model
+from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
+from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
 from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches
@@ -31,6 +31,7 @@ from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.layout import IMAGES, METADATA
+from echodiff.frames.maker import GENERATE
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
@@ -52,7 +53,7 @@ WAITING_IMAGES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that decides the pictures of one output folder."""
+    """Everything that determines the images of one output folder."""
 
     out: Path
     num_images: int
@@ -67,7 +68,7 @@ class Job:
 
 
 def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Model) -> Sampler:
-    """The sampler of a command's settings."""
+    """Build the sampler from the settings of the command."""
     return Sampler(
         model.pipeline,
         cycle_prompts(prompts),
@@ -84,7 +85,7 @@ def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Mode
 def open_job(
     config: GenerateConfig, sampler: Sampler, model: Model, state: PartialState
 ) -> Iterator[tuple[Job, FolderLock | None]]:
-    """Settle settings and output folder: rank 0 looks at the disk, the others are told.
+    """Choose settings and output folder on rank 0, and broadcast them to the other processes.
 
     Rank 0 holds the folder's lock until the block ends.
     """
@@ -141,7 +142,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "base_sha256": model.base_sha256,
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
-        TRAINED_ON: None if training is None else as_record(training),
+        TRAINED_ON: None if training is None else as_public_record(training),
         "settings": settings,
         "prompts_not_drawn": not_drawn,
         "float32": "ieee",  # `start_processes`
@@ -162,13 +163,13 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
 
 
 def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
-    """Texts of the prompts that no image of the set is asked to show, in the order of the file."""
+    """Return the prompts that no image of the set uses, in the order of the file."""
     drawn = set(cycle[:num_images])
     return [prompt.text for prompt in dict.fromkeys(cycle) if prompt not in drawn]
 
 
 def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> list[Path]:
-    """Everything of this machine that is read: none of it may be, hold or lie in the output."""
+    """List all local inputs, which must not be, contain or lie in the output."""
     inputs = [config.prompt_file, *map(Path, (model.base, model.weights, *config.features))]
     inputs += [] if config.reference is None else [config.reference]
     if model.run is not None:
@@ -177,7 +178,7 @@ def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> l
 
 
 def _lock_out(root: Path, stem: str, fingerprint: str) -> FolderLock:
-    """The lock of the open job of these settings under `root`, else of the next free name."""
+    """Lock the unfinished job with these settings under `root`, else the next free name."""
     for path in sorted(root.glob(f"{stem}-*/{JOB}")):
         with suppress(InputError):  # damaged, or another process draws it
             record = read_maker(path)
@@ -187,7 +188,7 @@ def _lock_out(root: Path, stem: str, fingerprint: str) -> FolderLock:
 
 
 def is_drawn(job: Job, overwrite: bool) -> bool:
-    """Whether all frames of this very job are there, so that only the scores are missing."""
+    """Whether all frames of this job are written, so that only scores are missing."""
     path = job.out / JOB
     if overwrite or not path.is_file() or not (job.out / METADATA).is_file():
         return False
@@ -204,14 +205,15 @@ def draw_frames(
     lock: FolderLock | None,
     inputs: Sequence[Path],
 ) -> None:
-    """Fill the job's folder, each process its share of what is missing.
+    """Draw the missing images of a job, each process its share.
 
-    The batches left are dealt round by round, so any number of processes draws the same set.
+    The remaining batches are assigned in turn, so any number of processes draws the same set.
     """
     start = time.monotonic()
     writer = FramesWriter(
         job.out,
         overwrite=overwrite and state.is_main_process,
+        command=GENERATE,
         fingerprint=job.identity,
         shard=state.process_index,
         inputs=inputs,
@@ -248,10 +250,11 @@ def draw_frames(
 def written_meanwhile(
     writer: FramesWriter,
 ) -> Iterator[Callable[[Frame, NDArray[np.uint8]], None]]:
-    """Yield `writer.add` on a thread of its own: what is drawn is compressed and written, in its
-    order, while the next batch is drawn.
+    """Yield `writer.add` running in a thread, which compresses and writes images in order while the
+    next batch is drawn.
 
-    An error is raised at the next call, or at the end of the block; what waits then is dropped.
+    An error is raised at the next call, or at the end of the block; images still waiting are
+    dropped.
     """
     waiting: deque[Future[Frame]] = deque()
 
@@ -271,7 +274,7 @@ def written_meanwhile(
 
 
 def write_sheet(job: Job) -> None:
-    """Contact sheet of the first images, their prompts above them."""
+    """Write a contact sheet of the first images, with their prompts above them."""
     frames = load_frames(job.out)[:SHEET_IMAGES]
     sheet = contact_sheet(
         [read_gray_u8(job.out / frame.file_name) for frame in frames],
@@ -283,7 +286,7 @@ def write_sheet(job: Job) -> None:
 
 
 def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
-    """Draw an image of the set again, alone; say how far it differs, or nothing if it cannot."""
+    """Draw one image again, alone, and describe the difference; empty if it cannot differ."""
     if job.batch_size == 1 or sampler.exact or model.is_reproducible:
         return ""
     index = min(job.batch_size, job.num_images) - 1
@@ -297,7 +300,7 @@ def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
 
 
 def describe(job: Job, index: int, prompt: Prompt) -> Frame:
-    """The row of image `index`."""
+    """Build the row of image `index`."""
     own: dict[str, Any] = {} if prompt.guidance is None else {"guidance": prompt.guidance}
     own |= {"negative": prompt.negative} if prompt.negative else {}
     return Frame(
@@ -313,12 +316,12 @@ def describe(job: Job, index: int, prompt: Prompt) -> Frame:
 
 
 def file_name(index: int) -> str:
-    """Picture of image `index`; sorted by name is sorted by index up to a million."""
+    """Return the file name of image `index`; names sort by index up to a million."""
     return f"{index:06d}.png"
 
 
 def record_job(job: Job, **fields: Any) -> None:
-    """Set fields of the job's record; `finished` closes it: the scores are there too."""
+    """Set fields of the job's record; `finished` marks that the scores are written as well."""
     path = job.out / JOB
     record = read_maker(path)
     write_json_atomic(path, record | fields)
@@ -326,7 +329,7 @@ def record_job(job: Job, **fields: Any) -> None:
 
 @contextmanager
 def _opened(writer: FramesWriter, job: Job, state: PartialState) -> Iterator[None]:
-    """This process's shard of the folder: rank 0 opens it first and joins it when all are done."""
+    """Open the shard of this process; rank 0 opens its own first and joins all at the end."""
     is_recorded = False
     try:
         with ExitStack() as stack:

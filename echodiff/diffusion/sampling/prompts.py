@@ -1,12 +1,12 @@
-"""Prompt files: one prompt a line, ``#`` comments, options of one line after a ``|``.
+"""Read prompt files: one prompt per line, ``#`` comments, options of a line after a ``|``.
 
     # comment
     ASD of the secundum type, heart cavities not dilated, 4-chamber position
     LVH, thick septum, 4-chamber position | guidance=4 weight=2 negative="dilated cavities"
 
-``weight`` is the whole number of turns a prompt gets in the cycle, so a prompt of weight 2 is
-drawn twice as often; ``guidance`` and ``negative`` replace the command's own for this line. What
-web UIs write is understood or left out with one warning: `web_ui`.
+``weight`` is an integer: a prompt of weight 2 is drawn twice as often. ``guidance`` and
+``negative`` replace the settings of the command for this line. The syntax of web UIs is read or
+ignored with one warning, see `web_ui`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ import logging
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from echodiff.diffusion.sampling import web_ui
 from echodiff.errors import InputError
+from echodiff.files import shipped
+from echodiff.frames.rows import MAX_TEXT
 
 logger = logging.getLogger(__name__)
+
+CUT = f"lines of more than {MAX_TEXT} letters are cut there"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What one image is asked to show."""
+    """Prompt of one image, with its options."""
 
     text: str
     guidance: float | None = None
@@ -39,16 +44,20 @@ class Prompt:
 
 
 def load_prompts(path: Path) -> list[Prompt]:
-    """Read a prompt file; a malformed line raises InputError that names file and line."""
-    if not path.is_file():
-        raise InputError(f"--prompt-file {path}: no such file")
+    """Read a prompt file; a malformed line raises InputError that names file and line.
+
+    `prompts/asd.txt` and its neighbours are shipped, and found where there is no clone, too.
+    """
+    place = path if path.is_file() else _find_shipped(path)
     prompts: list[Prompt] = []
     said = dict[str, int]()
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_read_text(place).split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            left_out = _take_line(line, prompts)
+            left_out = _take_line(line[:MAX_TEXT], prompts)
+            if len(line) > MAX_TEXT:
+                left_out |= {CUT}
         except ValueError as error:
             raise InputError(f"--prompt-file {path}, line {number}: {error}") from None
         for sentence in sorted(left_out):
@@ -56,12 +65,19 @@ def load_prompts(path: Path) -> list[Prompt]:
     for sentence, number in said.items():
         logger.warning("--prompt-file %s, line %d: %s", path, number, sentence)
     if not prompts:
-        raise InputError(f"--prompt-file {path}: holds no prompt")
+        raise InputError(f"--prompt-file {path}: contains no prompt")
     return prompts
 
 
+def _find_shipped(path: Path) -> Path:
+    if path.parent == Path("prompts"):
+        with suppress(FileNotFoundError):
+            return shipped(path.as_posix())
+    raise InputError(f"--prompt-file {path}: no such file")
+
+
 def _read_text(path: Path) -> str:
-    """UTF-8, or UTF-16 with its mark. Lines end at a line feed, with a carriage return or none."""
+    """Read UTF-8, or UTF-16 with its mark; lines end at a line feed."""
     data = path.read_bytes()
     is_wide = data[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
     try:
@@ -78,13 +94,13 @@ def _read_text(path: Path) -> str:
 
 
 def _take_line(line: str, prompts: list[Prompt]) -> frozenset[str]:
-    """Add the prompt of a line, or its negative to the last one; what was left out of it."""
+    """Add the prompt of a line, or a negative prompt to the last one; return what was ignored."""
     line, left_out = web_ui.cut_settings(line)
     written, negative = web_ui.split_negative(line)
     if written:
         text, bar, options = written.partition("|")
         if text.rfind("[") > text.rfind("]"):
-            raise ValueError("[a|b] changes while it is drawn, which is not supported")
+            raise ValueError("[a|b] changes during sampling, which is not supported")
         text, more = web_ui.clean(text)
         prompts.append(parse_prompt(text + bar + options))
         left_out |= more
@@ -102,7 +118,7 @@ def _take_line(line: str, prompts: list[Prompt]) -> frozenset[str]:
 
 
 def parse_prompt(line: str) -> Prompt:
-    """Split ``text | key=value ...``; ValueError says what is wrong with the line."""
+    """Split ``text | key=value ...``; ValueError describes an error in the line."""
     text, _, options = line.partition("|")
     if not text.strip():
         raise ValueError("no prompt before the '|'")
@@ -123,9 +139,9 @@ def parse_prompt(line: str) -> Prompt:
 
 
 def cycle_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The cycle that images walk through: image i takes entry ``i mod len``.
+    """Return the cycle of prompts: image i takes entry ``i mod len``.
 
-    Turns go round by round (A B A, not A A B), so the first images already show every prompt.
+    Weights repeat in rounds (A B A, not A A B), so the first images already show every prompt.
     """
     rounds = max(prompt.weight for prompt in prompts)
     return [prompt for turn in range(rounds) for prompt in prompts if prompt.weight > turn]
@@ -140,11 +156,11 @@ def _parse_guidance(value: str) -> float:
     except ValueError:
         raise ValueError(f"guidance={value} is not a number") from None
     if not math.isfinite(guidance) or guidance < 1:
-        raise ValueError(f"guidance={value} must be a number from 1 on")
+        raise ValueError(f"guidance={value} must be a number of at least 1")
     return guidance
 
 
 def _parse_weight(value: str) -> int:
     if not value.isdecimal() or not 1 <= int(value) <= 1000:
-        raise ValueError(f"weight={value} must be a whole number, 1..1000")
+        raise ValueError(f"weight={value} must be an integer, 1..1000")
     return int(value)

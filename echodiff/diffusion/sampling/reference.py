@@ -1,4 +1,4 @@
-"""Which real frames a generated set is held against."""
+"""Choose the real frames that a generated set is compared with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echodiff.data.leaks import TrainedOn, find_run, load_trained
-from echodiff.data.real_frames import (
+from echodiff.data.reference import (
     RealFrames,
     choose_held_out,
     choose_reference,
@@ -24,7 +24,7 @@ from echodiff.errors import InputError
 from echodiff.runs import Run
 
 if TYPE_CHECKING:
-    from echodiff.diffusion.model import Model
+    from echodiff.diffusion.sampling.pipeline import Model
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ SMALLEST_PHANTOM, LARGEST_PHANTOM = 64, 1024
 
 @dataclass(frozen=True)
 class Reference:
-    """The frames to score against, found but not yet read."""
+    """Reference frames, found but not read yet."""
 
     source: list[Path] | None
     """Pictures; None stands for phantoms still to be drawn."""
@@ -48,7 +48,7 @@ class Reference:
 
     @contextmanager
     def opened(self) -> Iterator[Path | list[Path]]:
-        """Yield the folder or the pictures; phantoms lie in a scratch folder for that long."""
+        """Yield the folder or the images; phantoms are kept in a temporary folder meanwhile."""
         if self.source is not None:
             yield self.source
             return
@@ -64,17 +64,19 @@ class Reference:
 def find_reference(
     config: GenerateConfig, model: Model, resolution: int, *, is_quiet: bool = False
 ) -> Reference:
-    """Settle what to score against, before anything is drawn.
+    """Choose the reference before anything is drawn.
 
-    --reference wins: a frames folder, or a run folder for its held-out frames. Without it the
-    held-out frames of the model's run; without those, phantoms in the base's own styles, drawn
-    from --seed. Frames and patients that the model was trained on are refused. is_quiet: no
-    warnings, of several processes one gives them.
+    --reference takes precedence: a frames folder, or a run folder for its held-out frames. The
+    default is the held-out frames of the model's run, or phantoms in the styles of the base, drawn
+    from --seed. Frames and patients that the model was trained on are refused. is_quiet: suppress
+    warnings, because one of several processes prints them.
     """
     real = _choose_real(config, model.run)
+    if config.data is not None and (real is None or real.folder != config.data):
+        raise InputError(f"--data {config.data}: no frames of a run are read here")
     if real is None:
         if config.split is not None:
-            raise InputError(f"--split {config.split}: there is no --reference to take it of")
+            raise InputError(f"--split {config.split}: requires --reference")
         num_frames = max(MIN_PHANTOMS, config.num_images)
         text = f"{num_frames} phantom frames, for want of held-out ones"
         return Reference(None, num_frames, text, resolution, config.seed)
@@ -96,21 +98,20 @@ def find_reference(
 
 
 def find_training(model: Model) -> TrainedOn | None:
-    """What the model's adapter has seen; None where no record says it, or without an adapter."""
+    """Return what the adapter was trained on; None without a record or an adapter."""
     run = model.run or (None if model.weights == NO_WEIGHTS else find_run(Path(model.weights)))
     return None if run is None else load_trained(run)
 
 
 def held_out_pictures(run: Run) -> list[Path]:
-    """Paths of the frames that final scores of `run` are held against; InputError where they have
-    moved."""
+    """Return the paths of the frames for final scores of `run`; InputError if they moved."""
     return choose_held_out(run).paths
 
 
 def _choose_real(config: GenerateConfig, run: Run | None) -> RealFrames | None:
-    """The real frames of --reference, else of the run; None where there are none."""
+    """Choose the real frames of --reference, else of the run; None without both."""
     if config.reference is not None:
-        return choose_reference(config.reference, config.split)
+        return choose_reference(config.reference, config.split, data=config.data)
     if run is None or not run.record.get("held_out"):
         return None
-    return choose_held_out(run, config.split)
+    return choose_held_out(run, config.split, data=config.data)

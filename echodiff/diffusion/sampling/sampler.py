@@ -1,9 +1,9 @@
-"""Draw images from a Stable Diffusion pipeline so that image i depends on (seed, i) alone.
+"""Draw images from a Stable Diffusion pipeline so that image i depends only on (seed, i).
 
-The loop is our own, over diffusers' schedulers: noise comes from one stream per image, every
-scheduler is deterministic, prompts are encoded one at a time and kept. What is left of the batch
-is the order of floating-point sums: in fp32 on a CPU 0.0007 grey levels for the embedded base's
-architecture (random weights), so at most one level after rounding; ``exact`` removes that too.
+The sampling loop uses diffusers' schedulers. Noise comes from one stream per image, every scheduler
+is deterministic, and prompts are encoded one at a time. Only the order of floating-point sums
+depends on the batch: 0.0007 grey levels in fp32 on a CPU for the embedded base's architecture
+(random weights), so at most one level after rounding; ``exact`` removes that as well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def draw_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
 
 
 def plan_batches(indices: Sequence[int], batch_size: int, exact: bool) -> list[list[int]]:
-    """Cut the indices into batches; under ``exact`` along the fixed blocks of EXACT_BATCH."""
+    """Split the indices into batches; with ``exact`` at fixed blocks of EXACT_BATCH."""
     if not exact:
         starts = range(0, len(indices), batch_size)
         return [list(indices[start : start + batch_size]) for start in starts]
@@ -80,13 +80,13 @@ def sample_images(
 
 
 class Sampler:
-    """A pipeline with its settings, ready to draw any batch of image indices.
+    """A pipeline with its settings, which draws any batch of image indices.
 
     ``prompts``: image i takes ``prompts[i mod len(prompts)]``.
     ``guidance``: classifier-free guidance scale, 1 = none; a Prompt may carry its own.
     ``resolution``: side in pixels, a multiple of the VAE's factor; None = the base's own.
     ``exact``: every call of the network has EXACT_BATCH rows and image i always lies in row
-    ``i mod EXACT_BATCH``, so the bits do not depend on what else is asked for.
+    ``i mod EXACT_BATCH``, so its bits do not depend on the other images requested.
     """
 
     def __init__(
@@ -121,15 +121,15 @@ class Sampler:
         return int(self.latent_shape[1] * self.pipeline.vae_scale_factor)
 
     def prompt_of(self, index: int) -> Prompt:
-        """What image ``index`` is asked to show."""
+        """Return the prompt of image ``index``."""
         return self.prompts[index % len(self.prompts)]
 
     @contextmanager
     def accelerated(self, requested: Compile, batches: Sequence[Sequence[int]]) -> Iterator[None]:
-        """Within the block the network's call is captured or compiled, to draw these batches.
+        """Capture or compile the network within the block, to draw these batches.
 
-        All of them then have the shape of the first, which is the largest. On a CPU only compiling
-        that is asked for is done: `auto` draws there as it does without the block.
+        All batches are padded to the shape of the first, which is the largest. On a CPU the
+        network is compiled only on request; `auto` does nothing there.
         """
         unet = self.pipeline.unet
         if not batches or (unet.device.type != "cuda" and requested in ("auto", "none")):
@@ -146,7 +146,7 @@ class Sampler:
             quicker.release()
 
     def sample(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Draw the images of one batch; under ``exact`` all of one block of EXACT_BATCH."""
+        """Draw the images of one batch; with ``exact`` the whole block of EXACT_BATCH."""
         slots = list(indices)
         if self.exact:
             block = slots[0] // EXACT_BATCH
@@ -160,7 +160,7 @@ class Sampler:
 
     @torch.no_grad()
     def _draw(self, slots: Sequence[int]) -> NDArray[np.uint8]:
-        """Images (N, H, W) of the indices."""
+        """Draw the images (N, H, W) of the indices."""
         unet = self.pipeline.unet
         prompts = [self.prompt_of(index) for index in slots]
 
@@ -177,10 +177,10 @@ class Sampler:
         return self._decode(latents, slots)
 
     def _denoise(self, latents: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        """Noise (N, C, h, w) to latents, in fp32; the network has its own precision.
+        """Denoise (N, C, h, w) to latents in fp32; the network has its own precision.
 
-        Nothing here waits for the device: the scheduler's steps are counted on the CPU, and its
-        coefficients are numbers to a kernel. (`unipc` alone moves them there and solves for some.)
+        Nothing here waits for the device: the scheduler counts its steps on the CPU, and passes
+        its coefficients as numbers. (Only `unipc` computes some of them on the device.)
         """
         dtype = self.pipeline.unet.dtype
         self.scheduler.set_timesteps(self.steps, device="cpu")
@@ -197,7 +197,7 @@ class Sampler:
         return latents
 
     def _decode(self, latents: Tensor, slots: Sequence[int]) -> NDArray[np.uint8]:
-        """Latents (N, C, h, w) to grey images (N, H, W), a few at a time."""
+        """Decode latents (N, C, h, w) to grey images (N, H, W), a few at a time."""
         vae = self.pipeline.vae
         latents = (latents / vae.config.scaling_factor).to(vae.dtype)
         at_once = max(1, DECODED_PIXELS // self.resolution**2)
@@ -213,11 +213,11 @@ class Sampler:
         return torch.cat(images).cpu().numpy()
 
     def _scale_of(self, prompt: Prompt) -> float:
-        """Guidance scale of one prompt."""
+        """Return the guidance scale of one prompt."""
         return self.guidance if prompt.guidance is None else prompt.guidance
 
     def _encode(self, text: str) -> Tensor:
-        """Embedding of one text, (1, tokens, width); encoded alone, so no batch changes it."""
+        """Encode one text to (1, tokens, width), alone, so that it does not depend on a batch."""
         if text not in self.embeddings:
             embedding, _ = self.pipeline.encode_prompt(text, self.pipeline.unet.device, 1, False)
             self.embeddings[text] = embedding
@@ -225,7 +225,7 @@ class Sampler:
 
 
 def count_truncated(pipeline: StableDiffusionPipeline, texts: Sequence[str]) -> int:
-    """How many of the texts are longer than the text encoder's window and lose their end."""
+    """Count the texts that exceed the text encoder's window and are truncated."""
     tokenizer = pipeline.tokenizer
     return sum(len(tokenizer(text).input_ids) > tokenizer.model_max_length for text in texts)
 
@@ -244,14 +244,14 @@ def _latent_shape(pipeline: StableDiffusionPipeline, resolution: int | None) -> 
 
 
 def _to_gray_u8(images_pm1: Tensor) -> Tensor:
-    """(N, 3, H, W) in -1..1 -> (N, H, W) in 0..255; the mean of the channels, rounded once."""
+    """Convert (N, 3, H, W) in -1..1 to (N, H, W) in 0..255: channel mean, rounded once."""
     images_01 = (images_pm1 / 2 + 0.5).clamp(0, 1).mean(dim=1)
     return (images_01 * 255).round().to(torch.uint8)
 
 
 @contextmanager
 def _evaluation_mode(pipeline: StableDiffusionPipeline) -> Iterator[None]:
-    """Drop-out off while drawing; a network that was in training goes back to it."""
+    """Turn drop-out off while drawing, and restore the former mode."""
     modules = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
     was_training = [module.training for module in modules]
     for module in modules:

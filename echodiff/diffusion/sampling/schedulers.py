@@ -1,8 +1,8 @@
-"""Solvers from noise to image: diffusers' own, at time steps that are the same for all of them.
+"""Build diffusers' schedulers with the same time steps for all of them.
 
-Step k of n is at t = round(T (n - k) / n) - 1 (`trailing` of Lin et al. 2024, table 2): the first
-is T - 1, where the latent is noise alone, whatever n is, and the last step ends at the image.
-What a base's configuration says of time steps is for the solver it names, and not read here.
+Step k of n is at t = round(T (n - k) / n) - 1 (`trailing` of Lin et al. 2024, table 2). The first
+is T - 1 for any n, where the latent is pure noise, and the last step ends at the image. The spacing
+in a base's configuration is meant for the scheduler it names, and is not used here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ NOISE_SCHEDULE = (
 
 
 def space_time_steps(num_train: int, steps: int) -> list[int]:
-    """The time steps of `steps` steps (1..num_train), all different, from num_train - 1 on down.
+    """Return `steps` (1..num_train) distinct time steps, descending from num_train - 1.
 
-    In whole numbers: diffusers' `trailing` adds up fractions, and 61 steps become 62 there.
+    Integer arithmetic is exact; diffusers' `trailing` adds fractions, and makes 62 steps of 61.
     """
     return [
         (2 * num_train * left + steps) // (2 * steps) - 1  # rounded to the nearest
@@ -44,7 +44,7 @@ def space_time_steps(num_train: int, steps: int) -> list[int]:
 
 
 class _Spaced:
-    """A scheduler of diffusers that keeps its noise levels in `sigmas`, at our time steps."""
+    """Scheduler of diffusers that keeps its noise levels in `sigmas`, with our time steps."""
 
     timesteps: Tensor
     sigmas: Tensor
@@ -82,14 +82,14 @@ class Euler(_Spaced, EulerDiscreteScheduler):
 
     @property
     def init_noise_sigma(self) -> Tensor:
-        """Factor of the first noise, so that the network sees it as all other solvers show it."""
+        """Scale of the first noise, so that all schedulers give the network the same input."""
         return (self.sigmas[0] ** 2 + 1).sqrt()
 
 
 class PLMS(Euler):
     """Pseudo linear multistep (Liu et al. 2022, eq. 12): Adams-Bashforth over up to four steps.
 
-    One call of the network a step; PNDM's own start takes one more.
+    The network is called once per step; PNDM's own start needs one more call.
     """
 
     weights = (

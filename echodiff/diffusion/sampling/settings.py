@@ -26,61 +26,71 @@ FAST = Solver("dpmpp-karras", 12)
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """Draw images for the prompts of a file into a frames folder, and score them.
+    """Generate images for the prompts of a file, write them as a frames folder, and score them.
 
-    Image i takes prompt i mod their number and depends on (seed, i) alone.
+    Image i takes prompt i modulo the number of prompts, and depends on (seed, i) alone.
     """
 
     prompt_file: Path
-    """Prompts, one a line; `#` starts a comment, `| guidance=4 weight=2` are options of a line."""
+    """Text file with one prompt per line. `#` starts a comment; `| guidance=4 weight=2` sets
+    options of a line."""
     num_images: int = 64
-    """Images to draw (1 or more)."""
+    """Number of images to generate (1 or more)."""
     steps: int | None = None
-    """Steps of the sampler (1 to 1000); none: 25, or those of --fast."""
+    """Number of sampler steps (1 to 1000). Default: 25, or 12 with --fast."""
     guidance: float = 5.0
-    """Classifier-free guidance: how strongly the prompt is followed (1: off)."""
+    """Scale of classifier-free guidance: how closely images follow the prompt (1 or more; 1 is
+    off)."""
     scheduler: Scheduler | None = None
-    """Solver, all of them deterministic given the first noise; none: dpmpp, or that of --fast."""
+    """Sampler; all of them are deterministic given the initial noise. Default: dpmpp, or
+    dpmpp-karras with --fast."""
     fast: bool = False
-    """Half the steps by a better solver: `--scheduler dpmpp-karras --steps 12`."""
+    """Sample in half the steps: the same as `--scheduler dpmpp-karras --steps 12`, and not
+    together with these flags."""
     batch_size: int = 8
-    """Images drawn at once (1 or more)."""
+    """Number of images per forward pass (1 or more)."""
     seed: int = 0
-    """With the index of an image decides its noise (0 or more)."""
+    """Random seed; it and the index of an image decide the noise of that image (0 or more)."""
     resolution: int | None = None
-    """Side of the images (pixels); none: that of the run, else the base's own."""
+    """Side of the images in pixels. Default: that of the training run, or of the base model."""
 
     base: str | None = None
-    """`tiny`, a hub id, a local folder, or one .safetensors file; none: the run's, else `tiny`."""
+    """Base model: `tiny` (embedded), a hub id, a local folder, or one .safetensors file.
+    Default: the base of the run, or `tiny`."""
     weights: str | None = None
-    """Run folder, LoRA file, hub:USER/NAME@REV (what `echodiff push` pushed), or `none` for the
-    bare base; none given: the newest finished run."""
+    """Run folder, LoRA file, hub:USER/NAME@REV (see `echodiff push`), or `none` for the base
+    model alone. Default: the run that finished last."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
-    """Format of the networks. auto: 16 bit for a full-size base where hardware has it."""
+    """Number format of the networks. auto: 16 bits for a full-size base if the hardware supports
+    it."""
     compile: Literal["auto", "none", "regional", "full"] = "auto"
-    """Compiled code for the denoising network: ready in about 20 s (regional) or 100 s (full).
-    auto: on a GPU, what the time that the images will take earns back."""
+    """What of the denoising network is compiled; takes about 20 s (regional) or 100 s (full)
+    once. auto: on a GPU, what shortens this job."""
     exact: bool = False
-    """Draw in fixed, padded blocks: the bits of an image depend on nothing else, at some cost."""
+    """Generate in fixed, padded batches, so that the bits of an image depend on nothing else;
+    slower."""
 
     reference: Path | None = None
-    """Frames folder or run folder to score against; none: the run's held-out frames, else
-    phantoms."""
+    """Frames folder or run folder to score against. Default: the held-out frames of the run, or
+    phantom frames."""
+    data: Path | None = None
+    """Frames folder of the run's training, if it was moved or does not match the record of the
+    run."""
     split: str | None = None
-    """Splits of the reference, comma between; none: all but train of a folder with a split column,
-    test of a run, and val where it has fewer than four test frames."""
+    """Splits of the reference to read, separated by commas. Default: all but train of a frames
+    folder; test of a run, and val if it has fewer than four test frames."""
     features: tuple[str, ...] = network_names(("inception", "tiny", "texture"))
-    """Feature networks of the scores, comma between, as in `echodiff evaluate --features`."""
+    """Feature networks of the scores, separated by commas; see `echodiff evaluate --help`."""
     features_path: Path | None = flag_only(default=None)
-    """Folder in which module:function is looked for besides the installed packages, such as `.`;
-    none: never in the working folder."""
+    """Folder that is searched for the module of module:function besides the installed packages,
+    such as `.`. Default: installed packages only."""
     trust: bool = flag_only(default=False)
-    """Run the TorchScript files in --features: they are programs, and can read and write files."""
+    """Run the TorchScript files of --features. They are programs, and can read and write files."""
     out: Path | None = None
-    """Folder to write; none: generated/PROMPTS-K, the unfinished one of the same settings or the
-    next free."""
+    """Frames folder to write. Default: generated/PROMPTS-K; an unfinished one of the same
+    settings is resumed."""
     overwrite: bool = False
-    """Start anew in a folder that holds a finished or a different set."""
+    """Replace a finished or different set of images in --out."""
 
     @property
     def solver(self) -> Solver:

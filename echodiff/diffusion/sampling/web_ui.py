@@ -1,4 +1,4 @@
-"""Take out of prompts what web UIs write into them: weights, LoRA tags, negative prompts, settings.
+"""Remove the syntax of web UIs from prompts: weights, LoRA tags, negative prompts, settings.
 
 The text encoder would read them as words. The syntax is AUTOMATIC1111's, which others share:
 github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features.
@@ -17,14 +17,15 @@ _TAG = re.compile(r"<[A-Za-z]+:[^<>]*>")
 _EDITED = re.compile(r"(?<!\\)\[[^\[\]]*[:|][^\[\]]*\]")
 _WEIGHTED = (
     re.compile(r"(?<!\\)\(([^()]*[^()\s]):\d*\.?\d+\)"),
-    re.compile(r"(?<!\\)\(\(+([^()]*)\)\)+"),
+    # Only from the first bracket of a row: from every one of them the time would be its square.
+    re.compile(r"(?<!\\)(?<!(?<!\\)\()\(\(+([^()]*)\)\)+"),
     re.compile(r"(?<!\\)\[([^\[\]]*)\]"),
 )
 _ESCAPED = re.compile(r"\\([()\[\]])")
 
 
 class Cleaned(NamedTuple):
-    """A text without the markup of web UIs."""
+    """Text without the markup of web UIs."""
 
     text: str
     said: frozenset[str]
@@ -32,22 +33,22 @@ class Cleaned(NamedTuple):
 
 
 def split_negative(line: str) -> tuple[str, str | None]:
-    """The prompt of a line and what follows its `Negative prompt:`; None where there is none."""
+    """Split a line into its prompt and its `Negative prompt:`, or None."""
     prompt, *rest = _NEGATIVE.split(line, maxsplit=1)
     return prompt.strip(), rest[0].strip() if rest else None
 
 
 def cut_settings(line: str) -> Cleaned:
-    """A line without the settings that a web UI writes behind a prompt."""
+    """Remove the settings that a web UI writes after a prompt."""
     text = _SETTINGS.sub("", line)
     return Cleaned(text, frozenset({SETTINGS} if text != line else ()))
 
 
 def clean(text: str) -> Cleaned:
-    """The words of a prompt; ValueError for prompts that change while an image is drawn."""
+    """Return the words of a prompt; ValueError for prompts that change during sampling."""
     said = set()
     if edited := _EDITED.search(text):
-        raise ValueError(f"{edited[0]} changes while it is drawn, which is not supported")
+        raise ValueError(f"{edited[0]} changes during sampling, which is not supported")
     words = _TAG.sub("", text)
     if words != text:
         said.add(TAGS)

@@ -27,7 +27,7 @@ class CutDraw(NamedTuple):
     target_places: tuple[torch.Tensor, ...]
     """The same for target and its identity."""
     is_flipped: bool
-    """Whether the generator sees mirrored pictures (flip equivariance)."""
+    """Whether the generator sees mirrored images (flip equivariance)."""
 
 
 class Cut:
@@ -58,6 +58,12 @@ class Cut:
         self.pools: Mapping[str, ImagePool] = {}
         self.feature_sizes, self.layers = feature_sizes, layers
         self.nce_weight, self.identity_nce = nce_weight, identity_nce
+        self.names: tuple[str, ...] = (
+            "D",
+            "G",
+            "NCE",
+            *(("NCE_identity",) if identity_nce else ()),
+        )
         self.flip_equivariance = flip_equivariance
         self.num_patches, self.temperature = num_patches, temperature
         self.adversarial, self.autocast = adversarial, autocast
@@ -144,7 +150,7 @@ class Cut:
 def measure_features(
     generator: ResNet, channels: int, side: int, layers: Sequence[int] = LAYERS
 ) -> list[tuple[int, int]]:
-    """(channels, positions) of each of `layers` for pictures of `side` pixels; nothing is run."""
+    """(channels, positions) of each of `layers` for images of `side` pixels; nothing is run."""
     outline = copy.deepcopy(generator).float().to("meta")
     features = outline.encode(torch.empty(1, channels, side, side, device="meta"), layers)
     return [(feature.shape[1], feature.shape[2] * feature.shape[3]) for feature in features]

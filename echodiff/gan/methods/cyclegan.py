@@ -49,6 +49,8 @@ class CycleGan:
     ) -> None:
         self.nets, self.optimizers, self.pools = nets, optimizers, pools
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
+        identity = () if identity_weight == 0 else ("identity_A", "identity_B")
+        self.names: tuple[str, ...] = ("G_A", "G_B", "cycle_A", "cycle_B", *identity, "D_A", "D_B")
         self.adversarial = adversarial
         self.together, self.autocast = together, autocast
 

@@ -15,7 +15,7 @@ from echodiff.gan.updates import Autocast, detached, frozen, in_inference, updat
 
 
 class PatchCgan:
-    """Discriminator on real, then on fake pictures, each with its mask; then the generator.
+    """Discriminator on real, then on fake images, each with its mask; then the generator.
 
     nets: G, D. optimizers: G, D. As in the published code the two batches of D are two updates,
     since batch norm must not mix them, and its fakes come from G in inference mode. The pool keeps
@@ -33,6 +33,7 @@ class PatchCgan:
         autocast: Autocast = nullcontext,
     ) -> None:
         self.nets, self.optimizers, self.pools = nets, optimizers, pools
+        self.names: tuple[str, ...] = ("G", "reconstruction", "D_real", "D_fake")
         self.reconstruction_weight = reconstruction_weight
         self.adversarial, self.autocast = adversarial, autocast
 
@@ -43,7 +44,7 @@ class PatchCgan:
     def step(
         self, source: torch.Tensor, target: torch.Tensor, draw: PoolDraw
     ) -> dict[str, torch.Tensor]:
-        """Train on masks (N, 1, H, W) of label numbers and their pictures (N, C, H, W) in 0..1."""
+        """Train on masks (N, 1, H, W) of label numbers and their images (N, C, H, W) in 0..1."""
         generator, discriminator = self.nets["G"], self.nets["D"]
 
         # --- Discriminator: real pairs, then fake ones

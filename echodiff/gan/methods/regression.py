@@ -1,4 +1,4 @@
-"""The baseline without an adversary: a network that is told the target of each source picture."""
+"""The baseline without an adversary: a network that is told the target of each source image."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -24,6 +24,7 @@ class Regression:
     ) -> None:
         self.nets, self.optimizers, self.autocast = nets, optimizers, autocast
         self.pools: Mapping[str, ImagePool] = {}
+        self.names: tuple[str, ...] = ("reconstruction",)
 
     def sample(self, stream: np.random.Generator, step: int, count: int) -> None:
         """Nothing."""

@@ -32,6 +32,7 @@ class Srgan:
     ) -> None:
         self.nets, self.optimizers = nets, optimizers
         self.pools: Mapping[str, ImagePool] = {}
+        self.names: tuple[str, ...] = ("D_real", "D_fake", "G", "reconstruction")
         self.reconstruction_weight = reconstruction_weight
         self.adversarial, self.autocast = adversarial, autocast
 

@@ -14,7 +14,7 @@ class Cnn(nn.Module):
     """
 
     side_multiple = 4
-    """Pixels of which either side of a picture is a multiple."""
+    """Pixels of which either side of an image is a multiple."""
 
     def __init__(self, channels: int = 1, *, norm: Norm, width: int = 64, seed: int = 0) -> None:
         super().__init__()

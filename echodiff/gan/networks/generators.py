@@ -29,7 +29,7 @@ from echodiff.gan.networks.srgan import SrResNet
 def build_generator(
     name: str, channels: int = 1, *, norm: Norm = "instance", width: int = 64, seed: int = 0
 ) -> "Generator":
-    """A generator from pictures (N, channels, H, W) to the same, initialised as published.
+    """A generator from images (N, channels, H, W) to the same, initialised as published.
 
     `width` is the number of channels after the first layer. `patch_cgan` takes label numbers
     (N, 1, H, W), `srgan_x2` gives twice the sides; both have batch norm whatever `norm` says.
@@ -59,7 +59,7 @@ def build_generator(
 def build_discriminator(
     name: str, channels: int = 1, *, norm: Norm = "instance", width: int = 64, seed: int = 0
 ) -> "PatchDiscriminator":
-    """A discriminator from pictures (N, channels, H, W) to logits of patches, initialised.
+    """A discriminator from images (N, channels, H, W) to logits of patches, initialised.
 
     ValueError for an unknown name.
     """
@@ -75,13 +75,13 @@ def build_discriminator(
 class UNet(nn.Module):
     """Encoder and decoder with a skip at every level (Isola et al., CVPR 2017), no dropout.
 
-    With 8 halvings a 256 x 256 picture is one pixel in the middle, so sides are multiples of 256.
+    With 8 halvings a 256 x 256 image is one pixel in the middle, so sides are multiples of 256.
     """
 
     def __init__(self, channels: int, *, num_downs: int, norm: Norm, width: int) -> None:
         super().__init__()
         self.side_multiple = 2**num_downs
-        """Pixels of which either side of a picture is a multiple."""
+        """Pixels of which either side of an image is a multiple."""
         widths = [width * min(2**level, 8) for level in range(num_downs)]
         below = None
         for outer, inner in reversed(list(itertools.pairwise(widths))):
@@ -142,7 +142,7 @@ class ResNet(nn.Module):
     """Two halvings, residual blocks, two doublings (Johnson et al., ECCV 2016)."""
 
     side_multiple = 4
-    """Pixels of which either side of a picture is a multiple."""
+    """Pixels of which either side of an image is a multiple."""
 
     def __init__(
         self, channels: int, *, num_blocks: int, norm: Norm, width: int, is_antialiased: bool
@@ -209,7 +209,7 @@ class ResNet(nn.Module):
 
 
 class ResNetBlock(nn.Module):
-    """Two convolutions beside the picture as it came."""
+    """Two convolutions beside the image as it came."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ class MaskToEcho(nn.Module):
     """7 convolutions down, 7 transposed ones up with a convolution each; no skips, no noise."""
 
     side_multiple = 2 ** len(LEVELS)
-    """Pixels of which either side of a picture is a multiple."""
+    """Pixels of which either side of an image is a multiple."""
 
     def __init__(self, channels: int = 1, *, width: int = 64, seed: int = 0) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class MaskToEcho(nn.Module):
         _initialise(self, seed)
 
     def forward(self, mask: torch.Tensor) -> torch.Tensor:
-        """Label numbers (N, 1, H, W) as they are -> pictures (N, C, H, W) in 0..1."""
+        """Label numbers (N, 1, H, W) as they are -> images (N, C, H, W) in 0..1."""
         image: torch.Tensor = self.model(mask)
         return image
 
 
 class MaskedPatchDiscriminator(nn.Module):
-    """Judges a picture beside its mask; 256 x 256 pixels have 16 x 16 logits."""
+    """Judges an image beside its mask; 256 x 256 pixels have 16 x 16 logits."""
 
     def __init__(self, channels: int = 1, *, width: int = 64, seed: int = 0) -> None:
         super().__init__()

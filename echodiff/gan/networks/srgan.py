@@ -10,7 +10,7 @@ class SrResNet(nn.Module):
     """16 residual blocks at the small size, then one pixel shuffle; PReLU and batch norm."""
 
     side_multiple = 1
-    """Pixels of which either side of a picture is a multiple."""
+    """Pixels of which either side of an image is a multiple."""
     scale = 2
     """Pixels of the output to one of the input, along each side."""
 
@@ -39,7 +39,7 @@ class SrResNet(nn.Module):
 
 
 class SrBlock(nn.Module):
-    """Two convolutions with batch norms beside the picture as it came."""
+    """Two convolutions with batch norms beside the image as it came."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SrBlock(nn.Module):
 
 
 class WholeDiscriminator(nn.Module):
-    """One logit a picture, from 8 convolutions; their mean stands for the paper's fixed 96 pixels.
+    """One logit per image, from 8 convolutions; their mean stands for the paper's fixed 96 pixels.
 
     The first of two dense layers has 16 times `width` units, 1024 as published.
     """

@@ -700,11 +700,11 @@ def test_the_summary_says_that_text_is_gone(tmp_path, capsys, region):
     write_dicom(tmp_path / "src/a.dcm", clip, *region, InstanceNumber=1)
     write_dicom(tmp_path / "src/b.dcm", draw_speckle((4, 64, 64), 5, 90), InstanceNumber=2)
     read(tmp_path / "src", tmp_path / "out")
-    assert "burned-in text removed in 1 of 2 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 2 clips\n" in capsys.readouterr().out
     read(tmp_path / "src/b.dcm", tmp_path / "b")
     assert "burned-in text" not in capsys.readouterr().out
     read(REAL, tmp_path / "c", "--every", "10")
-    assert "burned-in text removed in 1 of 1 clips\n" in capsys.readouterr().out
+    assert "burned-in text or graphics removed in 1 of 1 clips\n" in capsys.readouterr().out
 
 
 # --- what lies in a folder -------------------------------------------------------------------
@@ -803,7 +803,7 @@ def test_a_file_that_promises_100_000_frames_is_refused_by_its_tags(
     dataset = pydicom.dcmread(path)
     dataset.NumberOfFrames = 100_000
     dataset.save_as(path)
-    monkeypatch.setattr("echodiff.data.dicom.shots.iter_frames", None)  # nothing is decoded
+    monkeypatch.setattr("echodiff.data.dicom.reader.iter_frames", None)  # nothing is decoded
     error = failure(path, tmp_path / "out", capsys)
     assert "100000 frames of 64 x 64 take 409600000 bytes, and 24576 are there" in error or (
         "declares 100000 frames but holds 6" in error

@@ -448,7 +448,7 @@ def test_one_bad_clip_of_twenty_is_skipped_and_two_stop(tmp_path, capsys):
         (trace_chords("0XB", 3, *LARGE) + trace_chords("0XB", 12, *SMALL), "has no frame 12"),
         ([], "has no tracing"),
         (trace_chords("0XB", 3, *LARGE)[:2], "empty tracing"),
-        (trace_chords("0XB", 3, 300, 300, 320, 330), "traced outside the picture"),
+        (trace_chords("0XB", 3, 300, 300, 320, 330), "traced outside the image"),
         (["0XB,1,2,3,4,five"], "invalid literal"),
         (["0XB,1,2,3,x,5"], "could not convert"),
         (["0XB,1,2,3"], "another number of columns"),

@@ -6,11 +6,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.data.screens.burned_text import (
     Box,
-    convolve,
     find_text,
+    halve_size,
+    list_places,
+    look_for_text,
     mask_text,
 )
-from echodiff.images import read_gray_u8
+from echodiff.data.screens.text_network import convolve, score_text
+from echodiff.images import read_gray_u8, resize_u8
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
 from echodiff.pretrain.drawn_text import COLOURS, draw_text, list_fonts, make_text
 
@@ -96,10 +99,38 @@ def test_the_convolution_is_that_of_torch(stride, dilation):
     rng = np.random.default_rng(0)
     values = rng.standard_normal((3, 21, 18)).astype(np.float32)
     kernel = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(4).astype(np.float32)
     wanted = torch.nn.functional.conv2d(
-        torch.from_numpy(values)[None], torch.from_numpy(kernel), None, stride, dilation, dilation
-    )[0].numpy()
-    np.testing.assert_allclose(convolve(values, kernel, stride, dilation), wanted, atol=1e-4)
+        torch.from_numpy(values)[None],
+        torch.from_numpy(kernel),
+        torch.from_numpy(bias),
+        stride,
+        dilation,
+        dilation,
+    )[0].relu()
+    found = convolve(values, kernel, bias, stride, dilation)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+
+
+def test_where_the_scout_points_the_answers_are_those_of_the_whole_picture(phantoms):
+    image = Image.fromarray(np.pad(phantoms[0], ((30, 61), (20, 57))))
+    ImageDraw.Draw(image).text((40, 5), "DOE^JANE 12.03", fill=220, font=ImageFont.load_default(14))
+    picture = np.asarray(image)
+    half = resize_u8(picture, halve_size(picture.shape))
+    answers, whole = look_for_text(picture, half), score_text(picture)
+    places = list(list_places(half))
+    assert 0 < len(places) < 8
+    assert sum((b.bottom - b.top) * (b.right - b.left) for b in places) < picture.size / 3
+    for box in places:
+        place = np.s_[box.top // 4 : box.bottom // 4, box.left // 4 : box.right // 4]
+        np.testing.assert_allclose(answers[place], whole[place], atol=1e-4)
+    assert answers.max() > 0.99
+
+
+def test_small_phantoms_without_text_have_none():
+    population = Population()
+    drawn = [sample_acquisition(3, place, population) for place in (40, 63, 143, 175, 197, 303)]
+    assert not any(find_text(render(one, "echo", 64)) for one in drawn)
 
 
 @needs_shared

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from echodiff.__main__ import main
-from echodiff.data.before_after import MOST_SHOWN, Seen
+from echodiff.data.preview import MOST_SHOWN, Seen
 from echodiff.data.screens.burned_text import find_text
 from echodiff.data.screens.displays import (
     COLOUR_DOPPLER,
@@ -115,7 +115,7 @@ def test_refuse_takes_no_picture_with_text(src, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_text_over_the_scan_is_left_out_or_blackened(phantom, tmp_path, capsys):
+def test_text_over_the_scan_is_left_out_or_filled_in(phantom, tmp_path, capsys):
     (tmp_path / "src").mkdir()
     image = Image.fromarray(np.pad(phantom, 80))
     ImageDraw.Draw(image).text((170, 250), "DOE^JANE", fill=255, font=ImageFont.load_default(20))
@@ -128,7 +128,50 @@ def test_text_over_the_scan_is_left_out_or_blackened(phantom, tmp_path, capsys):
     assert prepare(tmp_path / "src", tmp_path / "b", "--text", "mask-inside") == 0
     image = read_gray_u8(tmp_path / "b/images/p1_a.png")
     assert image.shape == (416, 416)
-    assert not image[255:265, 175:250].any()
+    where = image[255:265, 175:250]  # tissue from beside it, and no letter
+    assert where.any()
+    assert find_text(image) == []
+
+
+def draw_console(phantom, screen, over):
+    """A phantom's sector on a screen of one grey, an ECG across its foot; and where the sector is.
+
+    `over`: rows from the foot of the sector up to the ECG's base line.
+    """
+    canvas = np.full((600, 800, 3), screen, np.uint8)
+    large = np.asarray(Image.fromarray(phantom).resize((480, 480)))
+    sector = fill_convex(large > 0)
+    place = np.zeros((600, 800), bool)
+    place[60:540, 160:640] = sector
+    canvas[60:540, 160:640][sector] = large[sector][:, None]
+    foot = np.flatnonzero(place.any(1)).max()
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    x = np.arange(120, 690)
+    beat = (x - 120) % 180 - 90
+    y = foot - over - 45 * np.exp(-0.5 * (beat / 3.0) ** 2)
+    draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=(0, 255, 0), width=2)
+    draw.text((8, 8), "DOE^JANE", fill=(240, 240, 240), font=ImageFont.load_default(18))
+    for tick in range(70, 540, 30):
+        draw.line([(690, tick), (698, tick)], fill=(240, 240, 240))
+    return image, place
+
+
+@pytest.mark.parametrize("screen", [(0, 0, 0), (64, 64, 66), (18, 26, 58)])
+@pytest.mark.parametrize("text", ["mask", "mask-inside"])
+def test_the_sector_stays_whole_where_an_ecg_crosses_its_foot(phantom, tmp_path, screen, text):
+    image, sector = draw_console(phantom, screen, over=12)
+    (tmp_path / "src").mkdir()
+    image.save(tmp_path / "src/p1_a.png")
+    assert prepare(tmp_path / "src", tmp_path / "a", "--crop", "sector", "--text", text) == 0
+    kept = read_gray_u8(tmp_path / "a" / load_frames(tmp_path / "a")[0].file_name)
+    rows, columns = np.nonzero(sector)
+    assert abs(kept.shape[0] - np.ptp(rows) - 1) <= 5
+    assert abs(kept.shape[1] - np.ptp(columns) - 1) <= 5
+    clean = np.asarray(Image.fromarray(phantom).resize((480, 480)))
+    seen = (clean[clean.any(1)][:, clean.any(0)] > 12).sum()
+    assert (kept > 8).sum() > (0.96 if text == "mask" else 0.985) * seen
+    assert find_text(kept) == []
 
 
 def test_masks_are_cropped_as_their_pictures_are(phantom, tmp_path):

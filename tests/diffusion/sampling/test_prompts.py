@@ -51,7 +51,7 @@ def test_malformed_line_is_named(tmp_path: Path, line: str, reason: str) -> None
 def test_file_without_prompt_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "empty.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"empty\.txt: holds no prompt"):
+    with pytest.raises(InputError, match=r"empty\.txt: contains no prompt"):
         load_prompts(path)
 
 
@@ -122,8 +122,8 @@ def test_a_web_uis_negative_prompt_and_settings_belong_to_the_prompt_above(
     [
         ("Negative prompt: text\nASD", "line 1: a negative prompt before any prompt"),
         ('ASD | negative="a"\nNegative prompt: b', "line 2: .* two negative prompts"),
-        ("[ASD:VSD:0.5] heart", r"line 1: \[ASD:VSD:0.5\] changes while it is drawn"),
-        ("[ASD|VSD] heart", "line 1: .* changes while it is drawn"),
+        ("[ASD:VSD:0.5] heart", r"line 1: \[ASD:VSD:0.5\] changes during sampling"),
+        ("[ASD|VSD] heart", "line 1: .* changes during sampling"),
         ("<lora:echo:1>", "line 1: no prompt"),
         ("ASD\rVSD\r", "carriage returns"),
         ("ASD\nVSD".encode("utf-16-le"), "not UTF-8"),

@@ -1,0 +1,94 @@
+"""Frames that the record of a run names: read where the run itself shows that it knows them.
+
+Whoever wrote a `run.json` could name any folder of this machine in it, and its pictures would stand
+in a report. So a folder outside of the run is read only where most frames have the hash that the
+run recorded, which nobody can write who does not have them; else it must be named by `--data`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from echodiff.errors import InputError
+from echodiff.frames.reader import hash_frames, load_frames
+from echodiff.frames.rows import Frame
+from echodiff.runs import Run
+
+logger = logging.getLogger(__name__)
+
+_PREFIXES = {"data_dir": "", "source_dir": "source/", "target_dir": "target/"}
+"""Keys of `run.json` that name a folder -> what its frames have before their names there."""
+
+
+def find_run_frames(
+    run: Run, names: Sequence[str], *, data: Path | None = None, key: str = "data_dir"
+) -> tuple[Path, list[Frame]]:
+    """The frames folder of a run, and its rows of `names`; `data`: the folder, by the user's word.
+
+    InputError where a frame or its row is not there, and where the folder lies outside of the run
+    and is not recognised.
+    """
+    place = str(run.record.get(key, ""))
+    if "\0" in place:
+        raise InputError(f"{run.run_dir}: names no folder of its frames; --data says where")
+    folder = run.run_dir / place if data is None else data
+    is_trusted = data is not None or _lies_inside(run.run_dir, folder, names)
+    if not is_trusted and not run.record.get("frames"):
+        raise InputError(_ask(run, folder, "and no hashes of them stand in run.json"))
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{run.run_dir}: its frame {folder / name} is not there: a run that was copied has "
+                "no frames with it; name their folder by --data, or another reference"
+            )
+    rows = {frame.file_name: frame for frame in load_frames(folder)}
+    if missing := [name for name in names if name not in rows]:
+        raise InputError(f"{folder}: has no row of {missing[0]}, a frame of {run.run_dir}")
+    frames = [rows[name] for name in names]
+    num_changed = _count_changed(run, folder, frames, key)
+    if not is_trusted and 2 * num_changed > len(frames):
+        raise InputError(_ask(run, folder, f"and {num_changed} of {len(frames)} are others"))
+    if num_changed and (data is not None or not is_trusted):
+        logger.warning(
+            "%s: %d of %d frames changed since %s",
+            *(folder, num_changed, len(frames), run.run_dir),
+        )
+    return folder, frames
+
+
+def _lies_inside(run_dir: Path, folder: Path, names: Sequence[str]) -> bool:
+    """Whether the folder and its frames lie in the run, links resolved."""
+    home = run_dir.resolve()
+    return all(
+        (folder / name).resolve().is_relative_to(home) for name in ("metadata.jsonl", *names)
+    )
+
+
+def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) -> int:
+    """Frames whose hash is not that of the run's record, where it has any."""
+    prefix = _PREFIXES[key]
+    known: dict[str, str] = run.record.get("frames") or {}
+    if not known:
+        return 0
+    counts: list[int] = []
+    for has_masks in (False, True) if prefix else (False,):  # a translation may take masks alone
+        found = partial(hash_frames, folder, has_images=not has_masks, has_masks=has_masks)
+        hashes = found(frames)
+        left = [f for f in frames if known.get(prefix + f.file_name) != hashes[f.file_name]]
+        # Where the folder has no splits the training drew them, and took some rows without caption.
+        for split, has_text in product((None, "train", "val", "test"), (True, False)):
+            taken = [replace(f, split=split, text=f.text if has_text else "") for f in left]
+            hashes = found(taken)
+            left = [f for f in left if known.get(prefix + f.file_name) != hashes[f.file_name]]
+        counts.append(len(left))
+    return min(counts)
+
+
+def _ask(run: Run, folder: Path, reason: str) -> str:
+    return (
+        f"{run.run_dir}: its frames lie outside of it, in {folder}, {reason}: nothing is read "
+        f"there unasked; --data {folder} does"
+    )

@@ -1,0 +1,176 @@
+"""Callbacks of a training: held-out loss, sample grids, and scores of generated images.
+
+Times, captions and noise are the same at every call, so that the values can be compared.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from echodiff.contact_sheet import contact_sheet
+from echodiff.diffusion.base import load_base
+from echodiff.diffusion.dataset import choose_held_out
+from echodiff.diffusion.encoding import EncodedFrames, read_image_pm1
+from echodiff.diffusion.lora_config import TrainLoraConfig
+from echodiff.diffusion.objective import compute_losses
+from echodiff.diffusion.samples import Samples, draw_held_out, gather_samples
+from echodiff.diffusion.sampling.sampler import sample_images
+from echodiff.diffusion.trainer import DenoisingTrainer
+from echodiff.images import from_pm1, write_image
+from echodiff.training.loop import Callback
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from echodiff.diffusion.dataset import TrainingSet
+    from echodiff.runs import Run
+
+Score = Callable[[Sequence[NDArray[np.uint8]]], Mapping[str, float]]
+"""Grey images (H, W) to named values."""
+
+DRAWN_AT_ONCE = 4
+"""Images in one call of the networks: memory stays that of a grid, however many are scored."""
+
+
+def build_callbacks(
+    config: TrainLoraConfig,
+    dataset: "TrainingSet",
+    run: "Run",
+    resolution: int,
+    trainer: DenoisingTrainer,
+    held_out: EncodedFrames | None,
+    score: Score | None,
+) -> list[Callback]:
+    """The callbacks that `config` asks for, and that there are frames for.
+
+    held_out: frames of the held-out loss. score: of generated images, for --evaluate-every.
+    """
+    callbacks: list[Callback] = []
+    if held_out is not None:
+        callbacks.append(HeldOutLoss(config, held_out, trainer))
+    if config.sample_every:
+        callbacks.append(SampleGrids(config, dataset, run.samples, resolution))
+    if score is not None:
+        callbacks.append(SampleScores(config, dataset, score, resolution))
+    return callbacks
+
+
+class HeldOutLoss:
+    """The mean loss on held-out frames."""
+
+    has_start = True
+
+    def __init__(
+        self,
+        config: TrainLoraConfig,
+        held_out: EncodedFrames,
+        trainer: DenoisingTrainer,
+    ) -> None:
+        self.held_out = held_out
+        self.objective, self.predict = trainer.objective, trainer.predict
+        self.every, self.batch_size = config.held_out_every, config.batch_size
+        self.drawn = draw_held_out(
+            held_out,
+            num_frames=config.held_out_frames,
+            spread_times=trainer.objective.spread_times,
+            seed=config.seed,
+        )
+
+    @torch.no_grad()
+    def __call__(self, network: torch.nn.Module, step: int) -> Mapping[str, float]:
+        """The loss of `network` as it stands."""
+        device = next(network.parameters()).device
+        predict, losses = partial(self.predict, network), []
+        for rows in torch.arange(len(self.drawn.indices)).split(self.batch_size):
+            samples = gather_samples(self.held_out, self.drawn, rows)
+            there = Samples(*(tensor.to(device) for tensor in samples.tensors()))
+            losses.append(compute_losses(predict, self.objective, there))
+        return {"held_out_loss": float(torch.cat(losses).mean())}
+
+
+class SampleGrids:
+    """Writes `samples/step-<step>.png`: one column a caption, real above generated, same scale."""
+
+    has_start = False
+
+    def __init__(
+        self, config: TrainLoraConfig, dataset: "TrainingSet", samples_dir: Path, resolution: int
+    ) -> None:
+        captioned = [frame for frame in dataset.watched if frame.text]
+        frames = (captioned or dataset.train)[: config.num_samples]
+        self.captions = [frame.text for frame in frames]
+        self.labels = ["real (held out)" if captioned else "real (trained on)"] * len(frames)
+        self.real_u8 = [
+            from_pm1(
+                read_image_pm1(dataset.folder / frame.file_name, resolution, dataset.max_value)[0]
+            )
+            for frame in frames
+        ]
+        self.config, self.samples_dir, self.resolution = config, samples_dir, resolution
+        self.every = config.sample_every
+
+    def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]:
+        """Draw the captions with `unet` as it stands; nothing for the curves."""
+        count = len(self.captions)
+        generated_u8 = draw_captions(self.config, unet, self.captions, count, self.resolution)
+        labels: Sequence[str] = [*self.labels, *(f"step {step}" for _ in generated_u8)]
+        sheet = contact_sheet(
+            [*self.real_u8, *generated_u8],
+            columns=len(self.real_u8),
+            labels=labels,
+            cell=max(128, min(256, self.resolution)),
+        )
+        write_image(self.samples_dir / f"step-{step:06d}.png", sheet)
+        return {}
+
+
+class SampleScores:
+    """Draws captions of held-out frames and hands the images to `score`.
+
+    Without a captioned held-out frame the empty prompt is drawn.
+    """
+
+    has_start = True
+
+    def __init__(
+        self, config: TrainLoraConfig, dataset: "TrainingSet", score: Score, resolution: int
+    ) -> None:
+        frames = choose_held_out(dataset.val, config.evaluate_images, config.seed)
+        self.captions = [frame.text for frame in frames if frame.text] or [""]
+        self.config, self.score, self.resolution = config, score, resolution
+        self.every = config.evaluate_every
+
+    def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]:
+        """Scores of `unet` as it stands."""
+        count = self.config.evaluate_images
+        return self.score(draw_captions(self.config, unet, self.captions, count, self.resolution))
+
+
+def draw_captions(
+    config: TrainLoraConfig,
+    unet: "UNet2DConditionModel",
+    captions: Sequence[str],
+    count: int,
+    resolution: int,
+) -> list[NDArray[np.uint8]]:
+    """Draw `count` images (H, W) of the captions in turn; image i always has the same noise."""
+    # Loaded each time: between calls the VAE and the text encoder take no memory.
+    pipeline = load_base(config.base, torch.float32, unet=unet)
+    pipeline.vae.to(unet.device)
+    pipeline.text_encoder.to(unet.device)
+    drawn = sample_images(
+        pipeline,
+        captions,
+        seed=config.seed,
+        indices=range(count),
+        steps=config.sample_steps,
+        guidance=config.sample_guidance,
+        batch_size=DRAWN_AT_ONCE,
+        resolution=resolution,
+    )
+    return [image for _, image in sorted(drawn, key=lambda pair: pair[0])]

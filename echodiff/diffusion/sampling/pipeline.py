@@ -1,0 +1,125 @@
+"""Load the base and its adapter as a pipeline that is ready to sample, and identify both."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from echodiff.diffusion.base import base_sha256, load_base, num_unet_parameters
+from echodiff.diffusion.lora import find_lora, load_lora
+from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
+from echodiff.errors import InputError
+from echodiff.published import PREFIX, fetch_published, parse_name
+from echodiff.runs import RECORD, Run, newest_finished_run
+from echodiff.training.checkpoints import check_finite
+from echodiff.training.precision import choose_precision
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Base and adapter, loaded and ready, with what identifies them."""
+
+    pipeline: Any
+    base: str
+    base_sha256: str
+    run: Run | None
+    """The training run the adapter comes from, where it is one."""
+    weights: str
+    """Run folder or file of the adapter; `none` for the bare base."""
+    weights_sha256: str
+    """Of the adapter; of the base where there is no adapter."""
+    resolution: int | None
+    """Side in pixels; None is the base's own."""
+    is_reproducible: bool
+    """fp32 on a CPU: an image is the same to one grey level in any batch."""
+
+    @property
+    def name(self) -> str:
+        """What drew the images, for a person."""
+        return self.base if self.weights == NO_WEIGHTS else f"{self.base} with {self.weights}"
+
+
+def load_model(config: GenerateConfig, device: torch.device) -> Model:
+    """Load what --base and --weights ask for onto `device`; everything that does not fit is refused
+    here, before anything is written."""
+    path = find_weights(config.weights)
+    run = Run.load(path) if path is not None and (path / RECORD).is_file() else None
+    trained_on = {} if run is None else run.record
+    base = config.base or str(trained_on.get("base") or "tiny")
+    digest = base_sha256(base)
+    if trained_on.get("base_sha256") != digest and run is not None:
+        if config.base is None and base != "tiny":
+            # Whoever wrote the record chose it: a folder of this machine, perhaps.
+            raise InputError(
+                f"--weights {path}: its run.json names the base {base}, which is not the one that "
+                f"it records a hash of; --base {base} takes it"
+            )
+        if "base_sha256" in trained_on:
+            logger.warning("--base %s: not the base %s was trained on", base, path)
+    precision = choose_precision(
+        config.mixed_precision, num_parameters=num_unet_parameters(base), device=device
+    )
+    dtype = precision.weight_dtype
+    pipeline = load_base(base, dtype if path is None else torch.float32)
+    networks = {part: getattr(pipeline, part) for part in ("unet", "vae", "text_encoder")}
+    weights_sha256 = digest
+    if path is not None:
+        # Merged into the base the adapter costs nothing. In fp32, before any rounding: the sum is
+        # then no further from its 16 bit form than the base alone is from its own.
+        try:
+            weights_sha256 = load_lora(pipeline, path)
+        except InputError as error:
+            raise InputError(f"--weights {error}") from error
+        for network in networks.values():
+            torch.nn.Module.to(network, dtype)  # diffusers' own warns of layers it has none of
+    for part, network in networks.items():
+        # After the merge and the cast, either of which may overflow.
+        source = f"--base {base}" if path is None else f"--base {base} with --weights {path}"
+        check_finite(
+            network.named_parameters(part), f"{source} in {str(dtype).removeprefix('torch.')}"
+        )
+    for network in (pipeline.unet, pipeline.vae):
+        # Convolutions are a third faster so, on CPUs and GPUs alike.
+        network.to(memory_format=torch.channels_last)
+    resolution = config.resolution or trained_on.get("resolution")
+    return Model(
+        pipeline=pipeline.to(device),
+        base=base,
+        base_sha256=digest,
+        run=run,
+        weights=NO_WEIGHTS if path is None else name_weights(config.weights, path),
+        weights_sha256=weights_sha256,
+        resolution=None if resolution is None else int(resolution),
+        is_reproducible=device.type == "cpu" and precision.weight_dtype == torch.float32,
+    )
+
+
+def find_weights(weights: str | None) -> Path | None:
+    """The run folder or file of --weights, fetched from the hub first where it is there; None is
+    the bare base."""
+    if weights == NO_WEIGHTS:
+        return None
+    if weights is None:
+        return newest_finished_run(command="train_lora")
+    if weights.startswith(PREFIX):
+        return fetch_published(parse_name(weights, "--weights"))
+    path = Path(weights)
+    try:
+        find_lora(path)
+    except InputError as error:
+        raise InputError(f"--weights {error}") from None
+    return path
+
+
+def name_weights(weights: str | None, path: Path) -> str:
+    """What the records call the weights: of the hub, repository and commit; else their place."""
+    if weights is None or not weights.startswith(PREFIX):
+        return str(path)
+    # The cache names the folder of a revision by its commit.
+    return str(parse_name(weights, "--weights")._replace(revision=path.name))

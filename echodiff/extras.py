@@ -1,0 +1,28 @@
+"""Optional packages: which extra installs each, and the line that says so where one is missing."""
+
+EXTRA_OF = {
+    "pydicom": "medical",
+    "nibabel": "medical",
+    "av": "medical",
+    "trimesh": "mesh",
+    "pyvista": "mesh",
+    "vtkmodules": "mesh",
+    "rapidocr": "ocr",
+    "onnxruntime": "ocr",
+    "tensorboard": "tensorboard",
+    "bitsandbytes": "gpu",
+}
+"""Module -> extra of pyproject.toml; everything else that is imported comes with echodiff."""
+
+
+def pip_command(module: str) -> str:
+    """The command that installs `module` with the rest of its extra."""
+    return f"pip install 'echodiff[{EXTRA_OF[module]}]'"
+
+
+def explain_missing(error: ImportError) -> str | None:
+    """One line for a missing optional package; None for any other failed import."""
+    module = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or module not in EXTRA_OF:
+        return None
+    return f"needs the package {module}: {pip_command(module)}"

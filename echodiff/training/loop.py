@@ -1,0 +1,255 @@
+"""One training loop for every trainer, resumable to the last bit."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+
+from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
+from echodiff.training.checkpoints import (
+    Checkpoint,
+    check_finite,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
+from echodiff.training.trackers import Curves
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from echodiff.runs import Run
+
+GRADIENT_NORM = "gradient_norm"
+"""Name of a value that may be infinite with a gradient scaler, which then skips the step."""
+
+
+class Trainer(Protocol):
+    """Takes the steps of one training. A step is a function of (seed, step) and of `tensors`."""
+
+    num_steps: int
+    """Optimizer steps of the whole training."""
+    names: tuple[str, ...]
+    """Names of the values that a step returns, in their order."""
+
+    def run(self, step: int) -> torch.Tensor:
+        """Take step number `step` (0 is the first); its values (len(names),), on the device."""
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of step number `step`."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that the next step depends on, by name."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back what `tensors` returned."""
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Yield what callbacks look at: the trained network or networks, averaged if they are."""
+
+    def frames_of(self, step: int) -> str:
+        """The frames that step number `step` is trained on, as an error message names them."""
+
+
+class Callback(Protocol):
+    """Looks at what is trained, on the main process; what it returns is logged.
+
+    It must leave the network as it was. It cannot change the random numbers of the training.
+    """
+
+    every: int
+    """Steps between calls (0: none in between); it is always called after the last step."""
+    has_start: bool
+    """Whether it is called before the first step, too."""
+
+    def __call__(self, trained: Any, step: int, /) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How often the loop reads the losses and writes checkpoints."""
+
+    log: int
+    """Steps between rows of losses: reading them makes a GPU wait."""
+    checkpoint: tuple[int, ...]
+    """A checkpoint is written after every step that is a multiple of one of these (0: of none)."""
+    keep: int | Literal["all"]
+    """How many of the newest checkpoints are kept."""
+
+
+@dataclass
+class Progress:
+    """Where the loop is; with the trainer's tensors this is all a checkpoint holds."""
+
+    step: int = 0
+    """Steps done."""
+    unread: list[torch.Tensor] = field(default_factory=list)
+    """Values of the last steps, still on the device."""
+    read: list[list[float]] = field(default_factory=list)
+    """Values of steps that were read back, but not logged yet."""
+    rates: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    """Hash of the learning rates of the steps done, by `count`."""
+
+    def count(self, rate: float) -> None:
+        """Count one more step, taken at the learning rate `rate`."""
+        # To six digits: the last bits of a cosine differ between machines.
+        self.rates.update(f"{rate:.6g} ".encode())
+        self.step += 1
+
+
+def train(
+    trainer: Trainer,
+    run: "Run",
+    accelerator: "Accelerator",
+    *,
+    intervals: Intervals,
+    curves: Curves,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Take the steps of `trainer` that `run` still lacks; log, call back and save in between."""
+    is_main, num_steps = accelerator.is_main_process, trainer.num_steps
+
+    def log(step: int) -> None:
+        columns = zip(*progress.read, strict=True)
+        means = (sum(values) / len(values) for values in columns)
+        named = dict(zip(trainer.names, means, strict=True))
+        curves.log(step, **named, learning_rate=trainer.learning_rate(step - 1))
+        bar.set_postfix({name: f"{value:.4g}" for name, value in named.items()})
+        progress.read = []
+
+    def call(callback: Callback, step: int) -> None:
+        if is_main:
+            with trainer.averaged() as trained:
+                values = callback(trained, step)
+            if values:
+                curves.log(step, **values)
+        accelerator.wait_for_everyone()
+
+    # --- Resume from the newest checkpoint
+    checkpoint = load_newest_checkpoint(run.checkpoints)
+    progress = resume(run, trainer, checkpoint)
+    if checkpoint is not None:
+        accelerator.print(f"resuming from step {progress.step}")
+    accelerator.wait_for_everyone()
+    curves.open()
+    if is_main:
+        # Without a checkpoint the rows of step 0, too, will be written again.
+        num_rows = checkpoint.state.get("num_rows") if checkpoint is not None else None
+        run.rewind(progress.step if checkpoint is not None else -1, num_rows=num_rows)
+        run.extend()
+        run.update(num_steps=num_steps)
+    if progress.step == 0:
+        for callback in callbacks:
+            if callback.has_start:
+                call(callback, 0)
+
+    with ProgressBar(
+        total=num_steps,
+        initial=progress.step,
+        desc="training",
+        unit="step",
+        disable=not is_main,
+    ) as bar:
+        while progress.step < num_steps:
+            # --- One optimizer step
+            progress.unread.append(trainer.run(progress.step))
+            progress.count(trainer.learning_rate(progress.step))
+            bar.update()
+
+            # --- Now and then: read the losses, log them, call back, save
+            step = progress.step
+            is_log = is_due(step, intervals.log)
+            is_save = any(is_due(step, every) for every in intervals.checkpoint)
+            due = [callback for callback in callbacks if is_due(step, callback.every)]
+            if is_log or is_save or due or step == num_steps:
+                read_values(progress, accelerator, trainer)
+            if is_log:
+                log(step)
+            for callback in due:
+                call(callback, step)
+            if is_save and is_main:
+                tensors = trainer.tensors()
+                # Finite losses may leave weights that are not: a resumed run would start from them.
+                check_finite(tensors.items(), f"{run.run_dir}, step {step}")
+                save_checkpoint(
+                    run.checkpoints,
+                    step=step,
+                    tensors=tensors,
+                    state={
+                        "read": progress.read,
+                        "num_rows": len(run.read_metrics()),
+                        "rates": progress.rates.hexdigest(),
+                    },
+                    keep=intervals.keep,
+                )
+
+        # --- After the last step: log and call back where it was not their turn. This comes after
+        # the checkpoint: a run continued from there has the rows of one asked for at once.
+        if progress.read:
+            log(num_steps)
+        for callback in callbacks:
+            if not is_due(num_steps, callback.every):
+                call(callback, num_steps)
+    curves.close()
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something that happens every `every` steps (0: never) happens after this one."""
+    return every > 0 and step % every == 0
+
+
+def resume(run: "Run", trainer: Trainer, checkpoint: Checkpoint | None) -> Progress:
+    """Put `trainer` where `checkpoint` was written.
+
+    InputError where another version wrote it, where --continue asks for no more steps than the run
+    has, and where the steps done would have had other learning rates in the run asked for now.
+    """
+    progress, reason, num_steps = Progress(), "", trainer.num_steps
+    before = int(run.record.get("num_steps", 0))
+    if run.is_finished and num_steps <= before:
+        reason = f"--continue: {run.run_dir} has {before} steps, {num_steps} are asked for"
+    elif checkpoint is not None:
+        for step in range(checkpoint.step):
+            progress.count(trainer.learning_rate(step))
+        if "rates" not in checkpoint.state:
+            reason = f"{run.run_dir}: another version wrote its checkpoint; --overwrite starts anew"
+        elif checkpoint.state["rates"] != progress.rates.hexdigest():
+            reason = (
+                f"--continue: in a run of {num_steps} steps, the first {checkpoint.step}, which "
+                f"{run.run_dir} has done, have other learning rates than they had in one of "
+                f"{before}; --init-from starts a new run from its weights"
+            )
+    if reason:
+        if run.is_finished:
+            shutil.rmtree(run.scratch, ignore_errors=True)
+        raise InputError(reason)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+        progress.read = [list(values) for values in checkpoint.state["read"]]
+    return progress
+
+
+def read_values(progress: Progress, accelerator: "Accelerator", trainer: Trainer) -> None:
+    """Read the unread values, the means of all processes; stop at the first that is not finite.
+
+    What a step was trained on can be drawn again: no look at every step is needed.
+    """
+    if not progress.unread:
+        return
+    values = accelerator.reduce(torch.stack(progress.unread), reduction="mean").tolist()
+    first = progress.step - len(values) + 1
+    progress.unread = []
+    for step, row in enumerate(values, start=first):
+        for name, value in zip(trainer.names, row, strict=True):
+            is_skipped = name == GRADIENT_NORM and accelerator.scaler is not None
+            if not (math.isfinite(value) or is_skipped):
+                raise InputError(
+                    f"step {step}: {name} is {value} on {trainer.frames_of(step - 1)}: look at "
+                    "these, or lower --learning-rate"
+                )
+    progress.read += values
