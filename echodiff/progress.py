@@ -13,7 +13,7 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stu
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.is_live = sys.stderr.isatty()
+        self.is_live, self.disable = sys.stderr.isatty(), True  # until tqdm has set up the bar
         if not self.is_live:
             options["delay"] = float("inf")  # tqdm shows nothing before that many seconds
             options["bar_format"] = "{desc}: {n_fmt} of {total_fmt} in {elapsed} ({rate_fmt})"
@@ -28,9 +28,9 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stu
             super().clear(nolock)
 
     def close(self) -> None:
-        """Close the bar; elsewhere than on a terminal, write its line."""
-        is_open = not self.disable
-        line = str(self) if is_open and not self.is_live else ""
+        """Close the bar; if stderr is not a terminal, write its line, unless an error ended it."""
+        is_told = not (self.disable or self.is_live) and sys.exc_info()[0] is None
+        line = str(self) if is_told else ""
         super().close()
         if line:
             self.write(line, file=sys.stderr)

@@ -297,8 +297,8 @@ SCORE_KEYS = (
 )  # fmt: skip
 """Keys of a score with a floor."""
 _LOOKS = (
-    Kind.SPECKLE_SNR, Kind.SECTOR_SHARE, Kind.SECTOR_APEX, Kind.SECTOR_SYMMETRY, Kind.BALANCE,
-    Kind.CHROMA,
+    Kind.SPECKLE_SNR, Kind.SECTOR_SHARE, Kind.SECTOR_APEX, Kind.SECTOR_SYMMETRY, Kind.SECTOR_LEFT,
+    Kind.SECTOR_TOP, Kind.SECTOR_RIGHT, Kind.SECTOR_BOTTOM, Kind.BALANCE, Kind.CHROMA,
 )  # fmt: skip
 _KEYS: dict[Kind, tuple[str, ...]] = {
     **dict.fromkeys((Kind.KID, Kind.FID, Kind.FD, *COVERAGES), SCORE_KEYS),

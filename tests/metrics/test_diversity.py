@@ -89,8 +89,8 @@ def test_sizes_are_brought_together():
     assert score.num_scales == 3
     large = score_diversity(lambda i: heart(i, 300), lambda i: heart(i, 280), np.arange(6),
                             np.arange(6), seed=0)[0]["ms_ssim"]  # fmt: skip
-    assert large["resize"].startswith("256 ")
-    assert large["num_scales"] == 5
+    assert large.resize.startswith("256 ")
+    assert large.num_scales == 5
 
 
 @pytest.mark.parametrize(
