@@ -1,7 +1,8 @@
 """Made-up identifiers as people write them, by kind: what `push_leaks.py` plants into texts.
 
-`FORMS` was written without a look at the rules, and the rules were then extended by what they
-missed. `HELD_OUT` was written with it, and no rule has been changed for it.
+The author of the rules of the scan wrote both lists, so recall on them is optimistic. The rules
+were extended by what they missed of `FORMS`. `HELD_OUT` is reported apart; it is not independent,
+and its recall rose from 86 % with the latest rules.
 """
 
 FORMS: dict[str, tuple[str, ...]] = {

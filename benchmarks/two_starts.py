@@ -65,7 +65,7 @@ def write_inputs(place: Path) -> None:
 def list_commands(place: Path) -> dict[str, list[str]]:
     """Name -> arguments of `echodiff`, without `--out`."""
     return {
-        "prepare": ["prepare", "folder", str(place / "source")],
+        "prepare": ["prepare", "folder", str(place / "source"), "--patient-regex", r"(p\d+)_"],
         "phantom": ["phantom", "--num", "6", "--size", "64"],
         "train-lora": [
             "train-lora", "--phantom-frames", "8", "--max-steps", "1", "--batch-size", "1",
