@@ -184,6 +184,60 @@ def test_16_bit_colour_that_is_cut_short_is_refused(tmp_path, suffix):
         read_image_u8(path)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("values", "photometric"),
+    [
+        (65535 - deep, "miniswhite"),
+        (2**32 - 1 - deep.astype(np.uint32), "miniswhite"),
+        (deep.astype(np.uint32), "minisblack"),
+        (deep.astype(np.int16), "minisblack"),
+        (up / np.float32(255), "minisblack"),
+        (up / np.float64(255), "minisblack"),
+    ],
+    ids=["white-16", "white-32", "black-32", "signed-16", "float-32", "float-64"],
+)
+def test_grey_tiff_of_either_byte_order_keeps_its_greys(
+    tmp_path, values, photometric, orientation, byte_order, compression
+):
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored(values, orientation), photometric=photometric,
+        byteorder=byte_order, compression=compression,
+        extratags=[(274, "H", 1, orientation, True)],
+    )  # fmt: skip
+    assert read_size(tmp_path / "a.tif") == (6, 9)
+    np.testing.assert_array_equal(read_image_u8(tmp_path / "a.tif", max_value=4080), up)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_grey_tiff_with_alpha_lies_over_black(tmp_path, bits, compression, byte_order, planar):
+    grey, full = (up, 255) if bits == 8 else (deep, 65535)
+    alpha = np.full_like(grey, full)
+    alpha[:2] = 0
+    values = np.stack([grey, alpha], 2 if planar == "contig" else 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric="minisblack", planarconfig=planar,
+        byteorder=byte_order, compression=compression, extrasamples=["unassalpha"],
+    )  # fmt: skip
+    image = read_image_u8(tmp_path / "a.tif", max_value=4080)
+    np.testing.assert_array_equal(image, np.where(alpha > 0, up, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_premultiplied_tiff_is_not_darkened_twice(tmp_path, channels):
+    alpha = np.full((*deep.shape, 1), 32768, np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.concatenate([deep[..., None]] * channels + [alpha], 2),
+        photometric="minisblack" if channels == 1 else "rgb", extrasamples=["assocalpha"],
+    )  # fmt: skip
+    np.testing.assert_array_equal(read_image_u8(tmp_path / "a.tif", max_value=4080), up)
+
+
 @pytest.mark.parametrize("bits", [1, 8, 16])
 def test_white_is_white_whichever_end_of_the_scale_the_file_gives_it(tmp_path, bits):
     full = 2**bits - 1
