@@ -141,13 +141,12 @@ def score_sets(
             tests[mmd] = build_rbf_kernel(bandwidth), permutations
         except ValueError as error:
             left_out[str(mmd)] = str(error)
+        if network.name not in STANDARDISED:  # one pass over the pairs does for both
+            tests[kid] = cubic_kernel, _sample_none(generated, reference)
     found = compute_kernel_repeats(generated, reference, tests, draws)
-    if not no_pairs:
-        sets = (generated, reference)
-        if network.name in STANDARDISED:
-            sets = standardise(generated, reference)
-        none = _sample_none(generated, reference)
-        found |= compute_kernel_repeats(*sets, {kid: (cubic_kernel, none)}, draws)
+    if kid not in found and not no_pairs:
+        test = {kid: (cubic_kernel, _sample_none(generated, reference))}
+        found |= compute_kernel_repeats(*standardise(generated, reference), test, draws)
     for name, repeats in found.items():
         counts = len(generated), len(reference)
         if name == kid:

@@ -16,7 +16,8 @@ from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.kernel import build_pairs, build_rbf_kernel, compute_mmd2
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.sample_size import score_by_count
-from echodiff.metrics.score import SCORE_KEYS, write_scores
+from echodiff.metrics.score import SCORE_KEYS, read_scores, write_scores
+from echodiff.metrics.score_name import Kind, ScoreName
 from echodiff.metrics.scores import score_sets
 
 
@@ -202,6 +203,56 @@ def test_kid_agrees_with_torchmetrics_on_one_whole_subset():
     x, y = (torch.from_numpy(one.features) for one in sets)
     theirs = poly_mmd(x, y, degree=3, gamma=None, coef=1.0).item()
     assert ours.value / ours.scale == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["tiny", "texture"])
+def test_kid_of_features_without_a_unit_does_not_go_with_their_size(name):
+    class Shipped(Net):
+        pass
+
+    Shipped.name = name
+    rng = np.random.default_rng(12)
+    sets = feature_set(rng, 30, mean=0.3), feature_set(rng, 40)
+    large = [FeatureSet(50.0 + 1000.0 * one.features, one.groups) for one in sets]
+    ours, theirs = (score_sets(*pair, Shipped(), seed=0)[0][f"kid_{name}"]
+                    for pair in (sets, large))  # fmt: skip
+    assert theirs.value == pytest.approx(ours.value)
+    assert (theirs.low, theirs.high) == pytest.approx((ours.low, ours.high))
+    assert theirs.floor == pytest.approx(ours.floor)
+    assert abs(ours.value) < 2000
+
+
+def test_a_frechet_interval_does_not_go_below_zero():
+    rng = np.random.default_rng(20)
+    groups = np.repeat(np.arange(5), [40, 3, 3, 3, 3])
+    hearts = 3.0 * rng.standard_normal((5, 4))[groups]
+    sets = [FeatureSet(hearts + 0.3 * rng.standard_normal((52, 4)), groups) for _ in range(2)]
+    frechet = score_sets(*sets, Net(), seed=0)[0]["fd_net@52"]
+    assert frechet.low == 0.0 < frechet.value < frechet.high
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("mmd_tiny", (Kind.MMD, "tiny", "", None)),
+        ("mmd_ratio_my_net", (Kind.MMD_RATIO, "my_net", "", None)),
+        ("fd_my@net@40", (Kind.FD, "my@net", "", 40)),
+        ("fid@800", (Kind.FID, "", "", 800)),
+        ("faithfulness_gain_dilated_lv", (Kind.FAITHFULNESS_GAIN, "", "dilated_lv", None)),
+        ("specificity", (Kind.SPECIFICITY, "", "", None)),
+        ("psnr_mixed", (Kind.PSNR_MIXED, "", "", None)),
+    ],
+)
+def test_names_are_read_as_they_are_written(name, parts):
+    assert ScoreName.parse(name) == ScoreName(*parts)
+    assert str(ScoreName(*parts)) == name
+
+
+def test_a_score_comes_back_from_its_record():
+    rng = np.random.default_rng(21)
+    scores, _ = score_sets(feature_set(rng, 20), feature_set(rng, 50), Net(), seed=0)
+    assert read_scores(json.loads(json.dumps(write_scores(scores)))) == scores
+    assert read_scores({"of_tomorrow": {"value": 1.0}}) == {}
 
 
 def test_a_ratio_says_which_set_is_nearer():

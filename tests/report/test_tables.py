@@ -76,3 +76,8 @@ def test_the_terminal_gets_what_decides_and_where_the_rest_is() -> None:
         if line.startswith("Alarm")
     ]
     assert alarms.split() == ["Alarms", "none"]
+
+
+def test_no_number_is_minus_0() -> None:
+    (row,) = build_score_rows(["A"], [{"faithfulness": score(-0.0, low=-0.001, real=-0.0)}])
+    assert (row["value"], row["interval"], row["real"]) == ("0 %", "0 % to 50 %", "0 %")
