@@ -229,7 +229,7 @@ def refuse_base(*_: Any, **__: Any) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No word of a command on the terminal, no base model, and the folder as it was."""
-    from echodiff.diffusion import model
+    from echodiff.diffusion.sampling import pipeline as model
 
     here, loaded = Path.cwd(), model.load_base
     logging.disable(logging.CRITICAL)

@@ -1,13 +1,10 @@
 """Decode image files as a viewer shows them: orientation, bit depth, polarity, transparency.
 
 Pillow reads the files, except for 16-bit colour, which tifffile and FFmpeg (PyAV) decode, and the
-TIFFs that Pillow refuses or misreads (`_rewrite_tiff`).
+TIFFs that Pillow refuses or misreads (`tiff`).
 """
 
-import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +16,17 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageEr
 
 from echodiff.errors import InputError
 from echodiff.extras import explain_missing
+from echodiff.tiff import DECODER_ERRORS as DECODER_ERRORS
+from echodiff.tiff import PLAIN_COMPRESSIONS, rewrite_tiff
 
 Values = NDArray[Any]
 """Pixels as they are stored: uint8, or wider integers or floats."""
 
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow raises on files that are cut short or damaged."""
 _FORMATS = {"PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP"}
 _TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 _COLOUR = {"P", "RGB", "RGBX", "CMYK", "YCbCr"}
 _SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 255, 258, 262, 339
 _COMPRESSION, _ORIENTATION, _PLANAR = 259, 274, 284
-_PLAIN_COMPRESSIONS = {1, 8, 32946}
-"""None and deflate: the others need more packages than tifffile."""
 _NO_PICTURE = "damaged, truncated, or not an image"
 
 
@@ -213,7 +208,7 @@ def _open_any(file: BinaryIO, path: Path) -> Image.Image:
     try:
         image: Image.Image = Image.open(file)
     except UnidentifiedImageError:
-        rewritten = _rewrite_tiff(file, path)
+        rewritten = rewrite_tiff(file, path)
         if rewritten is None:
             raise
         return Image.open(rewritten)
@@ -223,73 +218,11 @@ def _open_any(file: BinaryIO, path: Path) -> Image.Image:
         is_swapped = tags.prefix == b"MM" and image.mode in {"I", "F"}
         is_split = tags.get(_PLANAR) == 2 and image.mode == "LA"
         if (is_swapped and tags.get(_COMPRESSION, 1) != 1) or is_split:
-            rewritten = _rewrite_tiff(file, path)
+            rewritten = rewrite_tiff(file, path)
             if rewritten is None:
                 raise InputError(f"{path}: a TIFF of a kind that cannot be read; save it as PNG")
             return Image.open(rewritten)
     return image
-
-
-def _rewrite_tiff(file: BinaryIO, path: Path) -> BinaryIO | None:
-    """Return grey, or grey with alpha, as a plain little-endian TIFF; None for other kinds.
-
-    Grey with alpha becomes RGBA, float64 and float16 become float32. Polarity and orientation stay.
-    """
-    import tifffile
-
-    file.seek(0)
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            tags = [page.aspage().tags for page in tiff.pages]
-            number = sum(not int(each.valueof(_SUBFILE, 0)) & 0b101 for each in tags)
-            page = tiff.pages.first
-            if number > 1:
-                raise InputError(f"{path}: holds {number} pages or frames; save each as a file")
-            if page.photometric not in {0, 1} or page.compression not in _PLAIN_COMPRESSIONS:
-                return None
-            values, extra = page.asarray(), tuple(page.extrasamples)
-            axes, is_white_zero = page.axes, page.photometric == 0
-            orientation = page.tags.valueof(_ORIENTATION, 1)
-    except (tifffile.TiffFileError, *DECODER_ERRORS, KeyError, IndexError, TypeError):
-        return None
-    values = np.moveaxis(values, 0, -1) if axes == "SYX" else values
-    photometric = "miniswhite" if is_white_zero else "minisblack"
-    if values.ndim == 3 and values.shape[2] == 2 and values.dtype.str[1:] in {"u1", "u2"}:
-        if extra not in {(1,), (2,)} or (extra == (1,) and is_white_zero):
-            return None
-        grey, alpha = values[..., 0], values[..., 1]
-        if is_white_zero:
-            grey = np.iinfo(values.dtype).max - grey
-        if extra == (1,):
-            values = grey  # premultiplied: it lies over black already
-        else:
-            values, photometric = np.stack([grey, grey, grey, alpha], axis=2), "rgb"
-    elif values.ndim != 2:
-        return None
-    elif values.dtype.kind == "f":
-        if is_white_zero:
-            return None
-        values = values.astype(np.float32)
-    elif values.dtype.kind == "u" and values.dtype.itemsize == 4:
-        full = np.iinfo(np.uint32).max
-        values, photometric = (full - values if is_white_zero else values), "minisblack"
-        if values.max(initial=0) >= 2**31:
-            return None
-        values = values.astype(np.int32)
-    elif values.dtype.itemsize > 4 or (is_white_zero and values.dtype.kind != "u"):
-        return None
-    written = io.BytesIO()
-    tifffile.imwrite(
-        written,
-        np.ascontiguousarray(values),
-        byteorder="<",
-        photometric=photometric,
-        extrasamples=["unassalpha"] if values.ndim == 3 else None,
-        extratags=[(_ORIENTATION, "H", 1, int(orientation), True)],
-        metadata=None,
-    )
-    written.seek(0)
-    return written
 
 
 def _check_pages(image: Image.Image, path: Path) -> None:
@@ -365,7 +298,7 @@ def _decode_deep_colour(image: Image.Image, path: Path) -> Values:
         stream.seek(0)
         with tifffile.TiffFile(stream) as file:
             page = file.pages.first
-            if page.compression in _PLAIN_COMPRESSIONS:
+            if page.compression in PLAIN_COMPRESSIONS:
                 values = page.asarray()
                 values = values.transpose(1, 2, 0) if page.axes == "SYX" else values
                 is_premultiplied = tuple(page.extrasamples) == (1,)

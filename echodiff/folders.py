@@ -74,6 +74,11 @@ class FolderLock:
         os.write(self._descriptor, f" {holder}".encode())
         return self
 
+    def refuse_held(self) -> None:
+        """Raise InputError naming the holder if another process holds the lock; take nothing."""
+        if self.path.is_file():
+            self.acquire().release()
+
     def release(self) -> None:
         """Release the lock, and remove folders that `acquire` created if they are still empty."""
         if self._descriptor is None:

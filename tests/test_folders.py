@@ -375,3 +375,13 @@ def test_what_a_killed_write_left_is_cleaned_by_the_next_call(tmp_path: Path) ->
     assert names_in(run.run_dir) == ["config.yaml", "run.json"]
     assert json.loads((run.run_dir / "run.json").read_text())["status"] == "running"
     assert os.stat(run.run_dir / "run.json").st_mode & 0o044  # others may read it
+
+
+def test_a_folder_that_another_process_has_just_begun_names_that_process(tmp_path, capsys):
+    out = tmp_path / "out"
+    with FolderLock(out):
+        (out / "images").mkdir()  # neither rows nor a record of the job yet
+        status = main(["phantom", "--num", "1", "--size", "64", "--out", str(out)])
+    assert status == 2
+    assert f"process {os.getpid()} on" in capsys.readouterr().err
+    assert (out / "images").is_dir()

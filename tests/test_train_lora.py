@@ -379,7 +379,11 @@ def test_memory_is_stated_and_nothing_is_written(
 def refusal(train_lora: TrainLora, capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     status = run_main(lambda: train_lora(*flags), "train_lora.py")
     printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    lines = [line for line in printed if line.strip() and not line.endswith("/s)")]
+    lines = [
+        line
+        for line in printed
+        if line.strip() and not line.endswith("/s)") and not line.startswith("note: ")
+    ]
     assert status == 2
     assert len(lines) == 1, lines
     assert "error: " in lines[0]

@@ -85,7 +85,13 @@ class FramesWriter:
     def __enter__(self) -> Self:
         self._folder.check_outside()
         if self.shard == 0:
-            self._folder.check()
+            try:
+                self._folder.check()
+            except InputError:
+                # A folder that another process has just begun looks foreign: name that process.
+                if self._has_own_lock:
+                    self._lock.refuse_held()
+                raise
             refuse_inputs(self.out, self.inputs)
             # Only now: a folder that is refused is not touched.
             if self._has_own_lock:
