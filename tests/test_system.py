@@ -138,7 +138,7 @@ def windows(monkeypatch):
 def test_a_run_stops_goes_on_and_cleans_up(windows, train_lora, make_frames, tmp_path, caplog):
     flags = ["--data", make_frames("frames"), "--batch-size", 2, "--checkpoint-every", 2,
              "--sample-every", 0, "--max-steps", 6, "--out", tmp_path / "run"]  # fmt: skip
-    from echodiff.diffusion import loop
+    from echodiff.training import loop
 
     real = loop.save_checkpoint
     calls = []

@@ -136,7 +136,7 @@ def train(
     if checkpoint is not None:
         accelerator.print(f"resuming from step {progress.step}")
     accelerator.wait_for_everyone()
-    curves.open()
+    curves.start()
     if is_main:
         # Without a checkpoint the rows of step 0, too, will be written again.
         num_rows = checkpoint.state.get("num_rows") if checkpoint is not None else None

@@ -27,7 +27,7 @@ class Curves:
         self._project, self._config = project, config
         self._has_tracker = bool(accelerator.log_with)
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Start the tracker."""
         if self._has_tracker:
             self._accelerator.project_configuration.logging_dir = str(self._run.run_dir / "logs")
