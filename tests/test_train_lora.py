@@ -667,7 +667,7 @@ def test_help_says_what_no_argument_means(
     with pytest.raises(SystemExit):
         train_script.main(["--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "neither --config nor --base nor --data is given, the preset demo" in printed
+    assert "Without --config, --base and --data, the preset demo" in printed
     assert "highest (above 0). (default: 0.0009)" in printed
 
 

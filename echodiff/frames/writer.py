@@ -31,14 +31,14 @@ class FramesWriter:
     rows are in `metadata.partial.jsonl`; opening the folder again resumes it, and `done` lists what
     is there. What was written stays, whatever ended the block; where nothing was, nothing is left.
 
-    fingerprint: whatever tells one job from another, `settings` by field and files by name. A
-    folder begun with another one is refused, like a finished or a foreign folder.
+    fingerprint: settings by field and files by name, which identify the job. A folder begun with
+    another fingerprint is refused, like a finished or a foreign folder.
     command: the writing command, one of `maker`; a folder of another command is never cleared.
     overwrite: first remove the frames that the rows name, and the files in `beside`; if the folder
     holds anything else, nothing is removed, and it is an InputError.
-    inputs: what the command reads; an InputError where it is, holds or lies in `out`.
+    inputs: paths that the command reads; InputError if one is, contains or lies in `out`.
     beside: other files that the command writes into the folder.
-    lock: the folder's lock, where the caller has it; otherwise it is held for the block.
+    lock: the folder's lock, if the caller holds it; otherwise it is held for the block.
 
     Several processes may write one folder, each with its own `shard`. Shard 0 must be opened first
     and closed last, when it joins all rows; the callers synchronise that.

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -96,6 +97,7 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
     Other exceptions are bugs and keep their traceback.
     """
     replace_what_a_console_lacks()
+    warnings.formatwarning = format_warning
     # Importing torch, diffusers and transformers makes objects by the million, all of which stay:
     # at the usual threshold a tenth of that time is spent on looking for garbage among them.
     gc.set_threshold(100_000, 20, 20)
@@ -125,6 +127,19 @@ def run_main(main: Callable[[], int | None], prog: str) -> int:
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Format a warning for the user as one line; others keep the place in the source."""
+    if issubclass(category, UserWarning):
+        return f"warning: {' '.join(printable(str(message)).split())}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def report(prog: str, message: str) -> None:

@@ -2,6 +2,8 @@ import errno
 import importlib
 import re
 import string
+import subprocess
+import sys
 import typing
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import echodiff
 from echodiff.errors import InputError
@@ -326,3 +329,14 @@ def test_run_main_turns_what_is_not_our_mistake_into_one_line(error, status, lin
 def test_run_main_lets_our_own_mistakes_through():
     with pytest.raises(ZeroDivisionError):
         run_main(raising(ZeroDivisionError()), "toy")
+
+
+def test_a_warning_is_one_line_without_a_place_in_the_source(tmp_path):
+    (tmp_path / "src").mkdir()
+    Image.new("L", (64, 64), 90).save(tmp_path / "src" / "a.png")
+    command = [sys.executable, "-m", "echodiff", "prepare", "folder", "src", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (
+        "warning: no --patient-regex: every image counts as a patient of its own\n" in done.stderr
+    )
+    assert ".py" not in done.stderr
