@@ -85,7 +85,7 @@ class _Queries(NamedTuple):
 
 _CROPS = parts.list_crops()
 _COMPARISONS = (
-    _Comparison((WHOLE,), _CROPS, 12),
+    _Comparison((WHOLE,), _CROPS, 30),
     _Comparison(
         parts.list_corners(),
         parts.list_crops(between=(0.75, 0.95)),
