@@ -1,95 +1,135 @@
-"""Read the findings that a caption states: `findings_in`."""
+"""Read the findings of a report: each is present, absent or unknown."""
 
-import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import NamedTuple
 
 from echodiff.anatomy import Finding
+from echodiff.captions.phrases import CHAMBERS, Item, Mode, read_sentences
+from echodiff.captions.tokens import read_tokens
 
-_PATTERNS = {
-    Finding.ASD: re.compile(
-        r"\b(asd|(inter-?)?atrial sept(al|um) (defects?|open)|open atrial septum)\b"
-    ),
-    Finding.VSD: re.compile(r"\b(vsd|(inter-?)?ventricular sept(al|um) defects?)\b"),
-    Finding.LVH: re.compile(r"\b(lvh|(left ventricular|lv) hypertrophy|thickened walls)\b"),
+
+class Presence(StrEnum):
+    """What a text says of a finding."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+    """Not mentioned, in doubt, contradicted, or history."""
+
+
+class _Statement(NamedTuple):
+    finding: Finding
+    presence: Presence
+    level: int
+    """2: of this part by name; 1: of several parts; 0: in general ("normal heart")."""
+    is_past: bool = False
+
+
+_Findings = Mapping[str, Finding]
+_DILATED: _Findings = {
+    "LV": Finding.DILATED_LV, "RV": Finding.DILATED_RV,
+    "LA": Finding.DILATED_LA, "RA": Finding.DILATED_RA,
+}  # fmt: skip
+_THICK: _Findings = dict.fromkeys(("LV", "LV-wall", "WALL", "SEPTUM", "IVS"), Finding.LVH)
+_OPEN: _Findings = {"IAS": Finding.ASD, "IVS": Finding.VSD}
+_STATES: Mapping[str, tuple[tuple[_Findings, Presence], ...]] = {
+    "dilated": ((_DILATED, Presence.PRESENT),),
+    "small": ((_DILATED, Presence.ABSENT),),
+    "narrow": ((_DILATED, Presence.ABSENT),),
+    "normal size": ((_DILATED, Presence.ABSENT),),
+    "thick": ((_THICK, Presence.PRESENT),),
+    "thin": ((_THICK, Presence.ABSENT),),
+    "normal thickness": ((_THICK, Presence.ABSENT),),
+    "open": ((_OPEN, Presence.PRESENT),),
+    "intact": ((_OPEN, Presence.ABSENT),),
+    "closed": ((_OPEN, Presence.ABSENT),),
+    "normal": ((_DILATED, Presence.ABSENT), (_THICK, Presence.ABSENT), (_OPEN, Presence.ABSENT)),
 }
-_ENLARGED = re.compile(r"\b(dilated|dilatation|dilation|enlarged|enlargement)\b")
-_UNCHANGED = re.compile(r"\b(normal|unchanged)\b")
-_DENIAL = re.compile(r"\b(no|not|non|nor|neither|without|free of|normal|intact)\b")
-"""Denies the words after it: "no ASD", "dilated left ventricle without hypertrophy"."""
-_ABSENCE = re.compile(r"\b(absent|closed|excluded|not (seen|present|found|visible|detected))\b")
-"""Denies the words before it as well: "ASD not seen"."""
-_SHARED_NOUNS = (
-    (re.compile(r"\b(left|right) and (left|right) (atri\w+|ventric\w+)"), r"\1 \3 and \2 \3"),
-    (
-        re.compile(r"\b(atrial|ventricular) and (atrial|ventricular) (sept(?:al|um) defects?)"),
-        r"\1 \3 or \2 \3",
-    ),
-)
-"""Two things that share a noun, and the same with the noun repeated."""
+"""Findings by part, and what a state of the part says of them."""
 
-
-def _name_chamber(side: str, noun: str, adjective: str, plural: str) -> re.Pattern[str]:
-    """How a chamber is named; by its adjective only where its size, not its wall, is meant."""
-    sized = r"(?=\s*$|\s+(or|cavity|chamber|size|dilat|enlarge))"
-    return re.compile(
-        rf"(the )?\b({side} ({noun}\b|{adjective}\b{sized})|{side[0]}{noun[0]}\b"
-        rf"|both {plural}\b|(all|four) (heart )?(cavities|chambers)\b)"
-    )
-
-
-_CHAMBERS = {
-    Finding.DILATED_LV: _name_chamber("left", "ventricles?", "ventricular", "ventricles"),
-    Finding.DILATED_RV: _name_chamber("right", "ventricles?", "ventricular", "ventricles"),
-    Finding.DILATED_LA: _name_chamber("left", "atri(um|a)", "atrial", "atria"),
-    Finding.DILATED_RA: _name_chamber("right", "atri(um|a)", "atrial", "atria"),
+_TERMS: Mapping[str, tuple[Finding, ...]] = {
+    "asd": (Finding.ASD,),
+    "vsd": (Finding.VSD,),
+    "septal-defects": (Finding.ASD, Finding.VSD),
+    "avsd": (Finding.ASD,),
+    "partial-avsd": (Finding.ASD,),
+    "complete-avsd": (Finding.ASD, Finding.VSD),
+    "fallot": (Finding.VSD,),
+    "lvh": (Finding.LVH,),
+    "septal-hypertrophy": (Finding.LVH,),
+    "both-hypertrophied": (Finding.LVH,),
+    "dilated-lv": (Finding.DILATED_LV,),
+    "dilated-rv": (Finding.DILATED_RV,),
+    "dilated-la": (Finding.DILATED_LA,),
+    "dilated-ra": (Finding.DILATED_RA,),
 }
+"""Findings of the terms that name part and state at once."""
+_COMPOSED = frozenset({"avsd", "partial-avsd", "complete-avsd", "fallot"})
+"""Terms whose denial says nothing of their parts."""
+_OPPOSITE = {Presence.PRESENT: Presence.ABSENT, Presence.ABSENT: Presence.UNKNOWN}
+
+
+def read_findings(text: str) -> dict[Finding, Presence]:
+    """Return what a text in English says of each finding.
+
+    A finding that the text does not mention, doubts ("possible", "cannot be excluded"), contradicts
+    or reports as history ("status post closure of an ASD") is unknown, never absent.
+    """
+    statements = list(_list_statements(text))
+    return {finding: _decide([s for s in statements if s.finding is finding]) for finding in Finding}
 
 
 def findings_in(text: str) -> frozenset[Finding]:
-    """Return the findings that a caption states; "no ASD" and "cavities not dilated" state none.
-
-    A text is read clause by clause (comma, semicolon, full stop). A denial holds to the end of its
-    phrase, that is up to "with", "and" or "but": write "no ASD or VSD" where both are denied.
-    """
-    text = text.lower()
-    for shared, repeated in _SHARED_NOUNS:
-        text = shared.sub(repeated, text)
-    found: set[Finding] = set()
-    for clause in re.split(r"[,;.()\n]", text):
-        words = re.split(r"\b(with|and|but)\b", clause)
-        phrases, links = [word.strip() for word in words[::2]], words[1::2]
-        stated = [_drop_denied(phrase) for phrase in phrases]
-        found |= {f for f, pattern in _PATTERNS.items() if any(map(pattern.search, stated))}
-        found |= _find_enlarged(phrases, stated, links)
-    return frozenset(found)
+    """Return the findings that a text states as present."""
+    read = read_findings(text).items()
+    return frozenset(finding for finding, presence in read if presence is Presence.PRESENT)
 
 
-def _drop_denied(phrase: str) -> str:
-    if _ABSENCE.search(phrase):
-        return ""
-    return re.split(_DENIAL, phrase, maxsplit=1)[0].strip()
+def _list_statements(text: str) -> Iterator[_Statement]:
+    defects = list[Finding]()
+    for sentence in read_sentences(read_tokens(text)):
+        side = ""
+        for item in sentence:
+            if item.state == "repaired":
+                yield from (_Statement(f, Presence.UNKNOWN, 3, is_past=True) for f in defects)
+                continue
+            side = next((p[:2] for p in item.parts if p[:2] in ("LV", "RV")), side)
+            for statement in _state(item, side):
+                defects += [statement.finding] * (statement.finding in _OPEN.values())
+                yield statement
 
 
-def _find_enlarged(phrases: list[str], stated: list[str], links: list[str]) -> set[Finding]:
-    """Chambers that the phrases of a clause call enlarged.
-
-    In "dilated A and B" and in "A and B dilated", one phrase says the size of both.
-    """
-    is_large = [_is_enlarged(phrase, kept) for phrase, kept in zip(phrases, stated, strict=True)]
-    patterns = _CHAMBERS.values()
-    for i, link in enumerate(links):
-        begins = any(pattern.match(stated[i + 1]) for pattern in patterns)
-        if link == "and" and begins and is_large[i + 1] is None:
-            is_large[i + 1] = is_large[i]
-    for i, link in reversed(list(enumerate(links))):
-        is_whole = any(pattern.fullmatch(stated[i]) for pattern in patterns)
-        if link == "and" and is_whole and is_large[i] is None:
-            is_large[i] = is_large[i + 1]
-    large = [kept for kept, is_so in zip(stated, is_large, strict=True) if is_so]
-    return {f for f, pattern in _CHAMBERS.items() if any(map(pattern.search, large))}
+def _state(item: Item, side: str) -> Iterator[_Statement]:
+    """What an item says; `side` is the ventricle last named, whose wall a bare "wall" is."""
+    if item.mode is Mode.DROPPED:
+        return
+    for finding, presence, level in _find_affected(item, side):
+        if item.mode in (Mode.DOUBTED, Mode.PAST):
+            yield _Statement(finding, Presence.UNKNOWN, level, item.mode is Mode.PAST)
+        elif item.mode is Mode.DENIED:
+            is_opened = item.state in ("intact", "closed")
+            denied = Presence.PRESENT if is_opened else _OPPOSITE[presence]
+            if denied is not Presence.UNKNOWN:
+                yield _Statement(finding, denied, level)
+        else:
+            yield _Statement(finding, presence, level)
 
 
-def _is_enlarged(phrase: str, stated: str) -> bool | None:
-    """None where the phrase says nothing on size; `stated` is what it does not deny."""
-    if _ENLARGED.search(stated):
-        return True
-    return False if _ENLARGED.search(phrase) or _UNCHANGED.search(phrase) else None
+def _find_affected(item: Item, side: str) -> Iterator[tuple[Finding, Presence, int]]:
+    term = item.state.removesuffix("-kind")
+    if term in _TERMS:
+        is_general = term == "septal-defects"
+        if item.mode is Mode.DENIED and term in _COMPOSED:
+            return
+        for finding in _TERMS[term]:
+            # "Septal defect" alone does not say which.
+            is_vague = is_general and item.mode is Mode.STATED
+            presence = Presence.UNKNOWN if is_vague else Presence.PRESENT
+            yield finding, presence, 1 if is_general else 2
+        return
+    state, parts = item.state, item.parts
+    if state == "abnormal":  # denied: "no abnormality"
+        if item.mode is not Mode.DENIED:
+            return
+        ...
