@@ -46,7 +46,7 @@ def test_the_feature_network_finds_what_a_heart_has():
     judge = load_tiny_features()
     drawn, pictures = _frames(Population(styles=STYLES, finding_rate=0.8), 160)
     probability = judge.findings(pictures)
-    truth = np.array([[f in one.heart.findings for f in FINDINGS] for one in drawn])
+    truth = np.array([[f in one.heart.finding_names for f in FINDINGS] for one in drawn])
     said = probability >= judge.thresholds
     assert (said == truth).mean() > 0.85
     asd = FINDINGS.index(Finding.ASD)
@@ -65,7 +65,7 @@ def test_the_text_encoder_tells_the_words_of_every_finding_apart():
     drawn = [sample_acquisition(UNSEEN, i, Population(finding_rate=0.7)) for i in range(900)]
     hidden = encode_captions(load_base("tiny", torch.float32), [one.text for one in drawn])
     read = np.c_[hidden[:, -1].double().numpy(), np.ones(len(drawn))]
-    truth = np.array([[f in one.heart.findings for f in FINDINGS] for one in drawn])
+    truth = np.array([[f in one.heart.finding_names for f in FINDINGS] for one in drawn])
     fitted = np.linalg.lstsq(read[:600], truth[:600].astype(float), rcond=1e-6)[0]
     assert ((read[600:] @ fitted > 0.5) == truth[600:]).mean(axis=0).min() > 0.98
 

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from echodiff.anatomy import Finding, Phase, View
+from echodiff.anatomy import AgeGroup, Finding, GradedFinding, Phase, Sex, View
 
 _DILATED = {
     Finding.DILATED_LV: "left ventricle",
@@ -26,19 +26,13 @@ class Described(Protocol):
     """What a caption needs to know of a heart."""
 
     @property
-    def findings(self) -> tuple[Finding, ...]: ...
-    @property
-    def asd_type(self) -> str:
-        """secundum or primum."""
-
-    @property
-    def vsd_type(self) -> str:
-        """muscular or inlet."""
-
+    def findings(self) -> tuple[GradedFinding, ...]: ...
     @property
     def phase(self) -> Phase: ...
     @property
-    def is_child(self) -> bool: ...
+    def sex(self) -> Sex: ...
+    @property
+    def age_group(self) -> AgeGroup: ...
 
 
 class _Wording(NamedTuple):
@@ -82,6 +76,10 @@ _ASD = {
         "primum ASD, atrial septum open down to the valves",
         "atrial septal defect, primum, ASD without lower margin",
     ),
+    "sinus_venosus": (
+        "ASD, sinus venosus, without upper margin",
+        "sinus venosus ASD at the upper margin of the atrial septum",
+    ),
 }
 _VSD = {
     "muscular": (
@@ -92,12 +90,33 @@ _VSD = {
         "VSD, inlet, below the valves",
         "inlet VSD, ventricular septal defect below the valves",
     ),
+    "perimembranous": (
+        "VSD, perimembranous, below the aortic valve",
+        "perimembranous VSD, ventricular septal defect below the aorta",
+    ),
 }
 _LVH = (
     "LVH, left ventricular walls thickened, cavity narrow",
     "left ventricular hypertrophy, LVH, thick septum",
     "concentric LVH with thickened walls",
 )
+_THICKENED = {
+    "mitral": ("mitral leaflets thickened", "thickened mitral valve"),
+    "tricuspid": ("tricuspid leaflets thickened", "thickened tricuspid valve"),
+    "both": ("mitral and tricuspid leaflets thickened", "both atrioventricular valves thickened"),
+}
+_BY_KIND = {Finding.ASD: _ASD, Finding.VSD: _VSD, Finding.THICKENED_VALVES: _THICKENED}
+_OTHER = {
+    Finding.LVH: _LVH,
+    Finding.SEPTAL_HYPERTROPHY: ("asymmetric septal hypertrophy", "asymmetrically thick septum"),
+    Finding.RVH: ("right ventricular hypertrophy", "RVH, right ventricular wall thickened"),
+    Finding.HYPOPLASTIC_LV: ("hypoplastic left ventricle",),
+    Finding.HYPOPLASTIC_RV: ("hypoplastic right ventricle",),
+    Finding.COMMON_AV_VALVE: ("common atrioventricular valve", "common AV valve"),
+    Finding.PERICARDIAL_EFFUSION: ("pericardial effusion", "fluid in the pericardium"),
+}
+_THICK_WALLS = frozenset({Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.RVH})
+_VALVES = frozenset({Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE})
 
 
 def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str:
@@ -106,14 +125,13 @@ def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str
     def pick(choices: tuple[str, ...]) -> str:
         return choices[int(rng.integers(len(choices)))]
 
-    found = set(heart.findings)
+    found = {finding.name for finding in heart.findings}
     parts = []
-    if Finding.ASD in found:
-        parts.append(pick(_ASD[heart.asd_type]))
-    if Finding.VSD in found:
-        parts.append(pick(_VSD[heart.vsd_type]))
-    if Finding.LVH in found:
-        parts.append(pick(_LVH))
+    for finding in heart.findings:
+        if finding.name in _BY_KIND:
+            parts.append(pick(_BY_KIND[finding.name][finding.kind]))
+        elif finding.name in _OTHER:
+            parts.append(pick(_OTHER[finding.name]))
     dilated = [name for finding, name in _DILATED.items() if finding in found]
     if dilated:
         sides = " and ".join(dilated)
@@ -121,7 +139,7 @@ def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str
     if not found:
         parts.append(pick(_HEALTHY))
     parts += [pick(choices) for choices in _choices_unchanged(heart)]
-    if rng.random() < 0.3:
+    if not found & _VALVES and rng.random() < 0.3:
         parts.append(pick(_NORMAL.valves))
     return ", ".join([*parts, write_view(heart, view, rng)])
 
@@ -131,20 +149,22 @@ def write_unchanged(heart: Described, view: View, rng: np.random.Generator, shar
 
     A part that is not named may be normal too.
     """
-    choices = [*([] if heart.findings else [_HEALTHY]), *_choices_unchanged(heart), _NORMAL.valves]
+    choices = [*([] if heart.findings else [_HEALTHY]), *_choices_unchanged(heart)]
+    if not {finding.name for finding in heart.findings} & _VALVES:
+        choices.append(_NORMAL.valves)
     parts = [c[int(rng.integers(len(c)))] for c in choices if rng.random() < share]
     return ", ".join([*parts, write_view(heart, view, rng)])
 
 
 def _choices_unchanged(heart: Described) -> list[tuple[str, ...]]:
     """Wordings for each part without a finding: septa, walls, cavities."""
-    found = set(heart.findings)
+    found = {finding.name for finding in heart.findings}
     choices = []
     if not found & {Finding.ASD, Finding.VSD}:
         choices.append(_NORMAL.septa)
-    if Finding.LVH not in found:
+    if not found & _THICK_WALLS:
         choices.append(_NORMAL.walls)
-    if not found & set(_DILATED):
+    if not found & {*_DILATED, Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV}:
         choices.append(_NORMAL.cavities)
     return choices
 
@@ -153,4 +173,4 @@ def write_view(heart: Described, view: View, rng: np.random.Generator) -> str:
     """Write view, phase, and child or adult; nothing about findings."""
     choices = (_VIEWS[view], _PHASES[heart.phase])
     parts = [choice[int(rng.integers(len(choice)))] for choice in choices]
-    return ", ".join([*parts, f"echocardiogram of the {'child' if heart.is_child else 'adult'}"])
+    return ", ".join([*parts, f"echocardiogram of the {heart.age_group}"])

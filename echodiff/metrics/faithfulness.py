@@ -66,17 +66,19 @@ def compute_faithfulness(
     thresholds: NDArray[np.float64],
     named: Sequence[frozenset[Finding] | None],
 ) -> Faithfulness:
-    """Compare classifier probabilities (N, F), columns as in `Finding`, with what captions name.
+    """Compare classifier probabilities (N, F) with what captions name.
 
+    Columns are the first F of `Finding`; the classifier knows no others, and none is scored.
     thresholds: (F,) probability from which a finding counts as found.
     named: findings of each frame's caption; None where the frame has no caption to hold it to.
     """
     is_detected = probabilities >= np.asarray(thresholds)[None, :]
     is_told = np.array([findings is not None for findings in named], dtype=bool)
-    rows = [[finding in (findings or ()) for finding in Finding] for findings in named]
-    is_named = np.array(rows, dtype=bool).reshape(len(named), len(Finding))
+    known = list(Finding)[: probabilities.shape[1]]
+    rows = [[finding in (findings or ()) for finding in known] for findings in named]
+    is_named = np.array(rows, dtype=bool).reshape(len(named), len(known))
     found, absent = {}, {}
-    for column, finding in enumerate(Finding):
+    for column, finding in enumerate(known):
         positive = is_detected[is_named[:, column], column]
         negative = is_detected[is_told & ~is_named[:, column], column]
         if len(positive):

@@ -23,7 +23,11 @@ from echodiff.anatomy import Finding
 from echodiff.images import resize_u8
 
 ASSET = Path(__file__).parent.parent / "assets" / "tiny_features"
-FINDINGS = tuple(Finding)
+FINDINGS = (
+    Finding.ASD, Finding.VSD, Finding.LVH, Finding.DILATED_LV, Finding.DILATED_RV,
+    Finding.DILATED_LA, Finding.DILATED_RA,
+)  # fmt: skip
+"""Findings that the network reads; the first of `Finding`, in its order."""
 VIEWS = ("A4C", "A2C")
 PHASES = ("ED", "ES")
 STYLES = ("aspen", "birch", "cedar")
@@ -106,7 +110,7 @@ class TinyClassifier:
         return self._run(images_u8)[0].double().numpy()
 
     def findings(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Probability (N, 7) of each finding, in the order of `Finding`."""
+        """Probability (N, 7) of each of `FINDINGS`."""
         return self.findings_of(self.embed(images_u8))
 
     def findings_of(self, features: NDArray[np.float64]) -> NDArray[np.float64]:

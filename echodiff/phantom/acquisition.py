@@ -62,7 +62,7 @@ class Population:
     """Distribution of hearts, views and scanners."""
 
     styles: Sequence[str] = ("aspen", "birch")
-    findings: Sequence[Finding] = tuple(Finding)
+    findings: Sequence[Finding] = tuple(Finding)[:7]
     finding_rate: float = 0.5
     """Share of patients with at least one finding that their view can show; a quarter of those have
     two."""

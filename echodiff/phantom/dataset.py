@@ -141,7 +141,7 @@ def _render(
         spacing_mm=round(spacing_mm, 5),
         source=SOURCE,
         pair_id=f"phantom-{seed}-{index:06d}",
-        findings=[str(finding) for finding in heart.findings],
+        findings=[str(finding.name) for finding in heart.findings],
         record=acquisition.to_json(),
     )
     return images, mask, frame

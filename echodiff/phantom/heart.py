@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import Finding, Label, Phase
+from echodiff.anatomy import KINDS, AgeGroup, Finding, Grade, GradedFinding, Label, Phase, Sex
 
 Points = NDArray[np.float32]
 Field = NDArray[np.float32]
@@ -24,8 +24,9 @@ class Heart:
     """One heart at one instant; lengths in mm, angles in rad."""
 
     phase: Phase
-    is_child: bool
-    findings: tuple[Finding, ...]
+    sex: Sex
+    age_group: AgeGroup
+    findings: tuple[GradedFinding, ...]
     lv_length_mm: float
     """Mitral annulus to apex of the cavity."""
     lv_radius_mm: float
@@ -43,28 +44,33 @@ class Heart:
     """Apical offset of the tricuspid annulus from the mitral annulus."""
     mitral_opening_rad: float
     tricuspid_opening_rad: float
-    asd_type: str
-    """`secundum`, `primum` or empty."""
-    asd_radius_mm: float
-    vsd_type: str
-    """`muscular`, `inlet` or empty."""
-    vsd_radius_mm: float
     ripple_mm: float
     """Amplitude of the unevenness of the inner surfaces."""
     ripple_seed: int
 
+    def find(self, name: Finding) -> GradedFinding | None:
+        """Return the finding of this name, if the heart has it."""
+        return next((finding for finding in self.findings if finding.name is name), None)
+
+    @property
+    def finding_names(self) -> frozenset[Finding]:
+        """Names of all findings."""
+        return frozenset(finding.name for finding in self.findings)
+
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values, sufficient to rebuild this heart."""
-        return asdict(self) | {
-            "phase": str(self.phase),
-            "findings": [str(f) for f in self.findings],
-        }
+        return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Heart:
         """Restore a heart from `to_record`."""
-        findings = tuple(Finding(name) for name in record["findings"])
-        return cls(**(record | {"phase": Phase(record["phase"]), "findings": findings}))
+        words = {
+            "phase": Phase(record["phase"]),
+            "sex": Sex(record["sex"]),
+            "age_group": AgeGroup(record["age_group"]),
+            "findings": tuple(GradedFinding.from_record(f) for f in record["findings"]),
+        }
+        return cls(**(record | words))
 
 
 def sample_heart(
@@ -92,13 +98,23 @@ def sample_heart(
     thick, squeeze = float(u(14.5, 19.0)), float(u(0.72, 0.85))
     if Finding.LVH in findings:
         wall, cavity = thick, squeeze
-    asd_type, asd_radius = _draw_defect(rng, ("secundum", "primum"), (6.5, 11.0))
-    vsd_type, vsd_radius = _draw_defect(rng, ("muscular", "inlet"), (4.5, 8.0))
-    has_asd, has_vsd = Finding.ASD in findings, Finding.VSD in findings
+    sizes = {Finding.ASD: float(u(6.5, 11.0)) * 2, Finding.VSD: float(u(4.5, 8.0)) * 2}
+    grades, kind = rng.choice(list(Grade), len(Finding)), int(rng.integers(2))
+    graded = tuple(
+        GradedFinding(
+            name=name,
+            grade=Grade(grade),
+            kind=KINDS[name][kind] if name in KINDS else "",
+            size_mm=sizes.get(name),
+        )
+        for name, grade in zip(Finding, grades, strict=True)
+        if name in findings
+    )
     heart = Heart(
         phase=Phase.ED,
-        is_child=is_child,
-        findings=tuple(sorted(findings)),
+        sex=Sex.MALE if u() < 0.5 else Sex.FEMALE,
+        age_group=AgeGroup.CHILD if is_child else AgeGroup.ADULT,
+        findings=graded,
         lv_length_mm=float(u(76, 92)) * (1 + 0.2 * (lv - 1)),
         lv_radius_mm=float(u(20, 24.5)) * lv * cavity,
         wall_mm=wall,
@@ -111,32 +127,25 @@ def sample_heart(
         tricuspid_offset_mm=float(u(3.0, 7.0)),
         mitral_opening_rad=float(u(0.15, 0.75)),
         tricuspid_opening_rad=float(u(0.1, 0.7)),
-        asd_type=asd_type if has_asd else "",
-        asd_radius_mm=asd_radius if has_asd else 0.0,
-        vsd_type=vsd_type if has_vsd else "",
-        vsd_radius_mm=vsd_radius if has_vsd else 0.0,
         ripple_mm=float(u(0.5, 1.3)),
         ripple_seed=int(rng.integers(2**31)),
     )
     return _scaled(heart, float(u(0.6, 0.8))) if is_child else heart
 
 
-def _draw_defect(
-    rng: np.random.Generator, kinds: tuple[str, str], radius_mm: tuple[float, float]
-) -> tuple[str, float]:
-    """Draw a kind and a radius; always drawn, so that a finding does not shift the other draws."""
-    return kinds[int(rng.integers(2))], float(rng.uniform(*radius_mm))
-
-
 def _scaled(heart: Heart, factor: float) -> Heart:
-    lengths = {k: v * factor for k, v in asdict(heart).items() if k.endswith("_mm")}
-    return replace(heart, **lengths)
+    lengths = {k: v * factor for k, v in vars(heart).items() if k.endswith("_mm")}
+    findings = tuple(
+        finding if finding.size_mm is None else replace(finding, size_mm=finding.size_mm * factor)
+        for finding in heart.findings
+    )
+    return replace(heart, findings=findings, **lengths)
 
 
 def contract(heart: Heart, rng: np.random.Generator) -> Heart:
     """Return the heart at end of systole: smaller ventricles, thicker walls, full atria, closed
     valves."""
-    weak = 0.5 if Finding.DILATED_LV in heart.findings else 1.0
+    weak = 0.5 if Finding.DILATED_LV in heart.finding_names else 1.0
     shorten = 1 - weak * rng.uniform(0.12, 0.18)
     return replace(
         heart,
@@ -184,7 +193,7 @@ def compute_anatomy(heart: Heart, points_mm: Points) -> Anatomy:
         x, y, z, rv_centre, (0.92 * heart.rv_width_mm, 1.25 * heart.rv_width_mm, rv_half)
     )
     rv = np.maximum(np.maximum(rv_shape + 1.3 * ripple, 0.6 - epicardium), rv_z - z)
-    rv_wall = 3.5 * (0.7 if heart.is_child else 1.0)
+    rv_wall = 3.5 * (0.7 if heart.age_group is not AgeGroup.ADULT else 1.0)
 
     bow = 1.2 * np.sin(z / 14)  # the atrial septum is not quite straight
     septal_plane = np.asarray(x - septum_x - 0.04 * z + bow, np.float32)
@@ -306,19 +315,21 @@ def _cut_defects(
     """
     across = 0.3 * y
     edge = np.zeros(labels.shape, bool)
-    if heart.asd_type:
+    asd, vsd = heart.find(Finding.ASD), heart.find(Finding.VSD)
+    if asd is not None and asd.size_mm is not None:
+        radius = asd.size_mm / 2
         length = 0.5 * (heart.la_length_mm + heart.ra_length_mm)
-        centre = -0.47 * length if heart.asd_type == "secundum" else -0.75 * heart.asd_radius_mm
-        away = np.hypot(z - centre, across) - heart.asd_radius_mm
+        centre = -0.47 * length if asd.kind == "secundum" else -0.75 * radius
+        away = np.hypot(z - centre, across) - radius
         slab = np.abs(septal_plane) < 0.5 * heart.atrial_septum_mm + 3.0
         solid = (labels == Label.ATRIAL_WALL) | (labels == Label.LV_MYOCARDIUM)
         hole = slab & solid & (away < 0)
         labels[hole & (septal_plane >= 0)] = Label.LA
         labels[hole & (septal_plane < 0)] = Label.RA
         edge |= slab & solid & (away >= 0) & (away < 2.0)
-    if heart.vsd_type:
-        where = 0.46 if heart.vsd_type == "muscular" else 0.16
-        away = np.hypot(z - where * heart.lv_length_mm, across) - heart.vsd_radius_mm
+    if vsd is not None and vsd.size_mm is not None:
+        where = 0.46 if vsd.kind == "muscular" else 0.16
+        away = np.hypot(z - where * heart.lv_length_mm, across) - vsd.size_mm / 2
         solid = (labels == Label.LV_MYOCARDIUM) | (labels == Label.RV_MYOCARDIUM)
         septum = solid & (x < 0) & (lv < heart.wall_mm + 3) & (rv < heart.wall_mm + 4)
         labels[septum & (away < 0)] = Label.LV

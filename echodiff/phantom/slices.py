@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import View
+from echodiff.anatomy import AgeGroup, View
 from echodiff.phantom.heart import Anatomy, Heart, Points, compute_anatomy
 
 _ROTATION_RAD = {View.A4C: 0.0, View.A2C: -1.2}
@@ -49,7 +49,7 @@ def sample_pose(
 ) -> Pose:
     """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
     holds the atria."""
-    small = 0.72 if heart.is_child else 1.0
+    small = 0.72 if heart.age_group is not AgeGroup.ADULT else 1.0
     gap = float(rng.uniform(6, 16)) * small
     longest = max(heart.la_length_mm, heart.ra_length_mm)
     need = gap + 0.75 * heart.wall_mm + heart.lv_length_mm + longest

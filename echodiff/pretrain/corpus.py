@@ -91,7 +91,7 @@ def _frames(
             render(acquisition, "echo", SIZE),
             {
                 "text": write_unchanged(heart, view, words, TOLD_SHARE),
-                "findings": [str(finding) for finding in heart.findings],
+                "findings": [str(finding.name) for finding in heart.findings],
                 "view": str(view),
                 "phase": str(heart.phase),
                 "style": acquisition.echo.style,

@@ -20,6 +20,13 @@ FINDING_NAMES = {
     Finding.DILATED_RV: "Dilated RV",
     Finding.DILATED_LA: "Dilated LA",
     Finding.DILATED_RA: "Dilated RA",
+    Finding.SEPTAL_HYPERTROPHY: "Asymmetric septal hypertrophy",
+    Finding.RVH: "RV hypertrophy",
+    Finding.HYPOPLASTIC_LV: "Hypoplastic LV",
+    Finding.HYPOPLASTIC_RV: "Hypoplastic RV",
+    Finding.THICKENED_VALVES: "Thickened valves",
+    Finding.COMMON_AV_VALVE: "Common AV valve",
+    Finding.PERICARDIAL_EFFUSION: "Pericardial effusion",
 }
 
 LOOK_NAMES: dict[Kind, str] = {
