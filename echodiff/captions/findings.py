@@ -1,11 +1,11 @@
 """Read the findings of a report: each is present, absent or unknown."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from echodiff.anatomy import Finding
-from echodiff.captions.phrases import CHAMBERS, Item, Mode, read_sentences
+from echodiff.captions.phrases import Item, Mode, read_sentences
 from echodiff.captions.tokens import read_tokens
 
 
@@ -26,48 +26,95 @@ class _Statement(NamedTuple):
     is_past: bool = False
 
 
-_Findings = Mapping[str, Finding]
+_Findings = Mapping[str, tuple[Finding, ...]]
 _DILATED: _Findings = {
-    "LV": Finding.DILATED_LV, "RV": Finding.DILATED_RV,
-    "LA": Finding.DILATED_LA, "RA": Finding.DILATED_RA,
+    "LV": (Finding.DILATED_LV,), "RV": (Finding.DILATED_RV,),
+    "LA": (Finding.DILATED_LA,), "RA": (Finding.DILATED_RA,),
+    "LV-wall": (Finding.DILATED_LV,), "RV-wall": (Finding.DILATED_RV,),
 }  # fmt: skip
-_THICK: _Findings = dict.fromkeys(("LV", "LV-wall", "WALL", "SEPTUM", "IVS"), Finding.LVH)
-_OPEN: _Findings = {"IAS": Finding.ASD, "IVS": Finding.VSD}
+"""A wall stands for its ventricle: "LV walls thickened, cavity narrow"."""
+_SMALL: _Findings = {"LV": (Finding.HYPOPLASTIC_LV,), "RV": (Finding.HYPOPLASTIC_RV,)}
+_THICK: _Findings = {
+    **dict.fromkeys(("LV", "LV-wall", "WALL"), (Finding.LVH,)),
+    **dict.fromkeys(("RV", "RV-wall"), (Finding.RVH,)),
+    **dict.fromkeys(("MV", "TV"), (Finding.THICKENED_VALVES,)),
+}
+_HYPERTROPHIED: _Findings = {
+    **{part: _THICK[part] for part in ("LV", "LV-wall", "WALL", "RV", "RV-wall")},
+    **dict.fromkeys(("IVS", "SEPTUM"), (Finding.SEPTAL_HYPERTROPHY,)),
+}
+_SEPTUM_THICK: _Findings = dict.fromkeys(
+    ("IVS", "SEPTUM"), (Finding.LVH, Finding.SEPTAL_HYPERTROPHY)
+)
+_OPEN: _Findings = {"IAS": (Finding.ASD,), "IVS": (Finding.VSD,)}
+_NORMAL: _Findings = {
+    **_OPEN,
+    "LV": (Finding.DILATED_LV, Finding.HYPOPLASTIC_LV, Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+    "RV": (Finding.DILATED_RV, Finding.HYPOPLASTIC_RV, Finding.RVH),
+    "LA": (Finding.DILATED_LA,), "RA": (Finding.DILATED_RA,),
+    **{part: (*_THICK[part], Finding.SEPTAL_HYPERTROPHY) for part in ("LV-wall", "WALL")},
+    "RV-wall": (Finding.RVH,),
+    "MV": (Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE),
+    "TV": (Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE),
+    "PERICARDIUM": (Finding.PERICARDIAL_EFFUSION,),
+    "HEART": tuple(Finding),
+}  # fmt: skip
+_PRESENT, _ABSENT, _UNKNOWN = Presence.PRESENT, Presence.ABSENT, Presence.UNKNOWN
 _STATES: Mapping[str, tuple[tuple[_Findings, Presence], ...]] = {
-    "dilated": ((_DILATED, Presence.PRESENT),),
-    "small": ((_DILATED, Presence.ABSENT),),
-    "narrow": ((_DILATED, Presence.ABSENT),),
-    "normal size": ((_DILATED, Presence.ABSENT),),
-    "thick": ((_THICK, Presence.PRESENT),),
-    "thin": ((_THICK, Presence.ABSENT),),
-    "normal thickness": ((_THICK, Presence.ABSENT),),
-    "open": ((_OPEN, Presence.PRESENT),),
-    "intact": ((_OPEN, Presence.ABSENT),),
-    "closed": ((_OPEN, Presence.ABSENT),),
-    "normal": ((_DILATED, Presence.ABSENT), (_THICK, Presence.ABSENT), (_OPEN, Presence.ABSENT)),
+    "dilated": ((_DILATED, _PRESENT),),
+    "small": ((_DILATED, _ABSENT), (_SMALL, _PRESENT)),
+    "narrow": ((_DILATED, _ABSENT), (_SMALL, _UNKNOWN)),
+    "normal size": ((_DILATED, _ABSENT), (_SMALL, _ABSENT)),
+    "thick": ((_THICK, _PRESENT), (_SEPTUM_THICK, _UNKNOWN)),
+    "hypertrophied": ((_HYPERTROPHIED, _PRESENT),),
+    "thin": ((_THICK, _ABSENT), (_SEPTUM_THICK, _ABSENT)),
+    "normal thickness": ((_THICK, _ABSENT), (_SEPTUM_THICK, _ABSENT)),
+    "open": ((_OPEN, _PRESENT),),
+    "intact": ((_OPEN, _ABSENT),),
+    "closed": ((_OPEN, _ABSENT),),
+    "normal": ((_NORMAL, _ABSENT),),
 }
 """Findings by part, and what a state of the part says of them."""
-
 _TERMS: Mapping[str, tuple[Finding, ...]] = {
     "asd": (Finding.ASD,),
     "vsd": (Finding.VSD,),
     "septal-defects": (Finding.ASD, Finding.VSD),
+    "both-defects": (Finding.ASD, Finding.VSD),
     "avsd": (Finding.ASD,),
     "partial-avsd": (Finding.ASD,),
-    "complete-avsd": (Finding.ASD, Finding.VSD),
-    "fallot": (Finding.VSD,),
+    "complete-avsd": (Finding.ASD, Finding.VSD, Finding.COMMON_AV_VALVE),
+    "fallot": (Finding.VSD, Finding.RVH),
     "lvh": (Finding.LVH,),
-    "septal-hypertrophy": (Finding.LVH,),
-    "both-hypertrophied": (Finding.LVH,),
+    "rvh": (Finding.RVH,),
+    "both-hypertrophied": (Finding.LVH, Finding.RVH),
+    "septal-hypertrophy": (Finding.SEPTAL_HYPERTROPHY,),
     "dilated-lv": (Finding.DILATED_LV,),
     "dilated-rv": (Finding.DILATED_RV,),
     "dilated-la": (Finding.DILATED_LA,),
     "dilated-ra": (Finding.DILATED_RA,),
+    "hypoplastic-lv": (Finding.HYPOPLASTIC_LV,),
+    "hypoplastic-rv": (Finding.HYPOPLASTIC_RV,),
+    "common-valve": (Finding.COMMON_AV_VALVE,),
+    "effusion": (Finding.PERICARDIAL_EFFUSION,),
 }
 """Findings of the terms that name part and state at once."""
-_COMPOSED = frozenset({"avsd", "partial-avsd", "complete-avsd", "fallot"})
-"""Terms whose denial says nothing of their parts."""
-_OPPOSITE = {Presence.PRESENT: Presence.ABSENT, Presence.ABSENT: Presence.UNKNOWN}
+_DENIED: Mapping[str, tuple[Finding, ...]] = {
+    "avsd": (Finding.COMMON_AV_VALVE,),
+    "partial-avsd": (),
+    "complete-avsd": (Finding.COMMON_AV_VALVE,),
+    "fallot": (),
+    "lvh": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+}
+"""The same where a denial says less or more."""
+_ANYWHERE: Mapping[str, tuple[Finding, ...]] = {
+    "dilated": (Finding.DILATED_LV, Finding.DILATED_RV, Finding.DILATED_LA, Finding.DILATED_RA),
+    "thick": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+    "hypertrophied": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.RVH),
+    "abnormal": tuple(Finding),
+}
+"""What a denial without a part denies: "no dilatation"."""
+_ALL_SIZES = (*_ANYWHERE["dilated"], Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV)
+_OPPOSITE = {_PRESENT: _ABSENT, _ABSENT: _UNKNOWN, _UNKNOWN: _UNKNOWN}
 
 
 def read_findings(text: str) -> dict[Finding, Presence]:
@@ -76,7 +123,7 @@ def read_findings(text: str) -> dict[Finding, Presence]:
     A finding that the text does not mention, doubts ("possible", "cannot be excluded"), contradicts
     or reports as history ("status post closure of an ASD") is unknown, never absent.
     """
-    statements = list(_list_statements(text))
+    statements = _list_statements(text)
     return {finding: _decide([s for s in statements if s.finding is finding]) for finding in Finding}
 
 
@@ -86,18 +133,25 @@ def findings_in(text: str) -> frozenset[Finding]:
     return frozenset(finding for finding, presence in read if presence is Presence.PRESENT)
 
 
-def _list_statements(text: str) -> Iterator[_Statement]:
-    defects = list[Finding]()
+def _list_statements(text: str) -> list[_Statement]:
+    statements: list[_Statement] = []
     for sentence in read_sentences(read_tokens(text)):
         side = ""
         for item in sentence:
             if item.state == "repaired":
-                yield from (_Statement(f, Presence.UNKNOWN, 3, is_past=True) for f in defects)
-                continue
-            side = next((p[:2] for p in item.parts if p[:2] in ("LV", "RV")), side)
-            for statement in _state(item, side):
-                defects += [statement.finding] * (statement.finding in _OPEN.values())
-                yield statement
+                statements = [_repair(statement) for statement in statements]
+            named = (item.state[:2].upper(), *(part[:2] for part in item.parts))
+            side = next((part for part in named if part in ("LV", "RV")), side)
+            statements += _state(item, side)
+    return statements
+
+
+def _repair(statement: _Statement) -> _Statement:
+    """Make a defect that a later word calls closed part of the history."""
+    is_defect = statement.finding in (Finding.ASD, Finding.VSD)
+    if is_defect and statement.presence is _PRESENT:
+        return statement._replace(presence=_UNKNOWN, is_past=True)
+    return statement
 
 
 def _state(item: Item, side: str) -> Iterator[_Statement]:
@@ -106,30 +160,68 @@ def _state(item: Item, side: str) -> Iterator[_Statement]:
         return
     for finding, presence, level in _find_affected(item, side):
         if item.mode in (Mode.DOUBTED, Mode.PAST):
-            yield _Statement(finding, Presence.UNKNOWN, level, item.mode is Mode.PAST)
+            yield _Statement(finding, _UNKNOWN, level, item.mode is Mode.PAST)
         elif item.mode is Mode.DENIED:
             is_opened = item.state in ("intact", "closed")
-            denied = Presence.PRESENT if is_opened else _OPPOSITE[presence]
-            if denied is not Presence.UNKNOWN:
+            denied = _PRESENT if is_opened else _OPPOSITE[presence]
+            if denied is not _UNKNOWN:
                 yield _Statement(finding, denied, level)
         else:
             yield _Statement(finding, presence, level)
 
 
 def _find_affected(item: Item, side: str) -> Iterator[tuple[Finding, Presence, int]]:
+    """Findings that an item is about, what it says where it is stated, and its level."""
+    is_denied = item.mode is Mode.DENIED
     term = item.state.removesuffix("-kind")
-    if term in _TERMS:
-        is_general = term == "septal-defects"
-        if item.mode is Mode.DENIED and term in _COMPOSED:
-            return
-        for finding in _TERMS[term]:
-            # "Septal defect" alone does not say which.
-            is_vague = is_general and item.mode is Mode.STATED
-            presence = Presence.UNKNOWN if is_vague else Presence.PRESENT
-            yield finding, presence, 1 if is_general else 2
-        return
-    state, parts = item.state, item.parts
-    if state == "abnormal":  # denied: "no abnormality"
-        if item.mode is not Mode.DENIED:
-            return
-        ...
+    if term == "normal-heart":
+        yield from ((finding, _ABSENT, 0) for finding in Finding)
+    elif term in _TERMS:
+        is_vague = term == "septal-defects"  # alone it does not say which
+        presence = _UNKNOWN if is_vague and not is_denied else _PRESENT
+        found = _DENIED.get(term, _TERMS[term]) if is_denied else _TERMS[term]
+        yield from ((finding, presence, 1 if is_vague else 2) for finding in found)
+    elif item.state == "abnormal":
+        if is_denied:
+            normal = [f for part in item.parts for f in _NORMAL.get(part, ())]
+            yield from ((f, _PRESENT, 0) for f in normal or _ANYWHERE["abnormal"])
+    else:
+        affected = list(_find_of_parts(item, side))
+        tables = [table for table, _ in _STATES.get(item.state, ())]
+        if is_denied and not any(part in table for part in item.parts for table in tables):
+            affected = [(f, _PRESENT, 1) for f in _ANYWHERE.get(item.state, ())]
+        elif item.state == "normal size" and not item.parts:
+            affected = [(f, _ABSENT, 1) for f in _ALL_SIZES]
+        yield from affected
+
+
+def _find_of_parts(item: Item, side: str) -> Iterator[tuple[Finding, Presence, int]]:
+    is_wide = len(item.parts) > 1
+    level = 0 if item.state == "normal" or "HEART" in item.parts else 1 if is_wide else 2
+    for table, presence in _STATES.get(item.state, ()):
+        is_absent = (presence is _ABSENT) != (item.mode is Mode.DENIED)
+        for part in item.parts:
+            if part == "WALL" and side == "RV":
+                part = "RV-wall"
+            if part in ("MV", "TV") and is_absent and not {"MV", "TV"} <= set(item.parts):
+                continue  # the other valve may be thick
+            for finding in table.get(part, ()):
+                yield finding, presence, level
+            is_lv = part in ("LV", "LV-wall", "WALL") and table in (_THICK, _HYPERTROPHIED)
+            if is_lv and is_absent:
+                yield Finding.SEPTAL_HYPERTROPHY, presence, min(level, 1)
+
+
+def _decide(statements: list[_Statement]) -> Presence:
+    """Weigh what a text says of one finding: the more specific statement holds."""
+    said = [s for s in statements if not s.is_past]
+    if any(s.is_past for s in statements):
+        said = [s for s in said if s.level > 0]  # "status post repair, normal heart"
+    if not said:
+        return _UNKNOWN
+    level = max(s.level for s in said)
+    stated = [s.presence for s in said if s.presence is not _UNKNOWN and s.level > 0]
+    if _PRESENT in stated and not any(s.level == level and s.presence is _ABSENT for s in said):
+        return _PRESENT
+    top = [s.presence for s in said if s.level == level]
+    return _UNKNOWN if _PRESENT in top else top[-1]

@@ -9,17 +9,24 @@ and RA dilated", "dilated LA and RA".
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import pairwise
 from typing import NamedTuple
 
 from echodiff.captions.tokens import OTHER, Kind, Token
 
-CHAMBERS = "LV RV LA RA"
 _CONTENT = frozenset({Kind.PART, Kind.STATE, Kind.MENTION})
-_CHAMBER_NAMES = frozenset(CHAMBERS.split())
+_CHAMBER_NAMES = frozenset({"LV", "RV", "LA", "RA"})
 _GENERAL = frozenset({"normal", "abnormal"})
 _SIZES = frozenset({"large", "narrow"})
+_SUBJECTS = {
+    "asd": "IAS", "asd-kind": "IAS", "vsd": "IVS", "vsd-kind": "IVS", "lvh": "LV", "rvh": "RV",
+    "septal-defects": "IAS IVS", "both-defects": "IAS IVS",
+}  # fmt: skip
+"""Part that a later word takes up: "no ASD, but a small defect cannot be excluded"."""
 _DEFECTS = frozenset({"open", "asd", "asd-kind", "vsd", "vsd-kind", "septal-defects", "avsd",
-                      "complete-avsd", "partial-avsd"})  # fmt: skip
+                      "both-defects", "complete-avsd", "partial-avsd"})  # fmt: skip
+_CAUSES = frozenset({"with", "due to", "because", "because of", "related to", "associated",
+                     "causing", "leading"})  # fmt: skip
 _LEFT = frozenset({"residual", "persistent", "persisting", "remains"})
 """Words for what a repair has left."""
 _LINKS = frozenset({Kind.COMMA, Kind.AND, Kind.OR, Kind.NOR, Kind.LINK, Kind.EXCEPT})
@@ -39,7 +46,7 @@ class Mode(Enum):
 
 _MODES = {
     Kind.NEGATION: Mode.DENIED, Kind.DENIAL: Mode.DENIED, Kind.DOUBT: Mode.DOUBTED,
-    Kind.PAST: Mode.PAST,
+    Kind.PAST: Mode.PAST, Kind.RELATIVE: Mode.DROPPED,
 }  # fmt: skip
 
 
@@ -58,6 +65,8 @@ class Phrase:
     link: Kind
     """What joins it to the phrase before."""
     tokens: list[Token]
+    word: str = ""
+    """The link itself."""
     pairs: list[tuple[int, tuple[str, ...], str]] = field(default_factory=list)
     """Place, parts and state; no parts for a term that names both."""
     modes: list[Mode] = field(default_factory=list)
@@ -109,11 +118,15 @@ def read_sentences(tokens: Sequence[Token]) -> Iterator[list[Item]]:
             _absorb(phrase)
             phrase.pairs = list(_pair(phrase))
         _share(phrases)
+        _share_ahead(phrases)
         _carry(phrases)
         for phrase in phrases:
             phrase.modes = [_mode_of(phrase, place, state) for place, _, state in phrase.pairs]
         _look_back(phrases)
-        yield [item for phrase in phrases for item in _list_items(phrase)]
+        items = [item for phrase in phrases for item in _list_items(phrase)]
+        if not items and any(p.has(Kind.REPAIR) and not p.has(Kind.PLANNED) for p in phrases):
+            items = [Item((), "repaired", Mode.PAST)]
+        yield items
 
 
 def _open_brackets(tokens: list[Token]) -> list[Token]:
@@ -132,7 +145,8 @@ def _open_brackets(tokens: list[Token]) -> list[Token]:
             ):
                 plain += inside
             elif not named and Kind.MENTION not in kinds:
-                plain += [t for t in inside if t.kind is not Kind.COMMA]
+                kept = [t for t in inside if t.kind is not Kind.COMMA]
+                plain += [t._replace(value="not") if t.value == "without" else t for t in kept]
             else:
                 later += [*inside, Token(Kind.STOP, ".")]
             inside = None
@@ -168,9 +182,9 @@ def _split_phrases(sentence: list[Token]) -> list[Phrase]:
         if token.kind in _LINKS or is_without:
             link = Kind.LINK if is_without else token.kind
             if phrases[-1].tokens:
-                phrases.append(Phrase(link, []))
+                phrases.append(Phrase(link, [], token.value))
             elif link is not Kind.COMMA:
-                phrases[-1].link = link  # ", and" is "and"
+                phrases[-1].link, phrases[-1].word = link, token.value  # ", and" is "and"
             if token.kind is Kind.NOR or is_without:
                 phrases[-1].tokens.append(Token(Kind.NEGATION, token.value))
         else:
@@ -207,7 +221,7 @@ def _join_parts(first: str, second: str) -> str:
     """Parts of "walls of the left ventricle"."""
     if second == "HEART":
         return first
-    if first in ("WALL", "VALVES"):
+    if first in ("WALL", "MV TV"):
         named = [f"{part}-wall" for part in second.split() if part in ("LV", "RV")]
         return " ".join(named) if named and first == "WALL" else first
     return second
@@ -288,16 +302,34 @@ def _share(phrases: list[Phrase]) -> None:
         before = phrases[here - 1] if here else None
         if before is not None and phrase.is_subject and not phrase.pairs:
             is_listed = phrase.link in (*_JOINED, Kind.COMMA) and before.starts_with_state
+            is_listed |= phrase.link in _JOINED and phrase.has(Kind.ASPECT)
             if (phrase.link is Kind.EXCEPT or is_listed) and before.pairs and before.pairs[0][1]:
                 if "HEART" not in phrase.parts:
-                    phrase.pairs = [(len(phrase.tokens), phrase.parts, before.pairs[0][2])]
+                    state = before.pairs[0][2]
+                    if any(token.value == "thickness" for token in phrase.tokens):
+                        state = {"normal size": "normal thickness"}.get(state, state)
+                    phrase.pairs = [(len(phrase.tokens), phrase.parts, state)]
                     phrase.source = before
         phrase.pairs = [
             (place, parts or (subject if not phrase.has(Kind.MENTION) else ()), state)
             for place, parts, state in phrase.pairs
         ]
-        named = [part for _, parts, _ in phrase.pairs for part in parts]
+        named = [
+            part
+            for _, parts, state in phrase.pairs
+            for part in parts or _SUBJECTS.get(state, "").split()
+        ]
         subject = tuple(named) or phrase.parts or subject
+
+
+def _share_ahead(phrases: list[Phrase]) -> None:
+    """Name the septum of "no residual defect after closure of an ASD"."""
+    for phrase, after in pairwise(phrases):
+        named = " ".join(_SUBJECTS.get(state, "") for _, _, state in after.pairs).split()
+        phrase.pairs = [
+            (place, parts or (tuple(named) if state == "open" else ()), state)
+            for place, parts, state in phrase.pairs
+        ]
 
 
 def _carry(phrases: list[Phrase]) -> None:
@@ -313,7 +345,7 @@ def _carry(phrases: list[Phrase]) -> None:
             if phrase.is_term:
                 is_sure = own is not Mode.DENIED or _is_one_list(phrases, here)
                 phrase.carried = own if is_sure else Mode.DOUBTED
-        elif phrase.link is Kind.LINK and not before.content:
+        elif phrase.word in _CAUSES and not before.content:
             phrase.carried = own
 
 
@@ -351,7 +383,7 @@ def _class_of(phrase: Phrase) -> str:
     states = {state for _, _, state in phrase.pairs}
     if states & _DEFECTS or any(t.kind is Kind.PART and t.value == OTHER for t in phrase.tokens):
         return "defect"
-    return "size" if states & {"thick", "dilated"} and len(states) == 1 else str(sorted(states))
+    return "size" if states & {"thick", "dilated", "hypertrophied"} and len(states) == 1 else str(sorted(states))
 
 
 def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
@@ -365,10 +397,9 @@ def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
     is_repaired = phrase.has(Kind.REPAIR) or any(
         t.kind is Kind.STATE and t.value == "closed" and i != place for i, t in enumerate(tokens)
     )
-    is_left = any(t.kind is Kind.AFFIRMED and t.value in _LEFT for t in tokens)
-    if state in _DEFECTS and is_repaired and not phrase.has(Kind.PLANNED) and not is_left:
+    if state in _DEFECTS and is_repaired and not phrase.has(Kind.PLANNED) and not _is_left(phrase):
         return Mode.PAST
-    for kind in (Kind.PAST, Kind.DOUBT):
+    for kind in (Kind.RELATIVE, Kind.PAST, Kind.DOUBT):
         places = [i for i, t in enumerate(tokens) if t.kind is kind]
         if any(_reaches(tokens, i, place) and not (set(range(i)) & set(denials)) for i in places):
             return _MODES[kind]
@@ -385,6 +416,11 @@ def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
         if any(t.kind is Kind.STATE and t.value == "normal" for t in tokens) and not phrase.parts:
             return Mode.DOUBTED
     return phrase.carried
+
+
+def _is_left(phrase: Phrase) -> bool:
+    """Whether it speaks of what a repair has left."""
+    return any(t.kind is Kind.AFFIRMED and t.value in _LEFT for t in phrase.tokens)
 
 
 def _reaches(tokens: list[Token], word: int, place: int) -> bool:
@@ -409,12 +445,16 @@ def _look_back(phrases: list[Phrase]) -> None:
     for here in range(len(phrases) - 1, 0, -1):
         phrase, before = phrases[here], phrases[here - 1]
         last = phrase.tokens[-1].kind
+        is_cause = here + 1 < len(phrases) and phrases[here + 1].word in _CAUSES
+        if phrase.link is Kind.OR:
+            for joined in (phrase, before):
+                joined.modes = [Mode.DOUBTED if m is Mode.STATED else m for m in joined.modes]
         if not phrase.content:
-            mode = _comment(phrase)
+            mode = None if is_cause else _comment(phrase)
             if mode is not None and before.pairs:
                 before.modes = [
-                    mode if mode is not Mode.PAST or not phrase.has(Kind.REPAIR) or s in _DEFECTS
-                    else m
+                    mode if mode is not Mode.PAST or not phrase.has(Kind.REPAIR) or
+                    (s in _DEFECTS and not _is_left(before)) else m
                     for m, (_, _, s) in zip(before.modes, before.pairs, strict=True)
                 ]  # fmt: skip
         elif last in (Kind.DENIAL, Kind.DOUBT, Kind.REPAIR) and before.is_term and phrase.pairs:
@@ -442,5 +482,3 @@ def _list_items(phrase: Phrase) -> Iterator[Item]:
         yield Item(parts, state, mode)
     if not phrase.pairs and phrase.has(Kind.DENIAL, Kind.DOUBT) and set(phrase.parts) - {OTHER}:
         yield Item(phrase.parts, "seen", Mode.DOUBTED)
-    if not phrase.pairs and phrase.has(Kind.REPAIR) and not phrase.has(Kind.PLANNED):
-        yield Item((), "repaired", Mode.PAST)

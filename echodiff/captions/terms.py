@@ -127,9 +127,9 @@ PARTS = """
     RV-wall: right ventricle {wall|myocardium|free wall}; {wall|free wall|myocardium} of right
         ventricle
     LV-wall RV-wall: {both|left {and|or} right} {ventricle|ventricles} wall; wall of both ventricles
-    LV RV: ventricles; both ventricles; {left {and|or|,} right|right {and|or|,} left}
+    LV RV: ventricles; both ventricles; {left {and|or|nor|,} right|right {and|or|nor|,} left}
         {ventricle|ventricles}; biventricular; ventricle chambers; both ventricle chambers
-    LA RA: atria; both atria; {left {and|or|,} right|right {and|or|,} left} {atrium|atria};
+    LA RA: atria; both atria; {left {and|or|nor|,} right|right {and|or|nor|,} left} {atrium|atria};
         biatrial; atrium chambers; both atrium chambers
     LV LA: left {side|chambers|heart|parts|heart chambers|side chambers|heart parts|side heart};
         left {parts|side|chambers} of heart; chambers of left heart;
@@ -138,8 +138,8 @@ PARTS = """
         right {parts|side|chambers} of heart; chambers of right heart;
         right {ventricle {and|or} atrium|atrium {and|or} ventricle}; right-sided {chambers|heart}
     LV RV LA RA: {|both |all |four |4 |all four |all 4 }{|heart }chambers; chambers of heart;
-        {left {and|or|,} right|right {and|or|,} left|both} {side|hearts|heart|parts|chambers}
-        {|of heart}; {|heart }cavity size; all parts
+        {left {and|or|nor|,} right|right {and|or|nor|,} left|both} {side|hearts|heart|parts|chambers}
+        {|of heart}; all parts
     IAS: {atrium|interatrial|atria|inter atrium} {septum|septa}; interatrial; fossa ovalis; oval fossa;
         between {|both |two }atria; septum between atria
     IVS: {ventricle|interventricular|inter ventricle|muscular|membranous|inlet} {septum|septa};
@@ -149,9 +149,10 @@ PARTS = """
         {|both }{ventricle|interventricular} {and|or|,} {atrium|interatrial} {septum|septa}
     SEPTUM: septum
     WALL: wall; myocardium; posterior wall; free wall
-    VALVES: {|both |all |heart |two }{|mitral |tricuspid |atrioventricular }valves;
-        {mitral {and|or|,} tricuspid|tricuspid {and|or|,} mitral} valves;
-        anterior mitral valves
+    MV TV: {|both |all |heart |two }{|atrioventricular }valves;
+        {mitral {|valves }{and|or|,} tricuspid|tricuspid {|valves }{and|or|,} mitral} {|valves}
+    MV: {|anterior |posterior |both }mitral valves; mitral
+    TV: {|septum |anterior |both }tricuspid valves; tricuspid
     PERICARDIUM: pericardium; pericardium {sac|space|cavity}
     HEART: heart; {|heart |intracardiac }{anatomy|structure|structures|morphology}; heart valves
     -: septum {primum|secundum}; {left|right} atrium wall; atrium wall; wall motion; chest wall;
@@ -183,8 +184,8 @@ STATES = """
     large: large
     small: hypoplastic; hypoplasia*
     narrow: narrow; small; slit-like; not big
-    thick: thick; thickening*; hypertrophied; hypertrophy*; increased {|wall }thickness;
-        thickness increased
+    hypertrophied: hypertrophied; hypertrophy*
+    thick: thick; thickening*; increased {|wall }thickness; thickness increased
     thin: thin
     open: gap*; open; fenestrated; defect*; deficient; missing; patent; residual {shunt|leak}*
     intact: intact
@@ -209,9 +210,10 @@ MENTIONS = """
         doubly committed|apical muscular}{ defect| vsd| ventricle septum defect};
         {vsd|ventricle septum defect} {muscular|inlet|perimembranous|membranous|outlet};
         swiss cheese septum
-    septal-defects: {atrium|interatrial} {and|or|,} {ventricle|interventricular} septum defect;
-        {ventricle|interventricular} {and|or|,} {atrium|interatrial} septum defect;
-        {|heart }septum defect; defect of septum; defect of septa
+    both-defects: {atrium|interatrial} {and|,} {ventricle|interventricular} septum defect;
+        {ventricle|interventricular} {and|,} {atrium|interatrial} septum defect
+    septal-defects: {atrium|interatrial} or {ventricle|interventricular} septum defect;
+        {ventricle|interventricular} or {atrium|interatrial} septum defect; {|heart }septum defect; defect of septum; defect of septa
     avsd: atrioventricular septum defect; atrioventricular canal {|defect}; endocardial cushion
         defect
     complete-avsd: {complete|balanced|unbalanced} atrioventricular {septum defect|canal|canal
@@ -230,9 +232,9 @@ MENTIONS = """
         cardiomyopathy}; septum hypertrophy
     effusion: {|pericardium }effusion; pericardium fluid; fluid in pericardium {|space|sac|cavity};
         {hydropericardium|haemopericardium|hemopericardium|tamponade}
-    common-valve: {common|single} atrioventricular {valves|junction|orifice|annulus}
+    common-valve: {common|single|one} atrioventricular {valves|junction|orifice|annulus}
     fallot: tetralogy of fallot; tof; fallot
-    normal: normal {echocardiogram|echo|study|examination|exam|scan|findings|four-chamber view};
+    normal-heart: normal {echocardiogram|echo|study|examination|exam|scan|findings|four-chamber view};
         {echocardiogram|echo|study|examination|exam|scan|findings} normal
 """
 """Terms that name a finding by themselves."""
@@ -249,7 +251,8 @@ FUNCTION_WORDS = """
         assessment|check|look|screening|ask} for; risk of; no definite; not definite; not certain;
         not sure; differential; if; non-diagnostic; not diagnostic;
         incompletely seen; difficult to {seen|assessed|exclude}
-    PAST: history; status post; family; mother; father; sibling; brother; sister
+    PAST: history; status post
+    RELATIVE: family; mother; father; sibling; brother; sister
     REPAIR: repair
     PLANNED: planned; for repair; for surgery; prior to repair
     AFFIRMED: present; seen; residual; persistent; persisting; known; confirmed; yes; positive;
@@ -271,6 +274,6 @@ FUNCTION_WORDS = """
     EXCEPT: except; except for; apart from; other than; aside from; besides; with exception of;
         save for
     OF: of; in
-    ASPECT: size; thickness
+    ASPECT: size; cavity size; thickness
 """
 """Words that bear on the findings beside them; see `echodiff.captions.tokens.Kind`."""

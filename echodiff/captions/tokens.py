@@ -29,6 +29,8 @@ class Kind(Enum):
     """Denies the words before it, or those after it where none are before."""
     DOUBT = auto()
     PAST = auto()
+    RELATIVE = auto()
+    """Somebody else's heart: family history."""
     REPAIR = auto()
     """Closure of a defect: what remains of it is not known."""
     PLANNED = auto()
@@ -61,7 +63,7 @@ class Token(NamedTuple):
 
 _MARKS = {
     ".": Kind.STOP, "!": Kind.STOP, "\n": Kind.STOP, ";": Kind.LINK, ",": Kind.COMMA,
-    "(": Kind.LEFT, "[": Kind.LEFT, ")": Kind.RIGHT, "]": Kind.RIGHT, "/": Kind.OR,
+    "(": Kind.LEFT, "[": Kind.LEFT, ")": Kind.RIGHT, "]": Kind.RIGHT, "/": Kind.AND,
     "?": Kind.DOUBT, "(-)": Kind.DENIAL, "(+)": Kind.AFFIRMED, "&": Kind.AND, "+": Kind.AND,
 }  # fmt: skip
 OTHER = "-"
