@@ -140,6 +140,10 @@ def _list_statements(text: str) -> list[_Statement]:
         for item in sentence:
             if item.state == "repaired":
                 statements = [_repair(statement) for statement in statements]
+            if item.state == "open" and not item.parts:  # the defects spoken of before
+                named = {statement.finding for statement in statements}
+                septa = tuple(part for part, found in _OPEN.items() if named & set(found))
+                item = item._replace(parts=septa)
             named = (item.state[:2].upper(), *(part[:2] for part in item.parts))
             side = next((part for part in named if part in ("LV", "RV")), side)
             statements += _state(item, side)

@@ -113,6 +113,9 @@ class Phrase:
 def read_sentences(tokens: Sequence[Token]) -> Iterator[list[Item]]:
     """Items of each sentence, in order."""
     for sentence in _split_sentences(_open_brackets(list(tokens))):
+        if sentence == [Token(Kind.STATE, "normal")]:
+            yield [Item(("HEART",), "normal", Mode.STATED)]
+            continue
         phrases = _split_phrases(sentence)
         for phrase in phrases:
             _absorb(phrase)
@@ -198,7 +201,7 @@ def _absorb(phrase: Phrase) -> None:
     for token in phrase.tokens:
         before = tokens[-1] if tokens else None
         if token.kind is Kind.PART and before is not None:
-            is_of = before.kind is Kind.OF and len(tokens) > 1 and tokens[-2].kind is Kind.PART
+            is_of = before == (Kind.OF, "of", False) and len(tokens) > 1 and tokens[-2].kind is Kind.PART
             first = tokens[-2] if is_of else before
             if first.kind is Kind.PART and (OTHER in (first.value, token.value)):
                 if not is_of or first.value == OTHER:
@@ -252,7 +255,9 @@ def _pair(phrase: Phrase) -> Iterator[tuple[int, tuple[str, ...], str]]:
             yield place, parts, state
     for place, token in enumerate(tokens):
         if token.kind is Kind.MENTION:
-            yield place, (), token.value
+            septa = tuple(part for part in phrase.parts if part in ("IAS", "IVS"))
+            is_located = token.value == "septal-defects" and septa
+            yield (place, septa, "open") if is_located else (place, (), token.value)
 
 
 def _find_parts(tokens: list[Token], start: int, end: int, state: str) -> set[int]:
@@ -342,7 +347,9 @@ def _carry(phrases: list[Phrase]) -> None:
         if phrase.link in (Kind.OR, Kind.NOR):
             phrase.carried = own if own is not Mode.STATED else _any_mode(before)
         elif phrase.link in (Kind.AND, Kind.COMMA) and own is not Mode.STATED:
-            if phrase.is_term:
+            if phrase.is_subject:
+                phrase.carried = own
+            elif phrase.is_term:
                 is_sure = own is not Mode.DENIED or _is_one_list(phrases, here)
                 phrase.carried = own if is_sure else Mode.DOUBTED
         elif phrase.word in _CAUSES and not before.content:
@@ -401,7 +408,9 @@ def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
         return Mode.PAST
     for kind in (Kind.RELATIVE, Kind.PAST, Kind.DOUBT):
         places = [i for i, t in enumerate(tokens) if t.kind is kind]
-        if any(_reaches(tokens, i, place) and not (set(range(i)) & set(denials)) for i in places):
+        if kind is Kind.DOUBT:  # "nothing to suggest LVH" is a denial
+            places = [i for i in places if not any(denial < i for denial in denials)]
+        if any(_reaches(tokens, i, place) for i in places):
             return _MODES[kind]
     if denials:
         between = tokens[min(denials) : place + 1]
@@ -436,7 +445,10 @@ def _look_back(phrases: list[Phrase]) -> None:
     for phrase in phrases:
         if phrase.source is None:
             continue
-        source = phrase.source.modes[0]
+        origin = phrase.source
+        while origin.source is not None and origin.link is not Kind.EXCEPT:
+            origin = origin.source
+        source = origin.modes[0]
         if phrase.link is Kind.EXCEPT:
             flipped = {Mode.DENIED: Mode.STATED, Mode.STATED: Mode.DOUBTED}
             phrase.modes = [flipped.get(source, Mode.DOUBTED)]

@@ -7,8 +7,8 @@ words of `FILLERS` are left out.
 SPELLINGS = """
     ventricle: ventricular
     atrium: atrial auricle auricular
-    septum: septal septums
-    septa: septae
+    septum: septal septums partition
+    septa: septae partitions
     interatrial: inter-atrial interauricular
     interventricular: inter-ventricular
     biatrial: bi-atrial
@@ -113,7 +113,7 @@ FILLERS = """
     the a an its this these those is are was were be been being has have had does do did there any
     evidence sign signs entirely completely fully definitively safely reliably certainty also still
     very quite obvious overt rather somewhat appears appear appearing looks look
-    which that it
+    which that it conclusion impression diagnosis summary
 """
 """Words that say nothing of a finding."""
 
@@ -170,7 +170,7 @@ OTHER_NOUNS = """
     filling pressure pressures hypertension appendage lead leads pacemaker thrombus thrombi mass
     tumour tumor aneurysm strain inflow regurgitation insufficiency stenosis prolapse aorta aortic
     ascending root pulmonary artery arteries vein veins cava ivc svc coronary sinus annulus annular
-    ring chordae papillary moderator band rim rims margin margins edge edges flow shunt gradient
+    ring chordae papillary moderator band flow shunt gradient
     velocity doppler colour color motion kinesis hypokinesia hypokinetic akinesia liver lung pleural
     ascites quality image images window windows view views position rhythm rate foramen pfo chest
     relaxation compliance movement excursion calcification fistula pda coarctation vegetation shadow
@@ -190,7 +190,7 @@ STATES = """
     open: gap*; open; fenestrated; defect*; deficient; missing; patent; residual {shunt|leak}*
     intact: intact
     closed: closed
-    normal: normal; unchanged; within normal limits; without abnormality; without deviations;
+    normal: normal; unchanged; not changed; within normal limits; without abnormality; without deviations;
         within age norm; appropriate for age
     abnormal: abnormality*; abnormal;; heart disease*
     increased: increased
@@ -231,8 +231,8 @@ MENTIONS = """
     septal-hypertrophy: ash; {asymmetric|asymmetrical} {|septum |basal }{hypertrophy|hypertrophied
         cardiomyopathy}; septum hypertrophy
     effusion: {|pericardium }effusion; pericardium fluid; fluid in pericardium {|space|sac|cavity};
-        {hydropericardium|haemopericardium|hemopericardium|tamponade}
-    common-valve: {common|single|one} atrioventricular {valves|junction|orifice|annulus}
+        {hydropericardium|haemopericardium|hemopericardium}
+    common-valve: common valves; {common|single|one} atrioventricular {valves|junction|orifice|annulus}
     fallot: tetralogy of fallot; tof; fallot
     normal-heart: normal {echocardiogram|echo|study|examination|exam|scan|findings|four-chamber view};
         {echocardiogram|echo|study|examination|exam|scan|findings} normal
@@ -242,7 +242,7 @@ MENTIONS = """
 FUNCTION_WORDS = """
     NEGATION: no; not; without; never; neither; free {of|from}; negative for; absence of; lack of;
         nothing; no longer; non; free
-    DENIAL: not {seen|present|there}; absent; excluded; ruled out; none; negative; could not seen;
+    DENIAL: not {seen|present|there}; no longer {seen|present}; absent; excluded; ruled out; none; negative; could not seen;
         cannot seen; can not seen; resolved; denied; disappeared; not exist
     DOUBT: possible; not {excluded|exclude|ruled out|assessed}; {cannot|can not|could not|not
         possible to} {excluded|exclude|ruled out|rule out|assessed|commented|judged};
@@ -261,7 +261,7 @@ FUNCTION_WORDS = """
         membranous; concentric; eccentric; additional; other; second; further; more; new; trivial;
         trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide; partial; complete;
         isolated; circular; localised; localized
-    WORD: no change; no {|interval |significant }change; not changed; no progression; no worsening;
+    WORD: partially {closed|repair}; no change; no {|interval |significant }change; no progression; no worsening;
         not only; not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt;
         since history; from history; history {study|exam|examination|echo|echocardiogram|report};
         history to; as before; of child; of adult; for age; thickness of
