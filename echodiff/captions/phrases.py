@@ -92,7 +92,9 @@ class Phrase:
     def is_subject(self) -> bool:
         """Whether it names parts and says nothing of them."""
         kinds = {token.kind for token in self.content}
-        return kinds == {Kind.PART} and not self.has(Kind.DENIAL, Kind.DOUBT) and OTHER not in self.parts
+        is_place = any(t.kind is Kind.OF and (i or t.value != "of") for i, t in enumerate(self.tokens))
+        is_told = self.has(Kind.DENIAL, Kind.DOUBT) or OTHER in self.parts
+        return kinds == {Kind.PART} and not is_place and not is_told
 
     @property
     def is_term(self) -> bool:
@@ -294,6 +296,8 @@ def _share(phrases: list[Phrase]) -> None:
         if not follows or not after.pairs:
             continue
         is_listed = bool(after.content) and after.content[0].kind is Kind.PART
+        if after.link is Kind.COMMA and _is_led(phrases, here):
+            is_listed = False  # "dilated LA and RA, LV normal"
         if phrase.is_subject and is_listed and "HEART" not in phrase.parts:
             _, shared, state = after.pairs[0]
             if shared:
@@ -306,7 +310,7 @@ def _share(phrases: list[Phrase]) -> None:
     for here, phrase in enumerate(phrases):
         before = phrases[here - 1] if here else None
         if before is not None and phrase.is_subject and not phrase.pairs:
-            is_listed = phrase.link in (*_JOINED, Kind.COMMA) and before.starts_with_state
+            is_listed = _is_led(phrases, here)
             is_listed |= phrase.link in _JOINED and phrase.has(Kind.ASPECT)
             if (phrase.link is Kind.EXCEPT or is_listed) and before.pairs and before.pairs[0][1]:
                 if "HEART" not in phrase.parts:
@@ -325,6 +329,18 @@ def _share(phrases: list[Phrase]) -> None:
             for part in parts or _SUBJECTS.get(state, "").split()
         ]
         subject = tuple(named) or phrase.parts or subject
+
+
+def _is_led(phrases: list[Phrase], here: int) -> bool:
+    """Whether a list of parts that holds this one begins with its state: "dilated LA and RA"."""
+    while here and phrases[here].is_subject:
+        is_size = phrases[here].link is Kind.COMMA and set(phrases[here].parts) <= _CHAMBER_NAMES
+        if not is_size and phrases[here].link not in _JOINED:
+            return False
+        here -= 1
+        if phrases[here].starts_with_state:
+            return True
+    return False
 
 
 def _share_ahead(phrases: list[Phrase]) -> None:
@@ -358,6 +374,8 @@ def _carry(phrases: list[Phrase]) -> None:
 
 def _leading_mode(phrase: Phrase) -> Mode:
     """Mode that a word before any content gives the phrase and a list that follows."""
+    if not phrase.content and phrase.has(Kind.WORD):  # "without upper margin"
+        return Mode.STATED
     for token in phrase.tokens:
         if token.kind in _CONTENT:
             break

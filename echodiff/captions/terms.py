@@ -273,7 +273,7 @@ FUNCTION_WORDS = """
         associated; following; after; accompanied; against
     EXCEPT: except; except for; apart from; other than; aside from; besides; with exception of;
         save for
-    OF: of; in
+    OF: of; in; below; under; behind; above; near; at; beneath; beside; adjacent to
     ASPECT: size; cavity size; thickness
 """
 """Words that bear on the findings beside them; see `echodiff.captions.tokens.Kind`."""
