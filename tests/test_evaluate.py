@@ -71,13 +71,13 @@ def write_frames(out, num, *, seed=0, level=60, shows_asd=0.0, **columns):
 @pytest.fixture
 def generated(tmp_path):
     return write_frames(
-        tmp_path / "generated", 12, seed=1, shows_asd=0.5, prompt="ASD, secundum", patient_id=None
+        tmp_path / "generated", 12, seed=1, shows_asd=0.5, prompt="ASD, secundum, no VSD", patient_id=None
     )
 
 
 @pytest.fixture
 def reference(tmp_path):
-    return write_frames(tmp_path / "real", 24, seed=2, shows_asd=1.0, text="ASD, secundum")
+    return write_frames(tmp_path / "real", 24, seed=2, shows_asd=1.0, text="ASD, no VSD")
 
 
 def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys):
@@ -93,6 +93,8 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     }  # fmt: skip
     assert result["scores"]["faithfulness_asd"]["value"] == 0.5
     assert result["scores"]["faithfulness_asd"]["real"] == 1.0
+    assert result["scores"]["specificity_vsd"]["n"] == 12
+    assert "specificity_lvh" not in result["scores"]  # the prompts leave it open
     assert result["scores"]["mmd_tiny"]["features_sha256"] == "a" * 64
     assert not [name for name in result["scores"] if name.startswith("fid")]
     assert result["versions"]["numpy"] == np.__version__
@@ -290,8 +292,8 @@ def test_scores_say_that_frames_are_padded(generated, reference):
 
 
 def test_compare_tells_the_nearer_set(reference, tmp_path):
-    far = write_frames(tmp_path / "base", 20, seed=7, level=90, prompt="ASD")
-    near = write_frames(tmp_path / "lora", 20, seed=8, prompt="ASD", shows_asd=0.9)
+    far = write_frames(tmp_path / "base", 20, seed=7, level=90, prompt="ASD, no VSD")
+    near = write_frames(tmp_path / "lora", 20, seed=8, prompt="ASD, no VSD", shows_asd=0.9)
     gains = compare_frames(far, near, reference)
     assert set(gains) >= {
         "mmd_ratio_tiny",

@@ -38,6 +38,12 @@ _SIDES = {
     "left": frozenset({Finding.DILATED_LV, Finding.DILATED_LA}),
     "right": frozenset({Finding.DILATED_RV, Finding.DILATED_RA}),
 }
+_GROUPS = {
+    "all chambers": frozenset(_CHAMBERS),
+    "both ventricles": frozenset({Finding.DILATED_LV, Finding.DILATED_RV}),
+    "both atria": frozenset({Finding.DILATED_LA, Finding.DILATED_RA}),
+    **{f"{side} chambers": chambers for side, chambers in _SIDES.items()},
+}
 _SMALL = frozenset({Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV})
 _THICK_LV = frozenset({Finding.LVH, Finding.SEPTAL_HYPERTROPHY})
 _SEPTAL_DEFECTS = frozenset({Finding.ASD, Finding.VSD})
@@ -208,10 +214,10 @@ def _grade(word: str, rng: np.random.Generator) -> str:
 
 
 def _name_chambers(dilated: set[Finding]) -> str:
-    """Name chambers one by one, or as a side of the heart."""
-    for side, chambers in _SIDES.items():
+    """Name chambers one by one, or as a group."""
+    for name, chambers in _GROUPS.items():
         if dilated == chambers:
-            return f"{side} chambers"
+            return name
     return " and ".join(name for finding, name in _CHAMBERS.items() if finding in dilated)
 
 

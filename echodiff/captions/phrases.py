@@ -290,13 +290,14 @@ def _resolve(state: str, aspects: set[str], parts: tuple[str, ...]) -> str | Non
 
 def _share(phrases: list[Phrase]) -> None:
     """Share subjects and states along "and", "or" and commas."""
+    is_led = _find_led(phrases)
     for here in reversed(range(len(phrases) - 1)):
         phrase, after = phrases[here], phrases[here + 1]
         follows = after.link in _JOINED or after.link is Kind.COMMA
         if not follows or not after.pairs:
             continue
         is_listed = bool(after.content) and after.content[0].kind is Kind.PART
-        if after.link is Kind.COMMA and _is_led(phrases, here):
+        if after.link is Kind.COMMA and is_led[here]:
             is_listed = False  # "dilated LA and RA, LV normal"
         if phrase.is_subject and is_listed and "HEART" not in phrase.parts:
             _, shared, state = after.pairs[0]
@@ -310,7 +311,7 @@ def _share(phrases: list[Phrase]) -> None:
     for here, phrase in enumerate(phrases):
         before = phrases[here - 1] if here else None
         if before is not None and phrase.is_subject and not phrase.pairs:
-            is_listed = _is_led(phrases, here)
+            is_listed = is_led[here]
             is_listed |= phrase.link in _JOINED and phrase.has(Kind.ASPECT)
             if (phrase.link is Kind.EXCEPT or is_listed) and before.pairs and before.pairs[0][1]:
                 if "HEART" not in phrase.parts:
@@ -331,16 +332,14 @@ def _share(phrases: list[Phrase]) -> None:
         subject = tuple(named) or phrase.parts or subject
 
 
-def _is_led(phrases: list[Phrase], here: int) -> bool:
-    """Whether a list of parts that holds this one begins with its state: "dilated LA and RA"."""
-    while here and phrases[here].is_subject:
-        is_size = phrases[here].link is Kind.COMMA and set(phrases[here].parts) <= _CHAMBER_NAMES
-        if not is_size and phrases[here].link not in _JOINED:
-            return False
-        here -= 1
-        if phrases[here].starts_with_state:
-            return True
-    return False
+def _find_led(phrases: list[Phrase]) -> list[bool]:
+    """Whether each phrase is in a list of parts that begins with its state: "dilated LA and RA"."""
+    is_led = [False] * len(phrases)
+    for here, phrase in enumerate(phrases[1:], start=1):
+        is_size = phrase.link is Kind.COMMA and set(phrase.parts) <= _CHAMBER_NAMES
+        if phrase.is_subject and (is_size or phrase.link in _JOINED):
+            is_led[here] = phrases[here - 1].starts_with_state or is_led[here - 1]
+    return is_led
 
 
 def _share_ahead(phrases: list[Phrase]) -> None:

@@ -118,20 +118,17 @@ def _join_lines(text: str) -> str:
 
 def _spell(word: str) -> Iterator[str]:
     """Canonical words of a written word: "LV-hypertrophy" gives left, ventricle, hypertrophy."""
-    known = _load_spellings().get(word)
-    if known is not None:
-        yield from known
-        return
-    parts = [word] if word in _MARKS else _INSIDE.split(word, maxsplit=1)
-    if len(parts) == 1 or parts[1] == "'s" or word[0].isdigit() and word[-1].isdigit():
-        yield parts[0]
-        return
-    first, mark, rest = parts
-    yield from _spell(first)
-    if mark in "./":
-        yield mark
-    if mark != "'":
-        yield from _spell(rest)
+    spellings = _load_spellings()
+    if word in spellings:
+        yield from spellings[word]
+    elif word in _MARKS or (word[0].isdigit() and word[-1].isdigit()):
+        yield word
+    else:
+        for part in _INSIDE.split(word):
+            if part in "./" and part:
+                yield part
+            elif part not in ("", "-", "'", "s"):
+                yield from spellings.get(part, (part,))
 
 
 @cache
