@@ -71,7 +71,12 @@ def write_frames(out, num, *, seed=0, level=60, shows_asd=0.0, **columns):
 @pytest.fixture
 def generated(tmp_path):
     return write_frames(
-        tmp_path / "generated", 12, seed=1, shows_asd=0.5, prompt="ASD, secundum, no VSD", patient_id=None
+        tmp_path / "generated",
+        12,
+        seed=1,
+        shows_asd=0.5,
+        prompt="ASD, secundum, no VSD",
+        patient_id=None,
     )
 
 

@@ -109,7 +109,9 @@ _OTHERS = {
         "{grade}asymmetric septal hypertrophy{mm}",
         "{grade}asymmetric hypertrophy of the interventricular septum{mm}",
     ),
-    Finding.RVH: ("{grade}right ventricular hypertrophy", "{grade}RVH, right ventricular wall thickened"),
+    Finding.RVH: (
+        "{grade}right ventricular hypertrophy", "{grade}RVH, right ventricular wall thickened",
+    ),
     Finding.HYPOPLASTIC_LV: (
         "{adverb}hypoplastic left ventricle", "{grade}hypoplasia of the left ventricle",
     ),
@@ -151,7 +153,7 @@ def write_unchanged(heart: Described, view: View, rng: np.random.Generator, shar
 
     A part that is not named may be normal too.
     """
-    choices = [_HEALTHY] * (not heart.findings)
+    choices: list[tuple[str, ...]] = [_HEALTHY] * (not heart.findings)
     choices += _list_normal(heart, view, is_partial=False)
     choices += [valves] if (valves := _list_valves(heart, view)) else []
     parts = [_pick(choice, rng) for choice in choices if rng.random() < share]
@@ -228,7 +230,7 @@ def _list_normal(heart: Described, view: View, *, is_partial: bool) -> list[tupl
     """
     found = {finding.name for finding in heart.findings}
     is_two_chamber = view is View.A2C
-    choices = []
+    choices: list[tuple[str, ...]] = []
     if not found & _SEPTAL_DEFECTS and not is_two_chamber:
         choices.append((
             "atrial and ventricular septum intact",
@@ -239,9 +241,13 @@ def _list_normal(heart: Described, view: View, *, is_partial: bool) -> list[tupl
         other = "ventricular" if Finding.ASD in found else "atrial"
         choices.append((f"{other} septum intact", f"inter{other} septum without defects"))
     if not found & _THICK_LV:
-        walls = ("left ventricular walls of normal thickness", "left ventricular walls not thickened")
+        walls = (
+            "left ventricular walls of normal thickness",
+            "left ventricular walls not thickened",
+        )
         general = ("walls not thickened", "myocardium without hypertrophy")
-        choices.append(walls if Finding.RVH in found or is_two_chamber else (*walls, *general))
+        is_left_only = Finding.RVH in found or is_two_chamber
+        choices.append(walls if is_left_only else (*walls, *general))
     choices += _list_cavities(found, is_two_chamber=is_two_chamber, is_partial=is_partial)
     return choices
 

@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from echodiff.anatomy import Finding
-from echodiff.captions.phrases import Item, Mode, read_sentences
+from echodiff.captions.phrases import Item, Mode
+from echodiff.captions.scope import read_sentences
 from echodiff.captions.tokens import read_tokens
 
 
@@ -124,7 +125,9 @@ def read_findings(text: str) -> dict[Finding, Presence]:
     or reports as history ("status post closure of an ASD") is unknown, never absent.
     """
     statements = _list_statements(text)
-    return {finding: _decide([s for s in statements if s.finding is finding]) for finding in Finding}
+    return {
+        finding: _decide([s for s in statements if s.finding is finding]) for finding in Finding
+    }
 
 
 def findings_in(text: str) -> frozenset[Finding]:
@@ -141,8 +144,8 @@ def _list_statements(text: str) -> list[_Statement]:
             if item.state == "repaired":
                 statements = [_repair(statement) for statement in statements]
             if item.state == "open" and not item.parts:  # the defects spoken of before
-                named = {statement.finding for statement in statements}
-                septa = tuple(part for part, found in _OPEN.items() if named & set(found))
+                defects = {statement.finding for statement in statements}
+                septa = tuple(part for part, found in _OPEN.items() if defects & set(found))
                 item = item._replace(parts=septa)
             named = (item.state[:2].upper(), *(part[:2] for part in item.parts))
             side = next((part for part in named if part in ("LV", "RV")), side)

@@ -45,19 +45,20 @@ SPELLINGS = """
     no: nil
     none: ø
     without: lacking lacks
-    seen: visible visualised visualized detected detectable identified found demonstrated evident
-        noted observed shown appreciated recognised recognized revealed documented show shows see
-        detect demonstrate demonstrates reveal reveals identify visualise visualize noticed
+    seen: visible visualised visualized detected detectable identified found demonstrated
+        evident noted observed shown appreciated recognised recognized revealed documented show
+        shows see detect demonstrate demonstrates reveal reveals identify visualise visualize
+        noticed
     possible: possibly probable probably likely perhaps maybe suspected suspect suspicion
         suspicious suggests suggesting suggestive suggestion suggest questionable equivocal
-        uncertain unclear doubtful query presumed presumably presumptive borderline may might could
-        seems seem apparently apparent versus vs whether indication potential potentially ddx
-        doubt debatable unlikely
+        uncertain unclear doubtful query presumed presumably presumptive borderline may might
+        could seems seem apparently apparent versus vs whether indication potential potentially
+        ddx doubt debatable unlikely
     history: previously previous prior formerly former earlier
     repair: repaired closure patch patched occluder occluded device corrected correction surgery
         operated postoperative operation amplatzer post-operative postop post-op
     significant: significantly relevant major haemodynamically hemodynamically substantial
-    severe: severely gross grossly marked markedly massive severely
+    severe: severely gross grossly marked markedly massive
     moderate: moderately
     mild: mildly slight slightly
     increased: increase increases elevated
@@ -69,7 +70,6 @@ SPELLINGS = """
     due: owing secondary
     thickness: thicknesses
     exclude: excludes excluding
-    septation: septated
 """
 """Canonical word, then its other forms and spellings."""
 
@@ -111,9 +111,9 @@ SHORT_FORMS = """
 
 FILLERS = """
     the a an its this these those is are was were be been being has have had does do did there any
-    evidence sign signs entirely completely fully definitively safely reliably certainty also still
-    very quite obvious overt rather somewhat appears appear appearing looks look
-    which that it conclusion impression diagnosis summary
+    evidence sign signs entirely completely fully definitively safely reliably certainty also
+    still very quite obvious overt rather somewhat appears appear appearing looks look which that
+    it conclusion impression diagnosis summary
 """
 """Words that say nothing of a finding."""
 
@@ -126,27 +126,27 @@ PARTS = """
         myocardium of left ventricle
     RV-wall: right ventricle {wall|myocardium|free wall}; {wall|free wall|myocardium} of right
         ventricle
-    LV-wall RV-wall: {both|left {and|or} right} {ventricle|ventricles} wall; wall of both ventricles
+    LV-wall RV-wall: {both|left {and|or} right} {ventricle|ventricles} wall; wall of both
+        ventricles
     LV RV: ventricles; both ventricles; {left {and|or|nor|,} right|right {and|or|nor|,} left}
         {ventricle|ventricles}; biventricular; ventricle chambers; both ventricle chambers
-    LA RA: atria; both atria; {left {and|or|nor|,} right|right {and|or|nor|,} left} {atrium|atria};
-        biatrial; atrium chambers; both atrium chambers
-    LV LA: left {side|chambers|heart|parts|heart chambers|side chambers|heart parts|side heart};
-        left {parts|side|chambers} of heart; chambers of left heart;
-        left {ventricle {and|or} atrium|atrium {and|or} ventricle}
-    RV RA: right {side|chambers|heart|parts|heart chambers|side chambers|heart parts|side heart};
-        right {parts|side|chambers} of heart; chambers of right heart;
-        right {ventricle {and|or} atrium|atrium {and|or} ventricle}; right-sided {chambers|heart}
+    LA RA: atria; both atria; {left {and|or|nor|,} right|right {and|or|nor|,} left}
+        {atrium|atria}; biatrial; atrium chambers; both atrium chambers
+    LV LA: left {|heart |side }{side|chambers|heart|parts}; left {parts|side|chambers} of heart;
+        chambers of left heart; left {ventricle {and|or} atrium|atrium {and|or} ventricle}
+    RV RA: right {|heart |side }{side|chambers|heart|parts}; right {parts|side|chambers} of heart;
+        chambers of right heart; right {ventricle {and|or} atrium|atrium {and|or} ventricle}
     LV RV LA RA: {|both |all |four |4 |all four |all 4 }{|heart }chambers; chambers of heart;
-        {left {and|or|nor|,} right|right {and|or|nor|,} left|both} {side|hearts|heart|parts|chambers}
-        {|of heart}; all parts
-    IAS: {atrium|interatrial|atria|inter atrium} {septum|septa}; interatrial; fossa ovalis; oval fossa;
-        between {|both |two }atria; septum between atria
+        {left {and|or|nor|,} right|right {and|or|nor|,} left|both}
+        {side|hearts|heart|parts|chambers} {|of heart}; all parts
+    IAS: {atrium|interatrial|atria|inter atrium} {septum|septa}; interatrial; fossa ovalis; oval
+        fossa; between {|both |two }atria; septum between atria
     IVS: {ventricle|interventricular|inter ventricle|muscular|membranous|inlet} {septum|septa};
-        interventricular; between {|both |two }ventricles; septum between ventricles; basal septum
-    IAS IVS: {|both |all |heart }septa; both septum;
-        {|both }{atrium|interatrial} {and|or|,} {ventricle|interventricular} {septum|septa};
-        {|both }{ventricle|interventricular} {and|or|,} {atrium|interatrial} {septum|septa}
+        interventricular; between {|both |two }ventricles; septum between ventricles; basal
+        septum
+    IAS IVS: {|both |all |heart }septa; both septum; {|both }{atrium|interatrial} {and|or|,}
+        {ventricle|interventricular} {septum|septa}; {|both }{ventricle|interventricular}
+        {and|or|,} {atrium|interatrial} {septum|septa}
     SEPTUM: septum
     WALL: wall; myocardium; posterior wall; free wall
     MV TV: {|both |all |heart |two }{|atrioventricular }valves;
@@ -156,31 +156,33 @@ PARTS = """
     PERICARDIUM: pericardium; pericardium {sac|space|cavity}
     HEART: heart; {|heart |intracardiac }{anatomy|structure|structures|morphology}; heart valves
     -: septum {primum|secundum}; {left|right} atrium wall; atrium wall; wall motion; chest wall;
-        {four|4|two|2|three|3|five|5} {chambers|cavity|chamber} {view|position|parts|plane|window};
-        {aortic|pulmonary|semilunar|pulmonic|eustachian} valves; pericardium patch;
-        {|patent }foramen ovale; heart {rate|failure|catheter|rhythm|transplant|output|surgery};
-        {right|left} heart {failure|catheter}; ductus arteriosus; {|ventricle |interventricular }septum motion; pleural effusion; pericardium thickening; pulmonary {artery|veins|trunk};
-        {mitral|tricuspid|atrioventricular} {annulus|ring|stenosis|regurgitation};
-        left ventricle outflow tract; right ventricle outflow tract
+        {four|4|two|2|three|3|five|5} {chambers|cavity|chamber}
+        {view|position|parts|plane|window}; {aortic|pulmonary|semilunar|pulmonic|eustachian}
+        valves; pericardium patch; {|patent }foramen ovale; heart
+        {rate|failure|catheter|rhythm|transplant|output|surgery}; {right|left} heart
+        {failure|catheter}; ductus arteriosus; {|ventricle |interventricular }septum motion;
+        pleural effusion; pericardium thickening; pulmonary {artery|veins|trunk};
+        {mitral|tricuspid|atrioventricular} {annulus|ring|stenosis|regurgitation}; left
+        ventricle outflow tract; right ventricle outflow tract
 """
 """Parts of the heart; `-` are structures without a finding here."""
 
 OTHER_NOUNS = """
-    outflow lvot rvot tract function ejection fraction systolic diastolic contractility contraction
-    filling pressure pressures hypertension appendage lead leads pacemaker thrombus thrombi mass
-    tumour tumor aneurysm strain inflow regurgitation insufficiency stenosis prolapse aorta aortic
-    ascending root pulmonary artery arteries vein veins cava ivc svc coronary sinus annulus annular
-    ring chordae papillary moderator band flow shunt gradient
-    velocity doppler colour color motion kinesis hypokinesia hypokinetic akinesia liver lung pleural
-    ascites quality image images window windows view views position rhythm rate foramen pfo chest
-    relaxation compliance movement excursion calcification fistula pda coarctation vegetation shadow
-    catheter trabeculation trabeculations apical-view output load overload preload
+    outflow lvot rvot tract function ejection fraction systolic diastolic contractility
+    contraction filling pressure pressures hypertension appendage lead leads pacemaker thrombus
+    thrombi mass tumour tumor aneurysm strain inflow regurgitation insufficiency stenosis prolapse
+    aorta aortic ascending root pulmonary artery arteries vein veins cava ivc svc coronary sinus
+    annulus annular ring chordae papillary moderator band flow shunt gradient velocity doppler
+    colour color motion kinesis hypokinesia hypokinetic akinesia liver lung pleural ascites
+    quality image images window windows view views position rhythm rate foramen pfo chest
+    relaxation compliance movement excursion calcification fistula pda coarctation vegetation
+    shadow catheter trabeculations output load overload preload
 """
 """Nouns that make the part before or after them another structure ("left ventricular function")."""
 
 STATES = """
-    dilated: dilated; dilation*; {increased|big} size; size increased; big; bulky;
-        increased {end|} diastolic size; cardiomegaly*
+    dilated: dilated; dilation*; {increased|big} size; size increased; big; bulky; increased
+        {end|} diastolic size; cardiomegaly*
     large: large
     small: hypoplastic; hypoplasia*
     narrow: narrow; small; slit-like; not big
@@ -190,9 +192,9 @@ STATES = """
     open: gap*; open; fenestrated; defect*; deficient; missing; patent; residual {shunt|leak}*
     intact: intact
     closed: closed
-    normal: normal; unchanged; not changed; within normal limits; without abnormality; without deviations;
-        within age norm; appropriate for age
-    abnormal: abnormality*; abnormal;; heart disease*
+    normal: normal; unchanged; not changed; within normal limits; without abnormality; without
+        deviations; within age norm; appropriate for age
+    abnormal: abnormality*; abnormal; heart disease*
     increased: increased
     reduced: reduced
 """
@@ -200,24 +202,27 @@ STATES = """
 
 MENTIONS = """
     asd: asd; {atrium|interatrial|atrium level} defect; {common|single} atrium;
-        {atrium|interatrial} {septum|septa} defect; {absence of|absent} {atrium|interatrial} septum
+        {atrium|interatrial} {septum|septa} defect; {absence of|absent} {atrium|interatrial}
+        septum
     asd-kind: {|ostium |os }{secundum|primum}{| defect| asd| atrium septum defect};
         {|atrium }sinus venosus{| defect| asd| atrium septum defect}; septum secundum defect;
         {asd|atrium septum defect} {|ostium }{secundum|primum}
-    vsd: vsd; {ventricle|interventricular} defect;
-        {ventricle|interventricular} {septum|septa} {defect|rupture}
-    vsd-kind: {muscular|inlet|perimembranous|membranous|outlet|subaortic|supracristal|swiss cheese|
-        doubly committed|apical muscular}{ defect| vsd| ventricle septum defect};
+    vsd: vsd; {ventricle|interventricular} defect; {ventricle|interventricular} {septum|septa}
+        {defect|rupture}
+    vsd-kind: {muscular|inlet|perimembranous|membranous|outlet}
+        {defect|vsd|ventricle septum defect};
+        {subaortic|supracristal|doubly committed|apical muscular} {defect|vsd};
         {vsd|ventricle septum defect} {muscular|inlet|perimembranous|membranous|outlet};
-        swiss cheese septum
+        swiss cheese {|defect|vsd|septum}
     both-defects: {atrium|interatrial} {and|,} {ventricle|interventricular} septum defect;
         {ventricle|interventricular} {and|,} {atrium|interatrial} septum defect
     septal-defects: {atrium|interatrial} or {ventricle|interventricular} septum defect;
-        {ventricle|interventricular} or {atrium|interatrial} septum defect; {|heart }septum defect; defect of septum; defect of septa
+        {ventricle|interventricular} or {atrium|interatrial} septum defect; {|heart }septum
+        defect; defect of septum; defect of septa
     avsd: atrioventricular septum defect; atrioventricular canal {|defect}; endocardial cushion
         defect
-    complete-avsd: {complete|balanced|unbalanced} atrioventricular {septum defect|canal|canal
-        defect}
+    complete-avsd: {complete|balanced|unbalanced} atrioventricular
+        {septum defect|canal|canal defect}
     partial-avsd: {partial|incomplete} atrioventricular {septum defect|canal|canal defect}
     lvh: lvh; hcm; hypertrophied cardiomyopathy; {concentric|eccentric} hypertrophy
     rvh: rvh
@@ -228,29 +233,33 @@ MENTIONS = """
     dilated-ra: rae
     hypoplastic-lv: hlhs; hypoplastic left heart {|syndrome}
     hypoplastic-rv: hrhs; hypoplastic right heart {|syndrome}
-    septal-hypertrophy: ash; {asymmetric|asymmetrical} {|septum |basal }{hypertrophy|hypertrophied
-        cardiomyopathy}; septum hypertrophy
-    effusion: {|pericardium }effusion; pericardium fluid; fluid in pericardium {|space|sac|cavity};
-        {hydropericardium|haemopericardium|hemopericardium}
-    common-valve: common valves; {common|single|one} atrioventricular {valves|junction|orifice|annulus}
+    septal-hypertrophy: ash; {asymmetric|asymmetrical}
+        {|septum |basal }{hypertrophy|hypertrophied cardiomyopathy}; septum hypertrophy
+    effusion: {|pericardium }effusion; pericardium fluid; fluid in pericardium
+        {|space|sac|cavity}; {hydropericardium|haemopericardium|hemopericardium}
+    common-valve: common valves; {common|single|one} atrioventricular
+        {valves|junction|orifice|annulus}
     fallot: tetralogy of fallot; tof; fallot
-    normal-heart: normal {echocardiogram|echo|study|examination|exam|scan|findings|four-chamber view};
+    normal-heart: normal
+        {echocardiogram|echo|study|examination|exam|scan|findings};
         {echocardiogram|echo|study|examination|exam|scan|findings} normal
 """
 """Terms that name a finding by themselves."""
 
 FUNCTION_WORDS = """
-    NEGATION: no; not; without; never; neither; free {of|from}; negative for; absence of; lack of;
-        nothing; no longer; non; free
-    DENIAL: not {seen|present|there}; no longer {seen|present}; absent; excluded; ruled out; none; negative; could not seen;
-        cannot seen; can not seen; resolved; denied; disappeared; not exist
-    DOUBT: possible; not {excluded|exclude|ruled out|assessed}; {cannot|can not|could not|not
-        possible to} {excluded|exclude|ruled out|rule out|assessed|commented|judged};
-        {not|cannot|poorly} {clearly|well|definitely|fully|adequately|sufficiently} {seen|assessed};
-        poorly {seen|assessed}; rule out; {to|for} {exclude|excluded}; exclude; {evaluate|assess|evaluation|
-        assessment|check|look|screening|ask} for; risk of; no definite; not definite; not certain;
-        not sure; differential; if; non-diagnostic; not diagnostic;
-        incompletely seen; difficult to {seen|assessed|exclude}
+    NEGATION: no; not; without; never; neither; free {of|from}; negative for; absence of; lack
+        of; nothing; no longer; non; free
+    DENIAL: not {seen|present|there}; no longer {seen|present}; absent; excluded; ruled out;
+        none; negative; could not seen; cannot seen; can not seen; resolved; denied;
+        disappeared; not exist
+    DOUBT: possible; not {excluded|exclude|ruled out|assessed};
+        {cannot|can not|could not|not possible to}
+        {excluded|exclude|ruled out|rule out|assessed|commented|judged}; {not|cannot|poorly}
+        {clearly|well|definitely|fully|adequately|sufficiently} {seen|assessed}; poorly
+        {seen|assessed}; rule out; {to|for} {exclude|excluded}; exclude;
+        {evaluate|assess|evaluation|assessment|check|look|screening|ask} for; risk of; no
+        definite; not definite; not certain; not sure; differential; if; non-diagnostic; not
+        diagnostic; incompletely seen; difficult to {seen|assessed|exclude}
     PAST: history; status post
     RELATIVE: family; mother; father; sibling; brother; sister
     REPAIR: repair
@@ -258,19 +267,20 @@ FUNCTION_WORDS = """
     AFFIRMED: present; seen; residual; persistent; persisting; known; confirmed; yes; positive;
         exists; remains
     QUALIFIER: significant; severe; moderate; mild; muscular; inlet; outlet; perimembranous;
-        membranous; concentric; eccentric; additional; other; second; further; more; new; trivial;
-        trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide; partial; complete;
-        isolated; circular; localised; localized
-    WORD: partially {closed|repair}; no change; no {|interval |significant }change; no progression; no worsening;
-        not only; not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt;
-        since history; from history; history {study|exam|examination|echo|echocardiogram|report};
-        history to; as before; of child; of adult; for age; thickness of
+        membranous; concentric; eccentric; additional; other; second; further; more; new;
+        trivial; trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide;
+        partial; complete; isolated; circular; localised; localized
+    WORD: partially {closed|repair}; no change; no {|interval |significant }change; no
+        progression; no worsening; not only; not just; not merely; {compared|comparison|compare}
+        {to|with} {|history}; no doubt; since history; from history; history
+        {study|exam|examination|echo|echocardiogram|report}; history to; as before; of child; of
+        adult; for age; thickness of
     AND: and; as well as
     OR: or
     NOR: nor
-    LINK: with; but; however; although; though; whereas; while; yet; due to; because; because of;
-        despite; across; through; via; causing; resulting; leading; therefore; now; related to;
-        associated; following; after; accompanied; against
+    LINK: with; but; however; although; though; whereas; while; yet; due to; because; because
+        of; despite; across; through; via; causing; resulting; leading; therefore; now; related
+        to; associated; following; after; accompanied; against
     EXCEPT: except; except for; apart from; other than; aside from; besides; with exception of;
         save for
     OF: of; in; below; under; behind; above; near; at; beneath; beside; adjacent to

@@ -72,7 +72,27 @@ LINE = 40
 """Letters from which a line counts as broken where the next begins with a small letter."""
 _WORDS = re.compile(r"\([-+]\)|[^\W_]+(?:[-'/.][^\W_]+)*|[.!;,()\[\]/?&+\n]")
 _INSIDE = re.compile(r"([-'/.])")
-_DANGLING = frozenset("of no or in is the a an and with without out are for not at to".split())
+_DANGLING = frozenset(
+    [
+        "of",
+        "no",
+        "or",
+        "in",
+        "is",
+        "the",
+        "a",
+        "an",
+        "and",
+        "with",
+        "without",
+        "out",
+        "are",
+        "for",
+        "not",
+        "at",
+        "to",
+    ]
+)
 """Words after which a sentence goes on in the next line."""
 
 
@@ -134,7 +154,7 @@ def _spell(word: str) -> Iterator[str]:
 @cache
 def _load_spellings() -> dict[str, tuple[str, ...]]:
     """Canonical words of every word that has others."""
-    spellings: dict[str, tuple[str, ...]] = {word: () for word in terms.FILLERS.split()}
+    spellings: dict[str, tuple[str, ...]] = dict.fromkeys(terms.FILLERS.split(), ())
     for canonical, others in _list_entries(terms.SPELLINGS):
         spellings[canonical] = (canonical,)
         spellings |= dict.fromkeys(others.split(), (canonical,))
@@ -189,8 +209,7 @@ def _expand(term: str) -> Iterator[tuple[str, ...]]:
         depth += {"{": 1, "}": -1}.get(rest[end], 0)
         end += 1
     for choice in _split_choices(rest[: end - 1]):
-        for words in _expand(f"{before}{choice}{rest[end:]}"):
-            yield words
+        yield from _expand(f"{before}{choice}{rest[end:]}")
 
 
 def _split_choices(inner: str) -> list[str]:

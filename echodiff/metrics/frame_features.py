@@ -1,6 +1,7 @@
 """A set of frames read once: its features, what its captions state, what repeats."""
 
 import hashlib
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 
 from echodiff.anatomy import Finding
 from echodiff.captions.findings import Presence, read_findings
+from echodiff.captions.language import describe_cyrillic
 from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
@@ -29,6 +31,8 @@ from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
 from echodiff.system import num_cores
+
+logger = logging.getLogger(__name__)
 
 READ_AT_ONCE = 64
 """Images that go through a network together, and that one process reads at a time."""
@@ -144,6 +148,8 @@ def measure_frames(
             if tiny is not None:
                 probabilities.append(tiny.findings_of(features["tiny"][-1]))
             progress.update(len(images))
+    if sentence := describe_cyrillic([_text_of(row) for row in rows if row is not None]):
+        logger.warning("%s: %s", name, sentence)
     groups = build_groups([None if row is None else known_patient(row) for row in rows])
     return Measured(
         name=name,
@@ -215,7 +221,11 @@ def _stated_findings(row: Frame | None) -> dict[Finding, Presence]:
     if row.prompt is None and row.findings is not None:
         names = set(row.findings)
         return {f: Presence.PRESENT if f in names else Presence.ABSENT for f in Finding}
-    return read_findings(row.text if row.prompt is None else row.prompt)
+    return read_findings(_text_of(row))
+
+
+def _text_of(row: Frame) -> str:
+    return row.text if row.prompt is None else row.prompt
 
 
 def _digest(image_u8: NDArray[np.uint8]) -> str:

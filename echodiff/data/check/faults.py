@@ -84,6 +84,7 @@ KINDS: dict[str, Kind] = {
     # Words and terms.
     "caption-unknown": Kind(_W, "a caption that says that there is none, such as nan"),
     "caption-too-long": Kind(_W, "a caption that CLIP will cut"),
+    "caption-cyrillic": Kind(_W, "a caption in Cyrillic letters, which CLIP cannot read"),
     "card-missing": Kind(_W, "no data card, or one that cannot be read"),
     "licence-unknown": Kind(_W, "a data card without a licence"),
 }
