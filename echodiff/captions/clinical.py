@@ -142,7 +142,7 @@ def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str
     parts = list(_describe_findings(heart, rng)) or [_pick(_HEALTHY, rng)]
     normal = _list_normal(heart, view, is_partial=True)
     # Many findings, few words on the rest: a text encoder reads 77 tokens.
-    parts += [_pick(choices, rng) for choices in normal[: max(1, 4 - len(parts))]]
+    parts += [_pick(choices, rng) for choices in normal[: max(0, 4 - len(parts))]]
     if not heart.findings and rng.random() < 0.3:
         parts.append(_pick(_list_valves(heart, view), rng))
     return ", ".join([*parts, write_view(heart, view, rng)])

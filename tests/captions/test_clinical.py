@@ -1,0 +1,191 @@
+"""Captions state what a heart has and nothing else, in about as many words as a clinician's."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echodiff.anatomy import KINDS, AgeGroup, Finding, Grade, GradedFinding, Phase, Sex, View
+from echodiff.captions.clinical import write_caption, write_unchanged
+from echodiff.captions.findings import Presence, findings_in, read_findings
+from echodiff.data.check.tokens import TOKEN_LIMIT, estimate_tokens
+from echodiff.files import shipped
+from echodiff.phantom.acquisition import Population, sample_acquisition
+
+EVERYONE = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
+LEFT_HEART = frozenset({
+    Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.DILATED_LV, Finding.DILATED_LA,
+    Finding.HYPOPLASTIC_LV, Finding.THICKENED_VALVES, Finding.PERICARDIAL_EFFUSION,
+})  # fmt: skip
+EXCLUDED = (
+    {Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.DILATED_LV},
+    {Finding.DILATED_LV, Finding.HYPOPLASTIC_LV},
+    {Finding.DILATED_RV, Finding.HYPOPLASTIC_RV},
+    {Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE},
+)
+"""Of each of these a heart has one at most."""
+MEASURED = {
+    Finding.ASD, Finding.VSD, Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.RVH,
+    Finding.THICKENED_VALVES, Finding.PERICARDIAL_EFFUSION,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Heart:
+    findings: tuple[GradedFinding, ...]
+    phase: Phase = Phase.ED
+    sex: Sex = Sex.FEMALE
+    age_group: AgeGroup = AgeGroup.ADULT
+
+    @property
+    def names(self):
+        return {finding.name for finding in self.findings}
+
+
+def draw_heart(rng, known=tuple(Finding)):
+    """Draw a heart with up to four findings that can occur together, a defect's company aside."""
+    names: set[Finding] = set()
+    for place in rng.permutation(len(known))[: rng.integers(5)]:
+        if all(known[place] not in group or not names & group for group in EXCLUDED):
+            names.add(known[place])
+    is_common = Finding.COMMON_AV_VALVE in names
+    if is_common:
+        names |= {Finding.ASD, Finding.VSD}
+    findings = []
+    for name in sorted(names, key=list(Finding).index):
+        kinds = KINDS.get(name, ("",))
+        kind = kinds[rng.integers(len(kinds))]
+        if is_common:
+            kind = {Finding.ASD: "primum", Finding.VSD: "inlet"}.get(name, kind)
+        if set(known) == LEFT_HEART and kind:
+            kind = "mitral"  # the valve that a two-chamber view shows
+        size_mm = float(rng.uniform(3, 20)) if name in MEASURED else None
+        grade = list(Grade)[rng.integers(3)]
+        findings.append(GradedFinding(name=name, grade=grade, kind=kind, size_mm=size_mm))
+    return Heart(
+        findings=tuple(findings),
+        phase=list(Phase)[rng.integers(2)],
+        age_group=list(AgeGroup)[rng.integers(3)],
+    )
+
+
+@cache
+def read_clause(clause):
+    return read_findings(clause)
+
+
+def test_two_thousand_captions_state_the_findings_of_their_heart_and_deny_none():
+    rng = np.random.default_rng(0)
+    for index in range(2000):
+        is_two_chamber = index % 10 == 9
+        heart = draw_heart(rng, tuple(LEFT_HEART) if is_two_chamber else tuple(Finding))
+        text = write_caption(heart, View.A2C if is_two_chamber else View.A4C, rng)
+        assert findings_in(text) == heart.names, text
+        # Clause by clause as well: what stands beside a finding may not call its part normal.
+        clauses = [read_clause(clause) for clause in text.split(", ")]
+        denied = {f for said in clauses for f, presence in said.items() if presence == "absent"}
+        assert not denied & heart.names, text
+        assert not ("cavity narrow" in text and "normal size" in text), text
+        assert estimate_tokens(text) <= 1.15 * TOKEN_LIMIT, text
+
+
+def test_what_is_unchanged_states_no_finding_and_denies_none_that_is_there():
+    rng = np.random.default_rng(1)
+    for _ in range(500):
+        heart = draw_heart(rng)
+        text = write_unchanged(heart, View.A4C, rng, float(rng.random()))
+        said = read_findings(text)
+        assert Presence.PRESENT not in said.values(), text
+        assert all(said[name] is not Presence.ABSENT for name in heart.names), text
+        assert not (heart.findings and "heart" in text.replace("heart cavities", "")), text
+
+
+@given(st.integers(0, 2**32), st.integers(0, 10**6))
+def test_every_caption_of_a_phantom_states_the_findings_of_its_heart(seed, index):
+    drawn = sample_acquisition(seed, index, EVERYONE)
+    assert findings_in(drawn.text) == drawn.heart.finding_names, drawn.text
+
+
+def test_every_part_that_is_unchanged_is_told_where_all_is_asked_for():
+    normal = Heart(findings=())
+    text = write_unchanged(normal, View.A4C, np.random.default_rng(0), 1.0)
+    assert re.match(r"\w* ?heart.*sept.*(wall|myocard).*(cavit|side).*(valve|leaflet)", text)
+    nothing = write_unchanged(normal, View.A4C, np.random.default_rng(0), 0.0)
+    assert nothing.startswith(("4-chamber", "apical"))
+
+
+def test_captions_are_as_long_as_the_papers():
+    words = [len(sample_acquisition(11, i, EVERYONE).text.split()) for i in range(400)]
+    assert 20 < np.mean(words) < 28  # the paper's clinicians wrote 22.95 on average
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        (
+            GradedFinding(name=Finding.ASD, grade=Grade.SEVERE, kind="secundum", size_mm=21.4),
+            {"large", "21 mm", "defect in the mid interatrial septum", "ventricular septum intact"},
+        ),
+        (
+            GradedFinding(name=Finding.ASD, grade=Grade.MILD, kind="primum", size_mm=6.0),
+            {"small", "6 mm", "primum ASD (partial AVSD)", "without lower margin"},
+        ),
+        (
+            GradedFinding(name=Finding.ASD, grade=Grade.MILD, kind="sinus_venosus"),
+            {"small", "ASD, without upper margin"},
+        ),
+        (
+            GradedFinding(name=Finding.LVH, grade=Grade.MODERATE, size_mm=14.2),
+            {"moderate ", "walls 14 mm", "septa intact", "apical four-chamber view",
+             "4-chamber position"},
+        ),
+        (GradedFinding(name=Finding.DILATED_LA, grade=Grade.MODERATE), {"moderately dilated"}),
+    ],
+)  # fmt: skip
+def test_captions_tell_grade_kind_and_size_in_a_clinicians_words(finding, words):
+    heart = Heart(findings=(finding,))
+    rng = np.random.default_rng(0)
+    texts = " | ".join(write_caption(heart, View.A4C, rng) for _ in range(60))
+    assert all(word in texts for word in words), texts
+    assert "right and left side unchanged" not in texts
+
+
+def test_a_two_chamber_caption_says_nothing_of_the_right_heart():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        text = write_caption(draw_heart(rng, tuple(LEFT_HEART)), View.A2C, rng)
+        assert not re.search(r"right|tricuspid|both|septa |septum (intact|without)", text), text
+
+
+# --- Prompt files ------------------------------------------------------------------------------
+
+
+def list_prompts():
+    for path in sorted(shipped("prompts").glob("*.txt")):
+        lines = path.read_text("utf-8").splitlines()
+        yield path.stem, [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_finding_has_a_prompt_file_whose_lines_all_state_it():
+    prompts = dict(list_prompts())
+    assert set(prompts) == {*map(str, Finding), "dilated", "normal", "paediatric"}
+    for name, lines in prompts.items():
+        assert len(set(lines)) == 8, name
+        if name in set(Finding):
+            assert all(Finding(name) in findings_in(line) for line in lines), name
+    assert not any(map(findings_in, prompts["normal"]))
+    assert all(len(findings_in(line)) >= 2 for line in prompts["dilated"])
+
+
+@pytest.mark.parametrize(("name", "lines"), list(list_prompts()))
+def test_no_prompt_contradicts_itself(name, lines):
+    for line in lines:
+        assert estimate_tokens(line) <= TOKEN_LIMIT, line
+        stated = findings_in(line)
+        clauses = [read_clause(clause) for clause in line.split(", ")]
+        denied = {f for said in clauses for f, presence in said.items() if presence == "absent"}
+        assert not denied & stated, line
