@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy, Heart
+from echodiff.phantom.heart import Heart
 from echodiff.phantom.slices import PolarGrid, Pose, image_grid, polar_grid, slice_polar
 from echodiff.phantom.styles import Style
+from echodiff.phantom.tissues import Anatomy
 
 Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
@@ -157,10 +158,10 @@ def _tissue_maps(
     for label, (level, impedance) in _TISSUE.items():
         table[:, label] = level, impedance
     level, impedance = table[0][anatomy.labels], table[1][anatomy.labels]
-    level[anatomy.papillary] = -6.0
+    level[anatomy.papillary] = -1.5
     level[anatomy.fibrous] = 5.0
     impedance[anatomy.fibrous] = 0.8
-    impedance[anatomy.papillary] = 0.3
+    impedance[anatomy.papillary] = 0.5
 
     # Outside: chest wall above, a bright band behind the pericardium that fades into lung and
     # liver.

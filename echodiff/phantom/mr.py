@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy
+from echodiff.phantom.tissues import Anatomy
 
 _BLOOD = (Label.LV, Label.RV, Label.LA, Label.RA, Label.AORTA)
 
@@ -19,6 +19,7 @@ _MR = {
     Label.ATRIAL_WALL: 0.36,
     Label.VALVE: 0.45,
     Label.PERICARDIUM: 0.12,
+    Label.PERICARDIAL_FLUID: 0.9,
     **dict.fromkeys(_BLOOD, 0.82),
 }
 # Hounsfield units without contrast medium: blood and muscle nearly alike, fat dark.
@@ -29,6 +30,7 @@ _CT_HU = {
     Label.ATRIAL_WALL: 30.0,
     Label.VALVE: 60.0,
     Label.PERICARDIUM: 15.0,
+    Label.PERICARDIAL_FLUID: 12.0,
     **dict.fromkeys(_BLOOD, 40.0),
 }
 CT_WINDOW_HU = (-120.0, 180.0)
