@@ -312,6 +312,15 @@ def test_compare_tells_the_nearer_set(reference, tmp_path):
     assert gains["faithfulness_gain"]["low"] > 0.5
 
 
+def test_captions_in_cyrillic_letters_are_counted_and_their_findings_unknown(
+    generated, tmp_path, caplog
+):
+    foreign = write_frames(tmp_path / "foreign", 24, seed=2, shows_asd=1.0, text="ДМПП, ГЛЖ")
+    result = score_frames(generated, foreign)
+    assert "24 of 24 captions are in Cyrillic letters" in caplog.text
+    assert result["scores"]["faithfulness_asd"]["real"] is None
+
+
 def test_bad_input_is_one_line_and_status_2(generated, reference, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -5,6 +5,7 @@ A caption never calls normal what a finding concerns.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Protocol
 
@@ -121,6 +122,8 @@ _OTHERS = {
     Finding.COMMON_AV_VALVE: ("common AV valve", "common atrioventricular valve"),
     Finding.PERICARDIAL_EFFUSION: ("{size}pericardial effusion{mm}", "{size}pericardial effusion"),
 }  # fmt: skip
+MANY = 3
+"""Findings above which each is told in the fewest words: a text encoder reads 77 tokens."""
 _HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
 
 
@@ -141,7 +144,6 @@ def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str
     """Write about 23 words: findings, then what is normal, view, phase, and patient."""
     parts = list(_describe_findings(heart, rng)) or [_pick(_HEALTHY, rng)]
     normal = _list_normal(heart, view, is_partial=True)
-    # Many findings, few words on the rest: a text encoder reads 77 tokens.
     parts += [_pick(choices, rng) for choices in normal[: max(0, 4 - len(parts))]]
     if not heart.findings and rng.random() < 0.3:
         parts.append(_pick(_list_valves(heart, view), rng))
@@ -172,6 +174,7 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[str]:
     names = {finding.name for finding in heart.findings}
+    is_brief = len(names) > MANY
     is_common = Finding.COMMON_AV_VALVE in names
     near_valves = [f for f in heart.findings if f.kind in _ATRIOVENTRICULAR]
     for finding in heart.findings:
@@ -180,7 +183,8 @@ def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[s
         choices = _BY_KIND.get(finding.name, {}).get(finding.kind) or _OTHERS[finding.name]
         if finding.kind == "primum" and not is_common and len(near_valves) == 1:
             choices = (*choices, *_PARTIAL_AVSD)
-        yield _fill(_pick(choices, rng), finding, rng)
+        template = choices[0] if is_brief else _pick(choices, rng)
+        yield _fill(template, replace(finding, size_mm=None) if is_brief else finding, rng)
     dilated = sorted(
         (finding for finding in heart.findings if finding.name in _CHAMBERS),
         key=lambda finding: list(Grade).index(finding.grade),

@@ -115,6 +115,15 @@ def test_captions_come_from_a_table(src, tmp_path):
     assert by_name["images/patient0004_4CH_ED.png"].text == ""
 
 
+def test_a_table_in_cyrillic_letters_is_warned_about_once(src, tmp_path):
+    table = tmp_path / "captions.csv"
+    rows = "patient0003_4CH_ED.png,ДМПП\npatient0004_4CH_ED.png,ГЛЖ\npatient0005_4CH_ED.png,ASD\n"
+    table.write_text(f"file_name,text\n{rows}", encoding="utf-8")
+    with pytest.warns(UserWarning, match="2 of 3 captions are in Cyrillic letters") as caught:
+        prepare(src, "--patient-regex", REGEX, "--captions", str(table))
+    assert len(caught) == 1
+
+
 def test_only_matching_pictures_are_taken(src):
     _, out = prepare(src, "--match", "*_ES.png", "--patient-regex", REGEX)
     assert len(load_frames(out)) == 10
