@@ -192,7 +192,7 @@ def _absorb(phrase: Phrase) -> None:
         tokens.append(token)
     last = len(tokens) - 1
     phrase.tokens = [
-        Token(Kind.DENIAL, t.value)
+        Token(Kind.DOUBT if t.value == "not" else Kind.DENIAL, t.value)
         if t.kind is Kind.NEGATION and t.value != "without" and place == last and place > 0
         else t
         for place, t in enumerate(tokens)

@@ -29,7 +29,7 @@ _SUBJECTS = {
 }  # fmt: skip
 """Part that a later word takes up: "no ASD, but a small defect cannot be excluded"."""
 _DEFECTS = frozenset({"open", "asd", "asd-kind", "vsd", "vsd-kind", "septal-defects", "avsd",
-                      "both-defects", "complete-avsd", "partial-avsd"})  # fmt: skip
+                      "other-defect", "both-defects", "complete-avsd", "partial-avsd"})  # fmt: skip
 _CAUSES = frozenset({"with", "due to", "because", "because of", "related to", "associated",
                      "causing", "leading"})  # fmt: skip
 _LEFT = frozenset({"residual", "persistent", "persisting", "remains"})
@@ -165,7 +165,7 @@ def _is_one_list(phrases: list[Phrase], here: int) -> bool:
 
 def _class_of(phrase: Phrase) -> str:
     states = {state for _, _, state in phrase.pairs}
-    if states & _DEFECTS or any(t.kind is Kind.PART and t.value == OTHER for t in phrase.tokens):
+    if states & _DEFECTS:
         return "defect"
     is_size = len(states) == 1 and states <= {"thick", "dilated", "hypertrophied"}
     return "size" if is_size else " ".join(sorted(states))

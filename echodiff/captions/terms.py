@@ -23,7 +23,7 @@ SPELLINGS = """
     dilation: dilatation dilations dilatations enlargement enlargements distension distention
     hypertrophied: hypertrophic
     hypertrophy: hypertrophies hypertrophia
-    hypoplastic: underdeveloped rudimentary
+    hypoplastic: underdeveloped rudimentary diminutive
     thick: thickened
     thickening: thickenings
     gap: hole holes break breaks interruption interruptions interrupted discontinuity
@@ -52,7 +52,7 @@ SPELLINGS = """
     possible: possibly probable probably likely perhaps maybe suspected suspect suspicion
         suspicious suggests suggesting suggestive suggestion suggest questionable equivocal
         uncertain unclear doubtful query presumed presumably presumptive borderline may might
-        could seems seem apparently apparent versus vs whether indication potential potentially
+        could seems seem apparently apparent concerning question whether indication potential potentially
         ddx doubt debatable unlikely
     history: previously previous prior formerly former earlier
     repair: repaired closure patch patched occluder occluded device corrected correction surgery
@@ -174,8 +174,8 @@ OTHER_NOUNS = """
     aorta aortic ascending root pulmonary artery arteries vein veins cava ivc svc coronary sinus
     annulus annular ring chordae papillary moderator band flow shunt gradient velocity doppler
     colour color motion kinesis hypokinesia hypokinetic akinesia liver lung pleural ascites
-    quality image images window windows view views position rhythm rate foramen pfo chest
-    relaxation compliance movement excursion calcification fistula pda coarctation vegetation
+    quality image images window windows view views position rhythm rate chest
+    relaxation compliance movement excursion calcification fistula coarctation vegetation
     shadow catheter trabeculations output load overload preload
 """
 """Nouns that make the part before or after them another structure ("left ventricular function")."""
@@ -190,7 +190,7 @@ STATES = """
     thick: thick; thickening*; increased {|wall }thickness; thickness increased
     thin: thin
     open: gap*; open; fenestrated; defect*; deficient; missing; patent; residual {shunt|leak}*
-    intact: intact
+    intact: intact; defect free
     closed: closed
     normal: normal; unchanged; not changed; within normal limits; without abnormality; without
         deviations; within age norm; appropriate for age
@@ -206,7 +206,7 @@ MENTIONS = """
         septum
     asd-kind: {|ostium |os }{secundum|primum}{| defect| asd| atrium septum defect};
         {|atrium }sinus venosus{| defect| asd| atrium septum defect}; septum secundum defect;
-        {asd|atrium septum defect} {|ostium }{secundum|primum}
+        {asd|atrium septum defect} {|ostium }{secundum|primum}; asd {i|ii}
     vsd: vsd; {ventricle|interventricular} defect; {ventricle|interventricular} {septum|septa}
         {defect|rupture}
     vsd-kind: {muscular|inlet|perimembranous|membranous|outlet}
@@ -235,7 +235,9 @@ MENTIONS = """
     hypoplastic-rv: hrhs; hypoplastic right heart {|syndrome}
     septal-hypertrophy: ash; {asymmetric|asymmetrical}
         {|septum |basal }{hypertrophy|hypertrophied cardiomyopathy}; septum hypertrophy
-    effusion: {|pericardium }effusion; pericardium fluid; fluid in pericardium
+    other-defect: pfo; pda; {|patent }foramen ovale; {|patent }ductus arteriosus
+    effusion: {|pericardium }effusion; pericardium {and|or} pleural effusion; pleural {and|or}
+        pericardium effusion; pericardium fluid; fluid in pericardium
         {|space|sac|cavity}; {hydropericardium|haemopericardium|hemopericardium}
     common-valve: common valves; {common|single|one} atrioventricular
         {valves|junction|orifice|annulus}
@@ -258,7 +260,7 @@ FUNCTION_WORDS = """
         {clearly|well|definitely|fully|adequately|sufficiently} {seen|assessed}; poorly
         {seen|assessed}; rule out; {to|for} {exclude|excluded}; exclude;
         {evaluate|assess|evaluation|assessment|check|look|screening|ask} for; risk of; no
-        definite; not definite; not certain; not sure; differential; if; non-diagnostic; not
+        definite; not definite; not certain; {cannot|not} sure; differential; if; non-diagnostic; not
         diagnostic; incompletely seen; difficult to {seen|assessed|exclude}
     PAST: history; status post
     RELATIVE: family; mother; father; sibling; brother; sister
@@ -276,7 +278,7 @@ FUNCTION_WORDS = """
         {study|exam|examination|echo|echocardiogram|report}; history to; as before; of child; of
         adult; for age; thickness of
     AND: and; as well as
-    OR: or
+    OR: or; versus; vs
     NOR: nor
     LINK: with; but; however; although; though; whereas; while; yet; due to; because; because
         of; despite; across; through; via; causing; resulting; leading; therefore; now; related
