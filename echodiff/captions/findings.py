@@ -89,6 +89,12 @@ _TERMS: Mapping[str, tuple[Finding, ...]] = {
     "rvh": (Finding.RVH,),
     "both-hypertrophied": (Finding.LVH, Finding.RVH),
     "septal-hypertrophy": (Finding.SEPTAL_HYPERTROPHY,),
+    "dilated-all": (
+        Finding.DILATED_LV,
+        Finding.DILATED_RV,
+        Finding.DILATED_LA,
+        Finding.DILATED_RA,
+    ),
     "dilated-lv": (Finding.DILATED_LV,),
     "dilated-rv": (Finding.DILATED_RV,),
     "dilated-la": (Finding.DILATED_LA,),
@@ -115,6 +121,7 @@ _ANYWHERE: Mapping[str, tuple[Finding, ...]] = {
 }
 """What a denial without a part denies: "no dilatation"."""
 _ALL_SIZES = (*_ANYWHERE["dilated"], Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV)
+_THICKENING = frozenset({"thick", "hypertrophied"})
 _OPPOSITE = {_PRESENT: _ABSENT, _ABSENT: _UNKNOWN, _UNKNOWN: _UNKNOWN}
 
 
@@ -140,7 +147,11 @@ def _list_statements(text: str) -> list[_Statement]:
     statements: list[_Statement] = []
     for sentence in read_sentences(read_tokens(text)):
         side = ""
+        thick = {p for item in sentence if item.state in _THICKENING for p in item.parts}
         for item in sentence:
+            if item.state == "hypertrophied" and thick & {"WALL", "LV-wall", "LV"}:
+                # "Hypertrophy of septum and posterior wall" is concentric.
+                item = item._replace(parts=tuple(set(item.parts) - {"IVS", "SEPTUM"}))
             if item.state == "repaired":
                 statements = [_repair(statement) for statement in statements]
             if item.state == "open" and not item.parts:  # the defects spoken of before

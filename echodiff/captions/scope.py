@@ -28,8 +28,11 @@ _SUBJECTS = {
     "septal-defects": "IAS IVS", "both-defects": "IAS IVS",
 }  # fmt: skip
 """Part that a later word takes up: "no ASD, but a small defect cannot be excluded"."""
-_DEFECTS = frozenset({"open", "asd", "asd-kind", "vsd", "vsd-kind", "septal-defects", "avsd",
-                      "other-defect", "both-defects", "complete-avsd", "partial-avsd"})  # fmt: skip
+_DEFECTS = frozenset({
+    "open", "asd", "asd-kind", "vsd", "vsd-kind", "septal-defects", "both-defects", "other-defect",
+    "avsd", "complete-avsd", "partial-avsd", "common-valve", "fallot",
+})  # fmt: skip
+"""What a repair closes."""
 _CAUSES = frozenset({"with", "due to", "because", "because of", "related to", "associated",
                      "causing", "leading"})  # fmt: skip
 _LEFT = frozenset({"residual", "persistent", "persisting", "remains"})
@@ -72,7 +75,11 @@ def _share(phrases: list[Phrase]) -> None:
         is_new = after.link is Kind.COMMA and is_led[here]  # "dilated LA and RA, LV normal"
         if phrase.is_subject and after.content[:1] and not after.starts_with_state and not is_new:
             phrase.take_state(state, after)
-        elif phrase.is_state and after.link in JOINED and after.starts_with_state:
+        elif (
+            phrase.is_state
+            and after.starts_with_state
+            and (after.link in JOINED or (here == 0 and not _is_noun(phrase)))
+        ):  # "dilated and hypertrophied LV", "not dilated, hypertrophied LV"
             phrase.pairs = [(place, own or parts, its) for place, own, its in phrase.pairs]
     subject: tuple[str, ...] = ()
     for here, phrase in enumerate(phrases):
@@ -92,6 +99,10 @@ def _share(phrases: list[Phrase]) -> None:
         subject = tuple(named) or phrase.parts or subject
 
 
+def _is_noun(phrase: Phrase) -> bool:
+    return any(token.is_noun for token in phrase.content)
+
+
 def _find_led(phrases: list[Phrase]) -> list[bool]:
     """Whether each phrase is in a list of parts that begins with its state: "dilated LA and RA"."""
     is_led = [False] * len(phrases)
@@ -105,6 +116,8 @@ def _find_led(phrases: list[Phrase]) -> list[bool]:
 def _share_ahead(phrases: list[Phrase]) -> None:
     """Name the septum of "no residual defect after closure of an ASD"."""
     for phrase, after in pairwise(phrases):
+        if after.link is Kind.EXCEPT:
+            continue
         named = " ".join(_SUBJECTS.get(state, "") for _, _, state in after.pairs).split()
         phrase.pairs = [
             (place, parts or (tuple(named) if state == "open" else ()), state)
@@ -201,7 +214,9 @@ def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
     if place < len(tokens) and tokens[place].kind is Kind.MENTION:
         if is_intact and not phrase.parts:
             return Mode.DENIED
-        if any(t.kind is Kind.STATE and t.value == "normal" for t in tokens) and not phrase.parts:
+        is_graded = phrase.has(Kind.QUALIFIER) or any(t.value in _SIZES for t in tokens)
+        is_normal = any(t.kind is Kind.STATE and t.value == "normal" for t in tokens)
+        if is_normal and not phrase.parts and not is_graded:  # "LVH unchanged": since when?
             return Mode.DOUBTED
     return phrase.carried
 
@@ -238,7 +253,8 @@ def _look_back(phrases: list[Phrase]) -> None:
     for here in range(len(phrases) - 1, 0, -1):
         before, phrase = phrases[here - 1 : here + 1]
         after = phrases[here + 1] if here + 1 < len(phrases) else None
-        if phrase.link is Kind.OR:
+        is_choice = phrase.word == "/" and phrase.is_term and before.is_term
+        if phrase.link is Kind.OR or is_choice:
             for joined in (phrase, before):
                 joined.modes = [Mode.DOUBTED if m is Mode.STATED else m for m in joined.modes]
         if not phrase.content:

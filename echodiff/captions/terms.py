@@ -19,7 +19,7 @@ SPELLINGS = """
     parts: sections departments compartments divisions
     side: sided sides
     defect: defects
-    dilated: enlarged widened distended ectatic
+    dilated: enlarged widened distended ectatic dil enl
     dilation: dilatation dilations dilatations enlargement enlargements distension distention
     hypertrophied: hypertrophic
     hypertrophy: hypertrophies hypertrophia
@@ -52,14 +52,15 @@ SPELLINGS = """
     possible: possibly probable probably likely perhaps maybe suspected suspect suspicion
         suspicious suggests suggesting suggestive suggestion suggest questionable equivocal
         uncertain unclear doubtful query presumed presumably presumptive borderline may might
-        could seems seem apparently apparent concerning question whether indication potential potentially
-        ddx doubt debatable unlikely
+        could seems seem apparently apparent concerning question whether indication potential
+        potentially ddx dd doubt debatable unlikely unconfirmed unproven consider considered
+        considering
     history: previously previous prior formerly former earlier
     repair: repaired closure patch patched occluder occluded device corrected correction surgery
         operated postoperative operation amplatzer post-operative postop post-op
     significant: significantly relevant major haemodynamically hemodynamically substantial
-    severe: severely gross grossly marked markedly massive
-    moderate: moderately
+    severe: severely sev gross grossly marked markedly massive
+    moderate: moderately mod
     mild: mildly slight slightly
     increased: increase increases elevated
     reduced: decreased diminished reduction
@@ -88,6 +89,10 @@ SHORT_FORMS = """
     posterior wall: pw pwd
     left ventricle wall thickness: lvwt
     asd: asds iasd
+    asd ii: asdii asd2
+    asd i: asdi asd1
+    perimembranous vsd: pmvsd
+    muscular vsd: mvsd
     vsd: vsds
     not dilated: nondilated undilated unenlarged nonenlarged non-dilated non-enlarged
     not thick: unthickened non-thickened nonthickened
@@ -113,7 +118,7 @@ FILLERS = """
     the a an its this these those is are was were be been being has have had does do did there any
     evidence sign signs entirely completely fully definitively safely reliably certainty also
     still very quite obvious overt rather somewhat appears appear appearing looks look which that
-    it conclusion impression diagnosis summary
+    it conclusion impression diagnosis summary type kind form
 """
 """Words that say nothing of a finding."""
 
@@ -134,8 +139,9 @@ PARTS = """
         {atrium|atria}; biatrial; atrium chambers; both atrium chambers
     LV LA: left {|heart |side }{side|chambers|heart|parts}; left {parts|side|chambers} of heart;
         chambers of left heart; left {ventricle {and|or} atrium|atrium {and|or} ventricle}
-    RV RA: right {|heart |side }{side|chambers|heart|parts}; right {parts|side|chambers} of heart;
-        chambers of right heart; right {ventricle {and|or} atrium|atrium {and|or} ventricle}
+    RV RA: right {|heart |side }{side|chambers|heart|parts}; right {parts|side|chambers} of
+        heart; chambers of right heart; right
+        {ventricle {and|or} atrium|atrium {and|or} ventricle}
     LV RV LA RA: {|both |all |four |4 |all four |all 4 }{|heart }chambers; chambers of heart;
         {left {and|or|nor|,} right|right {and|or|nor|,} left|both}
         {side|hearts|heart|parts|chambers} {|of heart}; all parts
@@ -161,9 +167,11 @@ PARTS = """
         valves; pericardium patch; {|patent }foramen ovale; heart
         {rate|failure|catheter|rhythm|transplant|output|surgery}; {right|left} heart
         {failure|catheter}; ductus arteriosus; {|ventricle |interventricular }septum motion;
-        pleural effusion; pericardium thickening; pulmonary {artery|veins|trunk};
-        {mitral|tricuspid|atrioventricular} {annulus|ring|stenosis|regurgitation}; left
-        ventricle outflow tract; right ventricle outflow tract
+        pleural effusion; pericardium thickening;
+        {normal|reduced|systolic|regional|good|preserved} wall thickening; pulmonary
+        {artery|veins|trunk}; {mitral|tricuspid|atrioventricular}
+        {annulus|ring|stenosis|regurgitation}; left ventricle outflow tract; right ventricle
+        outflow tract
 """
 """Parts of the heart; `-` are structures without a finding here."""
 
@@ -174,9 +182,9 @@ OTHER_NOUNS = """
     aorta aortic ascending root pulmonary artery arteries vein veins cava ivc svc coronary sinus
     annulus annular ring chordae papillary moderator band flow shunt gradient velocity doppler
     colour color motion kinesis hypokinesia hypokinetic akinesia liver lung pleural ascites
-    quality image images window windows view views position rhythm rate chest
-    relaxation compliance movement excursion calcification fistula coarctation vegetation
-    shadow catheter trabeculations output load overload preload
+    quality image images window windows view views position rhythm rate chest relaxation
+    compliance movement excursion calcification fistula coarctation vegetation shadow catheter
+    trabeculations output load overload preload
 """
 """Nouns that make the part before or after them another structure ("left ventricular function")."""
 
@@ -194,7 +202,9 @@ STATES = """
     closed: closed
     normal: normal; unchanged; not changed; within normal limits; without abnormality; without
         deviations; within age norm; appropriate for age
-    abnormal: abnormality*; abnormal; heart disease*
+    abnormal: abnormality*; abnormal; heart disease*;
+        {above|below|larger than|smaller than|greater than|more than|less than|near|nearly|almost}
+        normal; not normal; {outside|beyond|above} normal limits
     increased: increased
     reduced: reduced
 """
@@ -212,8 +222,8 @@ MENTIONS = """
     vsd-kind: {muscular|inlet|perimembranous|membranous|outlet}
         {defect|vsd|ventricle septum defect};
         {subaortic|supracristal|doubly committed|apical muscular} {defect|vsd};
-        {vsd|ventricle septum defect} {muscular|inlet|perimembranous|membranous|outlet};
-        swiss cheese {|defect|vsd|septum}
+        {vsd|ventricle septum defect} {muscular|inlet|perimembranous|membranous|outlet}; swiss
+        cheese {|defect|vsd|septum}
     both-defects: {atrium|interatrial} {and|,} {ventricle|interventricular} septum defect;
         {ventricle|interventricular} {and|,} {atrium|interatrial} septum defect
     septal-defects: {atrium|interatrial} or {ventricle|interventricular} septum defect;
@@ -227,6 +237,7 @@ MENTIONS = """
     lvh: lvh; hcm; hypertrophied cardiomyopathy; {concentric|eccentric} hypertrophy
     rvh: rvh
     both-hypertrophied: bvh; biventricular hypertrophy
+    dilated-all: {four|4|all} cavity {dilated|dilation}
     dilated-lv: lve; dcm; dilated cardiomyopathy
     dilated-rv: rve
     dilated-la: lae
@@ -237,13 +248,12 @@ MENTIONS = """
         {|septum |basal }{hypertrophy|hypertrophied cardiomyopathy}; septum hypertrophy
     other-defect: pfo; pda; {|patent }foramen ovale; {|patent }ductus arteriosus
     effusion: {|pericardium }effusion; pericardium {and|or} pleural effusion; pleural {and|or}
-        pericardium effusion; pericardium fluid; fluid in pericardium
-        {|space|sac|cavity}; {hydropericardium|haemopericardium|hemopericardium}
+        pericardium effusion; pericardium fluid; fluid in pericardium {|space|sac|cavity};
+        {hydropericardium|haemopericardium|hemopericardium}
     common-valve: common valves; {common|single|one} atrioventricular
         {valves|junction|orifice|annulus}
     fallot: tetralogy of fallot; tof; fallot
-    normal-heart: normal
-        {echocardiogram|echo|study|examination|exam|scan|findings};
+    normal-heart: normal {echocardiogram|echo|study|examination|exam|scan|findings};
         {echocardiogram|echo|study|examination|exam|scan|findings} normal
 """
 """Terms that name a finding by themselves."""
@@ -252,22 +262,23 @@ FUNCTION_WORDS = """
     NEGATION: no; not; without; never; neither; free {of|from}; negative for; absence of; lack
         of; nothing; no longer; non; free
     DENIAL: not {seen|present|there}; no longer {seen|present}; absent; excluded; ruled out;
-        none; negative; could not seen; cannot seen; can not seen; resolved; denied;
-        disappeared; not exist
+        none; negative; could not seen; cannot seen; can not seen; not demonstrable; resolved;
+        regressed; denied; false; disappeared; not exist
     DOUBT: possible; not {excluded|exclude|ruled out|assessed};
         {cannot|can not|could not|not possible to}
         {excluded|exclude|ruled out|rule out|assessed|commented|judged}; {not|cannot|poorly}
         {clearly|well|definitely|fully|adequately|sufficiently} {seen|assessed}; poorly
-        {seen|assessed}; rule out; {to|for} {exclude|excluded}; exclude;
+        {seen|assessed}; rule out; {not|cannot|could not} confirmed; not {proven|established};
+        unable to {exclude|rule out|assess|seen}; {to|for} {exclude|excluded}; exclude;
         {evaluate|assess|evaluation|assessment|check|look|screening|ask} for; risk of; no
-        definite; not definite; not certain; {cannot|not} sure; differential; if; non-diagnostic; not
-        diagnostic; incompletely seen; difficult to {seen|assessed|exclude}
+        definite; not definite; not certain; {cannot|not} sure; differential; if;
+        non-diagnostic; not diagnostic; incompletely seen; difficult to {seen|assessed|exclude}
     PAST: history; status post
     RELATIVE: family; mother; father; sibling; brother; sister
     REPAIR: repair
     PLANNED: planned; for repair; for surgery; prior to repair
     AFFIRMED: present; seen; residual; persistent; persisting; known; confirmed; yes; positive;
-        exists; remains
+        exists; remains; true
     QUALIFIER: significant; severe; moderate; mild; muscular; inlet; outlet; perimembranous;
         membranous; concentric; eccentric; additional; other; second; further; more; new;
         trivial; trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide;

@@ -70,7 +70,20 @@ OTHER = "-"
 """A structure without findings."""
 LINE = 40
 """Letters from which a line counts as broken where the next begins with a small letter."""
-_WORDS = re.compile(r"\([-+]\)|[^\W_]+(?:[-'/.][^\W_]+)*|[.!;,()\[\]/?&+\n]")
+_WORDS = re.compile(
+    r"""
+    (?:approx|ca|dil|enl|incl|max|min|mod|resp|sev|vs)[.](?=[ ]?[a-z0-9(])  # short forms
+    | [(][-+][)]
+    | [^\W_]+ (?:[-'/.][^\W_]+)*
+    | [.!;,()\[\]/?&+\n]
+    """,
+    re.VERBOSE,
+)
+    r"(?:approx|ca|dil|enl|incl|max|min|mod|resp|sev|vs)\.(?= ?[a-z0-9(])|\([-+]\)|[^\W_]+(?:[-'/.][^\W_]+)*|[.!;,()\[\]/?&+\n]"
+)
+_SIGN = re.compile(r"(?<=\w) ?([-+])(?:ve\b| *(?=[,;.\n]|\Z))")
+"""Plus and minus after a term: "ASD -, VSD +", "ASD -ve"."""
+_SIGNS = {"-": "negative", "+": "positive"}
 _INSIDE = re.compile(r"([-'/.])")
 _DANGLING = frozenset(
     [
@@ -119,8 +132,10 @@ def _list_words(text: str) -> Iterator[str]:
     """Canonical words and marks, in order; fillers are left out."""
     text = unicodedata.normalize("NFKC", _join_lines(text)).lower().replace("’", "'")
     text = text.translate(dict.fromkeys(map(ord, "‐‑‒–—−"), "-"))
+    text = _SIGN.sub(lambda sign: f" {_SIGNS[sign[1]]} ", text)
     for match in _WORDS.finditer(text):
-        yield from _spell(match[0])
+        word = match[0]
+        yield from _spell(word.removesuffix(".") if len(word) > 1 else word)
         if match[0] == "?" and not text[match.end() :][:1].isalnum():
             yield "."
 
