@@ -79,33 +79,14 @@ _WORDS = re.compile(
     """,
     re.VERBOSE,
 )
-    r"(?:approx|ca|dil|enl|incl|max|min|mod|resp|sev|vs)\.(?= ?[a-z0-9(])|\([-+]\)|[^\W_]+(?:[-'/.][^\W_]+)*|[.!;,()\[\]/?&+\n]"
-)
 _SIGN = re.compile(r"(?<=\w) ?([-+])(?:ve\b| *(?=[,;.\n]|\Z))")
 """Plus and minus after a term: "ASD -, VSD +", "ASD -ve"."""
 _SIGNS = {"-": "negative", "+": "positive"}
 _INSIDE = re.compile(r"([-'/.])")
-_DANGLING = frozenset(
-    [
-        "of",
-        "no",
-        "or",
-        "in",
-        "is",
-        "the",
-        "a",
-        "an",
-        "and",
-        "with",
-        "without",
-        "out",
-        "are",
-        "for",
-        "not",
-        "at",
-        "to",
-    ]
-)
+_DANGLING = frozenset({
+    "of", "no", "or", "in", "is", "the", "a", "an", "and", "with", "without", "out", "are", "for",
+    "not", "at", "to",
+})  # fmt: skip
 """Words after which a sentence goes on in the next line."""
 
 
