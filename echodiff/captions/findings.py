@@ -121,6 +121,7 @@ _ANYWHERE: Mapping[str, tuple[Finding, ...]] = {
 }
 """What a denial without a part denies: "no dilatation"."""
 _ALL_SIZES = (*_ANYWHERE["dilated"], Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV)
+_SIDES = {"lvh": "LV", "rvh": "RV"}
 _THICKENING = frozenset({"thick", "hypertrophied"})
 _OPPOSITE = {_PRESENT: _ABSENT, _ABSENT: _UNKNOWN, _UNKNOWN: _UNKNOWN}
 
@@ -151,14 +152,15 @@ def _list_statements(text: str) -> list[_Statement]:
         for item in sentence:
             if item.state == "hypertrophied" and thick & {"WALL", "LV-wall", "LV"}:
                 # "Hypertrophy of septum and posterior wall" is concentric.
-                item = item._replace(parts=tuple(set(item.parts) - {"IVS", "SEPTUM"}))
+                others = (part for part in item.parts if part not in ("IVS", "SEPTUM"))
+                item = item._replace(parts=tuple(others))
             if item.state == "repaired":
                 statements = [_repair(statement) for statement in statements]
             if item.state == "open" and not item.parts:  # the defects spoken of before
                 defects = {statement.finding for statement in statements}
                 septa = tuple(part for part, found in _OPEN.items() if defects & set(found))
                 item = item._replace(parts=septa)
-            named = (item.state[:2].upper(), *(part[:2] for part in item.parts))
+            named = (_SIDES.get(item.state, ""), *(part[:2] for part in item.parts))
             side = next((part for part in named if part in ("LV", "RV")), side)
             statements += _state(item, side)
     return statements
@@ -225,7 +227,9 @@ def _find_of_parts(item: Item, side: str) -> Iterator[tuple[Finding, Presence, i
                 continue  # the other valve may be thick
             for finding in table.get(part, ()):
                 yield finding, presence, level
-            is_lv = part in ("LV", "LV-wall", "WALL") and table in (_THICK, _HYPERTROPHIED)
+            is_lv = part in ("LV", "LV-wall", "WALL") and (
+                table is _THICK or table is _HYPERTROPHIED
+            )
             if is_lv and is_absent:
                 yield Finding.SEPTAL_HYPERTROPHY, presence, min(level, 1)
 
