@@ -4,10 +4,10 @@ Findings come first, with grade and size, then what is normal, the view, the pha
 A caption never calls normal what a finding concerns.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,11 +17,11 @@ _VIEWS = {
     View.A4C: ("apical four-chamber view", "apical four-chamber view", "4-chamber position"),
     View.A2C: ("apical two-chamber view", "apical two-chamber view", "2-chamber position"),
     View.A3C: ("apical long-axis view", "apical three-chamber view"),
-    View.A5C: ("apical five-chamber view",),
+    View.A5C: ("apical five-chamber view", "5-chamber position"),
     View.PLAX: ("parasternal long-axis view",),
     View.PSAX: ("parasternal short-axis view",),
     View.SAX: ("short-axis view",),
-    View.SUBCOSTAL: ("subcostal four-chamber view",),
+    View.SUBCOSTAL: ("subcostal four-chamber view", "subcostal view"),
 }
 _PHASES = {
     Phase.ED: ("end of diastole", "end-diastolic frame"),
@@ -35,19 +35,16 @@ _CHAMBERS = {
     Finding.DILATED_LA: "left atrium",
     Finding.DILATED_RA: "right atrium",
 }
-_SIDES = {
-    "left": frozenset({Finding.DILATED_LV, Finding.DILATED_LA}),
-    "right": frozenset({Finding.DILATED_RV, Finding.DILATED_RA}),
-}
 _GROUPS = {
     "all chambers": frozenset(_CHAMBERS),
     "both ventricles": frozenset({Finding.DILATED_LV, Finding.DILATED_RV}),
     "both atria": frozenset({Finding.DILATED_LA, Finding.DILATED_RA}),
-    **{f"{side} chambers": chambers for side, chambers in _SIDES.items()},
+    "left chambers": frozenset({Finding.DILATED_LV, Finding.DILATED_LA}),
+    "right chambers": frozenset({Finding.DILATED_RV, Finding.DILATED_RA}),
 }
+_SEPTA = {Finding.ASD: "atrial", Finding.VSD: "ventricular"}
 _SMALL = frozenset({Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV})
 _THICK_LV = frozenset({Finding.LVH, Finding.SEPTAL_HYPERTROPHY})
-_SEPTAL_DEFECTS = frozenset({Finding.ASD, Finding.VSD})
 _ATRIOVENTRICULAR = frozenset({"primum", "inlet"})
 """Kinds of defects next to the atrioventricular valves."""
 
@@ -127,6 +124,31 @@ MANY = 3
 _HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
 
 
+class _Scope(NamedTuple):
+    """What of a normal heart a view shows."""
+
+    septa: frozenset[Finding]
+    """Defects that would be seen."""
+    chambers: frozenset[Finding]
+    """Dilations that would be seen."""
+    valves: tuple[str, ...]
+
+
+_WHOLE = _Scope(
+    frozenset(_SEPTA),
+    _GROUPS["all chambers"],
+    ("mitral and tricuspid leaflets thin", "atrioventricular valves thin", "valves unchanged"),
+)
+_LEFT = _Scope(
+    frozenset(), _GROUPS["left chambers"], ("mitral leaflets thin", "mitral valve unchanged")
+)
+_VENTRICLES = _Scope(frozenset({Finding.VSD}), _GROUPS["both ventricles"], ())
+_SCOPES = {
+    View.A4C: _WHOLE, View.SUBCOSTAL: _WHOLE, View.A2C: _LEFT, View.A3C: _LEFT, View.PLAX: _LEFT,
+    View.A5C: _VENTRICLES, View.PSAX: _VENTRICLES, View.SAX: _VENTRICLES,
+}  # fmt: skip
+
+
 class Described(Protocol):
     """What a caption needs to know of a heart."""
 
@@ -145,8 +167,9 @@ def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str
     parts = list(_describe_findings(heart, rng)) or [_pick(_HEALTHY, rng)]
     normal = _list_normal(heart, view, is_partial=True)
     parts += [_pick(choices, rng) for choices in normal[: max(0, 4 - len(parts))]]
-    if not heart.findings and rng.random() < 0.3:
-        parts.append(_pick(_list_valves(heart, view), rng))
+    valves = _list_valves(heart, view)
+    if not heart.findings and valves and rng.random() < 0.3:
+        parts.append(_pick(valves, rng))
     return ", ".join([*parts, write_view(heart, view, rng)])
 
 
@@ -219,7 +242,7 @@ def _grade(word: str, rng: np.random.Generator) -> str:
     return f"{word} " if rng.random() < 0.75 else ""
 
 
-def _name_chambers(dilated: set[Finding]) -> str:
+def _name_chambers(dilated: Set[Finding]) -> str:
     """Name chambers one by one, or as a group."""
     for name, chambers in _GROUPS.items():
         if dilated == chambers:
@@ -233,42 +256,43 @@ def _list_normal(heart: Described, view: View, *, is_partial: bool) -> list[tupl
     is_partial: whether the healthy one of two parts may be named ("ventricular septum intact").
     """
     found = {finding.name for finding in heart.findings}
-    is_two_chamber = view is View.A2C
+    scope = _SCOPES[view]
     choices: list[tuple[str, ...]] = []
-    if not found & _SEPTAL_DEFECTS and not is_two_chamber:
+    intact = scope.septa - found
+    if intact == set(_SEPTA):
         choices.append((
             "atrial and ventricular septum intact",
             "septa intact without defects",
             "no septal defect",
         ))  # fmt: skip
-    elif is_partial and len(found & _SEPTAL_DEFECTS) == 1:
-        other = "ventricular" if Finding.ASD in found else "atrial"
-        choices.append((f"{other} septum intact", f"inter{other} septum without defects"))
+    elif intact and (is_partial or intact == scope.septa):
+        (name,) = (_SEPTA[defect] for defect in intact)
+        choices.append((f"{name} septum intact", f"inter{name} septum without defects"))
     if not found & _THICK_LV:
         walls = (
             "left ventricular walls of normal thickness",
             "left ventricular walls not thickened",
         )
         general = ("walls not thickened", "myocardium without hypertrophy")
-        is_left_only = Finding.RVH in found or is_two_chamber
+        is_left_only = Finding.RVH in found or scope.chambers == _GROUPS["left chambers"]
         choices.append(walls if is_left_only else (*walls, *general))
-    choices += _list_cavities(found, is_two_chamber=is_two_chamber, is_partial=is_partial)
+    choices += _list_cavities(found, scope.chambers, is_partial=is_partial)
     return choices
 
 
 def _list_cavities(
-    found: set[Finding], *, is_two_chamber: bool, is_partial: bool
+    found: set[Finding], shown: frozenset[Finding], *, is_partial: bool
 ) -> list[tuple[str, ...]]:
-    dilated = found & set(_CHAMBERS)
-    if not dilated and is_two_chamber:
-        return [("left chambers not dilated", "left ventricle and left atrium not dilated")]
-    if not dilated:
+    if not found & shown:
+        if shown != set(_CHAMBERS):
+            return [(f"{_name_chambers(shown)} not dilated",)]
         sizes = ("cavities of normal size",) if not found & (_THICK_LV | _SMALL) else ()
         sides = ("right and left side unchanged",) if not found else ()
         return [("heart cavities not dilated", *sizes, *sides)]
-    healthy = [side for side, chambers in _SIDES.items() if not dilated & chambers]
-    if is_partial and healthy and not is_two_chamber:
-        return [(f"{healthy[0]} chambers not dilated",)]
+    if is_partial and shown == set(_CHAMBERS):
+        for side in ("left chambers", "right chambers"):
+            if not found & _GROUPS[side]:
+                return [(f"{side} not dilated",)]
     return []
 
 
@@ -276,8 +300,6 @@ def _list_valves(heart: Described, view: View) -> tuple[str, ...]:
     found = {finding.name for finding in heart.findings}
     if found & {Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE}:
         return ()
-    if view is View.A2C:
-        return ("mitral leaflets thin", "mitral valve unchanged")
     has_shared = any(finding.kind in _ATRIOVENTRICULAR for finding in heart.findings)
-    thin = ("mitral and tricuspid leaflets thin", "atrioventricular valves thin")
-    return thin if has_shared else (*thin, "valves unchanged")
+    valves = _SCOPES[view].valves
+    return tuple(words for words in valves if not (has_shared and words == "valves unchanged"))
