@@ -285,7 +285,7 @@ def _list_cavities(
 ) -> list[tuple[str, ...]]:
     if not found & shown:
         if shown != set(_CHAMBERS):
-            return [(f"{_name_chambers(shown)} not dilated",)]
+            return [(f"{_name_chambers(shown).removeprefix('both ')} not dilated",)]
         sizes = ("cavities of normal size",) if not found & (_THICK_LV | _SMALL) else ()
         sides = ("right and left side unchanged",) if not found else ()
         return [("heart cavities not dilated", *sizes, *sides)]
