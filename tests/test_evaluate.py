@@ -317,7 +317,7 @@ def test_captions_in_cyrillic_letters_are_counted_and_their_findings_unknown(
 ):
     foreign = write_frames(tmp_path / "foreign", 24, seed=2, shows_asd=1.0, text="ДМПП, ГЛЖ")
     result = score_frames(generated, foreign)
-    assert "24 of 24 captions are in Cyrillic letters" in caplog.text
+    assert "Cyrillic letters in 24 of 24 captions" in caplog.text
     assert result["scores"]["faithfulness_asd"]["real"] is None
 
 

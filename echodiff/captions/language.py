@@ -20,8 +20,7 @@ def describe_cyrillic(texts: Collection[str]) -> str | None:
     if not num:
         return None
     total = sum(bool(text.strip()) for text in texts)
-    are = "is" if num == 1 else "are"
     return (
-        f"{num} of {total} captions {are} in Cyrillic letters; text encoders such as CLIP, and the "
+        f"Cyrillic letters in {num} of {total} captions; text encoders such as CLIP, and the "
         "reading of findings, know English only: translate them"
     )

@@ -54,6 +54,8 @@ class Kind(Enum):
 
 
 class Token(NamedTuple):
+    """A term of a report, or a word or mark between terms."""
+
     kind: Kind
     value: str
     """Canonical term; of a part, its parts separated by spaces."""

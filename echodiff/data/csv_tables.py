@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from echodiff.captions.language import describe_cyrillic
 from echodiff.errors import InputError
 from echodiff.frames.rows import MAX_TEXT
 
@@ -49,8 +48,6 @@ def read_captions_table(path: Path) -> dict[str, dict[str, str]]:
             f"{path}: {num_cut} captions are longer than {MAX_TEXT} letters: cut there",
             stacklevel=2,
         )
-    if sentence := describe_cyrillic([row["text"] for row in rows.values()]):
-        warnings.warn(f"{path}: {sentence}", stacklevel=2)
     return rows
 
 

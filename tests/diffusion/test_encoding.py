@@ -86,7 +86,7 @@ def test_captions_in_cyrillic_letters_are_counted_in_one_warning(
     with caplog.at_level(logging.WARNING):
         encode_frames(encoders, toy_frames, frames, resolution=32, store=tmp_path)
     (record,) = caplog.records
-    assert record.message.startswith("2 of 3 captions are in Cyrillic letters")
+    assert record.message.startswith("Cyrillic letters in 2 of 3 captions")
 
 
 def test_grey_becomes_three_equal_channels_and_keeps_its_shape(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_prompts_in_cyrillic_letters_are_counted_in_one_warning(
     path.write_text("ДМПП, полости не расширены\nASD\nГЛЖ\n", encoding="utf-8")
     assert len(load_prompts(path)) == 3
     (record,) = caplog.records
-    assert "2 of 3 captions are in Cyrillic letters" in record.message
+    assert "Cyrillic letters in 2 of 3 captions" in record.message
 
 
 @pytest.mark.parametrize(
