@@ -196,6 +196,8 @@ def _find_affected(item: Item, side: str) -> Iterator[tuple[Finding, Presence, i
     term = item.state.removesuffix("-kind")
     if term == "normal-heart":
         yield from ((finding, _ABSENT, 0) for finding in Finding)
+    elif term == "nothing-dilated":
+        yield from ((finding, _ABSENT, 1) for finding in _ANYWHERE["dilated"])
     elif term in _TERMS:
         is_vague = term == "septal-defects"  # alone it does not say which
         presence = _UNKNOWN if is_vague and not is_denied else _PRESENT

@@ -74,7 +74,8 @@ class Phrase:
             token.kind is Kind.OF and (place or token.value != "of")
             for place, token in enumerate(self.tokens)
         )
-        return kinds == {Kind.PART} and not is_place and not is_told
+        is_measured = any(token.value[:1].isdigit() for token in self.tokens)
+        return kinds == {Kind.PART} and not (is_place or is_told or is_measured)
 
     @property
     def is_state(self) -> bool:
@@ -255,8 +256,9 @@ def _resolve(state: str, aspects: set[str], parts: tuple[str, ...]) -> str | Non
     if state == "normal" and aspects:
         return f"normal {'thickness' if 'thickness' in aspects else 'size'}"
     if state in ("increased", "reduced"):
-        if not aspects:
-            return None
+        if not aspects:  # "RA increased"
+            is_chamber = bool(parts) and set(parts) <= CHAMBERS
+            return "dilated" if state == "increased" and is_chamber else None
         if "thickness" in aspects:
             return "thick" if state == "increased" else "thin"
         return "dilated" if state == "increased" else "narrow"

@@ -186,6 +186,8 @@ def _class_of(phrase: Phrase) -> str:
 
 def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
     """Decide the mode of the pair at `place` by the words around it."""
+    if state == "nothing-dilated":  # a denial already
+        return Mode.STATED
     tokens = phrase.tokens
     denials = [i for i, t in enumerate(tokens) if t.kind is Kind.NEGATION and i < place]
     first = next((i for i, t in enumerate(tokens) if t.kind in CONTENT), len(tokens))

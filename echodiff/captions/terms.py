@@ -237,6 +237,7 @@ MENTIONS = """
     lvh: lvh; hcm; hypertrophied cardiomyopathy; {concentric|eccentric} hypertrophy
     rvh: rvh
     both-hypertrophied: bvh; biventricular hypertrophy
+    nothing-dilated: no cavity {dilation|dilated}
     dilated-all: {four|4|all} cavity {dilated|dilation}
     dilated-lv: lve; dcm; dilated cardiomyopathy
     dilated-rv: rve

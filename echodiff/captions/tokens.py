@@ -115,6 +115,7 @@ def _list_words(text: str) -> Iterator[str]:
     """Canonical words and marks, in order; fillers are left out."""
     text = unicodedata.normalize("NFKC", _join_lines(text)).lower().replace("’", "'")
     text = text.translate(dict.fromkeys(map(ord, "‐‑‒–—−"), "-"))
+    text = text.replace("↑", " increased ").replace("↓", " reduced ")
     text = _SIGN.sub(lambda sign: f" {_SIGNS[sign[1]]} ", text)
     for match in _WORDS.finditer(text):
         word = match[0]
