@@ -17,12 +17,13 @@ def main(argv: list[str]) -> None:
     # Torch takes seconds to import: only once the settings are sound.
     import torch
 
-    from echodiff.gan.callbacks import LossCurves, SampleGrids
+    from echodiff.gan.callbacks import SampleGrids
     from echodiff.gan.dataset import load_set
     from echodiff.gan.initial_weights import start_from
     from echodiff.gan.methods.build import build_method, build_networks, describe_generators
     from echodiff.gan.trainer import TranslationTrainer
     from echodiff.gan.weights import save_network
+    from echodiff.report.loss_curves import LossCurves
     from echodiff.training.folder import open_run
     from echodiff.training.graphs import can_capture
     from echodiff.training.loop import Intervals, train
