@@ -6,7 +6,7 @@ docs/evaluation.md.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import write_image
-from echodiff.metrics.comparison import compare_sets, rank_sets
+from echodiff.metrics.comparison import Difference, compare_sets, rank_sets
 from echodiff.metrics.evaluation import score_fully, score_measured
 from echodiff.metrics.faithfulness import compare_faithfulness
 from echodiff.metrics.frame_features import (
@@ -227,15 +227,17 @@ def _score(
         for name in names
     }
     result: dict[str, Any] = next(iter(results.values()))
+    differences: list[Difference] = []
     if config.compare:
-        result = {"sets": results, "differences": _rank(sets, reference, networks)}
-    _write_report(config, real, results, result.get("differences", []), reference.white_level)
+        differences = _rank(sets, reference, networks)
+        result = {"sets": results, "differences": [asdict(one) for one in differences]}
+    _write_report(config, real, results, differences, reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
         for line in summary_lines(one, config.out):
             print(f"{name}: {line}" if config.compare else line)
-    for row in result.get("differences", []):
-        print(format_difference(row))
+    for difference in differences:
+        print(format_difference(difference))
     return 0
 
 
@@ -272,15 +274,15 @@ def _find_pairs(config: EvaluateConfig, folder: Path, real: RealFrames) -> Pairi
 
 def _rank(
     sets: Mapping[str, Measured], reference: Measured, networks: Networks
-) -> list[dict[str, Any]]:
-    rows = []
+) -> list[Difference]:
+    differences = []
     for network in networks.opened:
         features = {name: one.in_features(network.name) for name, one in sets.items()}
         try:
-            rows += rank_sets(features, reference.in_features(network.name), network)
+            differences += rank_sets(features, reference.in_features(network.name), network)
         except ValueError as error:
             raise InputError(f"--compare: {error}") from error
-    return rows
+    return differences
 
 
 def _name_sets(folders: Sequence[Path]) -> list[str]:
@@ -293,7 +295,7 @@ def _write_report(
     config: EvaluateConfig,
     real: RealFrames,
     results: Mapping[str, Any],
-    differences: Sequence[Mapping[str, Any]],
+    differences: Sequence[Difference],
     white_level: int | None,
 ) -> None:
     from echodiff.report.page import (
