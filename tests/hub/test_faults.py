@@ -78,7 +78,7 @@ def test_without_a_token_nothing_is_asked(push, hub, place, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     status, _, err = push("--yes")
     assert status == 2
-    assert "--yes: there is no token: `hf auth login`, or set HF_TOKEN" in err
+    assert "--yes: no token found: run `hf auth login`, or set HF_TOKEN" in err
     assert hub.requests == []
     assert push()[0] == 0
 
@@ -109,7 +109,7 @@ def test_a_name_that_is_taken_is_left_alone(push, hub):
     repo = hub.add_repo("jane/hearts", {"thesis.bin": b"x"})
     status, _, err = push("--yes")
     assert status == 2
-    assert "--repo jane/hearts: the name is taken: it holds files that no push wrote" in err
+    assert "--repo jane/hearts: this repository holds files that no push wrote" in err
     assert len(repo.messages) == 2
     hub.add_repo("jane/empty", {})
     assert push("--yes", repo="jane/empty")[0] == 0
