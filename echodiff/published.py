@@ -14,7 +14,7 @@ from echodiff.runs import RECORD, sha256_file
 
 PREFIX = "hub:"
 MANIFEST = "push.json"
-"""In every pushed repository: what it is, and the SHA-256 of each other file."""
+"""File in every pushed repository with its kind and the SHA-256 of every other file."""
 SCORES, CONFIG, PRIVACY = "metrics.json", "config.yaml", "privacy.json"
 CARD, SHEET = "README.md", "sheet.png"
 MODEL_FILES = (
@@ -22,9 +22,9 @@ MODEL_FILES = (
     "pytorch_lora_weights_kohya.safetensors",
     CARD, SHEET, SCORES, PRIVACY, CONFIG, RECORD, MANIFEST,
 )  # fmt: skip
-"""Everything that may lie in a pushed model, and nothing else may."""
+"""The only files in a pushed model."""
 DATASET_FILES = ("metadata.jsonl", CARD, SHEET, SCORES, MANIFEST)
-"""The same of a pushed set of generated frames, beside its pictures under `images/`."""
+"""The only files in a pushed set of generated frames, apart from its images."""
 PICTURES = "images/*.png"
 
 

@@ -93,7 +93,7 @@ def test_a_run_with_the_hashes_of_its_frames_needs_no_flag(
     assert "1 of 6 frames changed since" in caplog.text
     for name in NAMES[1:4]:
         shutil.copy(place / "gen" / name, place / "private" / name)
-    with pytest.raises(InputError, match=r"and 4 of 6 have other hashes; to read them nevertheless"):
+    with pytest.raises(InputError, match=r"and 4 of 6 have other hashes; to read them"):
         choose_held_out(run)
 
 

@@ -88,7 +88,8 @@ def test_what_lies_at_out_is_replaced_only_if_a_push_wrote_it(push, place, score
         (place / out / "thesis.tex").write_text("x")
         status, _, err = push("--out", out)
         assert status == 2
-        assert err.endswith(f"--out {out}: holds thesis.tex, which was not written by a push or pull\n")
+        told = "holds thesis.tex, which was not written by a push or pull"
+        assert err.endswith(f"--out {out}: {told}\n")
         assert (place / out / "thesis.tex").is_file()
 
 
