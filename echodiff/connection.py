@@ -43,7 +43,10 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(ERROR)  # hide its retries; the outcome is reported
     try:
-        _check_certificates()
+        # Python's own error names neither the file nor the variable.
+        certificates = os.environ.get("SSL_CERT_FILE")
+        if certificates and not Path(certificates).is_file():
+            raise InputError(f"SSL_CERT_FILE {certificates}: no such file: correct it, or unset it")
         endpoint()
         yield
     except InputError:
@@ -55,13 +58,6 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
         raise InputError(f"{name}: {_explain(error)}".removeprefix(": ")) from error
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _check_certificates() -> None:
-    # Python's own error names neither the file nor the variable.
-    given = os.environ.get("SSL_CERT_FILE")
-    if given and not Path(given).is_file():
-        raise InputError(f"SSL_CERT_FILE {given}: no such file: correct it, or unset it")
 
 
 def _explain(error: BaseException) -> str:

@@ -32,7 +32,7 @@ class PrivateWords:
         self._lengths_within = {len(word) for word in self._within}
 
     def _add(self, name: str) -> None:
-        word = _compact(name)
+        word = re.sub(r"[\W_]+", "", _fold(name))
         digits = re.sub(r"\D", "", word).lstrip("0")
         is_number = word.isdecimal()
         if len(digits) >= SHORTEST:
@@ -76,11 +76,6 @@ def _fold(text: str) -> str:
     """Convert to lower case and compatible forms, without accents."""
     text = unicodedata.normalize("NFKD", text).casefold()
     return "".join(letter for letter in text if not unicodedata.combining(letter))
-
-
-def _compact(name: str) -> str:
-    """Keep the letters and digits of a name, folded."""
-    return re.sub(r"[\W_]+", "", _fold(name))
 
 
 def _is_ordinary(word: str) -> bool:

@@ -86,7 +86,7 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         )
     if not run.is_finished:
         raise InputError(f"{run_dir}: the run is {run.record['status']}, not finished")
-    for name in (WEIGHTS, KOHYA):
+    for name in (WEIGHTS, KOHYA, CONFIG):
         if not (run_dir / name).is_file():
             raise InputError(f"{run_dir}: holds no {name}")
         check_size(run_dir / name)
@@ -113,7 +113,7 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
     find_run_frames(run, list(names), data=data)
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
-    config = _read_yaml(run_dir / CONFIG)
+    config = read_yaml_record(run_dir / CONFIG)
     return Trained(run, config, sha256, folder, frames, is_phantom)
 
 
@@ -194,9 +194,3 @@ def _read_json(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: holds no {path.name}")
     return read_record(path, kinds)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path.parent}: holds no {path.name}")
-    return read_yaml_record(path)
