@@ -25,7 +25,7 @@ MODEL_FILES = (
 """The only files in a pushed model."""
 DATASET_FILES = ("metadata.jsonl", CARD, SHEET, SCORES, MANIFEST)
 """The only files in a pushed set of generated frames, apart from its images."""
-PICTURES = "images/*.png"
+IMAGE_PATTERN = "images/*.png"
 
 
 class HubName(NamedTuple):
@@ -62,7 +62,7 @@ def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
     Every file is compared with the hash in its manifest."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*DATASET_FILES, PICTURES] if is_dataset else list(MODEL_FILES)
+    patterns = [*DATASET_FILES, IMAGE_PATTERN] if is_dataset else list(MODEL_FILES)
     with told_in_one_line(str(name)):
         folder = snapshot_download(
             name.repo,

@@ -19,7 +19,7 @@ from echodiff.frames.rows import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
-from echodiff.published import PICTURES
+from echodiff.published import IMAGE_PATTERN
 from echodiff.report.tables import (
     build_look_rows,
     build_score_rows,
@@ -107,7 +107,7 @@ def build_dataset_card(contents: Contents) -> str:
         # Without this, the sample sheet would count as one of the images.
         configs=[{
             "config_name": "default",
-            "data_files": [{"split": "train", "path": ["metadata.jsonl", PICTURES]}],
+            "data_files": [{"split": "train", "path": ["metadata.jsonl", IMAGE_PATTERN]}],
         }],
     )  # fmt: skip
     return _checked(DatasetCard, _render("dataset_card.md.jinja", data.to_yaml(), contents))

@@ -26,7 +26,7 @@ from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
 from echodiff.runs import RECORD, sha256_file
 from echodiff.settings.fields import yaml_line
 
-SHEET_PICTURES = 12
+SHEET_IMAGES = 12
 SHEET_COLUMNS = 4
 _TOKEN = re.compile("[0-9a-f]{16}")
 _STAYS = frozenset({
@@ -147,7 +147,7 @@ def choose_samples(frames: list[Frame]) -> list[Frame]:
     first = {frame.text: frame for frame in reversed(frames)}
     rest = [frame for frame in frames if frame is not first[frame.text]]
     of_prompts = [frame for frame in frames if frame is first[frame.text]]
-    return [*of_prompts, *rest][:SHEET_PICTURES]
+    return [*of_prompts, *rest][:SHEET_IMAGES]
 
 
 def base_name(base: Base) -> str:

@@ -26,7 +26,7 @@ from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
 from echodiff.images import read_image_u8
-from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
+from echodiff.published import CARD, DATASET_FILES, IMAGE_PATTERN, MODEL_FILES, parse_name
 from echodiff.runs import RECORD
 from echodiff.settings.command_line import parse, positional
 from echodiff.settings.fields import printable
@@ -213,7 +213,7 @@ def find_everything(
     folder: Path, config: PushConfig, contents: Contents, token: str | None
 ) -> list[Finding]:
     """Find what blocks the push, in the files and in the images."""
-    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, PICTURES]
+    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, IMAGE_PATTERN]
     findings = scan_folder(folder, allowed, list_known(config, contents, token))
     generated, trained = contents.generated, contents.trained
     if generated is None:

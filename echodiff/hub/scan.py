@@ -138,7 +138,7 @@ def _read_texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         case ".yaml":
             yield from _walk(_load_yaml(path.name, data.decode("utf-8")))
         case ".png":
-            _check_picture(path, data)
+            _check_png(path, data)
         case _:
             yield from _read_markdown(data.decode("utf-8"))
 
@@ -240,7 +240,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
     return {"names": [name.replace(".", " ") for name in tensors], "metadata": metadata}
 
 
-def _check_picture(path: Path, data: bytes) -> None:
+def _check_png(path: Path, data: bytes) -> None:
     """Raise ValueError for a PNG that carries anything but pixels."""
     read_size(path)
     carried = [*read_embedded(path), *find_beyond_pixels(data, is_strict=True)]

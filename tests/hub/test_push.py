@@ -349,7 +349,7 @@ def too_large(place, edit):
     path = place / "runs/ours/pytorch_lora_weights.safetensors"
     with path.open("r+b") as file:
         file.truncate(6_000_000_000)
-    return "6.0 GB, above the limit of 5 GB a file"
+    return "6.0 GB, above the limit of 5 GB per file"
 
 
 def link_out(place, edit):
@@ -404,7 +404,7 @@ def test_a_data_card_with_a_broken_field_is_named(push, with_card, field, said):
 def test_flags_that_say_nothing_are_refused(push, place, scored):
     for flags, said in (
         (("--accept", " "), "--accept: needs a reason"),
-        ((*scored, "--dataset", "generated/asd-1"), "leave one of the two out"),
+        ((*scored, "--dataset", "generated/asd-1"), "--generated and --dataset exclude each other"),
         (("--base-model", "/models/sd15"), "is not an id of the Hub"),
         (("--generated", "runs/ours"), "--generated runs/ours"),
     ):

@@ -151,7 +151,7 @@ def test_files_that_are_not_on_the_list_are_found(tmp_path):
         (tmp_path / name).write_text("{}")
     (tmp_path / "README.md").symlink_to("/etc/passwd")
     found = found_in(tmp_path)
-    assert ("README.md", "a link") in found
+    assert ("README.md", "is a link") in found
     assert {name for name, message in found if "not one of the files" in message} == {
         "optimizer.bin", "logs/events.out", "checkpoints/step-000001/state.json",
     }  # fmt: skip
