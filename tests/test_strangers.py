@@ -119,9 +119,9 @@ def test_links_out_of_a_frames_folder_are_told(
     os.symlink(place / "private" / NAMES[0], place / "gen" / NAMES[0])
     load_frames(place / "gen")
     load_frames(place / "gen")
-    told = [line for line in caplog.messages if "links that lead out of it" in line]
+    told = [line for line in caplog.messages if "links that lead out of the folder" in line]
     assert told == [
-        f"{place / 'gen'}: 1 of 6 pictures are links that lead out of it, such as 0.png to "
+        f"{place / 'gen'}: 1 of 6 images are links that lead out of the folder, such as 0.png to "
         f"{place / 'private/images/0.png'}"
     ]
 
