@@ -73,7 +73,7 @@ def test_a_run_of_a_stranger_reaches_no_local_picture(
         assert score(*flags) == 2
         line = capsys.readouterr().err
         assert f"its frames are outside the run, in {place / 'private'}" in line
-        assert f"--data {place / 'private'} does" in line
+        assert f"to read them nevertheless, give --data {place / 'private'}" in line
         assert not Path("scores").exists()
     assert score("--reference", "run", "--data", "private") == 0
     assert "scoring against 6 held-out frames of run" in capsys.readouterr().out
