@@ -80,7 +80,7 @@ def choose_held_out(
     if "val" not in record:  # a run of before val and test were told apart
         names = record.get("held_out", [])
         if split is not None:
-            raise InputError(f"--split {split}: {run.run_dir}: its record does not distinguish splits")
+            raise InputError(f"--split {split}: {run.run_dir}: its record has no splits")
     elif split is None:
         names, words = record.get("test", []), " (test)"
         if len(names) < MIN_TEST:
