@@ -174,7 +174,12 @@ def public_metrics(generated: Generated) -> dict[str, Any]:
         "alarms": metrics.get("alarms", []),
         "reference": reference_text(generated),
         "seed": metrics.get("seed"),
-        "drawn": {**job["settings"], **_draw_facts(generated)},
+        "drawn": {
+            **job["settings"],
+            "num_images": len(generated.frames),
+            "seed": job["config"].get("seed"),
+            "num_prompts": len({frame.text for frame in generated.frames}),
+        },
         "versions": metrics.get("versions", {}),
     }
 
@@ -187,15 +192,6 @@ def reference_text(generated: Generated) -> str:
         if rest.startswith(kind):
             return f"{count} {kind}"
     return f"{count} frames" if count.isdigit() else "frames of an unnamed set"
-
-
-def _draw_facts(generated: Generated) -> dict[str, Any]:
-    config = generated.job["config"]
-    return {
-        "num_images": len(generated.frames),
-        "seed": config.get("seed"),
-        "num_prompts": len({frame.text for frame in generated.frames}),
-    }
 
 
 def _without_folder(value: Any) -> Any:

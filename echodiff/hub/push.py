@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if contents.objections and not config.accept:
         for objection in contents.objections:
             print(printable(f"refused: {objection}"))
-        print("nothing written; --accept REASON pushes it with the reason in the card")
+        print("nothing written; --accept REASON continues, and puts the reason into the card")
         return 1
 
     refuse_inputs(config.folder, list_inputs(config, contents))
