@@ -67,15 +67,9 @@ def main(argv: list[str]) -> None:
         # --- Train, save every network
         device = accelerator.device
         captures = can_capture(accelerator, obstacle=MIRRORS if config.flip_equivariance else None)
-        method = build_method(
-            config,
-            nets,
-            device,
-            functools.partial(
-                torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
-            ),
-            is_captured=captures,
-        )
+        is_bf16 = precision.mixed_precision == "bf16"
+        autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, is_bf16)
+        method = build_method(config, nets, device, autocast, is_captured=captures)
         trainer = TranslationTrainer(config, method, dataset, device, has_graph=captures)
         epoch_steps = max(1, round(len(trainer.order) / config.batch_size))
         every = config.sample_every
