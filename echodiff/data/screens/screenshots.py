@@ -125,8 +125,11 @@ def find_scan_of_all(
     shots: Sequence[Shot], boxes: Sequence[Box], *, must_be: bool
 ) -> NDArray[np.bool_]:
     """(H, W): where any of the shots has scan; what a mask labels is scan, too."""
-    brightest = np.maximum.reduce([_as_colour(shot.image_u8) for shot in shots])
-    scan = find_scan(brightest, boxes)
+    in_colour = [
+        shot.image_u8 if shot.image_u8.ndim == 3 else np.stack([shot.image_u8] * 3, axis=-1)
+        for shot in shots
+    ]
+    scan = find_scan(np.maximum.reduce(in_colour), boxes)
     if must_be and scan.mean() < LEAST_SCAN:
         raise InputError(
             f"no scan was found to crop to, only {scan.mean():.1%} of the picture; --crop none "
@@ -175,10 +178,6 @@ def _cover(shape: tuple[int, ...], boxes: Sequence[Box]) -> NDArray[np.bool_]:
     for box in boxes:
         covered[box.top : box.bottom, box.left : box.right] = True
     return covered
-
-
-def _as_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image_u8 if image_u8.ndim == 3 else np.repeat(image_u8[..., None], 3, axis=-1)
 
 
 def _within(scan: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
