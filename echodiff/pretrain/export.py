@@ -105,9 +105,10 @@ It was trained by `echodiff pretrain` (seeded, resumable):
 The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
 apical four-chamber view, some in two-chamber view. Of these frames,
 {facts["finding_percent"]:g} per cent show one of seven findings (septal defects, hypertrophy,
-dilations). Captions give view, phase and age and mention
-some of the normal parts, but never a finding: the model knows the shapes, and a LoRA teaches their
-names. The text encoder was trained first and separately, on captions without images, including
-those of findings. It can distinguish the words, but has not seen what they describe. The base was
-not trained on the scanner `cedar`; the VAE was also trained on frames of random scanners.
+dilations). Captions give view, phase and age and mention some of the normal parts, but never a
+finding: the model knows the shapes, and a LoRA teaches their names.
+
+The text encoder was trained first and separately, on captions without images, including those of
+findings. It can distinguish the words, but has not seen what they describe. The base was not
+trained on the scanner `cedar`; the VAE was also trained on frames of random scanners.
 """
