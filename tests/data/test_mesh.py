@@ -366,7 +366,7 @@ def test_flags_are_checked(tmp_path, capsys):
     assert "--views: PLAX is not one of A4C, A2C, SAX" in line
     assert "--slices must be at least 1" in refuse(capsys, path, *out, "--slices", "0")
     assert "--unit must be one of" in refuse(capsys, path, *out, "--unit", "inch")
-    assert "no heart" in refuse(capsys, path, *out, "--unit", "m")
+    assert "m does not give a heart of 50-400 mm" in refuse(capsys, path, *out, "--unit", "m")
     assert "no such file" in refuse(capsys, tmp_path / "none", *out)
 
 
