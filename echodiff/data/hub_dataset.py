@@ -215,8 +215,10 @@ def read_row(
     row = splits[split][index]
     with TemporaryDirectory() as place:
         path = _write_file(row[image], Path(place) / "image", home, case)
-        if max_value is None and has_deep_pixels(path):
-            raise InputError(f"{case.name}: has more than 8 bits; --max-value says what is white")
+        if has_deep_pixels(path) != (max_value is not None):
+            deep = "has more than 8 bits; --max-value says what is white"
+            flat = "has 8 bits, where --max-value has no meaning"
+            raise InputError(f"{case.name}: {deep if max_value is None else flat}")
         with _named(path, case):
             image_u8 = read_image_u8(path, max_value=max_value)
         mask_u8 = None

@@ -172,6 +172,12 @@ def test_deep_pixels_need_their_white(prepare):
     assert read_image_u8(out / load_frames(out)[0].file_name).max() == round(900 * 255 / 1023)
 
 
+def test_a_white_level_of_8_bit_images_is_refused(prepare):
+    status, _, _, err = prepare(table(columns(4)), "--max-value", "1023")
+    assert status == 2
+    assert "row-000000: has 8 bits, where --max-value has no meaning" in err
+
+
 def test_a_file_that_a_table_names_on_this_machine_is_not_read(prepare, tmp_path):
     secret = tmp_path / "secret.png"
     Image.fromarray(gray(3)).save(secret)
