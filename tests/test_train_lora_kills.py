@@ -63,7 +63,7 @@ def finish(processes: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("num_processes", "num_kills"),
     [
-        (1, 5),
+        (1, 8),
         (2, 3),
         *(pytest.param(num, 20, marks=pytest.mark.slow) for num in (1, 2)),
     ],
