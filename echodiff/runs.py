@@ -3,6 +3,7 @@
 run_dir/config.yaml  run.json  metrics.jsonl  checkpoints/  samples/  *.safetensors
 """
 
+import functools
 import gc
 import hashlib
 import importlib.metadata
@@ -247,8 +248,10 @@ class Run:
 
     def finish(self, **fields: Any) -> None:
         """Set the last fields and mark the run as finished."""
-        gc.collect()  # Windows removes no file that something still maps
         shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.scratch.exists():
+            gc.collect()  # Windows removes no file that something still maps
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if self.scratch.exists():
             logger.warning("%s: not removed, and as private as the frames: delete it", self.scratch)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -330,12 +333,15 @@ def sha256_tree(folder: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python, of the machine type, and of the packages that affect results."""
     found = {"python": platform.python_version(), "platform": platform.machine()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return found | {name: _version(name) for name in _PACKAGES}
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def next_free(root: Path, stem: str) -> Path:

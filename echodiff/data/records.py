@@ -117,6 +117,8 @@ class DataSet:
     """Called with the finished frames folder."""
     captions: str | None = None
     """Template for this data set; None for the one all share."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Captions that the data set itself holds, by the alias of their case."""
     beside: Sequence[str] = ()
     """Names of files that its command writes into the frames folder besides."""
 
