@@ -523,6 +523,22 @@ def test_short_axes_show_a_round_ventricle_of_their_level():
     assert min(counts.values()) > 5
 
 
+def test_a_common_valve_makes_any_defect_its_own():
+    kinds = {Finding.ASD: "secundum", Finding.VSD: "muscular"}
+    names = Finding.COMMON_AV_VALVE, Finding.ASD, Finding.VSD
+    for seed in range(10):
+        heart = draw_beat(seed, *names, kinds=kinds)[0]
+        assert heart.find(Finding.ASD).kind == "primum"
+        assert heart.find(Finding.VSD).kind == "inlet"
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.25, (0.8, 1)), (0.0, (0, 0))])
+def test_hypoplasia_is_found_in_children_unless_there_are_none(rate, share):
+    only = Population(findings=(Finding.HYPOPLASTIC_LV,), finding_rate=1.0, child_rate=rate)
+    hearts = [sample_patient(1, patient, only)[0].heart for patient in range(40)]
+    assert share[0] <= np.mean([h.age_group is not AgeGroup.ADULT for h in hearts]) <= share[1]
+
+
 def test_a_view_gives_a_heart_no_company_that_it_cannot_show():
     for view, shown in VISIBLE.items():
         population = Population(finding_rate=1.0, views=(view,))
