@@ -21,7 +21,7 @@ _TURN_RAD = {
 on its right; it leaves the right heart behind."""
 VIEWS = tuple(_TURN_RAD)
 """Views that can be sliced."""
-_LEVEL = {Level.BASAL: (0.04, 0.14), Level.MID: (0.42, 0.56), Level.APICAL: (0.72, 0.82)}
+_LEVEL = {Level.BASAL: (0.12, 0.2), Level.MID: (0.42, 0.56), Level.APICAL: (0.81, 0.87)}
 """Where a short axis cuts the ventricle, in its length from the mitral annulus."""
 
 
@@ -104,7 +104,7 @@ def sample_pose(
     if rng.random() < 0.25:
         offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13)) * scale
     # Wherever the probe stands, it is tipped until the valves come into view.
-    aim = 0.68 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
+    aim = 0.66 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
     tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
     tilt += np.arctan2(aim - offset, base)
     if view is not View.A5C:
@@ -193,7 +193,9 @@ def slice_image(heart: Heart, pose: Pose, size: int) -> tuple[Anatomy, float]:
 def slice_polar(heart: Heart, pose: Pose, grid: PolarGrid) -> Anatomy:
     """Anatomy on the (R, B) beam grid."""
     r, a = grid.range_mm[:, None], grid.angle_rad[None, :]
-    return compute_anatomy(heart, plane_points(heart, pose, r * np.sin(a), r * np.cos(a)))
+    points = plane_points(heart, pose, r * np.sin(a), r * np.cos(a))
+    between_beams_mm = 0.75 * pose.depth_mm * float(grid.angle_rad[1] - grid.angle_rad[0])
+    return compute_anatomy(heart, points, least_mm=1.2 * between_beams_mm)
 
 
 def sector_mask(pose: Pose, size: int) -> NDArray[np.bool_]:
