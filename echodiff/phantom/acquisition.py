@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import Finding, View
+from echodiff.anatomy import AgeGroup, Finding, View
 from echodiff.captions.clinical import write_caption
 from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_echo
 from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
@@ -19,9 +19,10 @@ from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES, draw_style
+from echodiff.phantom.thorax import compute_thorax
 
-Modality = Literal["echo", "mr", "ct", "pseudo"]
-MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "pseudo")
+Modality = Literal["echo", "mr", "ct", "ct-contrast", "pseudo"]
+MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "ct-contrast", "pseudo")
 
 _LEFT_HEART = frozenset({Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA})
 """Findings visible in an apical two-chamber view."""
@@ -103,7 +104,7 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     heart = sample_heart(rng, chosen, is_child=bool(rng.random() < population.child_rate))
     name = population.styles[int(rng.integers(len(population.styles)))]
     style = draw_style(name, rng)
-    echo = sample_echo_settings(rng, name, style)
+    echo = sample_echo_settings(rng, name, style, is_child=heart.age_group is not AgeGroup.ADULT)
     systole = contract(heart, rng)
     pose = sample_pose(rng, heart, view, style.opening_deg)
     acquisitions = []
@@ -132,8 +133,12 @@ def render(
         return simulate_echo(heart, pose, settings, size)
     if anatomy is None:
         anatomy, _ = slice_image(heart, pose, size)
+    if modality == "pseudo":
+        return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)
+    thorax = compute_thorax(pose, anatomy.hull_mm, heart.ripple_seed)
     if modality == "mr":
-        return simulate_mr(anatomy, settings.seed + 1)
-    if modality == "ct":
-        return simulate_ct(anatomy, settings.seed + 2)
-    return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)
+        return simulate_mr(anatomy, thorax, settings.seed + 1)
+    with_contrast = modality == "ct-contrast"
+    return simulate_ct(
+        anatomy, thorax, settings.seed + 2 + 2 * with_contrast, with_contrast=with_contrast
+    )

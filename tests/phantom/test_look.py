@@ -1,0 +1,144 @@
+"""Phantoms look like real echo in what can be measured.
+
+The ranges are the interquartile ranges of the 4-chamber frames of CAMUS (Leclerc et al., IEEE TMI
+2019), reduced to 256 pixels and measured by the functions below.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import ndimage, signal
+
+from echodiff.__main__ import main
+from echodiff.anatomy import Label
+from echodiff.frames.reader import load_frames
+from echodiff.images import read_gray_u8, read_mask_u8
+from echodiff.phantom.styles import STYLES
+
+SIZE, PER_STYLE = 256, 12
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """Per style: image (256, 256) in grey levels and mask of each frame."""
+    out = tmp_path_factory.mktemp("look")
+    found = {}
+    for style in STYLES:
+        flags = ["--styles", style, "--num", str(PER_STYLE), "--size", str(SIZE), "--seed", "21"]
+        folder = out / style
+        main(["phantom", *flags, "--finding-rate", "0.3", "--workers", "1", "--out", str(folder)])
+        found[style] = [
+            (
+                read_gray_u8(folder / row.file_name).astype(float),
+                read_mask_u8(folder / row.mask_file_name),
+            )
+            for row in load_frames(folder)
+        ]
+    return found
+
+
+def _median(frames, measure):
+    """Median over all frames, and by style."""
+    by_style = {style: [measure(*frame) for frame in some] for style, some in frames.items()}
+    everywhere = np.nanmedian(np.concatenate(list(by_style.values())))
+    return everywhere, {style: np.nanmedian(values) for style, values in by_style.items()}
+
+
+def _sector(image):
+    lit = ndimage.binary_closing(np.pad(image > 3, 8), iterations=6)[8:-8, 8:-8]
+    return ndimage.binary_fill_holes(lit)
+
+
+def _width_px(profile, first, last):
+    """Width at half height of the highest peak between two places; nan for a faint one."""
+    peak = first + int(np.argmax(profile[first:last]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", signal._peak_finding_utils.PeakPropertyWarning)
+        height = signal.peak_prominences(profile, [peak])[0][0]
+        width = signal.peak_widths(profile, [peak], rel_height=0.5)[0][0]
+    return width if height > 15 else np.nan
+
+
+def _leaflet_px(image, mask):
+    """Thickness of the closed mitral valve: between the lowest LV and the highest LA pixel."""
+    smooth = ndimage.gaussian_filter1d(image, 1.5, axis=1)
+    lv, la = mask == Label.LV, mask == Label.LA
+    both = np.flatnonzero(lv.any(0) & la.any(0))
+    widths = []
+    for column in both[both.size // 4 : -both.size // 4]:
+        bottom = np.flatnonzero(lv[:, column])[-1]
+        top = np.flatnonzero(la[:, column])
+        top = top[top > bottom - 2]
+        if top.size and top[0] - bottom <= 14:
+            first = bottom - 18
+            widths.append(_width_px(smooth[first : top[0] + 19, column], 13, top[0] + 6 - first))
+    return np.nanmedian(widths) if np.isfinite(widths).sum() >= 5 else np.nan
+
+
+def _far_wall_px(image, mask):
+    """Thickness of the wall behind the left atrium."""
+    smooth = ndimage.gaussian_filter1d(image, 1.5, axis=1)
+    la, sector = mask == Label.LA, _sector(image)
+    deep = np.flatnonzero(la.sum(0) > 12)
+    widths = []
+    for column in deep[deep.size // 4 : -deep.size // 4]:
+        bottom, end = np.flatnonzero(la[:, column])[-1], np.flatnonzero(sector[:, column])[-1]
+        if end - bottom >= 14:
+            widths.append(_width_px(smooth[bottom - 20 : min(end, bottom + 30), column], 16, 30))
+    return np.nanmedian(widths) if np.isfinite(widths).sum() >= 5 else np.nan
+
+
+def _grain_px(image, mask):
+    """Lag along the columns at which the autocovariance of the detrended image falls to half."""
+    inner = ndimage.binary_erosion(_sector(image), iterations=6)
+    rows = np.flatnonzero(inner.any(1))
+    detail = np.where(inner, image - ndimage.gaussian_filter(image, 4), 0)
+    detail = detail[rows[0] + 45 : rows[-1] - 5, 60:196]
+    covariance = [(detail[lag:] * detail[: detail.shape[0] - lag]).mean() for lag in range(8)]
+    return float(np.interp(-0.5, -np.array(covariance) / covariance[0], np.arange(8)))
+
+
+def _band_db(image, low, high):
+    """Mean power between two frequencies (cycles per pixel) in the middle of the frame."""
+    window = np.hanning(128)[:, None] * np.hanning(128)
+    crop = image[64:192, 64:192]
+    power = np.abs(np.fft.fft2((crop - crop.mean()) * window)) ** 2
+    frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128))
+    return 10 * np.log10(power[(frequency >= low) & (frequency < high)].mean())
+
+
+MEASURES = {
+    "closed mitral leaflet, px": (_leaflet_px, 3.65, 6.22),
+    "far wall of the left atrium, px": (_far_wall_px, 3.54, 7.47),
+    "axial half-width of the grain, px": (_grain_px, 1.28, 1.51),
+    "median grey": (lambda image, mask: np.median(image[_sector(image)]), 70, 100),
+    "share of white (240 and above), %": (
+        lambda image, mask: 100 * (image[_sector(image)] >= 240).mean(),
+        0.01,
+        0.54,
+    ),
+    "blood in the left ventricle": (
+        lambda image, mask: np.median(image[mask == Label.LV]),
+        53,
+        80,
+    ),
+    "blood in the left atrium": (
+        lambda image, mask: np.median(image[mask == Label.LA]),
+        56,
+        100,
+    ),
+    "LV wall": (lambda image, mask: np.median(image[mask == Label.LV_MYOCARDIUM]), 94, 119),
+    "power at 64 to 32 px, dB": (lambda image, mask: _band_db(image, 1 / 64, 1 / 32), 83.9, 87.9),
+    "power at 32 to 16 px, dB": (lambda image, mask: _band_db(image, 1 / 32, 1 / 16), 73.7, 78.8),
+    "power at 16 to 8 px, dB": (lambda image, mask: _band_db(image, 1 / 16, 1 / 8), 64.6, 69.0),
+    "power at 8 to 4 px, dB": (lambda image, mask: _band_db(image, 1 / 8, 1 / 4), 58.5, 60.6),
+    "power at 4 to 2 px, dB": (lambda image, mask: _band_db(image, 1 / 4, 1 / 2), 50.3, 52.0),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_phantoms_lie_within_the_middle_half_of_camus(frames, name):
+    measure, low, high = MEASURES[name]
+    everywhere, by_style = _median(frames, measure)
+    assert low <= everywhere <= high, by_style
