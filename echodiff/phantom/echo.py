@@ -22,6 +22,8 @@ Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
 _HAZE = (0.06, 0.12)
 """Shares of depth and of opening over which strong echoes smear into their surroundings."""
+_SIDE_LOBES = 0.06
+"""Share of the opening over which they smear sideways."""
 _CHILD_PULSE = 0.62
 """Pulse length and beam width of a child's probe relative to an adult's: a higher frequency."""
 
@@ -88,9 +90,9 @@ def sample_echo_settings(
         left_db=float(max(0, u(-8, 9))),
         right_db=float(max(0, u(-6, 12))),
         fossa_db=float(u(0, 11)),
-        clutter_db=float(n(-6, 3)),
+        clutter_db=float(n(-9, 3)),
         num_shadows=int(rng.integers(0, 3)),
-        noise_db=float(u(-21, -11)),
+        noise_db=float(u(-20, -10)),
     )
 
 
@@ -150,6 +152,7 @@ def _losses_db(grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
     loss = settings.dropout_db * np.minimum(smooth_noise(shape, (5, 6), rng), 0.8)
     loss = loss + settings.near_db * (np.exp(-depth / 0.22) - 0.15)
     loss = loss - settings.attenuation_db_per_mm * (grid.range_mm[:, None] - 60.0)
+    loss = loss - 7.0 * np.exp(-depth / 0.05)  # the probe does not hear its own pulse's end
     loss = loss + 1.3 * np.minimum(depth / 0.3, 1) * smooth_noise(shape, (3, 48), rng)
     for side, side_db in ((-1, settings.left_db), (1, settings.right_db)):
         start = rng.uniform(0.25, 0.7)
@@ -193,18 +196,19 @@ def _clutter_power(
     """Power that is not from the place where it is shown, (R, B): side lobes and reverberation of
     everything around, near-field clutter, electronic noise that grows with depth."""
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
-    haze = amplitude
+    haze = lobes = amplitude
+    num_lobe = max(3, round(_SIDE_LOBES * amplitude.shape[1]))
     extent = [max(3, round(share * num)) for share, num in zip(_HAZE, haze.shape, strict=True)]
     for _ in range(3):
+        lobes = ndimage.uniform_filter1d(lobes, num_lobe, axis=1, mode="nearest")
         haze = ndimage.uniform_filter(haze, extent, mode="nearest")
-    haze = haze**2 * 10 ** (settings.haze_db / 10)
+    haze = (0.7 * lobes**2 + haze**2) * 10 ** (settings.haze_db / 10)
     patches = smooth_noise(haze.shape, (7, 6), rng)
     bars = 5 * np.exp(-depth / 0.15) * smooth_noise(haze.shape, (60, 3), rng)
-    near = settings.clutter_db - 30 * depth + 4 * smooth_noise(haze.shape, (5, 4), rng) + bars
+    near = settings.clutter_db - 34 * depth + 4 * smooth_noise(haze.shape, (5, 4), rng) + bars
     noise = settings.noise_db + 5 * (depth - 1)
-    return np.asarray(
-        haze * 10 ** (0.3 * patches) + 10 ** (near / 10) + 10 ** (noise / 10), np.float32
-    )
+    power = haze * 10 ** (0.35 * patches) + 10 ** (near / 10) + 10 ** (noise / 10 + 0.1 * patches)
+    return np.asarray(power, np.float32)
 
 
 def _scan_convert(polar_db: Image, pose: Pose, size: int) -> tuple[Image, Image]:

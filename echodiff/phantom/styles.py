@@ -35,10 +35,10 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    # crisp and grainy, mid-grey far field
+    # crisp, fine grain
     "aspen": Style(
-        axial_mm=0.75,
-        lateral_deg=1.4,
+        axial_mm=0.8,
+        lateral_deg=1.35,
         looks=4,
         dynamic_range_db=52,
         gain_db=28,
@@ -49,33 +49,33 @@ STYLES: dict[str, Style] = {
         near_db=0.0,
         edge_enhancement=0.0,
     ),
-    # compounded and soft, wide sector, dark blood
+    # compounded and soft, low contrast, wide sector
     "birch": Style(
-        axial_mm=0.7,
-        lateral_deg=1.4,
+        axial_mm=0.5,
+        lateral_deg=1.3,
         looks=5,
-        dynamic_range_db=54,
-        gain_db=27,
+        dynamic_range_db=56,
+        gain_db=26.5,
         blood_db=-28,
-        haze_db=-14,
-        contrast=1.1,
+        haze_db=-13,
+        contrast=1.2,
         opening_deg=(78, 86),
         near_db=-4.0,
         edge_enhancement=0.0,
     ),
-    # narrow, hard contrast, coarse grain, bright near field, grey haze in the chambers
+    # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=0.95,
-        lateral_deg=1.55,
-        looks=6,
+        axial_mm=1.2,
+        lateral_deg=1.8,
+        looks=4,
         dynamic_range_db=50,
         gain_db=28,
         blood_db=-22,
-        haze_db=-11,
-        contrast=0.9,
+        haze_db=-9,
+        contrast=0.95,
         opening_deg=(64, 70),
-        near_db=2.0,
-        edge_enhancement=0.25,
+        near_db=4.0,
+        edge_enhancement=0.15,
     ),
 }
 
@@ -93,14 +93,15 @@ def draw_style(name: str, rng: np.random.Generator) -> Style:
     if name != RANDOM:
         return STYLES[name]
     opening = float(rng.uniform(62, 82))
+    dynamic_range = float(rng.uniform(42, 66))
     return Style(
-        axial_mm=float(rng.uniform(1.9, 3.3)),
-        lateral_deg=float(rng.uniform(1.6, 3.1)),
-        looks=int(rng.integers(1, 6)),
-        dynamic_range_db=float(rng.uniform(46, 72)),
-        gain_db=float(rng.uniform(14, 26)),
-        blood_db=float(rng.uniform(-34, -19)),
-        haze_db=float(rng.uniform(-33, -18)),
+        axial_mm=float(rng.uniform(0.5, 1.7)),
+        lateral_deg=float(rng.uniform(1.1, 2.3)),
+        looks=int(rng.integers(2, 8)),
+        dynamic_range_db=dynamic_range,
+        gain_db=dynamic_range * float(rng.uniform(0.42, 0.62)),
+        blood_db=float(rng.uniform(-32, -19)),
+        haze_db=float(rng.uniform(-19, -7)),
         contrast=float(rng.uniform(0.75, 1.4)),
         opening_deg=(opening, opening + 6),
         near_db=float(rng.uniform(-5, 5)),

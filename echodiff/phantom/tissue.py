@@ -21,9 +21,9 @@ _TISSUE = {
     Label.LV_MYOCARDIUM: (2.0, 0.45),
     Label.RV_MYOCARDIUM: (-3.0, 0.35),
     Label.ATRIAL_WALL: (2.0, 0.45),
-    Label.VALVE: (7.0, 0.3),
+    Label.VALVE: (5.0, 0.25),
     Label.AORTA: (-14.0, 0.25),
-    Label.PERICARDIUM: (3.0, 0.45),
+    Label.PERICARDIUM: (1.0, 0.35),
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
@@ -67,18 +67,28 @@ def compute_reflectivity(
     outside = anatomy.labels == Label.BACKGROUND
     solid = ~outside & (level > blood_db + 3)
     level = np.where(outside, _surroundings_db(anatomy.hull_mm, facing, grid, rng), level)
-    muscle = 3.7 * smooth_noise(shape, (20, 9), rng) + 2.2 * smooth_noise(shape, (72, 30), rng)
+    muscle = 3.0 * smooth_noise(shape, (20, 9), rng) + 2.2 * smooth_noise(shape, (72, 30), rng)
     muscle += 2.2 * _fibres(anatomy.hull_mm, grid, rng)
     valve = anatomy.labels == Label.VALVE
     level += np.where(solid, np.where(valve, 0.6, 1.0) * muscle, 0.25 * muscle)
     level -= np.where(solid & ~valve, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
     septum, fossa = _atrial_septum(anatomy.labels)
     level -= 3.0 * septum + fossa_db * fossa
+    level = _through_slice_db(level)
 
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     soft = ndimage.gaussian_filter1d(impedance, 1.0, axis=0)
     edge = np.abs(np.gradient(soft, axis=0)) * (0.25 + facing**4 * depth * 3.5)
     return Reflectivity(level.astype(np.float32), (5.0 * edge).astype(np.float32))
+
+
+def _through_slice_db(level: Image) -> Image:
+    """Level (R, B) with blurred edges: a beam is some millimetres thick across the slice, in which
+    walls curve."""
+    power = np.exp(np.float32(np.log(10) / 10) * level.astype(np.float32))
+    for _ in range(2):
+        power = ndimage.uniform_filter1d(power, 3, axis=1, mode="nearest")
+    return np.asarray(10 * np.log10(power), np.float32)
 
 
 def _leaflet_profile_db(labels: NDArray[np.uint8], grid: PolarGrid) -> Image:

@@ -44,8 +44,8 @@ def test_datasets_opens_it(tmp_path):
 
 def test_modalities_are_pairs_of_one_slice(tmp_path):
     out = tmp_path / "out"
-    assert main([*FEW, "--modality", "echo,mr,ct,pseudo", "--out", str(out)]) == 0
-    rows = {m: load_frames(out / m) for m in ("echo", "mr", "ct", "pseudo")}
+    assert main([*FEW, "--modality", "echo,mr,ct,ct-contrast,pseudo", "--out", str(out)]) == 0
+    rows = {m: load_frames(out / m) for m in ("echo", "mr", "ct", "ct-contrast", "pseudo")}
     assert len({tuple(f.pair_id for f in folder) for folder in rows.values()}) == 1
     masks = {(out / m / f[0].mask_file_name).read_bytes() for m, f in rows.items()}
     assert len(masks) == 1

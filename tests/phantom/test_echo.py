@@ -1,7 +1,11 @@
 """The physics that a picture of an ultrasound machine rests on, measured."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from echodiff.phantom.acquisition import (
     Acquisition,
@@ -73,21 +77,82 @@ def test_blood_is_dark_walls_are_bright_and_nothing_is_seen_outside_the_sector()
         inside = sector_mask(drawn.pose, 128)
         assert picture[~inside].max() == 0
         blood, wall = labels == Label.LV, labels == Label.LV_MYOCARDIUM
-        assert picture[blood & inside].mean() < 0.6 * picture[wall & inside].mean()
+        # 0.61 in CAMUS: blood is grey with haze and noise.
+        assert picture[blood & inside].mean() < 0.8 * picture[wall & inside].mean()
+
+
+def _roughness(picture):
+    """Mean step across and along the beams in grey levels, and their ratio."""
+    inside = ndimage.binary_erosion(picture > 0, iterations=3)
+    across, along = (np.abs(np.diff(picture, axis=axis)) for axis in (1, 0))
+    across, along = across[inside[:, 1:]].mean(), along[inside[1:]].mean()
+    return across, along, across / along
 
 
 def test_styles_differ_visibly():
-    means = {}
-    for style in STYLES:
-        pictures = [render(a, "echo", 128).astype(float) for a in _frames(style)]
-        lit = [p[p > 0] for p in pictures]
-        means[style] = (
-            np.mean([v.mean() for v in lit]),
-            np.mean([np.abs(np.diff(p, axis=1)).mean() for p in pictures]),
+    """One of three simple measures tells any two scanners apart in nine of ten pairs of frames."""
+    measured = {
+        style: np.array([_roughness(render(a, "echo", 128).astype(float)) for a in _frames(style)])
+        for style in STYLES
+    }
+    for first, second in combinations(measured.values(), 2):
+        larger = (first[:, None] > second[None]).mean((0, 1))
+        assert np.maximum(larger, 1 - larger).max() > 0.9
+
+
+def _with(drawn, **settings):
+    return replace(drawn, echo=replace(drawn.echo, **settings))
+
+
+def test_drop_out_of_the_atrial_septum_is_in_the_image_and_not_in_the_mask():
+    from echodiff.anatomy import Label
+    from echodiff.phantom.slices import slice_image
+
+    losses = []
+    for drawn in _frames("aspen", 6):
+        labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
+        right = np.logical_or.accumulate(labels == Label.RA, axis=1)
+        left = np.logical_or.accumulate((labels == Label.LA)[:, ::-1], axis=1)[:, ::-1]
+        septum = (labels == Label.ATRIAL_WALL) & right & left
+        assert not ((labels[:, :-1] == Label.RA) & (labels[:, 1:] == Label.LA)).any()
+        rows = np.flatnonzero(septum.any(1))
+        middle = septum.copy()
+        middle[: rows[rows.size * 2 // 5]] = middle[rows[rows.size * 3 // 5] :] = False
+        seen, lost = (
+            render(_with(drawn, fossa_db=db), "echo", 128)[middle].mean() for db in (0.0, 12.0)
         )
-    values = np.array(list(means.values()))
-    spread = np.abs(values[:, None] - values[None]).max(-1)
-    assert spread[np.triu_indices(3, 1)].min() > 2.0  # grey levels
+        losses.append(seen - lost)
+    assert np.mean(losses) > 5  # grey levels
+
+
+def test_lung_over_one_side_darkens_that_side():
+    drawn = _frames("birch", 1)[0]
+    clear, right = (
+        render(_with(drawn, left_db=0.0, right_db=db), "echo", 128).astype(float) for db in (0, 12)
+    )
+    assert np.abs(clear - right)[:, :64].mean() < 1
+    assert right[:, 112:].mean() < 0.85 * clear[:, 112:].mean()
+
+
+def test_children_are_scanned_with_finer_speckle():
+    pulses = {}
+    for rate in (0.0, 1.0):
+        population = Population(styles=("aspen",), finding_rate=0.0, child_rate=rate)
+        drawn = [sample_acquisition(5, 2 * i, population) for i in range(20)]
+        # In pixels too: a child's heart fills the image at a smaller depth.
+        pulses[rate] = np.median([[a.echo.axial_mm, a.echo.axial_mm / a.pose.depth_mm]
+                                  for a in drawn], axis=0)  # fmt: skip
+    assert (pulses[1.0] < [0.75, 0.95] * pulses[0.0]).all()
+
+
+def test_the_edges_of_the_sector_are_smooth():
+    """Pixels that the edge cuts are between black and their inner neighbour."""
+    drawn = _frames("aspen", 1)[0]
+    picture = render(_with(drawn, noise_db=0.0), "echo", 256).astype(float)
+    inside = sector_mask(drawn.pose, 256)
+    for row in (100, 130, 160):
+        first = np.flatnonzero(inside[row])[0]
+        assert picture[row, first] < 0.8 * picture[row, first + 2 : first + 5].mean()
 
 
 def test_random_style_gives_every_patient_a_scanner_of_its_own():
