@@ -65,7 +65,7 @@ _NORMAL = _Wording(
     ),
 )
 _HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
-_ASD = {
+_ASD: dict[str, tuple[str, ...]] = {
     "secundum": (
         "ASD, secundum, in the middle of the atrial septum",
         "secundum ASD, break of the middle atrial septum",
@@ -81,7 +81,7 @@ _ASD = {
         "sinus venosus ASD at the upper margin of the atrial septum",
     ),
 }
-_VSD = {
+_VSD: dict[str, tuple[str, ...]] = {
     "muscular": (
         "VSD, muscular, in the middle of the ventricular septum",
         "muscular VSD, break of the ventricular septum",
@@ -100,12 +100,16 @@ _LVH = (
     "left ventricular hypertrophy, LVH, thick septum",
     "concentric LVH with thickened walls",
 )
-_THICKENED = {
+_THICKENED: dict[str, tuple[str, ...]] = {
     "mitral": ("mitral leaflets thickened", "thickened mitral valve"),
     "tricuspid": ("tricuspid leaflets thickened", "thickened tricuspid valve"),
     "both": ("mitral and tricuspid leaflets thickened", "both atrioventricular valves thickened"),
 }
-_BY_KIND = {Finding.ASD: _ASD, Finding.VSD: _VSD, Finding.THICKENED_VALVES: _THICKENED}
+_BY_KIND: dict[Finding, dict[str, tuple[str, ...]]] = {
+    Finding.ASD: _ASD,
+    Finding.VSD: _VSD,
+    Finding.THICKENED_VALVES: _THICKENED,
+}
 _OTHER = {
     Finding.LVH: _LVH,
     Finding.SEPTAL_HYPERTROPHY: ("asymmetric septal hypertrophy", "asymmetrically thick septum"),

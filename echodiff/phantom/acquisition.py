@@ -13,18 +13,23 @@ from numpy.typing import NDArray
 from echodiff.anatomy import AgeGroup, Finding, View
 from echodiff.captions.clinical import write_caption
 from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_echo
-from echodiff.phantom.heart import Anatomy, Heart, contract, sample_heart
+from echodiff.phantom.grading import drop_excluded
+from echodiff.phantom.heart import Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr
 from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES, draw_style
 from echodiff.phantom.thorax import compute_thorax
+from echodiff.phantom.tissues import Anatomy
 
 Modality = Literal["echo", "mr", "ct", "ct-contrast", "pseudo"]
 MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "ct-contrast", "pseudo")
 
-_LEFT_HEART = frozenset({Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA})
+_LEFT_HEART = frozenset({
+    Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA, Finding.THICKENED_VALVES,
+    Finding.PERICARDIAL_EFFUSION,
+})  # fmt: skip
 """Findings visible in an apical two-chamber view."""
 
 
@@ -63,7 +68,7 @@ class Population:
     """Distribution of hearts, views and scanners."""
 
     styles: Sequence[str] = ("aspen", "birch")
-    findings: Sequence[Finding] = tuple(Finding)[:7]
+    findings: Sequence[Finding] = tuple(Finding)
     finding_rate: float = 0.5
     """Share of patients with at least one finding that their view can show; a quarter of those have
     two."""
@@ -86,7 +91,7 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     """Draw the end-diastolic and end-systolic acquisition of a patient, a function of (seed,
     patient)."""
     rng = np.random.default_rng(seed_words(seed, patient))
-    chosen: frozenset[Finding] = frozenset()
+    chosen: tuple[Finding, ...] = ()
     is_ill = rng.random() < population.finding_rate
     has_two = rng.random() < 0.25
     order = rng.permutation(len(population.findings))
@@ -95,16 +100,15 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     if view is View.A2C:  # of what it can show; the order of the draws is that of all findings
         drawn = [finding for finding in drawn if finding in _LEFT_HEART]
     if is_ill:
-        chosen = frozenset(drawn[: 1 + has_two])
-        if {
-            Finding.LVH,
-            Finding.DILATED_LV,
-        } <= chosen:  # a narrow and a wide cavity exclude each other
-            chosen -= {Finding.DILATED_LV}
-    heart = sample_heart(rng, chosen, is_child=bool(rng.random() < population.child_rate))
+        chosen = drop_excluded(drawn[: 1 + has_two])
+    age_group = None
+    if rng.random() < population.child_rate:
+        age_group = AgeGroup.INFANT if rng.random() < 0.3 else AgeGroup.CHILD
+    kinds = {Finding.THICKENED_VALVES: "mitral"} if view is View.A2C else {}
+    heart = sample_heart(rng, chosen, age_group=age_group, kinds=kinds)
     name = population.styles[int(rng.integers(len(population.styles)))]
     style = draw_style(name, rng)
-    echo = sample_echo_settings(rng, name, style, is_child=heart.age_group is not AgeGroup.ADULT)
+    echo = sample_echo_settings(rng, name, style, heart.scale)
     systole = contract(heart, rng)
     pose = sample_pose(rng, heart, view, style.opening_deg)
     acquisitions = []

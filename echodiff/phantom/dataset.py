@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from echodiff.phantom.acquisition import (
     render,
     sample_acquisition,
 )
+from echodiff.phantom.heart import Heart
 from echodiff.phantom.seeds import seed_words
-from echodiff.phantom.slices import sector_mask, slice_image
+from echodiff.phantom.slices import Pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
@@ -143,8 +144,35 @@ def _render(
         pair_id=f"phantom-{seed}-{index:06d}",
         findings=[str(finding.name) for finding in heart.findings],
         record=acquisition.to_json(),
+        extra=describe(heart, pose),
     )
     return images, mask, frame
+
+
+def describe(heart: Heart, pose: Pose) -> dict[str, Any]:
+    """Columns on patient, function, sizes and findings; None where there is nothing to say.
+
+    `grades` go with `findings`, one for one. Sizes are of the frame's own instant; the ejection
+    fraction and the volumes of the atria (at end of systole) are the patient's.
+    """
+    asd, vsd = heart.find(Finding.ASD), heart.find(Finding.VSD)
+    return {
+        "grades": [str(finding.grade) for finding in heart.findings],
+        "sex": str(heart.sex),
+        "age_years": heart.age_years,
+        "age_group": str(heart.age_group),
+        "bsa_m2": heart.bsa_m2,
+        "ef": heart.ef,
+        "lv_ml": round(heart.lv_ml, 1),
+        "wall_mm": round(heart.wall_mm, 1),
+        "septum_mm": round(heart.septum_mm, 1),
+        "la_ml_m2": heart.la_ml_m2,
+        "asd_kind": None if asd is None else asd.kind,
+        "asd_mm": None if asd is None else asd.size_mm,
+        "vsd_kind": None if vsd is None else vsd.kind,
+        "vsd_mm": None if vsd is None else vsd.size_mm,
+        "depth_mm": round(pose.depth_mm, 1),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.phantom.heart import Heart
+from echodiff.phantom.reflectivity import Reflectivity, compute_reflectivity, smooth_noise
 from echodiff.phantom.slices import PolarGrid, Pose, image_grid, polar_grid, slice_polar
 from echodiff.phantom.styles import Style
-from echodiff.phantom.tissue import Reflectivity, compute_reflectivity, smooth_noise
 
 Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
@@ -24,8 +24,6 @@ _HAZE = (0.06, 0.12)
 """Shares of depth and of opening over which strong echoes smear into their surroundings."""
 _SIDE_LOBES = 0.06
 """Share of the opening over which they smear sideways."""
-_CHILD_PULSE = 0.62
-"""Pulse length and beam width of a child's probe relative to an adult's: a higher frequency."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +65,15 @@ class EchoSettings:
 
 
 def sample_echo_settings(
-    rng: np.random.Generator, name: str, style: Style, *, is_child: bool = False
+    rng: np.random.Generator, name: str, style: Style, scale: float = 1.0
 ) -> EchoSettings:
-    """Draw acquisition parameters around a style; name: the style's name in the record."""
+    """Draw acquisition parameters around a style.
+
+    name: the style's name in the record. scale: size of the patient as a share of an adult's;
+    small hearts are scanned with a shorter pulse and a narrower beam.
+    """
     s, u, n = style, rng.uniform, rng.normal
-    pulse = _CHILD_PULSE if is_child else 1.0
+    pulse = scale**1.25
     return EchoSettings(
         style=name,
         seed=int(rng.integers(2**31)),

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.thorax import Organ
+from echodiff.phantom.tissues import Anatomy
 
 _LEFT_BLOOD = (Label.LV, Label.LA, Label.AORTA)
 _BLOOD = (*_LEFT_BLOOD, Label.RV, Label.RA)
-_HEART_MM = 2.5
+_HEART_MM = 1.8
 """Distance from the heart up to which its labels, pericardium included, are shown."""
 
 # Balanced steady-state cine: bright blood, dark muscle, bright fat. Values in [0, 1].
@@ -25,6 +25,7 @@ _MR: dict[Label, float] = {
     Label.ATRIAL_WALL: 0.36,
     Label.VALVE: 0.45,
     Label.PERICARDIUM: 0.12,
+    Label.PERICARDIAL_FLUID: 0.9,
     **dict.fromkeys(_BLOOD, 0.82),
 }
 _MR_AROUND: dict[Organ, float] = {
@@ -46,6 +47,7 @@ _CT_HU: dict[Label, float] = {
     Label.ATRIAL_WALL: 30.0,
     Label.VALVE: 60.0,
     Label.PERICARDIUM: 15.0,
+    Label.PERICARDIAL_FLUID: 12.0,
     **dict.fromkeys(_BLOOD, 40.0),
 }
 _CT_AROUND_HU: dict[Organ, float] = {

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import AgeGroup, View
-from echodiff.phantom.heart import Anatomy, Heart, Points, compute_anatomy
+from echodiff.anatomy import View
+from echodiff.phantom.heart import Heart
+from echodiff.phantom.tissues import Anatomy, Points, compute_anatomy
 
-_ROTATION_RAD = {View.A4C: 0.0, View.A2C: -1.2}
-"""Rotation of the plane about the long axis; A2C excludes the right heart."""
+_ROTATION_RAD = {View.A4C: 0.0, View.A2C: 1.15}
+"""Turn of the plane about the long axis, towards the anterior wall, which the two-chamber view has
+on its right; it leaves the right heart behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Pose:
     """Plane tipped out of the long axis (anterior positive)."""
     swing_rad: float
     """Beam axis turned within the plane."""
+    offset_mm: float = 0.0
+    """Probe off the apex, to the front of the plane: the view is foreshortened."""
     depth_mm: float
     opening_rad: float
     """Full angle of the sector."""
@@ -48,21 +52,37 @@ def sample_pose(
     rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
 ) -> Pose:
     """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
-    holds the atria."""
-    small = 0.72 if heart.age_group is not AgeGroup.ADULT else 1.0
-    gap = float(rng.uniform(6, 16)) * small
-    longest = max(heart.la_length_mm, heart.ra_length_mm)
-    need = gap + 0.75 * heart.wall_mm + heart.lv_length_mm + longest
-    shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * small
-    aim = -0.42 * heart.lv_radius_mm - 0.16 * heart.rv_width_mm if view is View.A4C else 0.0
-    swing = float(np.arctan2(aim - shift, need - longest))
+    holds the atria. One probe in four stands so far off the apex that it foreshortens the left
+    ventricle."""
+    scale = heart.scale
+    wide = max(heart.rv_basal_mm - 40 * scale, 0)  # a sector holds a wide heart farther away
+    gap = float(rng.uniform(6, 16)) * scale + 0.7 * heart.effusion_mm + 0.6 * wide
+    need = gap + heart.apex_mm + max(heart.la_length_mm, heart.ra_length_mm)
+    base = gap + heart.apex_mm
+    shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * scale
+    swing = -float(np.arctan2(shift, base))
+    if view is View.A4C:  # the right heart and the lateral wall reach equally far
+        outer = heart.lv_radius_mm + heart.wall_mm
+        left = np.arctan2(
+            outer + heart.rv_basal_mm + heart.rv_wall_mm + shift, base - 0.2 * heart.rv_length_mm
+        )
+        right = np.arctan2(outer - shift, base - 0.32 * heart.lv_length_mm)
+        swing = 0.45 * float(right - left)
+    offset = float(np.clip(rng.normal(0, 2.5), -5, 5))
+    if rng.random() < 0.25:
+        offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13))
+    # Wherever the probe stands, it is tipped until the valves come into view.
+    tilt = float(np.arctan2(-offset * scale, base)) + float(
+        np.clip(rng.normal(0, 0.04), -0.08, 0.08)
+    )
     return Pose(
         view=view,
         gap_mm=gap,
         shift_mm=shift,
         roll_rad=float(np.clip(rng.normal(0, 0.1), -0.2, 0.2)),
-        tilt_rad=float(np.clip(rng.normal(0, 0.05), -0.1, 0.1)),
+        tilt_rad=float(tilt),
         swing_rad=swing + float(np.clip(rng.normal(0, 0.06), -0.12, 0.12)),
+        offset_mm=offset * scale,
         depth_mm=need * float(rng.uniform(1.03, 1.14)),
         opening_rad=float(np.deg2rad(rng.uniform(*opening_deg))),
     )
@@ -104,14 +124,14 @@ def plane_points(
 ) -> Points:
     """Heart-frame points (..., 3) of plane coordinates: lateral (image right) and depth (image
     down)."""
-    apex = heart.lv_length_mm + 0.75 * heart.wall_mm
     roll = _ROTATION_RAD[pose.view] + pose.roll_rad
     lateral_axis = np.array([np.cos(roll), np.sin(roll), 0.0])
     out = np.array([-np.sin(roll), np.cos(roll), 0.0])
     down = np.cos(pose.tilt_rad) * np.array([0.0, 0.0, -1.0]) + np.sin(pose.tilt_rad) * out
     c, s = np.cos(pose.swing_rad), np.sin(pose.swing_rad)
     e, d = c * lateral_axis - s * down, s * lateral_axis + c * down
-    origin = np.array([0.0, 0.0, apex + pose.gap_mm]) + pose.shift_mm * lateral_axis
+    origin = np.array([0.0, 0.0, heart.apex_mm + pose.gap_mm])
+    origin = origin + pose.shift_mm * lateral_axis + pose.offset_mm * out
     points = origin + lateral_mm[..., None] * e + depth_mm[..., None] * d
     return np.asarray(points, np.float32)
 
@@ -119,7 +139,8 @@ def plane_points(
 def slice_image(heart: Heart, pose: Pose, size: int) -> tuple[Anatomy, float]:
     """Anatomy on the (size, size) image grid, and the spacing in mm per pixel."""
     lateral, depth, spacing_mm = image_grid(pose, size)
-    return compute_anatomy(heart, plane_points(heart, pose, lateral, depth)), spacing_mm
+    points = plane_points(heart, pose, lateral, depth)
+    return compute_anatomy(heart, points, least_mm=1.45 * spacing_mm), spacing_mm
 
 
 def slice_polar(heart: Heart, pose: Pose, grid: PolarGrid) -> Anatomy:

@@ -13,7 +13,7 @@ from echodiff.captions.findings import findings_in
 from echodiff.files import shipped
 from echodiff.phantom.acquisition import Population, sample_acquisition
 
-EVERYONE = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
+EVERYONE = Population(findings=tuple(Finding)[:7], finding_rate=0.7, views=(View.A4C, View.A2C))
 
 
 SHIPPED = {

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.slices import PolarGrid
+from echodiff.phantom.tissues import Anatomy
 
 Image = NDArray[np.float32]
 
@@ -24,6 +24,7 @@ _TISSUE = {
     Label.VALVE: (5.0, 0.25),
     Label.AORTA: (-14.0, 0.25),
     Label.PERICARDIUM: (1.0, 0.35),
+    Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
