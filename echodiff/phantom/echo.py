@@ -92,9 +92,9 @@ def sample_echo_settings(
         left_db=float(max(0, u(-8, 9))),
         right_db=float(max(0, u(-6, 12))),
         fossa_db=float(u(0, 11)),
-        clutter_db=float(n(-9, 3)),
+        clutter_db=float(n(-5, 3)),
         num_shadows=int(rng.integers(0, 3)),
-        noise_db=float(u(-20, -10)),
+        noise_db=float(u(-17, -8)),
     )
 
 

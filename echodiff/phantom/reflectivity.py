@@ -58,8 +58,8 @@ def compute_reflectivity(
     for label, (diffuse, specular) in _TISSUE.items():
         table[:, label] = diffuse, specular
     level, impedance = table[0][anatomy.labels], table[1][anatomy.labels]
-    level[anatomy.papillary] = -4.0
-    impedance[anatomy.papillary] = 0.3
+    level[anatomy.papillary] = -1.5
+    impedance[anatomy.papillary] = 0.4
     level[anatomy.fibrous] = 6.0
     impedance[anatomy.fibrous] = 0.6
     level += _leaflet_profile_db(anatomy.labels, grid)
@@ -112,7 +112,7 @@ def _surroundings_db(
     band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.3 + 0.7 * facing)
     patches = 6.0 * smooth_noise(shape, (6, 5), rng) + 2.5 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
-    patches += 20.0 * spots * np.minimum(depth / 0.5, 1)
+    patches += rng.uniform(8, 26) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-range_mm / 14)
     chest = -12.0 * np.exp(-range_mm / 18)
     return np.asarray(-6.0 + chest + band + patches + layers, np.float32)

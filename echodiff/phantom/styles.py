@@ -37,8 +37,8 @@ class Style:
 STYLES: dict[str, Style] = {
     # crisp, fine grain
     "aspen": Style(
-        axial_mm=0.8,
-        lateral_deg=1.35,
+        axial_mm=0.65,
+        lateral_deg=1.15,
         looks=4,
         dynamic_range_db=52,
         gain_db=28,
@@ -51,8 +51,8 @@ STYLES: dict[str, Style] = {
     ),
     # compounded and soft, low contrast, wide sector
     "birch": Style(
-        axial_mm=0.5,
-        lateral_deg=1.3,
+        axial_mm=0.45,
+        lateral_deg=1.1,
         looks=5,
         dynamic_range_db=56,
         gain_db=26.5,
@@ -65,8 +65,8 @@ STYLES: dict[str, Style] = {
     ),
     # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=1.2,
-        lateral_deg=1.8,
+        axial_mm=1.05,
+        lateral_deg=1.6,
         looks=4,
         dynamic_range_db=50,
         gain_db=28,
