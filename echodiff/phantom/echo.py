@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.phantom.heart import Heart
-from echodiff.phantom.reflectivity import Reflectivity, compute_reflectivity, smooth_noise
+from echodiff.phantom.reflectivity import (
+    Reflectivity,
+    compute_reflectivity,
+    roughen,
+    smooth_noise,
+    to_power,
+)
 from echodiff.phantom.slices import PolarGrid, Pose, image_grid, polar_grid, slice_polar
 from echodiff.phantom.styles import Style
 
@@ -90,11 +96,11 @@ def sample_echo_settings(
         attenuation_db_per_mm=float(n(0.0, 0.025)),
         dropout_db=float(u(3.0, 8.0)),
         left_db=float(max(0, u(-8, 9))),
-        right_db=float(max(0, u(-6, 12))),
+        right_db=float(max(0, u(-6, 10))),
         fossa_db=float(u(0, 11)),
         clutter_db=float(n(-5, 3)),
         num_shadows=int(rng.integers(0, 3)),
-        noise_db=float(u(-17, -8)),
+        noise_db=float(u(-17, -9)),
     )
 
 
@@ -102,8 +108,8 @@ def simulate_echo(heart: Heart, pose: Pose, settings: EchoSettings, size: int) -
     """Render a heart as a phased array would show it: (size, size) uint8."""
     detail = max(size, 128)
     grid = polar_grid(pose, num_samples=detail * 5 // 4 + 64, num_beams=detail // 2 + 32)
-    anatomy = slice_polar(heart, pose, grid)
     rng = np.random.default_rng(settings.seed)
+    anatomy = roughen(slice_polar(heart, pose, grid), rng)
     reflectivity = compute_reflectivity(
         anatomy, grid, blood_db=settings.blood_db, fossa_db=settings.fossa_db, rng=rng
     )
@@ -172,8 +178,8 @@ def _acquire(
     reflectivity: Reflectivity, grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
 ) -> Image:
     """Received envelope in dB relative to myocardium, (R, B)."""
-    gain = 10 ** (_losses_db(grid, settings, rng) / 20)
-    diffuse = gain * 10 ** (reflectivity.diffuse_db / 20)
+    gain = to_power(0.5 * _losses_db(grid, settings, rng))
+    diffuse = gain * to_power(0.5 * reflectivity.diffuse_db)
     specular = gain * reflectivity.specular
     power = diffuse**2 + _clutter_power(np.hypot(diffuse, specular), grid, settings, rng)
     phase = np.exp(2j * smooth_noise(gain.shape, (12, 9), rng)).astype(np.complex64)
@@ -186,7 +192,9 @@ def _acquire(
     received /= settings.looks
     # Up close a beam is as wide as the probe, so that echoes there are bars and not a fan.
     tip = int(np.searchsorted(grid.range_mm, 0.2 * grid.range_mm[-1]))
-    bars = ndimage.uniform_filter1d(received[:tip], received.shape[1] // 2, axis=1, mode="nearest")
+    bars = received[:tip]
+    for _ in range(3):
+        bars = ndimage.uniform_filter1d(bars, received.shape[1] // 4, axis=1, mode="nearest")
     weight = np.exp(-((grid.range_mm[:tip, None] / (0.1 * grid.range_mm[-1])) ** 2))
     received[:tip] += weight * (bars - received[:tip])
     return np.asarray(10 * np.log10(received + 1e-10), np.float32)
@@ -204,13 +212,12 @@ def _clutter_power(
     for _ in range(3):
         lobes = ndimage.uniform_filter1d(lobes, num_lobe, axis=1, mode="nearest")
         haze = ndimage.uniform_filter(haze, extent, mode="nearest")
-    haze = (0.7 * lobes**2 + haze**2) * 10 ** (settings.haze_db / 10)
+    haze = (0.7 * lobes**2 + haze**2) * to_power(settings.haze_db)
     patches = smooth_noise(haze.shape, (7, 6), rng)
     bars = 5 * np.exp(-depth / 0.15) * smooth_noise(haze.shape, (60, 3), rng)
     near = settings.clutter_db - 34 * depth + 4 * smooth_noise(haze.shape, (5, 4), rng) + bars
     noise = settings.noise_db + 5 * (depth - 1)
-    power = haze * 10 ** (0.35 * patches) + 10 ** (near / 10) + 10 ** (noise / 10 + 0.1 * patches)
-    return np.asarray(power, np.float32)
+    return haze * to_power(3.5 * patches) + to_power(near) + to_power(noise + patches)
 
 
 def _scan_convert(polar_db: Image, pose: Pose, size: int) -> tuple[Image, Image]:

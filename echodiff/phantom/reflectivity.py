@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +18,7 @@ Image = NDArray[np.float32]
 # Backscatter in dB relative to myocardium, and specular impedance (arbitrary units), by label.
 _TISSUE = {
     Label.BACKGROUND: (-6.0, 0.30),
-    Label.LV_MYOCARDIUM: (2.0, 0.45),
+    Label.LV_MYOCARDIUM: (1.0, 0.45),
     Label.RV_MYOCARDIUM: (-3.0, 0.35),
     Label.ATRIAL_WALL: (2.0, 0.45),
     Label.VALVE: (5.0, 0.25),
@@ -38,6 +38,21 @@ class Reflectivity:
     """Backscatter relative to myocardium."""
     specular: Image
     """Amplitude of smooth interfaces that face the beam."""
+
+
+def roughen(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """Return the slice (R, B) with borders uneven by about a millimetre, as trabeculae make them.
+
+    Borders stay whole: places move by less than their neighbours are apart.
+    """
+    shape = anatomy.labels.shape
+    rows, cols = np.indices(shape, np.int32, sparse=True)
+    down = 0.004 * shape[0] * smooth_noise(shape, (32, 14), rng)
+    right = 0.004 * shape[1] * smooth_noise(shape, (32, 14), rng)
+    rows = np.clip(rows + np.rint(down).astype(np.int32), 0, shape[0] - 1)
+    cols = np.clip(cols + np.rint(right).astype(np.int32), 0, shape[1] - 1)
+    place = rows * shape[1] + cols
+    return Anatomy(**{f.name: getattr(anatomy, f.name).ravel()[place] for f in fields(anatomy)})
 
 
 def compute_reflectivity(
@@ -68,14 +83,14 @@ def compute_reflectivity(
     outside = anatomy.labels == Label.BACKGROUND
     solid = ~outside & (level > blood_db + 3)
     level = np.where(outside, _surroundings_db(anatomy.hull_mm, facing, grid, rng), level)
-    muscle = 3.0 * smooth_noise(shape, (20, 9), rng) + 2.2 * smooth_noise(shape, (72, 30), rng)
+    muscle = 3.0 * smooth_noise(shape, (20, 9), rng)
     muscle += 2.2 * _fibres(anatomy.hull_mm, grid, rng)
     valve = anatomy.labels == Label.VALVE
-    level += np.where(solid, np.where(valve, 0.6, 1.0) * muscle, 0.25 * muscle)
+    level += muscle * np.where(solid, np.where(valve, 0.6, 1.0), 0.25).astype(np.float32)
     level -= np.where(solid & ~valve, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
     septum, fossa = _atrial_septum(anatomy.labels)
     level -= 3.0 * septum + fossa_db * fossa
-    level = _through_slice_db(level)
+    level = _through_slice_db(level) + _grains_db(anatomy, outside, rng)
 
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     soft = ndimage.gaussian_filter1d(impedance, 1.0, axis=0)
@@ -83,10 +98,22 @@ def compute_reflectivity(
     return Reflectivity(level.astype(np.float32), (5.0 * edge).astype(np.float32))
 
 
+def _grains_db(anatomy: Anatomy, outside: NDArray[np.bool_], rng: np.random.Generator) -> Image:
+    """Scatterers of unequal strength, (R, B) dB: muscle glitters, and chordae and trabeculae are
+    single bright points in the ventricles."""
+    shape = anatomy.labels.shape
+    white = rng.standard_normal(shape, dtype=np.float32)
+    grains = ndimage.uniform_filter(white, (2, 4)) * np.float32(np.sqrt(8))
+    blood = np.isin(anatomy.labels, (Label.LV, Label.RV, Label.LA, Label.RA))
+    solid_db = np.where(outside | (anatomy.labels == Label.VALVE), 3.0, 4.0) * grains
+    points_db = np.where(anatomy.hull_mm < -14, 30.0, 0.0) * np.clip(grains - 2.4, 0, 0.7)
+    return np.asarray(np.where(blood, points_db, solid_db), np.float32)
+
+
 def _through_slice_db(level: Image) -> Image:
     """Level (R, B) with blurred edges: a beam is some millimetres thick across the slice, in which
     walls curve."""
-    power = np.exp(np.float32(np.log(10) / 10) * level.astype(np.float32))
+    power = to_power(level)
     for _ in range(2):
         power = ndimage.uniform_filter1d(power, 3, axis=1, mode="nearest")
     return np.asarray(10 * np.log10(power), np.float32)
@@ -110,7 +137,7 @@ def _surroundings_db(
     depth = range_mm / grid.range_mm[-1]
     behind = np.maximum(hull_mm, 0)
     band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.3 + 0.7 * facing)
-    patches = 6.0 * smooth_noise(shape, (6, 5), rng) + 2.5 * smooth_noise(shape, (32, 8), rng)
+    patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
     patches += rng.uniform(8, 26) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-range_mm / 14)
@@ -121,7 +148,7 @@ def _surroundings_db(
 def _along_db(labels: NDArray[np.uint8]) -> Image:
     """Loss of walls that run along the beam, (R, B): the thin ones vanish first."""
     thick = labels == Label.LV_MYOCARDIUM
-    return np.where(thick, 10.0, 13.0).astype(np.float32)
+    return np.where(thick, 9.0, 13.0).astype(np.float32)
 
 
 def _fibres(hull_mm: Image, grid: PolarGrid, rng: np.random.Generator) -> Image:
@@ -152,6 +179,11 @@ def _facing(hull_mm: Image, grid: PolarGrid) -> Image:
     step_mm = grid.range_mm[:, None] * float(grid.angle_rad[1] - grid.angle_rad[0])
     across = np.gradient(hull_mm, axis=1) / step_mm
     return np.asarray(np.abs(along) / (np.hypot(along, across) + 1e-6), np.float32)
+
+
+def to_power(level_db: Image | float) -> Image:
+    """Power of a level in dB."""
+    return np.asarray(np.exp(np.float32(np.log(10) / 10) * np.asarray(level_db, np.float32)))
 
 
 def smooth_noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator) -> Image:

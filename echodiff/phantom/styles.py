@@ -37,8 +37,8 @@ class Style:
 STYLES: dict[str, Style] = {
     # crisp, fine grain
     "aspen": Style(
-        axial_mm=0.65,
-        lateral_deg=1.15,
+        axial_mm=1.0,
+        lateral_deg=1.25,
         looks=4,
         dynamic_range_db=52,
         gain_db=28,
@@ -51,9 +51,9 @@ STYLES: dict[str, Style] = {
     ),
     # compounded and soft, low contrast, wide sector
     "birch": Style(
-        axial_mm=0.45,
-        lateral_deg=1.1,
-        looks=5,
+        axial_mm=0.9,
+        lateral_deg=1.25,
+        looks=6,
         dynamic_range_db=56,
         gain_db=26.5,
         blood_db=-28,
@@ -65,17 +65,17 @@ STYLES: dict[str, Style] = {
     ),
     # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=1.05,
-        lateral_deg=1.6,
+        axial_mm=1.25,
+        lateral_deg=1.85,
         looks=4,
-        dynamic_range_db=50,
-        gain_db=28,
+        dynamic_range_db=47,
+        gain_db=26,
         blood_db=-22,
-        haze_db=-9,
+        haze_db=-10,
         contrast=0.95,
         opening_deg=(64, 70),
         near_db=4.0,
-        edge_enhancement=0.15,
+        edge_enhancement=0.12,
     ),
 }
 

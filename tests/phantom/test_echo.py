@@ -82,15 +82,17 @@ def test_blood_is_dark_walls_are_bright_and_nothing_is_seen_outside_the_sector()
 
 
 def _roughness(picture):
-    """Mean step across and along the beams in grey levels, and their ratio."""
+    """Mean step across and along the beams in grey levels, their ratio, and grain of the blood."""
     inside = ndimage.binary_erosion(picture > 0, iterations=3)
     across, along = (np.abs(np.diff(picture, axis=axis)) for axis in (1, 0))
     across, along = across[inside[:, 1:]].mean(), along[inside[1:]].mean()
-    return across, along, across / along
+    dark = inside & (picture < np.median(picture[picture > 0]))
+    grain = (picture - ndimage.gaussian_filter(picture, 1.5))[dark].std()
+    return across, along, across / along, grain
 
 
 def test_styles_differ_visibly():
-    """One of three simple measures tells any two scanners apart in nine of ten pairs of frames."""
+    """One of four simple measures tells any two scanners apart in nine of ten pairs of frames."""
     measured = {
         style: np.array([_roughness(render(a, "echo", 128).astype(float)) for a in _frames(style)])
         for style in STYLES
@@ -126,12 +128,13 @@ def test_drop_out_of_the_atrial_septum_is_in_the_image_and_not_in_the_mask():
 
 
 def test_lung_over_one_side_darkens_that_side():
-    drawn = _frames("birch", 1)[0]
     clear, right = (
-        render(_with(drawn, left_db=0.0, right_db=db), "echo", 128).astype(float) for db in (0, 12)
-    )
-    assert np.abs(clear - right)[:, :64].mean() < 1
-    assert right[:, 112:].mean() < 0.85 * clear[:, 112:].mean()
+        np.stack([render(_with(drawn, left_db=0.0, right_db=db, noise_db=-30.0), "echo", 128)
+                  for drawn in _frames("birch", 4)]).astype(float)
+        for db in (0.0, 12.0)
+    )  # fmt: skip
+    assert np.abs(clear - right)[..., :64].mean() < 1
+    assert right[..., 112:].mean() < 0.8 * clear[..., 112:].mean()
 
 
 def test_children_are_scanned_with_finer_speckle():
@@ -142,17 +145,18 @@ def test_children_are_scanned_with_finer_speckle():
         # In pixels too: a child's heart fills the image at a smaller depth.
         pulses[rate] = np.median([[a.echo.axial_mm, a.echo.axial_mm / a.pose.depth_mm]
                                   for a in drawn], axis=0)  # fmt: skip
-    assert (pulses[1.0] < [0.75, 0.95] * pulses[0.0]).all()
+    assert (pulses[1.0] < [0.8, 0.98] * pulses[0.0]).all(), pulses
 
 
 def test_the_edges_of_the_sector_are_smooth():
-    """Pixels that the edge cuts are between black and their inner neighbour."""
+    """Pixels that the edge cuts are between black and what is inside."""
     drawn = _frames("aspen", 1)[0]
     picture = render(_with(drawn, noise_db=0.0), "echo", 256).astype(float)
     inside = sector_mask(drawn.pose, 256)
-    for row in (100, 130, 160):
-        first = np.flatnonzero(inside[row])[0]
-        assert picture[row, first] < 0.8 * picture[row, first + 2 : first + 5].mean()
+    first = inside[60:180].argmax(1)
+    rows = np.arange(60, 180)
+    cut, next_to_it = picture[rows, first], picture[rows, first + 3]
+    assert 0.2 < cut.mean() / next_to_it.mean() < 0.8
 
 
 def test_random_style_gives_every_patient_a_scanner_of_its_own():
