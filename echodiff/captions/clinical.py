@@ -15,6 +15,10 @@ _DILATED = {
 _VIEWS = {
     View.A4C: ("4-chamber position", "apical four-chamber view", "apical 4-chamber position"),
     View.A2C: ("2-chamber position", "apical two-chamber view", "apical 2-chamber position"),
+    View.A3C: ("apical three-chamber view", "apical long-axis view"),
+    View.A5C: ("apical five-chamber view", "5-chamber position"),
+    View.SUBCOSTAL: ("subcostal four-chamber view", "subcostal view"),
+    View.PSAX: ("parasternal short-axis view", "short axis, parasternal"),
 }
 _PHASES = {
     Phase.ED: ("end of diastole", "in diastole, ventricles full"),

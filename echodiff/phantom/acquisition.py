@@ -30,7 +30,25 @@ _LEFT_HEART = frozenset({
     Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA, Finding.THICKENED_VALVES,
     Finding.PERICARDIAL_EFFUSION,
 })  # fmt: skip
-"""Findings visible in an apical two-chamber view."""
+_VENTRICLES = frozenset({
+    Finding.LVH, Finding.DILATED_LV, Finding.DILATED_RV, Finding.RVH, Finding.SEPTAL_HYPERTROPHY,
+    Finding.PERICARDIAL_EFFUSION,
+})  # fmt: skip
+VISIBLE: dict[View, frozenset[Finding]] = {
+    View.A4C: frozenset(Finding),
+    View.SUBCOSTAL: frozenset(Finding),
+    View.A2C: _LEFT_HEART,
+    View.A3C: _LEFT_HEART | {Finding.SEPTAL_HYPERTROPHY},
+    View.A5C: _VENTRICLES | {Finding.VSD},
+    View.PSAX: _VENTRICLES,
+}
+"""Findings that each view can show."""
+_KIND_SHOWN: dict[View, dict[Finding, str]] = {
+    View.A2C: {Finding.THICKENED_VALVES: "mitral"},
+    View.A3C: {Finding.THICKENED_VALVES: "mitral"},
+    View.A5C: {Finding.VSD: "perimembranous"},
+}
+"""The only kind of a finding that a view can show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +98,10 @@ class Population:
         if unknown or not self.styles:
             known = ", ".join(STYLE_NAMES)
             raise ValueError(f"--styles: unknown {unknown or 'none'}; known: {known}")
-        if View.A2C in self.views and self.findings and not _LEFT_HEART & set(self.findings):
-            shown = ", ".join(sorted(_LEFT_HEART))
-            raise ValueError(f"--findings: an A2C view shows none of these, but {shown}")
+        for view in self.views:
+            if self.findings and not VISIBLE[view] & set(self.findings):
+                shown = ", ".join(sorted(VISIBLE[view]))
+                raise ValueError(f"--findings: an {view} view shows none of these, but {shown}")
         if not 0 <= self.finding_rate <= 1:
             raise ValueError(f"--finding-rate must lie in [0, 1], not {self.finding_rate}")
 
@@ -97,15 +116,16 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     order = rng.permutation(len(population.findings))
     drawn = [population.findings[i] for i in order]
     view = population.views[int(rng.integers(len(population.views)))]
-    if view is View.A2C:  # of what it can show; the order of the draws is that of all findings
-        drawn = [finding for finding in drawn if finding in _LEFT_HEART]
+    # Of what the view can show; the order of the draws is that of all findings.
+    drawn = [finding for finding in drawn if finding in VISIBLE[view]]
     if is_ill:
         chosen = drop_excluded(drawn[: 1 + has_two])
     age_group = None
     if rng.random() < population.child_rate:
         age_group = AgeGroup.INFANT if rng.random() < 0.3 else AgeGroup.CHILD
-    kinds = {Finding.THICKENED_VALVES: "mitral"} if view is View.A2C else {}
-    heart = sample_heart(rng, chosen, age_group=age_group, kinds=kinds)
+    heart = sample_heart(
+        rng, chosen, age_group=age_group, kinds=_KIND_SHOWN.get(view), visible=VISIBLE[view]
+    )
     name = population.styles[int(rng.integers(len(population.styles)))]
     style = draw_style(name, rng)
     echo = sample_echo_settings(rng, name, style, heart.scale)

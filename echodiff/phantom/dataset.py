@@ -27,7 +27,7 @@ from echodiff.phantom.acquisition import (
 )
 from echodiff.phantom.heart import Heart
 from echodiff.phantom.seeds import seed_words
-from echodiff.phantom.slices import Pose, sector_mask, slice_image
+from echodiff.phantom.slices import VIEWS, Pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
@@ -171,6 +171,7 @@ def describe(heart: Heart, pose: Pose) -> dict[str, Any]:
         "asd_mm": None if asd is None else asd.size_mm,
         "vsd_kind": None if vsd is None else vsd.kind,
         "vsd_mm": None if vsd is None else vsd.size_mm,
+        "level": None if pose.level is None else str(pose.level),
         "depth_mm": round(pose.depth_mm, 1),
     }
 
@@ -198,7 +199,7 @@ class PhantomConfig:
     child_rate: float = 0.25
     """Share of patients who are children (0 to 1)."""
     views: str = "A4C"
-    """Views, separated by commas: A4C, A2C."""
+    """Views, separated by commas: A4C, A2C, A3C, A5C, SUBCOSTAL, PSAX."""
     split: str = "70/15/15"
     """Percentages of patients in train, val and test."""
     seed: int = 0
@@ -237,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         findings=() if no_findings else _listed(config.findings, tuple(Finding), "--findings"),
         finding_rate=config.finding_rate,
         child_rate=config.child_rate,
-        views=_listed(config.views, (View.A4C, View.A2C), "--views"),
+        views=_listed(config.views, VIEWS, "--views"),
         splits=_shares(config.split),
         modalities=modalities,
         workers=config.workers,

@@ -115,13 +115,16 @@ def grade_findings(
     names: Iterable[Finding],
     person: Person,
     normal: NormalHeart,
+    *,
     grades: Mapping[Finding, Grade],
     kinds: Mapping[Finding, str],
+    visible: Iterable[Finding],
 ) -> tuple[GradedFinding, ...]:
     """Draw grade, kind and size of each finding and of its company, in the order of `Finding`.
 
-    grades, kinds: those that are not left to chance.
+    grades, kinds: those that are not left to chance. visible: what company may be.
     """
+    shown = frozenset(visible)
     chosen = drop_excluded(sorted(names, key=list(Finding).index))
     graded: dict[Finding, GradedFinding] = {}
     for name in chosen:
@@ -130,12 +133,11 @@ def grade_findings(
     for name in chosen:
         for company in _company_of(rng, graded[name]):
             known = graded.get(company.name)
-            if known is None and company.name not in drop_excluded((*graded, company.name)):
-                continue
-            if known is None or _rank(known) < _rank(company):
-                graded[company.name] = company if known is None else replace(
-                    known, grade=company.grade
-                )  # fmt: skip
+            if known is not None:
+                if _rank(known) < _rank(company):
+                    graded[company.name] = replace(known, grade=company.grade)
+            elif company.name in shown & {*drop_excluded((*graded, company.name))}:
+                graded[company.name] = company
     return tuple(_measure(rng, graded[name], person, normal) for name in Finding if name in graded)
 
 

@@ -15,14 +15,22 @@ import numpy as np
 
 from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Phase, Sex
 from echodiff.phantom.grading import grade_findings
-from echodiff.phantom.physiology import NormalHeart, Person, sample_normal, sample_person
-
-LV_WAIST, RV_WAIST, ATRIUM_WAIST = 0.32, 0.2, 0.5
-"""Where a chamber is widest, in its lengths from the annulus."""
-ATRIUM_DEPTH = 0.85
-"""An atrium's extent from front to back, in its widths."""
-APEX_WALL = 0.75
-"""Thickness of the apex, in that of the wall."""
+from echodiff.phantom.physiology import Person, sample_normal, sample_person
+from echodiff.phantom.sizing import (
+    draw_ejection_fraction,
+    size_atria,
+    size_left_ventricle,
+    size_right_ventricle,
+    size_valves,
+)
+from echodiff.phantom.solids import (
+    APEX_WALL,
+    ATRIUM_DEPTH,
+    ATRIUM_WAIST,
+    LV_WAIST,
+    chamber_ml,
+    shape_atrium,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +111,7 @@ class Heart:
     @property
     def lv_ml(self) -> float:
         """Volume of the left ventricle."""
-        return _chamber_ml(
+        return chamber_ml(
             self.lv_length_mm, self.lv_radius_mm, self.mitral_radius_mm, LV_WAIST, 1.0
         )
 
@@ -111,13 +119,13 @@ class Heart:
     def la_ml(self) -> float:
         """Volume of the left atrium."""
         mouth = min(self.mitral_radius_mm, 0.97 * self.la_radius_mm)
-        return _chamber_ml(self.la_length_mm, self.la_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
+        return chamber_ml(self.la_length_mm, self.la_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
 
     @property
     def ra_ml(self) -> float:
         """Volume of the right atrium."""
         mouth = min(self.tricuspid_radius_mm, 0.97 * self.ra_radius_mm)
-        return _chamber_ml(self.ra_length_mm, self.ra_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
+        return chamber_ml(self.ra_length_mm, self.ra_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
 
     @property
     def apex_mm(self) -> float:
@@ -147,135 +155,37 @@ def sample_heart(
     age_group: AgeGroup | None = None,
     grades: Mapping[Finding, Grade] | None = None,
     kinds: Mapping[Finding, str] | None = None,
+    visible: Iterable[Finding] = tuple(Finding),
 ) -> Heart:
     """Draw an end-diastolic heart: normal sizes of a person, then what the findings change.
 
     age_group: an adult if None. grades, kinds: of findings for which they are not to be drawn.
+    visible: what the view can show; a finding brings no company beyond it.
     """
     person = sample_person(rng, age_group)
     normal = sample_normal(rng, person)
-    graded = grade_findings(rng, findings, person, normal, grades or {}, kinds or {})
-    found = {finding.name: finding for finding in graded}
-    ef = _ejection_fraction(rng, found, normal)
-    heart = _fill(rng, person, normal, found)
-    return replace(heart, findings=graded, ef=round(ef, 1))
-
-
-def _ejection_fraction(
-    rng: np.random.Generator, found: Mapping[Finding, GradedFinding], normal: NormalHeart
-) -> float:
-    """A ventricle that dilates by itself is weak; one that a defect fills is not."""
-    dilated = found.get(Finding.DILATED_LV)
-    if dilated is not None and dilated.cause is None:
-        low, high = {Grade.MILD: (41, 51), Grade.MODERATE: (30, 40), Grade.SEVERE: (18, 29)}[
-            dilated.grade
-        ]
-        return float(rng.uniform(low, high))
-    if Finding.SEPTAL_HYPERTROPHY in found:
-        return float(rng.uniform(max(normal.ef, 60), 74))
-    return normal.ef
-
-
-def _fill(
-    rng: np.random.Generator,
-    person: Person,
-    normal: NormalHeart,
-    found: Mapping[Finding, GradedFinding],
-) -> Heart:
-    """Sizes of all parts at end of diastole."""
-    u, scale = rng.uniform, person.length_scale
-    volume = 1000 * normal.edv_ml
-    slenderness = normal.slenderness
-    for name in (Finding.DILATED_LV, Finding.HYPOPLASTIC_LV):
-        if name in found:
-            grown = 1000 * float(found[name].volume_ml_m2 or 0) * person.bsa_m2
-            # A ventricle widens more than it lengthens: the sphere is its limit.
-            slenderness = max(1.3, slenderness * (grown / volume) ** -0.25)
-            volume = grown
-    wall, septum = normal.wall_mm, normal.septum_mm
-    if Finding.LVH in found:
-        wall = septum = float(found[Finding.LVH].size_mm or 0)
-        septum *= float(u(1.0, 1.08))
-        volume *= float(u(0.72, 0.88))
-    if Finding.SEPTAL_HYPERTROPHY in found:
-        septum = float(found[Finding.SEPTAL_HYPERTROPHY].size_mm or 0)
-        volume *= float(u(0.85, 0.95))
-    mouth = float(u(0.69, 0.75)) * (volume / (1000 * normal.edv_ml)) ** -0.08
-    radius = (volume / (2 * np.pi * slenderness * (2 / 3 + LV_WAIST / 3 * mouth**2))) ** (1 / 3)
-    length = 2 * slenderness * radius
-
-    rv_basal, rv_length = normal.rv_basal_mm, min(normal.rv_length_mm, 0.86 * length)
-    if Finding.DILATED_RV in found:
-        dilated = found[Finding.DILATED_RV]
-        rv_basal = float(dilated.size_mm or 0)
-        reach = {Grade.MILD: 0.9, Grade.MODERATE: 0.99, Grade.SEVERE: 1.06}[dilated.grade]
-        rv_length = reach * length
-    if Finding.HYPOPLASTIC_RV in found:
-        share = float(found[Finding.HYPOPLASTIC_RV].size_mm or 0) / normal.rv_basal_mm
-        rv_basal, rv_length = share * rv_basal, (0.35 + 0.65 * share) * rv_length
-    if Finding.HYPOPLASTIC_LV in found:  # the right ventricle keeps its length: it is the apex
-        rv_length = max(normal.rv_length_mm, rv_length)
-
-    la = found[Finding.DILATED_LA].volume_ml_m2 if Finding.DILATED_LA in found else normal.la_ml_m2
-    ra = found[Finding.DILATED_RA].volume_ml_m2 if Finding.DILATED_RA in found else normal.ra_ml_m2
-    if Finding.HYPOPLASTIC_LV in found:
-        la = 0.65 * normal.la_ml_m2
-    av_defect = any(f.kind in ("primum", "inlet") for f in found.values())
-    thick = found.get(Finding.THICKENED_VALVES)
-    thick_mm = float(thick.size_mm or 0) if thick else 0.0
-    effusion = found.get(Finding.PERICARDIAL_EFFUSION)
-    rvh = found.get(Finding.RVH)
-    mitral_radius = mouth * radius
-    tricuspid_radius = 0.5 * normal.rv_basal_mm * float(u(0.86, 0.94))
-    tricuspid_radius *= (rv_basal / normal.rv_basal_mm) ** 0.9
-    # A normal atrium empties by half, a dilated one by less.
-    la_emptied = u(1.35, 1.65) if Finding.DILATED_LA in found else u(1.8, 2.2)
-    ra_emptied = u(1.3, 1.6) if Finding.DILATED_RA in found else u(1.6, 2)
-    la_size = _shape_atrium(float(la or 0) * person.bsa_m2 / la_emptied, mitral_radius, u(1, 1.2))
-    ra_size = _shape_atrium(
-        float(ra or 0) * person.bsa_m2 / ra_emptied, tricuspid_radius, u(1, 1.2)
+    graded = grade_findings(
+        rng, findings, person, normal, grades=grades or {}, kinds=kinds or {}, visible=visible
     )
+    found = {finding.name: finding for finding in graded}
+    left = size_left_ventricle(rng, found, normal, person)
+    right = size_right_ventricle(rng, found, normal, left["lv_length_mm"])
+    annuli = left["mitral_radius_mm"], right["tricuspid_radius_mm"]
+    atria = size_atria(rng, found, normal, person, annuli)
+    sizes: dict[str, Any] = left | right | atria | size_valves(rng, found, normal, person)
+    effusion = found.get(Finding.PERICARDIAL_EFFUSION)
     return Heart(
         phase=Phase.ED,
         sex=person.sex,
         age_years=person.age_years,
         bsa_m2=person.bsa_m2,
-        findings=(),
-        ef=normal.ef,
-        la_ml_m2=round(float(la or 0), 1),
-        ra_ml_m2=round(float(ra or 0), 1),
-        lv_length_mm=length,
-        lv_radius_mm=radius,
-        mitral_radius_mm=mitral_radius,
-        wall_mm=wall,
-        septum_mm=septum,
-        rv_length_mm=rv_length,
-        rv_basal_mm=rv_basal,
-        rv_wall_mm=float(rvh.size_mm or 0) if rvh else normal.rv_wall_mm,
-        tricuspid_radius_mm=tricuspid_radius,
-        la_length_mm=la_size[0],
-        la_radius_mm=la_size[1],
-        ra_length_mm=ra_size[0],
-        ra_radius_mm=ra_size[1],
-        atrial_septum_mm=float(u(2.6, 3.6)) * scale,
-        tricuspid_offset_mm=0.0 if av_defect else float(u(3.5, 7.5)) * scale,
-        mitral_leaflet_mm=thick_mm
-        if thick and thick.kind in ("mitral", "both")
-        else normal.leaflet_mm,
-        tricuspid_leaflet_mm=thick_mm
-        if thick and thick.kind in ("tricuspid", "both")
-        else normal.leaflet_mm,
-        mitral_opening_rad=_draw_opening(rng),
-        tricuspid_opening_rad=_draw_opening(rng),
-        effusion_mm=float(effusion.size_mm or 0) if effusion else 0.0,
-        ripple_mm=float(u(0.5, 1.2)) * scale,
+        findings=graded,
+        ef=round(draw_ejection_fraction(rng, found, normal), 1),
+        effusion_mm=effusion.size_mm or 0.0 if effusion else 0.0,
+        ripple_mm=float(rng.uniform(0.5, 1.2)) * person.length_scale,
         ripple_seed=int(rng.integers(2**31)),
+        **sizes,
     )
-
-
-def _draw_opening(rng: np.random.Generator) -> float:
-    """At end of diastole the leaflets have just closed, or are about to."""
-    return 0.0 if rng.random() < 0.4 else float(rng.uniform(0.6, 1.1))
 
 
 def contract(heart: Heart, rng: np.random.Generator) -> Heart:
@@ -292,10 +202,10 @@ def contract(heart: Heart, rng: np.random.Generator) -> Heart:
         radius = float(np.sqrt(area / (2 / 3 + LV_WAIST / 3 * 0.97**2)))
         annulus = 0.97 * radius
     wall = _thicken(heart, length, radius, annulus)
-    squeeze = stroke / 0.62
+    squeeze = stroke / 0.62 * (0.75 if Finding.DILATED_RV in heart.finding_names else 1.0)
     tricuspid_radius = heart.tricuspid_radius_mm * (1 - 0.14 * squeeze)
-    la = _shape_atrium(heart.la_ml_m2 * heart.bsa_m2, annulus, float(u(1.0, 1.2)))
-    ra = _shape_atrium(heart.ra_ml_m2 * heart.bsa_m2, tricuspid_radius, float(u(1.0, 1.2)))
+    la = shape_atrium(heart.la_ml_m2 * heart.bsa_m2, annulus, float(u(1.0, 1.2)))
+    ra = shape_atrium(heart.ra_ml_m2 * heart.bsa_m2, tricuspid_radius, float(u(1.0, 1.2)))
     return replace(
         heart,
         phase=Phase.ES,
@@ -304,8 +214,8 @@ def contract(heart: Heart, rng: np.random.Generator) -> Heart:
         mitral_radius_mm=annulus,
         wall_mm=wall,
         septum_mm=heart.septum_mm * (1 + 0.8 * (wall / heart.wall_mm - 1)),
-        rv_basal_mm=heart.rv_basal_mm * (1 - squeeze * float(u(0.16, 0.24))),
-        rv_length_mm=heart.rv_length_mm * length / heart.lv_length_mm * float(u(0.93, 0.99)),
+        rv_basal_mm=heart.rv_basal_mm * (1 - squeeze * float(u(0.22, 0.32))),
+        rv_length_mm=heart.rv_length_mm * (1 - squeeze * float(u(0.18, 0.25))),
         rv_wall_mm=heart.rv_wall_mm * float(u(1.1, 1.3)),
         tricuspid_radius_mm=tricuspid_radius,
         la_length_mm=la[0],
@@ -322,8 +232,8 @@ def _thicken(heart: Heart, length: float, radius: float, annulus: float) -> floa
 
     def shell_ml(wall: float, length: float, radius: float, annulus: float) -> float:
         outer = (length + APEX_WALL * wall, radius + wall, annulus + wall)
-        whole = _chamber_ml(*outer, LV_WAIST, 1.0)
-        return whole - _chamber_ml(length, radius, annulus, LV_WAIST, 1.0)
+        whole = chamber_ml(*outer, LV_WAIST, 1.0)
+        return whole - chamber_ml(length, radius, annulus, LV_WAIST, 1.0)
 
     relaxed = (heart.lv_length_mm, heart.lv_radius_mm, heart.mitral_radius_mm)
     kept = shell_ml(heart.wall_mm, *relaxed)
@@ -332,28 +242,3 @@ def _thicken(heart: Heart, length: float, radius: float, annulus: float) -> floa
         wall = (low + high) / 2
         low, high = (wall, high) if shell_ml(wall, length, radius, annulus) < kept else (low, wall)
     return low
-
-
-def _chamber_ml(
-    length_mm: float, radius_mm: float, mouth_mm: float, waist: float, depth: float
-) -> float:
-    """Volume of two half ellipsoids that meet at the waist, open at the annulus.
-
-    depth: extent from front to back, in widths.
-    """
-    area = 2 / 3 * radius_mm**2 + waist / 3 * mouth_mm**2
-    return float(np.pi * length_mm * area * depth / 1000)
-
-
-def _shape_atrium(volume_ml: float, annulus_mm: float, slenderness: float) -> tuple[float, float]:
-    """Length and radius of an atrium: as slender as asked for, but never narrower than its
-    annulus."""
-    low, high = annulus_mm / 0.97, 80.0
-    volume = 1000 * volume_ml / (np.pi * ATRIUM_DEPTH)
-    for _ in range(30):
-        radius = (low + high) / 2
-        area = 2 / 3 * radius**2 + ATRIUM_WAIST / 3 * annulus_mm**2
-        low, high = (
-            (radius, high) if 2 * slenderness * radius * area < volume else (low, radius)
-        )  # fmt: skip
-    return float(volume / (2 / 3 * low**2 + ATRIUM_WAIST / 3 * annulus_mm**2)), float(low)

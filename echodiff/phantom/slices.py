@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import View
+from echodiff.anatomy import Level, View
+from echodiff.phantom.chambers import AORTA_AZIMUTH_RAD, Points, aortic_root
 from echodiff.phantom.heart import Heart
-from echodiff.phantom.tissues import Anatomy, Points, compute_anatomy
+from echodiff.phantom.tissues import Anatomy, compute_anatomy
 
-_ROTATION_RAD = {View.A4C: 0.0, View.A2C: 1.15}
+_TURN_RAD = {
+    View.A4C: 0.0, View.A5C: 0.0, View.SUBCOSTAL: 0.0, View.A2C: 1.15, View.A3C: AORTA_AZIMUTH_RAD,
+    View.PSAX: 0.45,
+}  # fmt: skip
 """Turn of the plane about the long axis, towards the anterior wall, which the two-chamber view has
 on its right; it leaves the right heart behind."""
+VIEWS = tuple(_TURN_RAD)
+"""Views that can be sliced."""
+_LEVEL = {Level.BASAL: (0.04, 0.14), Level.MID: (0.42, 0.56), Level.APICAL: (0.72, 0.82)}
+"""Where a short axis cuts the ventricle, in its length from the mitral annulus."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,57 +42,82 @@ class Pose:
     """Beam axis turned within the plane."""
     offset_mm: float = 0.0
     """Probe off the apex, to the front of the plane: the view is foreshortened."""
+    level: Level | None = None
+    """Level of a short axis."""
+    height: float = 0.0
+    """Height of a short axis above the mitral annulus, in lengths of the ventricle."""
     depth_mm: float
     opening_rad: float
     """Full angle of the sector."""
 
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values."""
-        return asdict(self) | {"view": str(self.view)}
+        return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Pose:
         """Restore a pose from `to_record`."""
-        return cls(**(record | {"view": View(record["view"])}))
+        level = record["level"]
+        words = {"view": View(record["view"]), "level": None if level is None else Level(level)}
+        return cls(**(record | words))
 
 
 def sample_pose(
     rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
 ) -> Pose:
     """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
-    holds the atria. One probe in four stands so far off the apex that it foreshortens the left
-    ventricle."""
+    holds the heart. One apical probe in four stands so far off the apex that it foreshortens the
+    left ventricle."""
     scale = heart.scale
+    roll = float(np.clip(rng.normal(0, 0.1), -0.2, 0.2))
+    turn = float(np.clip(rng.normal(0, 0.06), -0.12, 0.12))
+    opening = float(np.deg2rad(rng.uniform(*opening_deg)))
+    gap = float(rng.uniform(6, 16)) * scale + 0.7 * heart.effusion_mm
+    side = heart.lv_radius_mm + heart.wall_mm
+    right = side + heart.rv_basal_mm + heart.rv_wall_mm
+    if view is View.PSAX:
+        level = tuple(Level)[int(rng.integers(3))]
+        return Pose(
+            view=view, level=level, height=float(rng.uniform(*_LEVEL[level])),
+            gap_mm=gap + 16 * scale,
+            shift_mm=-0.15 * (right - side), roll_rad=roll, tilt_rad=roll / 2, swing_rad=turn,
+            depth_mm=(gap + 2.3 * side + 28 * scale) * float(rng.uniform(1.05, 1.2)),
+            opening_rad=opening,
+        )  # fmt: skip
+    if view is View.SUBCOSTAL:
+        gap += float(rng.uniform(22, 36)) * scale  # the liver
+        return Pose(
+            view=view, gap_mm=gap, shift_mm=0.0, roll_rad=roll, tilt_rad=roll / 3,
+            swing_rad=1.25 + 2 * turn, opening_rad=opening,
+            depth_mm=(gap + right + side + 12 * scale) * float(rng.uniform(1.05, 1.2)),
+        )  # fmt: skip
     wide = max(heart.rv_basal_mm - 40 * scale, 0)  # a sector holds a wide heart farther away
-    gap = float(rng.uniform(6, 16)) * scale + 0.7 * heart.effusion_mm + 0.6 * wide
-    need = gap + heart.apex_mm + max(heart.la_length_mm, heart.ra_length_mm)
+    gap += 0.6 * wide if view is View.A4C else 0
     base = gap + heart.apex_mm
     shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * scale
     swing = -float(np.arctan2(shift, base))
-    if view is View.A4C:  # the right heart and the lateral wall reach equally far
-        outer = heart.lv_radius_mm + heart.wall_mm
-        left = np.arctan2(
-            outer + heart.rv_basal_mm + heart.rv_wall_mm + shift, base - 0.2 * heart.rv_length_mm
-        )
-        right = np.arctan2(outer - shift, base - 0.32 * heart.lv_length_mm)
-        swing = 0.45 * float(right - left)
-    offset = float(np.clip(rng.normal(0, 2.5), -5, 5))
+    if view in (View.A4C, View.A5C):  # the right heart and the lateral wall reach equally far
+        left_rad = np.arctan2(right + shift, base - 0.2 * heart.rv_length_mm)
+        right_rad = np.arctan2(side - shift, base - 0.32 * heart.lv_length_mm)
+        swing = 0.45 * float(right_rad - left_rad)
+    offset = float(np.clip(rng.normal(0, 2.5), -5, 5)) * scale
     if rng.random() < 0.25:
-        offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13))
+        offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13)) * scale
     # Wherever the probe stands, it is tipped until the valves come into view.
-    tilt = float(np.arctan2(-offset * scale, base)) + float(
-        np.clip(rng.normal(0, 0.04), -0.08, 0.08)
-    )
+    aim = 0.68 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
+    tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.06) * (0.4 if view is View.A5C else 1)
+    tilt += np.arctan2(aim - offset, base)
+    need = base + max(heart.la_length_mm, heart.ra_length_mm)
     return Pose(
         view=view,
         gap_mm=gap,
         shift_mm=shift,
-        roll_rad=float(np.clip(rng.normal(0, 0.1), -0.2, 0.2)),
+        roll_rad=roll,
         tilt_rad=float(tilt),
-        swing_rad=swing + float(np.clip(rng.normal(0, 0.06), -0.12, 0.12)),
-        offset_mm=offset * scale,
+        swing_rad=swing + turn,
+        offset_mm=offset,
         depth_mm=need * float(rng.uniform(1.03, 1.14)),
-        opening_rad=float(np.deg2rad(rng.uniform(*opening_deg))),
+        opening_rad=opening,
     )
 
 
@@ -124,14 +157,25 @@ def plane_points(
 ) -> Points:
     """Heart-frame points (..., 3) of plane coordinates: lateral (image right) and depth (image
     down)."""
-    roll = _ROTATION_RAD[pose.view] + pose.roll_rad
-    lateral_axis = np.array([np.cos(roll), np.sin(roll), 0.0])
-    out = np.array([-np.sin(roll), np.cos(roll), 0.0])
-    down = np.cos(pose.tilt_rad) * np.array([0.0, 0.0, -1.0]) + np.sin(pose.tilt_rad) * out
+    turn = _TURN_RAD[pose.view] + pose.roll_rad
+    side = np.array([np.cos(turn), np.sin(turn), 0.0])
+    front = np.array([-np.sin(turn), np.cos(turn), 0.0])
+    long_axis = np.array([0.0, 0.0, 1.0])
+    outer = heart.lv_radius_mm + heart.wall_mm
+    if pose.view is View.PSAX:  # seen from the apex, the anterior wall at the top
+        straight, out = -front, -long_axis
+        start = pose.height * heart.lv_length_mm * long_axis
+        start = start + (1.15 * outer + pose.gap_mm) * front
+    else:
+        straight, out = -long_axis, front
+        start = (heart.apex_mm + pose.gap_mm) * long_axis
+    if pose.view is View.SUBCOSTAL:  # from below the right ventricle, the apex to the right
+        right = outer + heart.rv_basal_mm + heart.rv_wall_mm + pose.gap_mm
+        start = 0.42 * heart.lv_length_mm * long_axis - right * side
+    down = np.cos(pose.tilt_rad) * straight + np.sin(pose.tilt_rad) * out
     c, s = np.cos(pose.swing_rad), np.sin(pose.swing_rad)
-    e, d = c * lateral_axis - s * down, s * lateral_axis + c * down
-    origin = np.array([0.0, 0.0, heart.apex_mm + pose.gap_mm])
-    origin = origin + pose.shift_mm * lateral_axis + pose.offset_mm * out
+    e, d = c * side - s * down, s * side + c * down
+    origin = start + pose.shift_mm * side + pose.offset_mm * out
     points = origin + lateral_mm[..., None] * e + depth_mm[..., None] * d
     return np.asarray(points, np.float32)
 

@@ -1,5 +1,5 @@
-"""Implicit surfaces that a heart is built of; every field is close to a distance in mm, negative
-inside."""
+"""Solids that a heart is built of: their implicit surfaces, each close to a distance in mm and
+negative inside, and their volumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
+
+LV_WAIST, RV_WAIST, ATRIUM_WAIST = 0.32, 0.2, 0.5
+"""Where a chamber is widest, in its lengths from the annulus."""
+ATRIUM_DEPTH = 0.85
+"""An atrium's extent from front to back, in its widths."""
+APEX_WALL = 0.75
+"""Thickness of the apex, in that of the wall."""
 
 
 def chamber(
@@ -86,3 +93,24 @@ def ripple(amplitude_mm: float, seed: int, x: Field, y: Field, z: Field) -> Fiel
         k = (wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(9, 30)).astype(np.float32)
         total += np.sin(k[0] * x + k[1] * y + k[2] * z + np.float32(rng.uniform(0, 2 * np.pi)))
     return np.asarray(amplitude_mm * total / 2.2, np.float32)
+
+
+def chamber_ml(
+    length_mm: float, radius_mm: float, mouth_mm: float, waist: float, depth: float
+) -> float:
+    """Volume of a `chamber` of power 2 above its mouth."""
+    area = 2 / 3 * radius_mm**2 + waist / 3 * mouth_mm**2
+    return float(np.pi * length_mm * area * depth / 1000)
+
+
+def shape_atrium(volume_ml: float, annulus_mm: float, slenderness: float) -> tuple[float, float]:
+    """Length and radius of an atrium: as slender as asked for, but never narrower than its
+    annulus."""
+    volume = 1000 * volume_ml / (np.pi * ATRIUM_DEPTH)
+    low, high = annulus_mm / 0.97, 80.0
+    for _ in range(30):
+        radius = (low + high) / 2
+        area = 2 / 3 * radius**2 + ATRIUM_WAIST / 3 * annulus_mm**2
+        is_small = 2 * slenderness * radius * area < volume
+        low, high = (radius, high) if is_small else (low, radius)
+    return float(volume / (2 / 3 * low**2 + ATRIUM_WAIST / 3 * annulus_mm**2)), float(low)

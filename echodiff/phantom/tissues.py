@@ -7,26 +7,23 @@ sliced. Ventricles and atria share their annuli, and the leaflets are hinged the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding, Label
-from echodiff.phantom.heart import (
-    APEX_WALL,
-    ATRIUM_DEPTH,
-    ATRIUM_WAIST,
-    LV_WAIST,
-    RV_WAIST,
-    Heart,
+from echodiff.phantom.chambers import (
+    Chambers,
+    Place,
+    Points,
+    compute_aorta,
+    compute_chambers,
+    compute_hull,
+    place_heart,
 )
-from echodiff.phantom.solids import Field, bent, capsule, chamber, ripple, smooth_max, smooth_min
+from echodiff.phantom.heart import Heart
+from echodiff.phantom.solids import Field, capsule
 from echodiff.phantom.valves import Valve, closed_height, leaflet_distance
-
-Points = NDArray[np.float32]
-AORTA_AZIMUTH_RAD = 2.0
-"""Where the aortic root lies around the mitral annulus: in front, towards the septum."""
 
 
 @dataclass(frozen=True)
@@ -43,59 +40,21 @@ class Anatomy:
     """Annuli, aortic wall and the edges of septal defects: bright to ultrasound."""
 
 
-class _Place(NamedTuple):
-    """Points and what all parts of a heart are placed by; mm."""
-
-    x: Field
-    y: Field
-    z: Field
-    uneven: Field
-    """Ripple of the inner surfaces."""
-    septum_x: float
-    """Atrial septum at the annuli."""
-    tricuspid_x: float
-    """Centre of the tricuspid annulus."""
-
-
-class _Chambers(NamedTuple):
-    """Signed distances, mm."""
-
-    lv: Field
-    epicardium: Field
-    """Of the left ventricle."""
-    rv: Field
-    rv_outer: Field
-    la: Field
-    la_shape: Field
-    """The left atrium, not cut by annulus and septum."""
-    ra: Field
-    ra_shape: Field
-    septal_plane: Field
-    """Distance from the middle of the atrial septum, positive on the left."""
-    half_septum: Field
-    """Half of the atrial septum's thickness."""
-
-
 def compute_anatomy(heart: Heart, points_mm: Points, least_mm: float = 0.0) -> Anatomy:
     """Label every point of `points_mm`, (..., 3) in the heart frame, mm.
 
     least_mm: least thickness of leaflets and atrial septum, so that coarse pixels show no gap.
     """
-    x, y, z = (np.ascontiguousarray(points_mm[..., i], np.float32) for i in range(3))
-    septum_x = -(heart.mitral_radius_mm + 0.5 * min(heart.septum_mm, heart.wall_mm))
-    wall = heart.wall_mm + 0.2 * (heart.septum_mm - heart.wall_mm)
-    tricuspid_x = -(heart.mitral_radius_mm + wall + heart.tricuspid_radius_mm)
-    uneven = ripple(heart.ripple_mm, heart.ripple_seed, x, y, z)
-    place = _Place(x, y, z, uneven, septum_x, tricuspid_x)
-    parts = _compute_chambers(heart, place, least_mm)
-    aorta = _aorta(heart, place)
-    hull = _hull(heart, parts, aorta, z)
+    place = place_heart(heart, points_mm)
+    parts = compute_chambers(heart, place, least_mm)
+    aorta = compute_aorta(heart, place)
+    hull = compute_hull(heart, parts, aorta, place.z)
     labels = _label_tissue(heart, place, parts, aorta, hull)
     holes, fibrous = _cut_defects(heart, place, parts, labels)
     blood = np.isin(labels, (Label.LV, Label.RV, Label.LA, Label.RA))
     _close_valves(heart, place, labels, blood, holes, least_mm)
     fibrous |= _annuli(heart, place) & (hull < 0) & ~blood
-    fibrous |= (np.abs(aorta) < 1.0 * heart.scale) & (z < 0) & (labels != Label.LA)
+    fibrous |= (np.abs(aorta) < 1.0 * heart.scale) & (place.z < 0) & (labels != Label.LA)
     cover = _effusion(heart, place, hull)
     shell = hull - cover
     labels[(hull >= 0) & (shell < 0)] = Label.PERICARDIAL_FLUID
@@ -103,100 +62,8 @@ def compute_anatomy(heart: Heart, points_mm: Points, least_mm: float = 0.0) -> A
     return Anatomy(labels, shell, _papillary(heart, place, parts), fibrous)
 
 
-def _compute_chambers(heart: Heart, place: _Place, least_mm: float) -> _Chambers:
-    x, y, z, uneven = place.x, place.y, place.z, place.uneven
-    length, radius, wall = heart.lv_length_mm, heart.lv_radius_mm, heart.wall_mm
-    annulus = heart.mitral_radius_mm
-    axial = np.hypot(x, y)
-    # A septum thicker than the free wall bulges both ways, most in its basal half.
-    extra = (heart.septum_mm - wall) * np.clip(-x / (axial + 1e-3), 0, 1) ** 2
-    extra = extra * np.clip(1.25 - z / length, 0, 1) * np.clip(0.35 + 4 * z / length, 0.35, 1)
-    lv_shape = chamber(axial, np.zeros_like(x), z, length, LV_WAIST, annulus, radius)
-    lv = np.maximum(lv_shape + uneven + 0.5 * extra, -z)
-    outer_length, outer_radius = length + APEX_WALL * wall, radius + wall
-    epicardium = chamber(
-        axial, np.zeros_like(x), z, outer_length, LV_WAIST, annulus + wall, outer_radius
-    )
-    epicardium = smooth_max(epicardium - 0.5 * extra, -z - 3 * heart.scale, 1.3 * wall)
-
-    offset, basal = heart.tricuspid_offset_mm, heart.rv_basal_mm
-    side = outer_radius + 0.5 * max(heart.septum_mm - wall, 0)
-    rv_radius = 0.5 * (0.65 * side + basal)
-    tip_z = offset + heart.rv_length_mm
-    tip = max(1 - ((tip_z - LV_WAIST * outer_length) / (0.68 * outer_length)) ** 2, 0)
-    tip_x = -(side * float(np.sqrt(tip)) + 3)
-    rise = z - offset
-    axis = bent(
-        rise, heart.rv_length_mm, RV_WAIST, place.tricuspid_x, -side - basal + rv_radius, tip_x
-    )
-    depth = max(1.05 * side, 0.9 * rv_radius) / rv_radius
-    rv_shape = chamber(
-        x - axis, y - 0.12 * side, rise, heart.rv_length_mm, RV_WAIST,
-        heart.tricuspid_radius_mm, rv_radius, depth, power=1.5,
-    )  # fmt: skip
-    rv = np.maximum(np.maximum(rv_shape + 1.3 * uneven, 0.6 - epicardium), -rise)
-
-    bow = 1.2 * heart.scale * np.sin(z / (14 * heart.scale))  # the septum is not quite straight
-    septal_plane = np.asarray(x - place.septum_x - 0.04 * z + bow, np.float32)
-    fossa = np.exp(-(((z + 0.47 * heart.la_length_mm) / (0.2 * heart.la_length_mm)) ** 2))
-    half = 0.5 * np.maximum(heart.atrial_septum_mm * (1 - 0.5 * fossa), least_mm)
-    la_shape = _atrium(heart.la_length_mm, heart.la_radius_mm, annulus, place, -z, 0.0, 1.0)
-    ra_shape = _atrium(
-        heart.ra_length_mm, heart.ra_radius_mm, heart.tricuspid_radius_mm, place, -rise,
-        place.tricuspid_x, -1.0,
-    )  # fmt: skip
-    la = np.maximum(np.maximum(la_shape + 0.4 * uneven, z), half - septal_plane)
-    ra = np.maximum(np.maximum(ra_shape + 0.4 * uneven, rise), half + septal_plane)
-    rounding = 6 * heart.scale + heart.rv_wall_mm
-    return _Chambers(
-        lv, epicardium, rv, smooth_max(rv_shape - heart.rv_wall_mm, -rise, rounding), la, la_shape,
-        ra, ra_shape, septal_plane, np.asarray(half, np.float32),
-    )  # fmt: skip
-
-
-def _atrium(
-    length: float, radius: float, annulus: float, place: _Place, along: Field, mouth_x: float,
-    side: float,
-) -> Field:  # fmt: skip
-    """An atrium that opens at its annulus and leans on the septum; side: 1 on the left of it."""
-    middle = place.septum_x - 0.02 * length + side * 0.92 * radius
-    axis = bent(along, length, ATRIUM_WAIST, mouth_x, middle, middle + side * 0.04 * radius)
-    mouth = min(annulus, 0.97 * radius)
-    return chamber(
-        place.x - axis, place.y, along, length, ATRIUM_WAIST, mouth, radius, ATRIUM_DEPTH
-    )
-
-
-def _aorta(heart: Heart, place: _Place) -> Field:
-    """Outflow tract and ascending aorta: a tube past the mitral annulus, out of the ventricle and
-    away to the front."""
-    scale = heart.scale
-    radius = 10.5 * scale
-    away = heart.mitral_radius_mm + 0.9 * radius
-    root = away * np.cos(AORTA_AZIMUTH_RAD), away * np.sin(AORTA_AZIMUTH_RAD), 0.0
-    inlet = 0.45 * root[0], 0.45 * root[1], 0.3 * heart.lv_length_mm
-    far = root[0] - 16 * scale, root[1] + 10 * scale, -60 * scale
-    x, y, z = place.x, place.y, place.z
-    into = capsule(x, y, z, inlet, root, (0.8 * radius, radius))
-    out = capsule(x, y, z, root, far, (1.05 * radius, 1.25 * radius))
-    return np.asarray(np.minimum(into, out), np.float32)
-
-
-def _hull(heart: Heart, parts: _Chambers, aorta: Field, z: Field) -> Field:
-    """Outer surface of the heart."""
-    scale = heart.scale
-    atria = np.minimum(
-        np.maximum(parts.la_shape, z - 4),
-        np.maximum(parts.ra_shape, z - 4 - heart.tricuspid_offset_mm),
-    )
-    ventricles = smooth_min(parts.epicardium, parts.rv_outer, 9.0 * scale)
-    whole = smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)
-    vessel = np.maximum(aorta - 2.0 * scale, np.abs(z) - 45 * scale)
-    return smooth_min(whole, vessel, 3.0 * scale)
-
-
 def _label_tissue(
-    heart: Heart, place: _Place, parts: _Chambers, aorta: Field, hull: Field
+    heart: Heart, place: Place, parts: Chambers, aorta: Field, hull: Field
 ) -> NDArray[np.uint8]:
     """Walls and cavities, before defects and valves."""
     z, scale = place.z, heart.scale
@@ -206,7 +73,8 @@ def _label_tissue(
     labels[np.maximum(parts.epicardium, -2 * scale - z) < 0] = Label.LV_MYOCARDIUM
     outflow = (aorta < 0) & (hull < 0)
     labels[outflow & (z < 0)] = Label.AORTA
-    labels[parts.rv < 0], labels[parts.ra < 0] = Label.RV, Label.RA
+    labels[parts.rv < 0] = Label.RV
+    labels[(parts.ra < 0) & ~(outflow & (z < 0))] = Label.RA
     labels[(parts.lv < 0) | (outflow & (z >= 0) & (parts.epicardium < 2))] = Label.LV
     labels[(parts.la < 0) & ~(outflow & (z < 0))] = Label.LA
     valve = outflow & (np.abs(z + 2 * scale) < 0.8 * scale)
@@ -215,7 +83,7 @@ def _label_tissue(
 
 
 def _cut_defects(
-    heart: Heart, place: _Place, parts: _Chambers, labels: NDArray[np.uint8]
+    heart: Heart, place: Place, parts: Chambers, labels: NDArray[np.uint8]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Open the defects in place: blood takes the place of septum. Return holes and fibrous edges.
 
@@ -256,7 +124,7 @@ def _cut_defects(
     return holes, edge
 
 
-def _valves(heart: Heart, place: _Place) -> tuple[Valve, Valve]:
+def _valves(heart: Heart, place: Place) -> tuple[Valve, Valve]:
     has_septal = Finding.COMMON_AV_VALVE not in heart.finding_names
     mitral = Valve(
         centre_x=0.0, z=0.0, radius=heart.mitral_radius_mm, depth=1.0,
@@ -276,7 +144,7 @@ def _valves(heart: Heart, place: _Place) -> tuple[Valve, Valve]:
 
 def _close_valves(
     heart: Heart,
-    place: _Place,
+    place: Place,
     labels: NDArray[np.uint8],
     blood: NDArray[np.bool_],
     holes: NDArray[np.bool_],
@@ -298,7 +166,7 @@ def _close_valves(
     labels[leaflets & blood] = Label.VALVE
 
 
-def _annuli(heart: Heart, place: _Place) -> NDArray[np.bool_]:
+def _annuli(heart: Heart, place: Place) -> NDArray[np.bool_]:
     reach = 2.2 * heart.scale
     mitral = np.hypot(np.hypot(place.x, place.y) - heart.mitral_radius_mm, place.z)
     across = np.hypot(place.x - place.tricuspid_x, place.y / 1.1)
@@ -306,7 +174,7 @@ def _annuli(heart: Heart, place: _Place) -> NDArray[np.bool_]:
     return np.asarray((mitral < 1.25 * reach) | (tricuspid < reach))
 
 
-def _effusion(heart: Heart, place: _Place, hull: Field) -> Field:
+def _effusion(heart: Heart, place: Place, hull: Field) -> Field:
     """Thickness of the fluid at each place: most behind the heart, none behind the left atrium."""
     if heart.effusion_mm == 0:
         return np.zeros_like(hull)
@@ -315,10 +183,11 @@ def _effusion(heart: Heart, place: _Place, hull: Field) -> Field:
     left = np.clip((place.x - place.septum_x) / 8 + 0.5, 0, 1)
     base = 1 - left * np.clip(-place.z / (0.35 * heart.la_length_mm), 0, 1)
     roof = np.clip(2 + 2 * place.z / heart.ra_length_mm, 0, 1)
-    return np.asarray(heart.effusion_mm * behind * apex * base * roof, np.float32)
+    right = 0.7 + 0.3 * np.clip(1 + place.x / heart.rv_basal_mm, 0, 1)
+    return np.asarray(heart.effusion_mm * behind * apex * base * roof * right, np.float32)
 
 
-def _papillary(heart: Heart, place: _Place, parts: _Chambers) -> NDArray[np.bool_]:
+def _papillary(heart: Heart, place: Place, parts: Chambers) -> NDArray[np.bool_]:
     """Two muscles that grow out of the wall towards the mitral valve, and the moderator band."""
     x, y, z = place.x, place.y, place.z
     radius, length = heart.lv_radius_mm, heart.lv_length_mm
@@ -330,5 +199,5 @@ def _papillary(heart: Heart, place: _Place, parts: _Chambers) -> NDArray[np.bool
         head = 0.7 * radius * side[0], 0.7 * radius * side[1], 0.46 * length
         muscle |= capsule(x, y, z, foot, head, (1.3 * thick, 0.8 * thick)) < 0
     muscle &= parts.lv < 0
-    band = np.hypot(z - 0.55 * heart.rv_length_mm - 0.4 * (x + 1.3 * radius), y - 8 * heart.scale)
-    return np.asarray(muscle | ((band < 2.5 * heart.scale) & (parts.rv < 0)))
+    band = np.hypot(z - 0.72 * heart.rv_length_mm - 0.4 * (x + 1.3 * radius), y - 8 * heart.scale)
+    return np.asarray(muscle | ((band < 2.0 * heart.scale) & (parts.rv < 0)))

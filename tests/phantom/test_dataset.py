@@ -1,5 +1,6 @@
 """`echodiff phantom` through its own door."""
 
+import json
 import subprocess
 import sys
 import time
@@ -30,6 +31,30 @@ def test_a_folder_holds_frames_masks_captions_and_what_was_drawn(tmp_path):
         assert set(np.unique(mask)) <= set(Label)
         assert Label.LV in mask
         assert np.array_equal(picture, render(Acquisition.from_json(frame.record), "echo", 64))
+
+
+def test_columns_say_what_the_caption_leaves_out(tmp_path):
+    flags = ["--finding-rate", "1", "--findings", "asd,lvh", "--num", "24", "--views", "A4C,PSAX"]
+    assert main([*FEW, *flags, "--out", str(tmp_path / "out")]) == 0
+    rows = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    kinds = set()
+    for row in map(json.loads, rows):
+        heart = json.loads(row["record"])["heart"]
+        assert row["findings"] == [finding["name"] for finding in heart["findings"]]
+        assert row["grades"] == [finding["grade"] for finding in heart["findings"]]
+        assert row["age_group"] in ("infant", "child", "adult")
+        assert row["sex"] in ("F", "M")
+        assert 52 <= row["ef"] <= 74
+        assert row["wall_mm"] == round(heart["wall_mm"], 1)
+        assert 0.15 < row["bsa_m2"] < 2.7
+        assert 40 < row["depth_mm"] < 300
+        assert (row["level"] in ("basal", "mid", "apical")) == (row["view"] == "PSAX")
+        defect = next((f for f in heart["findings"] if f["name"] == "asd"), None)
+        assert row["asd_kind"] == (defect and defect["kind"])
+        assert row["asd_mm"] == (defect and defect["size_mm"])
+        assert row["vsd_kind"] is row["vsd_mm"] is None
+        kinds.add(row["asd_kind"])
+    assert len(kinds) > 1
 
 
 def test_datasets_opens_it(tmp_path):
@@ -167,7 +192,7 @@ def test_a_modality_can_be_added_beside_finished_ones(tmp_path, capsys):
 
 
 def test_at_rate_one_every_patient_has_a_finding_that_the_view_shows(tmp_path):
-    for view in ("A2C", "A4C"):
+    for view in ("A2C", "A3C", "A4C", "A5C", "PSAX", "SUBCOSTAL"):
         flags = ["--finding-rate", "1", "--views", view, "--num", "24", "--size", "64"]
         assert main(["phantom", *flags, "--out", str(tmp_path / view)]) == 0
         assert all(frame.findings for frame in load_frames(tmp_path / view))

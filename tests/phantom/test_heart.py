@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from echodiff.anatomy import KINDS, AgeGroup, Finding, Grade, Label, Sex, View
-from echodiff.phantom.acquisition import Acquisition, Population, sample_acquisition
+from echodiff.anatomy import KINDS, AgeGroup, Finding, Grade, Label, Level, Sex, View
+from echodiff.phantom.acquisition import (
+    VISIBLE,
+    Acquisition,
+    Population,
+    sample_acquisition,
+    sample_patient,
+)
 from echodiff.phantom.heart import contract, sample_heart
 from echodiff.phantom.slices import plane_points, sample_pose, slice_image
 from echodiff.phantom.tissues import compute_anatomy
@@ -136,6 +142,25 @@ def test_the_left_atrium_fills_to_twice_its_least_volume():
     ratios = [s.la_ml / d.la_ml for d, s, _ in normal_beats()]
     assert 1.9 < np.mean(ratios) < 2.1
     assert 1.6 < min(ratios) < max(ratios) < 2.4
+
+
+def test_the_right_heart_of_adults_is_of_normal_size_and_function():
+    """ASE/EACVI 2015, tables 8 to 10: RV area 8-24 cm2 at end of diastole, fractional area change
+    at least 35 %; mean right-atrial area below 18 cm2."""
+    sizes, changes, atria = [], [], []
+    for seed in range(40):
+        diastole, systole, pose = draw_beat(seed, straight=True)
+        pose = replace(pose, opening_rad=3.0)  # no part is cut by the sector
+        slices = [measure(heart, pose) for heart in (diastole, systole)]
+        full, emptied = (area_cm2(*one, Label.RV) for one in slices)
+        sizes.append(full)
+        changes.append(1 - emptied / full)
+        atria.append(area_cm2(*slices[1], Label.RA))
+        assert full < 0.75 * area_cm2(*slices[0], Label.LV)
+    assert 8 < min(sizes) < max(sizes) < 24
+    assert 0.4 < np.mean(changes) < 0.56
+    assert np.mean(np.array(changes) < 0.35) < 0.05
+    assert np.mean(atria) < 18
 
 
 def test_the_wall_thickens_by_what_keeps_its_volume():
@@ -422,9 +447,68 @@ def test_some_views_are_foreshortened():
     assert heights[1] < heights[0] - 2
 
 
+@pytest.mark.parametrize("view", [View.A3C, View.A5C])
+def test_the_long_axis_and_the_five_chamber_view_hold_the_aorta(view):
+    for seed in range(20):
+        diastole, systole, pose = draw_beat(seed, view=view)
+        for heart in (diastole, systole):
+            labels, spacing_mm = measure(heart, pose)
+            assert area_cm2(labels, spacing_mm, Label.AORTA) > 0.5
+            rows, cols = np.nonzero(labels == Label.AORTA)
+            la = np.nonzero(labels == Label.LA)
+            assert rows.mean() > np.nonzero(labels == Label.LV)[0].mean()
+            if view is View.A3C:  # in front of the atrium, on the right
+                assert cols.mean() > la[1].mean()
+            else:  # between the atria
+                assert np.nonzero(labels == Label.RA)[1].mean() < cols.mean() < la[1].mean()
+
+
+def test_the_four_chamber_view_seldom_holds_the_outflow_tract():
+    share = np.mean([(labels == Label.AORTA).sum() > 3 for (labels, _), _ in normal_slices()])
+    assert share < 0.2
+
+
+def test_the_subcostal_view_has_the_right_heart_at_the_top_and_the_apex_on_the_right():
+    for seed in range(20):
+        diastole, _, pose = draw_beat(seed, view=View.SUBCOSTAL)
+        labels, _ = measure(diastole, pose)
+        rows, cols = (
+            {name: np.nonzero(labels == name)[axis].mean() for name in (Label.LV, Label.RV,
+             Label.LA, Label.RA)} for axis in (0, 1)
+        )  # fmt: skip
+        assert max(rows[Label.RV], rows[Label.RA]) < min(rows[Label.LV], rows[Label.LA])
+        assert max(cols[Label.LA], cols[Label.RA]) < min(cols[Label.LV], cols[Label.RV])
+
+
+def test_short_axes_show_a_round_ventricle_of_their_level():
+    counts = dict.fromkeys(Level, 0)
+    for seed in range(40):
+        diastole, _, pose = draw_beat(seed, view=View.PSAX)
+        anatomy, _ = slice_image(diastole, pose, SIZE)
+        rows, cols = np.nonzero(anatomy.labels == Label.LV)
+        assert 0.8 < np.ptp(rows) / np.ptp(cols) < 1.25
+        assert np.nonzero(anatomy.labels == Label.RV)[1].mean() < cols.mean()
+        muscle = (anatomy.papillary & (anatomy.labels == Label.LV)).any()
+        assert muscle == (pose.level is Level.MID), pose
+        counts[pose.level] += 1
+    assert min(counts.values()) > 5
+
+
+def test_a_view_gives_a_heart_no_company_that_it_cannot_show():
+    for view, shown in VISIBLE.items():
+        population = Population(finding_rate=1.0, views=(view,))
+        for patient in range(30):
+            heart = sample_patient(3, patient, population)[0].heart
+            assert heart.findings
+            assert heart.finding_names <= shown
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**20), index=st.integers(0, 500))
 def test_an_acquisition_survives_json(seed, index):
-    drawn = sample_acquisition(seed, index, Population(styles=("cedar",), finding_rate=1.0))
+    views = tuple(VISIBLE)
+    drawn = sample_acquisition(
+        seed, index, Population(styles=("cedar",), finding_rate=1.0, views=views)
+    )
     assert Acquisition.from_json(drawn.to_json(), drawn.text) == drawn
     assert json.loads(drawn.to_json())["heart"]["phase"] == drawn.heart.phase
