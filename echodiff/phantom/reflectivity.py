@@ -18,12 +18,12 @@ Image = NDArray[np.float32]
 # Backscatter in dB relative to myocardium, and specular impedance (arbitrary units), by label.
 _TISSUE = {
     Label.BACKGROUND: (-6.0, 0.30),
-    Label.LV_MYOCARDIUM: (1.0, 0.45),
+    Label.LV_MYOCARDIUM: (0.0, 0.45),
     Label.RV_MYOCARDIUM: (-3.0, 0.35),
     Label.ATRIAL_WALL: (2.0, 0.45),
     Label.VALVE: (5.0, 0.25),
     Label.AORTA: (-14.0, 0.25),
-    Label.PERICARDIUM: (1.0, 0.35),
+    Label.PERICARDIUM: (0.0, 0.3),
     Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
 _FIBRE_MM = 1.1
@@ -139,7 +139,7 @@ def _surroundings_db(
     band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.3 + 0.7 * facing)
     patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
-    patches += rng.uniform(8, 26) * spots * np.minimum(depth / 0.5, 1)
+    patches += rng.uniform(6, 22) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-range_mm / 14)
     chest = -12.0 * np.exp(-range_mm / 18)
     return np.asarray(-6.0 + chest + band + patches + layers, np.float32)

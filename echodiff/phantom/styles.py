@@ -55,7 +55,7 @@ STYLES: dict[str, Style] = {
         lateral_deg=1.25,
         looks=6,
         dynamic_range_db=56,
-        gain_db=26.5,
+        gain_db=27,
         blood_db=-28,
         haze_db=-13,
         contrast=1.2,
@@ -66,16 +66,16 @@ STYLES: dict[str, Style] = {
     # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
         axial_mm=1.25,
-        lateral_deg=1.85,
+        lateral_deg=1.75,
         looks=4,
-        dynamic_range_db=47,
-        gain_db=26,
+        dynamic_range_db=48,
+        gain_db=26.5,
         blood_db=-22,
         haze_db=-10,
         contrast=0.95,
         opening_deg=(64, 70),
         near_db=4.0,
-        edge_enhancement=0.12,
+        edge_enhancement=0.08,
     ),
 }
 

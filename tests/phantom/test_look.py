@@ -16,7 +16,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.phantom.styles import STYLES
 
-SIZE, PER_STYLE = 256, 12
+SIZE, PER_STYLE = 256, 16
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,9 @@ def frames(tmp_path_factory):
     """Per style: image (256, 256) in grey levels and mask of each frame."""
     out = tmp_path_factory.mktemp("look")
     found = {}
-    for style in STYLES:
-        flags = ["--styles", style, "--num", str(PER_STYLE), "--size", str(SIZE), "--seed", "21"]
+    for seed, style in enumerate(STYLES):
+        flags = ["--styles", style, "--num", str(PER_STYLE), "--size", str(SIZE)]
+        flags += ["--seed", str(seed)]
         folder = out / style
         main(["phantom", *flags, "--finding-rate", "0.3", "--workers", "1", "--out", str(folder)])
         found[style] = [
