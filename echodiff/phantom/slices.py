@@ -176,7 +176,8 @@ def plane_points(
     c, s = np.cos(pose.swing_rad), np.sin(pose.swing_rad)
     e, d = c * side - s * down, s * side + c * down
     origin = start + pose.shift_mm * side + pose.offset_mm * out
-    points = origin + lateral_mm[..., None] * e + depth_mm[..., None] * d
+    first, across, below = (vector.astype(np.float32) for vector in (origin, e, d))
+    points = first + lateral_mm[..., None] * across + depth_mm[..., None] * below
     return np.asarray(points, np.float32)
 
 

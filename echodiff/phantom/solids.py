@@ -61,10 +61,10 @@ def capsule(
     start: tuple[float, float, float], end: tuple[float, float, float], radii: tuple[float, float],
 ) -> Field:  # fmt: skip
     """Rod from start to end with the radius of each end."""
-    axis = np.subtract(end, start)
+    axis: list[float] = np.subtract(end, start).tolist()
     share = (
         (x - start[0]) * axis[0] + (y - start[1]) * axis[1] + (z - start[2]) * axis[2]
-    ) / float(axis @ axis)
+    ) / float(np.dot(axis, axis))
     share = np.clip(share, 0, 1)
     away = np.sqrt(
         (x - start[0] - share * axis[0]) ** 2

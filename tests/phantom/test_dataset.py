@@ -1,9 +1,11 @@
 """`echodiff phantom` through its own door."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,17 @@ def test_columns_say_what_the_caption_leaves_out(tmp_path):
         assert row["vsd_kind"] is row["vsd_mm"] is None
         kinds.add(row["asd_kind"])
     assert len(kinds) > 1
+
+
+def test_codes_of_the_documentation_are_those_of_dicom():
+    from pydicom.sr.codedict import codes
+
+    page = (Path(__file__).parents[2] / "docs" / "phantom.md").read_text("utf-8")
+    table = re.findall(r"\| (\d{8,}) \| (.+) \|", page)
+    lists = (codes.cid12226, codes.cid12236, codes.cid12248)
+    known = [getattr(one, name) for one in lists for name in one.dir()]
+    assert len(table) == 10
+    assert set(table) <= {(code.value, code.meaning) for code in known}
 
 
 def test_datasets_opens_it(tmp_path):
