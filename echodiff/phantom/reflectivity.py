@@ -18,16 +18,18 @@ Image = NDArray[np.float32]
 # Backscatter in dB relative to myocardium, and specular impedance (arbitrary units), by label.
 _TISSUE = {
     Label.BACKGROUND: (-6.0, 0.30),
-    Label.LV_MYOCARDIUM: (0.0, 0.45),
+    Label.LV_MYOCARDIUM: (-1.0, 0.45),
     Label.RV_MYOCARDIUM: (-3.0, 0.35),
     Label.ATRIAL_WALL: (2.0, 0.45),
-    Label.VALVE: (5.0, 0.25),
+    Label.VALVE: (5.0, 0.1),
     Label.AORTA: (-14.0, 0.25),
     Label.PERICARDIUM: (0.0, 0.3),
     Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
+_LEAFLET_DB_MM = 10.0
+"""Loss by distance from the middle of a leaflet."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,13 @@ def _through_slice_db(level: Image) -> Image:
 
 def _leaflet_profile_db(labels: NDArray[np.uint8], grid: PolarGrid) -> Image:
     """Loss towards the faces of the leaflets, (R, B), 0 elsewhere: they reflect as thin sheets."""
-    valve = (labels == Label.VALVE).astype(np.float32)
+    valve = labels == Label.VALVE
+    inward = valve.astype(np.float32)  # samples from the nearer face, at most 3
+    for size in (3, 5):
+        inward += ndimage.minimum_filter1d(valve, size, axis=0)
+    middle = ndimage.maximum_filter1d(inward, 5, axis=0)
     step_mm = float(grid.range_mm[1] - grid.range_mm[0])
-    width = max(3, 2 * round(1.0 / step_mm) + 1)
-    return np.asarray(-14.0 * valve * (1 - ndimage.uniform_filter1d(valve, width, axis=0)))
+    return np.asarray(-_LEAFLET_DB_MM * step_mm * (middle - inward) * valve, np.float32)
 
 
 def _surroundings_db(

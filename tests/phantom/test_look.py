@@ -16,7 +16,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.phantom.styles import STYLES
 
-SIZE, PER_STYLE = 256, 16
+SIZE, PER_STYLE = 256, 24
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,18 @@ def frames(tmp_path_factory):
         flags = ["--styles", style, "--num", str(PER_STYLE), "--size", str(SIZE)]
         flags += ["--seed", str(seed)]
         folder = out / style
-        main(["phantom", *flags, "--finding-rate", "0.3", "--workers", "1", "--out", str(folder)])
+        main(
+            [
+                "phantom",
+                *flags,
+                "--findings",
+                "lvh,dilated_lv,dilated_la",
+                "--workers",
+                "1",
+                "--out",
+                str(folder),
+            ]
+        )
         found[style] = [
             (
                 read_gray_u8(folder / row.file_name).astype(float),
