@@ -28,7 +28,7 @@ _TISSUE = {
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
-_LEAFLET_DB_MM = 10.0
+_LEAFLET_DB_MM = 7.0
 """Loss by distance from the middle of a leaflet."""
 
 

@@ -19,34 +19,29 @@ from echodiff.phantom.styles import STYLES
 SIZE, PER_STYLE = 256, 24
 
 
+def _write(out, style, *flags):
+    """Rows, images (256, 256) in grey levels and masks of the frames that the command writes."""
+    flags = [*flags, "--styles", style, "--size", str(SIZE), "--workers", "1"]
+    main(["phantom", *flags, "--out", str(out)])
+    return [
+        (
+            row,
+            read_gray_u8(out / row.file_name).astype(float),
+            read_mask_u8(out / row.mask_file_name),
+        )
+        for row in load_frames(out)
+    ]
+
+
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Per style: image (256, 256) in grey levels and mask of each frame."""
+    """Per style: image and mask of each frame; the findings are those of CAMUS' patients."""
     out = tmp_path_factory.mktemp("look")
     found = {}
     for seed, style in enumerate(STYLES):
-        flags = ["--styles", style, "--num", str(PER_STYLE), "--size", str(SIZE)]
-        flags += ["--seed", str(seed)]
-        folder = out / style
-        main(
-            [
-                "phantom",
-                *flags,
-                "--findings",
-                "lvh,dilated_lv,dilated_la",
-                "--workers",
-                "1",
-                "--out",
-                str(folder),
-            ]
-        )
-        found[style] = [
-            (
-                read_gray_u8(folder / row.file_name).astype(float),
-                read_mask_u8(folder / row.mask_file_name),
-            )
-            for row in load_frames(folder)
-        ]
+        flags = ["--findings", "lvh,dilated_lv,dilated_la", "--seed", str(seed)]
+        rows = _write(out / style, style, *flags, "--num", str(PER_STYLE))
+        found[style] = [frame for _, *frame in rows]
     return found
 
 
@@ -154,3 +149,13 @@ def test_phantoms_lie_within_the_middle_half_of_camus(frames, name):
     measure, low, high = MEASURES[name]
     everywhere, by_style = _median(frames, measure)
     assert low <= everywhere <= high, by_style
+
+
+def test_closed_leaflets_and_the_far_wall_are_thin(tmp_path):
+    """Adults at end of systole."""
+    flags = ["--findings", "none", "--child-rate", "0", "--num", "24", "--seed", "1"]
+    closed = [f for f in _write(tmp_path / "out", "aspen", *flags) if f[0].phase == "ES"]
+    leaflet_mm = np.nanmedian([row.spacing_mm * _leaflet_px(*frame) for row, *frame in closed])
+    wall_mm = np.nanmedian([row.spacing_mm * _far_wall_px(*frame) for row, *frame in closed])
+    assert 2.0 < leaflet_mm < 3.0
+    assert 3.0 < wall_mm < 4.2
