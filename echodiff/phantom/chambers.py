@@ -144,7 +144,7 @@ def _atrium(
 def aortic_root(heart: Heart) -> tuple[tuple[float, float], float]:
     """Place (x, y) and radius of the root at the level of the mitral annulus, mm."""
     radius = min(10.5 * heart.scale, 0.7 * heart.mitral_radius_mm)
-    away = max(heart.mitral_radius_mm + 0.45 * radius, 20 * heart.scale)
+    away = max(heart.mitral_radius_mm + 0.45 * radius, 22 * heart.scale)
     azimuth = AORTA_AZIMUTH_RAD
     return (away * float(np.cos(azimuth)), away * float(np.sin(azimuth))), radius
 
@@ -163,14 +163,12 @@ def compute_aorta(heart: Heart, place: Place) -> Field:
     return np.asarray(np.minimum(into, out), np.float32)
 
 
-def compute_hull(heart: Heart, parts: Chambers, aorta: Field, z: Field) -> Field:
-    """Outer surface of the heart."""
+def compute_hull(heart: Heart, parts: Chambers, z: Field) -> Field:
+    """Outer surface of the heart, without vessels."""
     scale = heart.scale
     atria = np.minimum(
         np.maximum(parts.la_shape, z - 4),
         np.maximum(parts.ra_shape, z - 4 - heart.tricuspid_offset_mm),
     )
     ventricles = smooth_min(parts.epicardium, parts.rv_outer, 9.0 * scale)
-    whole = smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)
-    vessel = np.maximum(aorta - 1.2 * scale, np.abs(z) - 45 * scale)
-    return smooth_min(whole, vessel, 3.0 * scale)
+    return smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)

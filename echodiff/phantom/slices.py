@@ -105,8 +105,10 @@ def sample_pose(
         offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13)) * scale
     # Wherever the probe stands, it is tipped until the valves come into view.
     aim = 0.68 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
-    tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.06) * (0.4 if view is View.A5C else 1)
+    tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
     tilt += np.arctan2(aim - offset, base)
+    if view is not View.A5C:
+        tilt = min(tilt, 0.09)  # farther to the front is the outflow tract
     need = base + max(heart.la_length_mm, heart.ra_length_mm)
     return Pose(
         view=view,

@@ -22,7 +22,7 @@ from echodiff.phantom.chambers import (
     place_heart,
 )
 from echodiff.phantom.heart import Heart
-from echodiff.phantom.solids import Field, capsule
+from echodiff.phantom.solids import Field, capsule, smooth_min
 from echodiff.phantom.valves import Valve, closed_height, leaflet_distance
 
 
@@ -48,18 +48,21 @@ def compute_anatomy(heart: Heart, points_mm: Points, least_mm: float = 0.0) -> A
     place = place_heart(heart, points_mm)
     parts = compute_chambers(heart, place, least_mm)
     aorta = compute_aorta(heart, place)
-    hull = compute_hull(heart, parts, aorta, place.z)
+    body = compute_hull(heart, parts, place.z)
+    vessel = np.maximum(aorta - 1.2 * heart.scale, np.abs(place.z) - 45 * heart.scale)
+    hull = smooth_min(body, vessel, 3.0 * heart.scale)
     labels = _label_tissue(heart, place, parts, aorta, hull)
     holes, fibrous = _cut_defects(heart, place, parts, labels)
     blood = np.isin(labels, (Label.LV, Label.RV, Label.LA, Label.RA))
     _close_valves(heart, place, labels, blood, holes, least_mm)
     fibrous |= _annuli(heart, place) & (hull < 0) & ~blood
     fibrous |= (np.abs(aorta) < 1.0 * heart.scale) & (place.z < 0) & (labels != Label.LA)
-    cover = _effusion(heart, place, hull)
-    shell = hull - cover
+    cover = _effusion(heart, place, body)
+    shell = body - cover
     labels[(hull >= 0) & (shell < 0)] = Label.PERICARDIAL_FLUID
     labels[(hull >= 0) & (shell >= 0) & (shell < 1.8 * heart.scale)] = Label.PERICARDIUM
-    return Anatomy(labels, shell, _papillary(heart, place, parts), fibrous)
+    outer = np.minimum(hull, shell)
+    return Anatomy(labels, outer, _papillary(heart, place, parts), fibrous)
 
 
 def _label_tissue(
