@@ -23,12 +23,12 @@ _TISSUE = {
     Label.ATRIAL_WALL: (2.0, 0.45),
     Label.VALVE: (5.0, 0.1),
     Label.AORTA: (-14.0, 0.25),
-    Label.PERICARDIUM: (0.0, 0.3),
+    Label.PERICARDIUM: (-5.0, 0.35),
     Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
-_LEAFLET_DB_MM = 7.0
+_LEAFLET_DB_MM = 10.0
 """Loss by distance from the middle of a leaflet."""
 
 
