@@ -97,7 +97,7 @@ def sample_echo_settings(
         dropout_db=float(u(3.0, 8.0)),
         left_db=float(max(0, u(-8, 9))),
         right_db=float(max(0, u(-6, 10))),
-        fossa_db=float(u(0, 11)),
+        fossa_db=float(max(0, u(-8, 12))),
         clutter_db=float(n(-5, 3)),
         num_shadows=int(rng.integers(0, 3)),
         noise_db=float(u(-17, -9)),

@@ -89,9 +89,10 @@ def compute_reflectivity(
     muscle += 2.2 * _fibres(anatomy.hull_mm, grid, rng)
     valve = anatomy.labels == Label.VALVE
     level += muscle * np.where(solid, np.where(valve, 0.6, 1.0), 0.25).astype(np.float32)
-    level -= np.where(solid & ~valve, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
     septum, fossa = _atrial_septum(anatomy.labels)
-    level -= 3.0 * septum + fossa_db * fossa
+    fading = solid & ~valve & ~septum
+    level -= np.where(fading, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
+    level -= fossa_db * fossa
     level = _through_slice_db(level) + _grains_db(anatomy, outside, rng)
 
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
@@ -107,7 +108,7 @@ def _grains_db(anatomy: Anatomy, outside: NDArray[np.bool_], rng: np.random.Gene
     white = rng.standard_normal(shape, dtype=np.float32)
     grains = ndimage.uniform_filter(white, (2, 4)) * np.float32(np.sqrt(8))
     blood = np.isin(anatomy.labels, (Label.LV, Label.RV, Label.LA, Label.RA))
-    solid_db = np.where(outside | (anatomy.labels == Label.VALVE), 3.0, 4.0) * grains
+    solid_db = np.where(outside | (anatomy.labels == Label.VALVE), 2.6, 3.8) * grains
     points_db = np.where(anatomy.hull_mm < -14, 30.0, 0.0) * np.clip(grains - 2.4, 0, 0.7)
     return np.asarray(np.where(blood, points_db, solid_db), np.float32)
 

@@ -68,14 +68,14 @@ STYLES: dict[str, Style] = {
         axial_mm=1.25,
         lateral_deg=1.75,
         looks=4,
-        dynamic_range_db=48,
-        gain_db=27.5,
+        dynamic_range_db=49,
+        gain_db=28,
         blood_db=-22,
         haze_db=-10,
         contrast=0.95,
         opening_deg=(64, 70),
         near_db=4.0,
-        edge_enhancement=0.08,
+        edge_enhancement=0.05,
     ),
 }
 
