@@ -43,6 +43,8 @@ class Place(NamedTuple):
     """Atrial septum at the annuli."""
     tricuspid_x: float
     """Centre of the tricuspid annulus."""
+    tricuspid_y: float
+    """The right heart lies in front of the left."""
 
 
 class Chambers(NamedTuple):
@@ -73,6 +75,7 @@ def place_heart(heart: Heart, points_mm: Points) -> Place:
         uneven=ripple(heart.ripple_mm, heart.ripple_seed, x, y, z),
         septum_x=-(heart.mitral_radius_mm + 0.5 * min(heart.septum_mm, heart.wall_mm)),
         tricuspid_x=-(heart.mitral_radius_mm + base + heart.tricuspid_radius_mm),
+        tricuspid_y=6.0 * heart.scale,
     )  # fmt: skip
 
 
@@ -105,7 +108,7 @@ def compute_chambers(heart: Heart, place: Place, least_mm: float) -> Chambers:
     )
     depth = max(1.1 * side, 0.9 * rv_radius) / rv_radius
     rv_shape = chamber(
-        x - axis, y - 0.2 * side, rise, heart.rv_length_mm, RV_WAIST,
+        x - axis, y - place.tricuspid_y, rise, heart.rv_length_mm, RV_WAIST,
         heart.tricuspid_radius_mm, rv_radius, depth, power=1.5,
     )  # fmt: skip
     rv = np.maximum(np.maximum(rv_shape + 1.3 * uneven, 0.6 - epicardium), -rise)
@@ -136,9 +139,8 @@ def _atrium(
     middle = place.septum_x - 0.02 * length + side * 0.92 * radius
     axis = bent(along, length, ATRIUM_WAIST, mouth_x, middle, middle + side * 0.04 * radius)
     mouth = min(annulus, 0.97 * radius)
-    return chamber(
-        place.x - axis, place.y, along, length, ATRIUM_WAIST, mouth, radius, ATRIUM_DEPTH
-    )
+    front = place.y if side > 0 else place.y - place.tricuspid_y
+    return chamber(place.x - axis, front, along, length, ATRIUM_WAIST, mouth, radius, ATRIUM_DEPTH)
 
 
 def aortic_root(heart: Heart) -> tuple[tuple[float, float], float]:

@@ -21,7 +21,7 @@ _TURN_RAD = {
 on its right; it leaves the right heart behind."""
 VIEWS = tuple(_TURN_RAD)
 """Views that can be sliced."""
-_LEVEL = {Level.BASAL: (0.04, 0.14), Level.MID: (0.42, 0.56), Level.APICAL: (0.72, 0.82)}
+_LEVEL = {Level.BASAL: (0.12, 0.2), Level.MID: (0.42, 0.56), Level.APICAL: (0.81, 0.87)}
 """Where a short axis cuts the ventricle, in its length from the mitral annulus."""
 
 
@@ -104,7 +104,7 @@ def sample_pose(
     if rng.random() < 0.25:
         offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13)) * scale
     # Wherever the probe stands, it is tipped until the valves come into view.
-    aim = 0.68 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
+    aim = 0.66 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
     tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
     tilt += np.arctan2(aim - offset, base)
     if view is not View.A5C:

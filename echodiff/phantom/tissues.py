@@ -130,13 +130,13 @@ def _cut_defects(
 def _valves(heart: Heart, place: Place) -> tuple[Valve, Valve]:
     has_septal = Finding.COMMON_AV_VALVE not in heart.finding_names
     mitral = Valve(
-        centre_x=0.0, z=0.0, radius=heart.mitral_radius_mm, depth=1.0,
+        centre=(0.0, 0.0), z=0.0, radius=heart.mitral_radius_mm, depth=1.0,
         septal_length=1.3, lateral_length=0.75, septal_sign=-1.0,
         leaflet_mm=heart.mitral_leaflet_mm, opening_rad=heart.mitral_opening_rad,
         has_septal_leaflet=has_septal,
     )  # fmt: skip
     tricuspid = Valve(
-        centre_x=place.tricuspid_x, z=heart.tricuspid_offset_mm,
+        centre=(place.tricuspid_x, place.tricuspid_y), z=heart.tricuspid_offset_mm,
         radius=heart.tricuspid_radius_mm, depth=1.1,
         septal_length=0.8, lateral_length=1.15, septal_sign=1.0,
         leaflet_mm=heart.tricuspid_leaflet_mm, opening_rad=heart.tricuspid_opening_rad,
@@ -172,7 +172,7 @@ def _close_valves(
 def _annuli(heart: Heart, place: Place) -> NDArray[np.bool_]:
     reach = 2.2 * heart.scale
     mitral = np.hypot(np.hypot(place.x, place.y) - heart.mitral_radius_mm, place.z)
-    across = np.hypot(place.x - place.tricuspid_x, place.y / 1.1)
+    across = np.hypot(place.x - place.tricuspid_x, (place.y - place.tricuspid_y) / 1.1)
     tricuspid = np.hypot(across - heart.tricuspid_radius_mm, place.z - heart.tricuspid_offset_mm)
     return np.asarray((mitral < 1.25 * reach) | (tricuspid < reach))
 

@@ -15,7 +15,8 @@ _TENT = 0.26
 class Valve(NamedTuple):
     """One valve; lengths in mm, z grows into the ventricle."""
 
-    centre_x: float
+    centre: tuple[float, float]
+    """Of the annulus, x and y."""
     z: float
     radius: float
     depth: float
@@ -41,7 +42,7 @@ def closed_height(valve: Valve, x: Field, y: Field) -> Field:
     They meet nearer to the free wall than to the septum.
     """
     meet = -0.22 * valve.radius * valve.septal_sign
-    across, front = x - valve.centre_x - meet, y / valve.depth
+    across, front = x - valve.centre[0] - meet, (y - valve.centre[1]) / valve.depth
     square = valve.radius**2 - meet * meet
     dot = meet * across
     share = (dot + np.sqrt(dot * dot + (across * across + front * front) * square)) / square
@@ -54,7 +55,8 @@ def leaflet_distance(valve: Valve, x: Field, y: Field, z: Field, least_mm: float
     if valve.is_closed:
         height = closed_height(valve, x, y)
         return np.asarray(0.95 * np.abs(z - valve.z - height) - half, np.float32)
-    across, front, rise = x - valve.centre_x, y / valve.depth, z - valve.z
+    across, front = x - valve.centre[0], (y - valve.centre[1]) / valve.depth
+    rise = z - valve.z
     away = np.hypot(across, front) + 1e-3
     septal = 0.5 + 0.5 * np.clip(3 * valve.septal_sign * across / away, -1, 1)
     length = valve.radius * (
