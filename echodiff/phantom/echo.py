@@ -221,13 +221,20 @@ def _clutter_power(
 
 
 def _scan_convert(polar_db: Image, pose: Pose, size: int) -> tuple[Image, Image]:
-    """Beam grid to image grid, (size, size) dB, and the share of each pixel inside the sector."""
+    """Beam grid to image grid, (size, size) dB, and the share of each pixel inside the sector.
+
+    The samples of a pixel are averaged, so that small images are large ones reduced.
+    """
     lateral, depth, spacing_mm = image_grid(pose, size)
     r, a = np.hypot(lateral, depth), np.arctan2(lateral, depth)
     num_samples, num_beams = polar_db.shape
     rows = (r - 0.5) / (pose.depth_mm - 0.5) * (num_samples - 1)
     cols = (a / pose.opening_rad + 0.5) * (num_beams - 1)
-    picture = ndimage.map_coordinates(polar_db, [rows, cols], order=1, mode="nearest")
+    per_pixel = max(1.0, spacing_mm * (num_samples - 1) / pose.depth_mm)
+    reach = int(np.ceil((per_pixel - 1) / 2))
+    share = np.clip(per_pixel / 2 + 0.5 - np.abs(np.arange(-reach, reach + 1)), 0, 1)
+    averaged = ndimage.convolve1d(polar_db, share / share.sum(), axis=0, mode="nearest")
+    picture = ndimage.map_coordinates(averaged, [rows, cols], order=1, mode="nearest")
     inward_mm = np.minimum(pose.depth_mm - r, r * (pose.opening_rad / 2 - np.abs(a)))
     share = np.where(r > 0.5, np.clip(inward_mm / spacing_mm, 0, 1), 0)
     return np.asarray(picture, np.float32), np.asarray(share, np.float32)

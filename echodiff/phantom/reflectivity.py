@@ -28,7 +28,7 @@ _TISSUE = {
 }
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
-_LEAFLET_DB_MM = 10.0
+_LEAFLET_DB_MM = 6.0
 """Loss by distance from the middle of a leaflet."""
 
 
@@ -142,10 +142,10 @@ def _surroundings_db(
     range_mm = grid.range_mm[:, None]
     depth = range_mm / grid.range_mm[-1]
     behind = np.maximum(hull_mm, 0)
-    band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.3 + 0.7 * facing)
+    band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.5 + 0.5 * facing)
     patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
-    patches += rng.uniform(6, 22) * spots * np.minimum(depth / 0.5, 1)
+    patches += rng.uniform(4, 20) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-range_mm / 14)
     chest = -12.0 * np.exp(-range_mm / 18)
     return np.asarray(-6.0 + chest + band + patches + layers, np.float32)

@@ -37,13 +37,13 @@ class Style:
 STYLES: dict[str, Style] = {
     # crisp, fine grain
     "aspen": Style(
-        axial_mm=1.0,
-        lateral_deg=1.25,
-        looks=4,
+        axial_mm=0.5,
+        lateral_deg=1.15,
+        looks=3,
         dynamic_range_db=52,
         gain_db=29,
         blood_db=-24,
-        haze_db=-13,
+        haze_db=-12.5,
         contrast=1.0,
         opening_deg=(72, 78),
         near_db=0.0,
@@ -51,9 +51,9 @@ STYLES: dict[str, Style] = {
     ),
     # compounded and soft, low contrast, wide sector
     "birch": Style(
-        axial_mm=0.9,
-        lateral_deg=1.25,
-        looks=6,
+        axial_mm=0.45,
+        lateral_deg=1.2,
+        looks=4,
         dynamic_range_db=56,
         gain_db=28,
         blood_db=-28,
@@ -65,9 +65,9 @@ STYLES: dict[str, Style] = {
     ),
     # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=1.25,
-        lateral_deg=1.75,
-        looks=4,
+        axial_mm=0.75,
+        lateral_deg=1.65,
+        looks=3,
         dynamic_range_db=49,
         gain_db=28,
         blood_db=-22,
