@@ -65,16 +65,16 @@ STYLES: dict[str, Style] = {
     ),
     # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=0.75,
-        lateral_deg=1.65,
-        looks=3,
-        dynamic_range_db=49,
-        gain_db=28,
+        axial_mm=1.0,
+        lateral_deg=1.85,
+        looks=2,
+        dynamic_range_db=48,
+        gain_db=27.5,
         blood_db=-22,
         haze_db=-10,
         contrast=0.95,
         opening_deg=(64, 70),
-        near_db=4.0,
+        near_db=5.0,
         edge_enhancement=0.05,
     ),
 }
