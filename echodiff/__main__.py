@@ -26,6 +26,10 @@ COMMANDS = {
 """Module or script of each command, and one line of help."""
 PREPARE = {
     "folder": ("echodiff.data.folder", "images, with masks and captions if there are any"),
+    "dataset": (
+        "echodiff.data.hub_dataset",
+        "a data set of Hugging Face `datasets`, from a hub or saved to disk",
+    ),
     "unpaired": ("echodiff.data.unpaired", "trainA, trainB, testA, testB: two frames folders"),
     "echonet-dynamic": (
         "echodiff.data.echonet.dynamic",

@@ -58,16 +58,19 @@ def normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def load_captions(option: str, template: str | None) -> Captions:
+def load_captions(
+    option: str, template: str | None, texts: Mapping[str, str] | None = None
+) -> Captions:
     """Read `--captions`: `none`, `plain`, a table, a .txt with a template, or a template.
 
     template: the template of the data set, for frames that a table does not name.
+    texts: captions that the data set itself holds, which `plain` takes.
     """
     own = PLAIN if template is None else template
     if option == "none":
         return Captions()
     if option == "plain":
-        return Captions(own)
+        return Captions(own, texts or {})
     if is_table(option):
         rows = read_captions_table(Path(option))
         return Captions(own, {normalize(name): row["text"] for name, row in rows.items()})

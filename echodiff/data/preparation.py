@@ -115,7 +115,7 @@ def prepare(config: PrepareConfig, data: DataSet) -> None:
     """
     cases = choose_cases(config, data)
     homes = assign_splits(config, cases)
-    captions = load_captions(config.captions, data.captions)
+    captions = load_captions(config.captions, data.captions, data.texts)
     sources = list_source_names(cases) if captions.texts else set[str]()
     bad = BadFiles(len(cases), allow=config.allow_bad)
     seen = Seen()

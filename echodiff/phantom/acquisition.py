@@ -34,6 +34,10 @@ _VENTRICLES = frozenset({
     Finding.LVH, Finding.DILATED_LV, Finding.DILATED_RV, Finding.RVH, Finding.SEPTAL_HYPERTROPHY,
     Finding.PERICARDIAL_EFFUSION,
 })  # fmt: skip
+_OF_CHILDHOOD = frozenset({
+    Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV, Finding.COMMON_AV_VALVE,
+})  # fmt: skip
+"""Findings that few grow up with."""
 VISIBLE: dict[View, frozenset[Finding]] = {
     View.A4C: frozenset(Finding),
     View.SUBCOSTAL: frozenset(Finding),
@@ -91,6 +95,7 @@ class Population:
     """Share of patients with at least one finding that their view can show; a quarter of those have
     two."""
     child_rate: float = 0.25
+    """Share of children, where no finding of childhood is drawn."""
     views: Sequence[View] = (View.A4C,)
 
     def __post_init__(self) -> None:
@@ -121,7 +126,8 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     if is_ill:
         chosen = drop_excluded(drawn[: 1 + has_two])
     age_group = None
-    if rng.random() < population.child_rate:
+    is_congenital = bool(_OF_CHILDHOOD & set(chosen)) and population.child_rate > 0
+    if rng.random() < (0.95 if is_congenital else population.child_rate):
         age_group = AgeGroup.INFANT if rng.random() < 0.3 else AgeGroup.CHILD
     heart = sample_heart(
         rng, chosen, age_group=age_group, kinds=_KIND_SHOWN.get(view), visible=VISIBLE[view]

@@ -197,7 +197,8 @@ class PhantomConfig:
     finding_rate: float = 0.5
     """Share of patients with a finding that their view can show (0 to 1)."""
     child_rate: float = 0.25
-    """Share of patients who are children (0 to 1)."""
+    """Share of patients who are children (0 to 1); hypoplastic ventricles and common valves are
+    drawn as children's unless it is 0."""
     views: str = "A4C"
     """Views, separated by commas: A4C, A2C, A3C, A5C, SUBCOSTAL, PSAX."""
     split: str = "70/15/15"

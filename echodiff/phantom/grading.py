@@ -134,8 +134,9 @@ def grade_findings(
         for company in _company_of(rng, graded[name]):
             known = graded.get(company.name)
             if known is not None:
-                if _rank(known) < _rank(company):
-                    graded[company.name] = replace(known, grade=company.grade)
+                grade = max(known, company, key=_rank).grade
+                kind = company.kind or known.kind
+                graded[company.name] = replace(known, grade=grade, kind=kind)
             elif company.name in shown & {*drop_excluded((*graded, company.name))}:
                 graded[company.name] = company
     return tuple(_measure(rng, graded[name], person, normal) for name in Finding if name in graded)

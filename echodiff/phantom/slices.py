@@ -193,7 +193,9 @@ def slice_image(heart: Heart, pose: Pose, size: int) -> tuple[Anatomy, float]:
 def slice_polar(heart: Heart, pose: Pose, grid: PolarGrid) -> Anatomy:
     """Anatomy on the (R, B) beam grid."""
     r, a = grid.range_mm[:, None], grid.angle_rad[None, :]
-    return compute_anatomy(heart, plane_points(heart, pose, r * np.sin(a), r * np.cos(a)))
+    points = plane_points(heart, pose, r * np.sin(a), r * np.cos(a))
+    between_beams_mm = 0.75 * pose.depth_mm * float(grid.angle_rad[1] - grid.angle_rad[0])
+    return compute_anatomy(heart, points, least_mm=1.2 * between_beams_mm)
 
 
 def sector_mask(pose: Pose, size: int) -> NDArray[np.bool_]:

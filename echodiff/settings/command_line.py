@@ -53,8 +53,8 @@ def flag_only(**options: Any) -> Any:
 
 
 def network_names(default: tuple[str, ...]) -> Any:
-    """A dataclass field of feature networks, of which no settings file may name a function: whoever
-    wrote the file would choose the code that runs."""
+    """A dataclass field of feature networks. A settings file may not name a function in it, because
+    its author would then choose code that runs."""
     return dataclasses.field(default=default, metadata={"names_networks": True})
 
 
@@ -250,22 +250,24 @@ def build(cls: type[Config], values: dict[str, Any], flags: Flags, *, source: st
         if item_type(hints[name]) in {int, float} and ":" in str(text):  # 1:30 is 90 in YAML
             raise InputError(f"{where(name, flags, source)}: expected a number, got {text!r}")
     # Text stays as it was written: the parser reads it as YAML, to which #x is a comment, null is
-    # nothing and 1e3 a number.
+    # nothing and 1e3 a number. Defaults need no check, and building a parser for them all is slow.
     texts = {name: value for name, value in given.items() if is_text(hints[name], value)}
     parser = ArgumentParser(exit_on_error=False)
-    filled = {}
+    filled, missing = {}, []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        default = field_default(field)
         if field.name in texts:
             filled[field.name] = take_text(field, hints[field.name], texts, flags, source)
-            continue
-        needed = {"required": True} if default is dataclasses.MISSING else {"default": default}
-        parser.add_argument(f"--{field.name}", type=hints[field.name], **needed)
+        elif field.name in given:
+            parser.add_argument(f"--{field.name}", type=hints[field.name])
+        elif field_default(field) is dataclasses.MISSING:
+            missing.append(flag_of(field.name))
     try:
         parsed = parser.parse_object({k: value for k, value in given.items() if k not in texts})
-        filled |= {name: parsed[name] for name in hints if name in parsed}
+        filled |= {name: parsed[name] for name in given if name in parsed}
     except ArgumentError as error:
         raise InputError(explain(str(error), given, flags, source)) from error
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}")
     for name, value in filled.items():
         for number in value if isinstance(value, tuple | list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
@@ -316,9 +318,6 @@ def explain(message: str, given: dict[str, Any], flags: Flags, source: str | Non
         expected = " or ".join(dict.fromkeys(k.strip() for k in kinds)) or "another type"
         name = name.strip("\u200b").split(".")[0]
         return f"{where(name, flags, source)}: expected {expected}, got {given.get(name)!r}"
-    if "required" in message:
-        names = message.rsplit(":", 1)[-1].strip().replace("\u200b", "").split(", ")
-        return f"missing: {', '.join(map(flag_of, names))}"
     return message
 
 

@@ -28,7 +28,8 @@ def src(tmp_path):
 
 def prepare(src, *flags):
     out = src.parent / "out"
-    return main(["prepare", "folder", str(src), "--out", str(out), *flags]), out
+    command = ["prepare", "folder", str(src), "--out", str(out), "--workers", "1", *flags]
+    return main(command), out
 
 
 def fill_disk_at(monkeypatch, word):
@@ -154,7 +155,7 @@ def test_the_same_command_gives_the_same_folder_and_refuses_the_finished_one(src
     status, _ = prepare(src, "--patient-regex", REGEX)
     assert status == 2
     assert "--overwrite starts again" in capsys.readouterr().err
-    status, _ = prepare(src, "--patient-regex", REGEX, "--overwrite")
+    status, _ = prepare(src, "--patient-regex", REGEX, "--overwrite", "--workers", "2")
     assert status == 0
     assert (out / "metadata.jsonl").read_bytes() == before
 
@@ -278,7 +279,7 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.full((12, 16), 2.0, np.float32), "a floating-point picture must lie in 0..1"),
+        (np.full((12, 16), 2.0, np.float32), "a floating-point image must lie in 0..1"),
         (np.full((12, 16), -5, np.int32), "negative values"),
     ],
 )

@@ -100,6 +100,30 @@ def test_datasets_opens_the_folder(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(table[2]["image"]), GRAY + 2)
 
 
+def test_datasets_opens_masks_as_images_and_keeps_types_and_splits(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import Image, List, Value, load_dataset
+
+    with FramesWriter(tmp_path / "out") as writer:
+        for index, split in enumerate(("train", "test", "train")):
+            frame = Frame(file_name=f"{index}.png", text="", split=split, spacing_mm=0.5,
+                          seed=2**40, findings=["asd"])  # fmt: skip
+            writer.add(frame, GRAY, np.full_like(GRAY, 3) if index else None)
+    place = {"data_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache")}
+    table = load_dataset("imagefolder", split="train", **place)
+    kinds = table.features
+    assert isinstance(kinds["image"], Image)
+    assert isinstance(kinds["mask"], Image)
+    assert kinds["findings"] == List(Value("string"))
+    assert [kinds[name] for name in ("text", "split", "spacing_mm", "seed")] == [
+        Value("string"), Value("string"), Value("float64"), Value("int64"),
+    ]  # fmt: skip
+    assert table[0]["mask"] is None
+    np.testing.assert_array_equal(np.asarray(table[1]["mask"]), np.full_like(GRAY, 3))
+    only = load_dataset("imagefolder", split="train", filters=[("split", "==", "test")], **place)
+    assert [row["split"] for row in only] == ["test"]
+
+
 def test_datasets_streams_the_folder_row_by_row(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     from datasets import load_dataset

@@ -9,8 +9,10 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.files import shipped
+from echodiff.frames.reader import load_frames
 from echodiff.hub.pull import PullConfig
 from echodiff.hub.push import PushConfig
+from echodiff.images import read_image_u8
 from echodiff.runs import Run, sha256_file
 from echodiff.settings.command_line import parse, run_main
 
@@ -77,6 +79,26 @@ def test_a_set_comes_back_as_a_frames_folder(push, hub, place, capsys):
     assert "identifier" not in capsys.readouterr().out
     assert main(["pull", "jane/drawn", "--out", "x"]) == 2  # a data set is no model
     assert not (place / "x").exists()
+
+
+def test_a_data_set_of_a_hub_becomes_a_frames_folder(push, hub, place, capsys, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", place / "datasets-cache")
+    assert push("--dataset", "generated/asd-1", "--yes", repo="jane/drawn")[0] == 0
+    argv = ["prepare", "dataset", "hub:jane/drawn@main", "--out", "again", "--workers", "1"]
+    with pytest.warns(UserWarning, match="no column patient_id"):
+        assert main([*argv, "--text", "keep", "--keep-doppler"]) == 0
+    ours, again = load_frames(place / "generated/asd-1"), load_frames(place / "again")
+    assert [frame.text for frame in again] == [frame.text for frame in ours]
+    assert {frame.source for frame in again} == {"drawn"}
+    for before, after in zip(ours, again, strict=True):
+        one = read_image_u8(place / "generated/asd-1" / before.file_name)
+        assert (read_image_u8(place / "again" / after.file_name) == one).all()
+    capsys.readouterr()
+    assert main([*argv[:2], "hub:jane/other", "--out", "none"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("echodiff prepare dataset: error: hub:jane/other: there is no such repos")
+    assert err.count("\n") == 1
+    assert not (place / "none").exists()
 
 
 def test_the_first_commands_of_the_page_work_word_for_word(

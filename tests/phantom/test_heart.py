@@ -19,7 +19,13 @@ from echodiff.phantom.acquisition import (
     sample_patient,
 )
 from echodiff.phantom.heart import contract, sample_heart
-from echodiff.phantom.slices import plane_points, sample_pose, slice_image
+from echodiff.phantom.slices import (
+    plane_points,
+    polar_grid,
+    sample_pose,
+    slice_image,
+    slice_polar,
+)
 from echodiff.phantom.tissues import compute_anatomy
 
 NUM = 200
@@ -205,6 +211,18 @@ def test_valves_are_closed_in_systole_with_findings_and_at_coarse_pixels(view):
         labels, _ = measure(systole, pose, 64)
         for ventricle, atrium in PAIRS.values():
             assert num_contacts(labels, ventricle, atrium) == 0, name
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_valves_and_septa_are_closed_on_the_beams_too(size):
+    """The echo is drawn from the beams of the probe, the mask from its pixels."""
+    for seed in range(30):
+        group = list(AgeGroup)[seed % 3]
+        _, systole, pose = draw_beat(seed, age_group=group)
+        grid = polar_grid(pose, num_samples=size * 5 // 4 + 64, num_beams=size // 2 + 32)
+        labels = slice_polar(systole, pose, grid).labels
+        for pair in (*PAIRS.values(), (Label.RA, Label.LA), (Label.RV, Label.LV)):
+            assert num_contacts(labels, *pair) == 0, (seed, pair)
 
 
 def test_closed_and_open_valves_are_both_seen_at_end_of_diastole():
@@ -503,6 +521,22 @@ def test_short_axes_show_a_round_ventricle_of_their_level():
         assert not (muscle and pose.level is Level.BASAL)
         counts[pose.level] += 1
     assert min(counts.values()) > 5
+
+
+def test_a_common_valve_makes_any_defect_its_own():
+    kinds = {Finding.ASD: "secundum", Finding.VSD: "muscular"}
+    names = Finding.COMMON_AV_VALVE, Finding.ASD, Finding.VSD
+    for seed in range(10):
+        heart = draw_beat(seed, *names, kinds=kinds)[0]
+        assert heart.find(Finding.ASD).kind == "primum"
+        assert heart.find(Finding.VSD).kind == "inlet"
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.25, (0.8, 1)), (0.0, (0, 0))])
+def test_hypoplasia_is_found_in_children_unless_there_are_none(rate, share):
+    only = Population(findings=(Finding.HYPOPLASTIC_LV,), finding_rate=1.0, child_rate=rate)
+    hearts = [sample_patient(1, patient, only)[0].heart for patient in range(40)]
+    assert share[0] <= np.mean([h.age_group is not AgeGroup.ADULT for h in hearts]) <= share[1]
 
 
 def test_a_view_gives_a_heart_no_company_that_it_cannot_show():

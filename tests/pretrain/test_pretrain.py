@@ -1,5 +1,6 @@
 """`echodiff pretrain` at toy size: every stage, every file, and going on after a stop."""
 
+import inspect
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from echodiff.__main__ import main
-from echodiff.pretrain import classifier, stage
+from echodiff.pretrain import classifier, command, stage
 from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
 from echodiff.pretrain.corpus import Corpus
 from echodiff.pretrain.denoiser import build_unet
@@ -22,10 +23,27 @@ TOY = [
 ]
 
 
+TRAININGS = ("train_autoencoder", "train_classifier", "train_decoder", "train_denoiser")
+
+
+def with_two_frames(train):
+    """The training of a stage with batches of two frames: the networks keep their size."""
+
+    def run(*arguments):
+        bound = inspect.signature(train).bind(*arguments)
+        bound.arguments["batch_size"] = 2
+        return train(*bound.args)
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     out = tmp_path_factory.mktemp("pretrain") / "out"
-    assert main([*TOY, "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        for name in TRAININGS:
+            patched.setattr(command, name, with_two_frames(getattr(command, name)))
+        assert main([*TOY, "--out", str(out)]) == 0
     return out
 
 
