@@ -23,7 +23,7 @@ _TISSUE = {
     Label.ATRIAL_WALL: (2.0, 0.45),
     Label.VALVE: (5.0, 0.1),
     Label.AORTA: (-14.0, 0.25),
-    Label.PERICARDIUM: (-5.0, 0.35),
+    Label.PERICARDIUM: (-1.0, 0.35),
     Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
 _FIBRE_MM = 1.1
