@@ -22,10 +22,12 @@ _TISSUE = {
     Label.RV_MYOCARDIUM: (-3.0, 0.35),
     Label.ATRIAL_WALL: (2.0, 0.45),
     Label.VALVE: (5.0, 0.1),
-    Label.AORTA: (-14.0, 0.25),
+    Label.AORTA: (-18.0, 0.25),
     Label.PERICARDIUM: (-1.0, 0.35),
     Label.PERICARDIAL_FLUID: (-34.0, 0.1),
 }
+_ADULT_DEPTH_MM = 160.0
+"""Depth at which lengths of the texture are in mm; elsewhere they follow the depth."""
 _FIBRE_MM = 1.1
 """Thickness of a layer of muscle in the walls' texture."""
 _LEAFLET_DB_MM = 6.0
@@ -48,11 +50,11 @@ def roughen(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
     Borders stay whole: places move by less than their neighbours are apart.
     """
     shape = anatomy.labels.shape
-    rows, cols = np.indices(shape, np.int32, sparse=True)
+    rows, cols = np.arange(shape[0])[:, None], np.arange(shape[1])
     down = 0.004 * shape[0] * smooth_noise(shape, (32, 14), rng)
     right = 0.004 * shape[1] * smooth_noise(shape, (32, 14), rng)
-    rows = np.clip(rows + np.rint(down).astype(np.int32), 0, shape[0] - 1)
-    cols = np.clip(cols + np.rint(right).astype(np.int32), 0, shape[1] - 1)
+    rows = np.clip(rows + np.rint(down).astype(np.int64), 0, shape[0] - 1)
+    cols = np.clip(cols + np.rint(right).astype(np.int64), 0, shape[1] - 1)
     place = rows * shape[1] + cols
     return Anatomy(**{f.name: getattr(anatomy, f.name).ravel()[place] for f in fields(anatomy)})
 
@@ -82,18 +84,19 @@ def compute_reflectivity(
     level += _leaflet_profile_db(anatomy.labels, grid)
 
     facing = _facing(anatomy.hull_mm, grid)
+    hull = anatomy.hull_mm * np.float32(_ADULT_DEPTH_MM / grid.range_mm[-1])
     outside = anatomy.labels == Label.BACKGROUND
     solid = ~outside & (level > blood_db + 3)
-    level = np.where(outside, _surroundings_db(anatomy.hull_mm, facing, grid, rng), level)
+    level = np.where(outside, _surroundings_db(hull, facing, grid, rng), level)
     muscle = 3.0 * smooth_noise(shape, (20, 9), rng)
-    muscle += 2.2 * _fibres(anatomy.hull_mm, grid, rng)
+    muscle += 2.2 * _fibres(hull, grid, rng)
     valve = anatomy.labels == Label.VALVE
     level += muscle * np.where(solid, np.where(valve, 0.6, 1.0), 0.25).astype(np.float32)
     septum, fossa = _atrial_septum(anatomy.labels)
     fading = solid & ~valve & ~septum
     level -= np.where(fading, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
     level -= fossa_db * fossa
-    level = _through_slice_db(level) + _grains_db(anatomy, outside, rng)
+    level = _through_slice_db(level) + _grains_db(anatomy, outside, -hull, rng)
 
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     soft = ndimage.gaussian_filter1d(impedance, 1.0, axis=0)
@@ -101,15 +104,20 @@ def compute_reflectivity(
     return Reflectivity(level.astype(np.float32), (5.0 * edge).astype(np.float32))
 
 
-def _grains_db(anatomy: Anatomy, outside: NDArray[np.bool_], rng: np.random.Generator) -> Image:
+def _grains_db(
+    anatomy: Anatomy, outside: NDArray[np.bool_], inward_mm: Image, rng: np.random.Generator
+) -> Image:
     """Scatterers of unequal strength, (R, B) dB: muscle glitters, and chordae and trabeculae are
-    single bright points in the ventricles."""
+    single bright points in the ventricles.
+
+    inward_mm: distance from the heart's surface, in mm of an adult.
+    """
     shape = anatomy.labels.shape
     white = rng.standard_normal(shape, dtype=np.float32)
     grains = ndimage.uniform_filter(white, (2, 4)) * np.float32(np.sqrt(8))
     blood = np.isin(anatomy.labels, (Label.LV, Label.RV, Label.LA, Label.RA))
     solid_db = np.where(outside | (anatomy.labels == Label.VALVE), 2.6, 3.8) * grains
-    points_db = np.where(anatomy.hull_mm < -14, 30.0, 0.0) * np.clip(grains - 2.4, 0, 0.7)
+    points_db = np.where(inward_mm > 14, 30.0, 0.0) * np.clip(grains - 2.4, 0, 0.7)
     return np.asarray(np.where(blood, points_db, solid_db), np.float32)
 
 
@@ -139,15 +147,14 @@ def _surroundings_db(
     """Level outside of the heart, (R, B): layers of the chest wall above, pericardium and lung in
     arcs that fade behind the heart, patches of either kind."""
     shape = hull_mm.shape
-    range_mm = grid.range_mm[:, None]
-    depth = range_mm / grid.range_mm[-1]
+    depth = grid.range_mm[:, None] / grid.range_mm[-1]
     behind = np.maximum(hull_mm, 0)
     band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.5 + 0.5 * facing)
     patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
     patches += rng.uniform(4, 20) * spots * np.minimum(depth / 0.5, 1)
-    layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-range_mm / 14)
-    chest = -12.0 * np.exp(-range_mm / 18)
+    layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-depth / 0.09)
+    chest = -12.0 * np.exp(-depth / 0.11)
     return np.asarray(-6.0 + chest + band + patches + layers, np.float32)
 
 
@@ -162,7 +169,8 @@ def _fibres(hull_mm: Image, grid: PolarGrid, rng: np.random.Generator) -> Image:
     table = ndimage.gaussian_filter(rng.standard_normal((64, 64), dtype=np.float32), (0.7, 1.5),
                                     mode="wrap")  # fmt: skip
     layer = np.floor(hull_mm / (0.5 * _FIBRE_MM)).astype(np.int32) % 64
-    along = np.floor(grid.range_mm / 1.5).astype(np.int32)[:, None] % 64
+    depth_mm = grid.range_mm * _ADULT_DEPTH_MM / grid.range_mm[-1]
+    along = np.floor(depth_mm / 1.5).astype(np.int32)[:, None] % 64
     return np.asarray(table[layer, along] / table.std(), np.float32)
 
 
