@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from echodiff.anatomy import Finding, Label
 from echodiff.phantom.acquisition import (
     Acquisition,
     Population,
@@ -15,7 +16,7 @@ from echodiff.phantom.acquisition import (
     sample_patient,
 )
 from echodiff.phantom.echo import simulate_envelope
-from echodiff.phantom.slices import PolarGrid, sector_mask
+from echodiff.phantom.slices import PolarGrid, sector_mask, slice_image
 from echodiff.phantom.styles import RANDOM, STYLES
 
 GRID = PolarGrid(
@@ -68,9 +69,6 @@ def test_rendering_is_a_function_of_what_was_drawn():
 
 
 def test_blood_is_dark_walls_are_bright_and_nothing_is_seen_outside_the_sector():
-    from echodiff.anatomy import Label
-    from echodiff.phantom.slices import slice_image
-
     for drawn in _frames("birch", 4):
         picture = render(drawn, "echo", 128).astype(float)
         labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
@@ -107,9 +105,6 @@ def _with(drawn, **settings):
 
 
 def test_drop_out_of_the_atrial_septum_is_in_the_image_and_not_in_the_mask():
-    from echodiff.anatomy import Label
-    from echodiff.phantom.slices import slice_image
-
     losses = []
     for drawn in _frames("aspen", 6):
         labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
@@ -125,6 +120,33 @@ def test_drop_out_of_the_atrial_septum_is_in_the_image_and_not_in_the_mask():
         )
         losses.append(seen - lost)
     assert np.mean(losses) > 5  # grey levels
+
+
+def _faintest_septum(drawn):
+    """Least contrast of the atrial septum with the blood beside it, in grey levels."""
+    labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
+    smooth = ndimage.gaussian_filter(render(drawn, "echo", 128).astype(float), (1, 0.5))
+    contrasts = []
+    for grey, row in zip(smooth, labels, strict=True):
+        right, left = np.flatnonzero(row == Label.RA), np.flatnonzero(row == Label.LA)
+        if right.size and left.size:
+            first, last = sorted((right[-1], left[0]))
+            beside = np.r_[grey[max(0, first - 11) : first - 3], grey[last + 4 : last + 12]]
+            contrasts.append(grey[first - 1 : last + 2].max() - np.median(beside))
+    middle = slice(len(contrasts) // 5, -len(contrasts) // 5)
+    return ndimage.uniform_filter1d(contrasts, 3)[middle].min()
+
+
+def test_drop_out_leaves_a_defect_to_be_told_from_a_normal_septum():
+    faintest = {}
+    for rate in (0.0, 1.0):
+        population = Population(
+            styles=("aspen",), findings=(Finding.ASD,), finding_rate=rate, child_rate=0.0
+        )
+        faintest[rate] = [
+            _faintest_septum(sample_acquisition(1, 2 * i + 1, population)) for i in range(20)
+        ]
+    assert np.median(faintest[0.0]) > 2 * np.median(faintest[1.0])
 
 
 def test_lung_over_one_side_darkens_that_side():
