@@ -155,7 +155,7 @@ def test_phantoms_lie_within_the_middle_half_of_camus(frames, name):
 
 
 def test_closed_leaflets_and_the_far_wall_are_thin(tmp_path):
-    flags = ["--findings", "none", "--child-rate", "0", "--num", "24", "--seed", "1"]
+    flags = ["--findings", "none", "--child-rate", "0", "--num", "32", "--seed", "31"]
     rows = _write(tmp_path / "out", "aspen", *flags)
     leaflets_mm = [row.spacing_mm * _leaflet_px(*frame) for row, *frame in rows]
     walls_mm = [row.spacing_mm * _far_wall_px(*frame) for row, *frame in rows]
