@@ -110,8 +110,8 @@ def sample_pose(
     aim = 0.66 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
     tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
     tilt += np.arctan2(aim - offset, base)
-    if view is not View.A5C:
-        tilt = min(tilt, 0.09)  # farther to the front is the outflow tract
+    if view is not View.A5C:  # farther to the front, beside the atria, is the aorta
+        tilt = min(tilt, np.arctan2(4 * scale - offset, base + 30 * scale))
     need = base + max(heart.la_length_mm, heart.ra_length_mm)
     return Pose(
         view=view,
