@@ -38,7 +38,13 @@ _VIEWS = {
     View.PSAX: "parasternal short-axis view",
 }
 _PHASES = {"ED": "end of diastole", "ES": "end of systole"}
-_MODALITIES = {"echo": "echocardiogram", "mr": "MR", "ct": "CT", "pseudo": "pseudo image"}
+_MODALITIES = {
+    "echo": "echocardiogram",
+    "mr": "MR",
+    "ct": "CT",
+    "ct-contrast": "contrast-enhanced CT",
+    "pseudo": "pseudo image",
+}
 _CHAMBERS = {
     Label.LV: "left ventricle",
     Label.LA: "left atrium",

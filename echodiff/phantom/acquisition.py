@@ -20,10 +20,11 @@ from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES, draw_style
+from echodiff.phantom.thorax import compute_thorax
 from echodiff.phantom.tissues import Anatomy
 
-Modality = Literal["echo", "mr", "ct", "pseudo"]
-MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "pseudo")
+Modality = Literal["echo", "mr", "ct", "ct-contrast", "pseudo"]
+MODALITIES: tuple[Modality, ...] = ("echo", "mr", "ct", "ct-contrast", "pseudo")
 
 _LEFT_HEART = frozenset({
     Finding.LVH, Finding.DILATED_LV, Finding.DILATED_LA, Finding.THICKENED_VALVES,
@@ -133,7 +134,7 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     )
     name = population.styles[int(rng.integers(len(population.styles)))]
     style = draw_style(name, rng)
-    echo = sample_echo_settings(rng, name, style)
+    echo = sample_echo_settings(rng, name, style, heart.scale)
     systole = contract(heart, rng)
     pose = sample_pose(rng, heart, view, style.opening_deg)
     acquisitions = []
@@ -162,8 +163,12 @@ def render(
         return simulate_echo(heart, pose, settings, size)
     if anatomy is None:
         anatomy, _ = slice_image(heart, pose, size)
+    if modality == "pseudo":
+        return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)
+    thorax = compute_thorax(pose, anatomy.hull_mm, heart.ripple_seed)
     if modality == "mr":
-        return simulate_mr(anatomy, settings.seed + 1)
-    if modality == "ct":
-        return simulate_ct(anatomy, settings.seed + 2)
-    return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)
+        return simulate_mr(anatomy, thorax, settings.seed + 1)
+    with_contrast = modality == "ct-contrast"
+    return simulate_ct(
+        anatomy, thorax, settings.seed + 2 + 2 * with_contrast, with_contrast=with_contrast
+    )

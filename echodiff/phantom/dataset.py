@@ -187,7 +187,8 @@ class PhantomConfig:
     size: int = 256
     """Width and height in pixels (64 to 1024)."""
     modality: str = "echo"
-    """Modalities, separated by commas: echo, mr, ct, pseudo; several show the same slices."""
+    """Modalities, separated by commas: echo, mr, ct, ct-contrast, pseudo; several show the same
+    slices."""
     styles: str = "aspen,birch"
     """Scanner styles of the echo, separated by commas: aspen, birch, cedar, or random for a new
     style per patient."""

@@ -13,9 +13,11 @@ from echodiff.phantom.chambers import AORTA_AZIMUTH_RAD, Points, aortic_root
 from echodiff.phantom.heart import Heart
 from echodiff.phantom.tissues import Anatomy, compute_anatomy
 
+_FOUR_CHAMBER_RAD = -0.14
+"""Turn of the plane that holds the centres of both valves; the right heart lies in front."""
 _TURN_RAD = {
-    View.A4C: 0.0, View.A5C: 0.0, View.SUBCOSTAL: 0.0, View.A2C: 1.15, View.A3C: AORTA_AZIMUTH_RAD,
-    View.PSAX: 0.45,
+    View.A4C: _FOUR_CHAMBER_RAD, View.A5C: _FOUR_CHAMBER_RAD, View.SUBCOSTAL: _FOUR_CHAMBER_RAD,
+    View.A2C: 1.15, View.A3C: AORTA_AZIMUTH_RAD, View.PSAX: 0.45,
 }  # fmt: skip
 """Turn of the plane about the long axis, towards the anterior wall, which the two-chamber view has
 on its right; it leaves the right heart behind."""
@@ -65,11 +67,12 @@ class Pose:
 def sample_pose(
     rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
 ) -> Pose:
-    """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
-    holds the heart. One apical probe in four stands so far off the apex that it foreshortens the
-    left ventricle."""
+    """Draw a probe pose: two rotations of a few degrees, and a depth that holds the heart.
+
+    One apical probe in four stands so far off the apex that it foreshortens the left ventricle.
+    """
     scale = heart.scale
-    roll = float(np.clip(rng.normal(0, 0.1), -0.2, 0.2))
+    roll = float(np.clip(rng.normal(0, 0.09), -0.18, 0.18))
     turn = float(np.clip(rng.normal(0, 0.06), -0.12, 0.12))
     opening = float(np.deg2rad(rng.uniform(*opening_deg)))
     gap = float(rng.uniform(6, 16)) * scale + 0.7 * heart.effusion_mm
@@ -107,8 +110,8 @@ def sample_pose(
     aim = 0.66 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
     tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
     tilt += np.arctan2(aim - offset, base)
-    if view is not View.A5C:
-        tilt = min(tilt, 0.09)  # farther to the front is the outflow tract
+    if view is not View.A5C:  # farther to the front, beside the atria, is the aorta
+        tilt = min(tilt, np.arctan2(4 * scale - offset, base + 30 * scale))
     need = base + max(heart.la_length_mm, heart.ra_length_mm)
     return Pose(
         view=view,
