@@ -39,9 +39,9 @@ LOOK_NAMES: dict[Kind, str] = {
     Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
     Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
-DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+DECISIVE = ("intact", "mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
 """Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
-_SHARES = frozenset({Kind.FAITHFULNESS, Kind.SPECIFICITY})
+_SHARES = frozenset({Kind.INTACT, Kind.FAITHFULNESS, Kind.SPECIFICITY})
 _OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
 
 
@@ -69,6 +69,10 @@ def _describe(name: ScoreName) -> str:
             return f"MMD² ratio ({name.features})"
         case Kind.FAITHFULNESS | Kind.SPECIFICITY if not name.finding:
             return f"{name.kind.capitalize()}, mean over findings"
+        case Kind.INTACT if name.criterion:
+            return f"Intact anatomy: {name.criterion.replace('_', ' ')}"
+        case Kind.INTACT:
+            return "Intact anatomy, all criteria"
     return str(name)
 
 
@@ -80,6 +84,7 @@ def build_score_rows(
     names = dict.fromkeys(score.name for one in scores for score in one.values())
     shown = [name for name in names if name.kind in DISTANCES]
     shown += [ScoreName(kind) for kind in (Kind.FAITHFULNESS, Kind.SPECIFICITY)]
+    shown = [*(name for name in names if name.kind is Kind.INTACT), *shown]
     rows: list[dict[str, Any]] = []
     for name in shown:
         for title, of_set in zip(titles, scores, strict=True):
@@ -258,7 +263,7 @@ def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
 
 def _state(name: str, score: Mapping[str, Any]) -> str:
     """One score in words: value, 95 % interval, baseline, counts."""
-    is_share = name.startswith(("faithfulness", "copies_"))
+    is_share = name.startswith(("intact", "faithfulness", "copies_"))
     text = _number(score["value"], is_share)
     if score["low"] is not None:
         text += f" ({_interval(score['low'], score['high'], is_share)})"

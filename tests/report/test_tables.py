@@ -23,6 +23,8 @@ def test_names_are_those_of_the_field() -> None:
     assert score_name("fd_tiny@128") == "FD (tiny), n = 128"
     assert score_name("fid@800") == "FID, n = 800"
     assert score_name("faithfulness") == "Faithfulness, mean over findings"
+    assert score_name("intact") == "Intact anatomy, all criteria"
+    assert score_name("intact_atrial_septum") == "Intact anatomy: atrial septum"
 
 
 def test_rows_come_measure_by_measure_distances_first() -> None:
