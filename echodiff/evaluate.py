@@ -296,18 +296,14 @@ def _write_report(
     differences: Sequence[Mapping[str, Any]],
     white_level: int | None,
 ) -> None:
-    from echodiff.report.page import (
-        ImageSet,
-        draw_samples,
-        find_pictures,
-        write_report,
-    )
+    from echodiff.report.page import ImageSet, write_report
+    from echodiff.report.pictures import draw_samples, find_pictures
 
     titles = list(results) if config.compare else ["Generated"]
     samples = None
     if config.compare:
         pictures = {"reference": real.paths} | {
-            title: [path for path, _ in find_pictures(folder)]
+            title: [one.path for one in find_pictures(folder)]
             for title, folder in zip(titles, config.generated, strict=True)
         }
         samples = draw_samples(pictures, seed=config.seed, white=white_level)

@@ -104,7 +104,7 @@ class SampleGrids:
         captioned = [frame for frame in dataset.watched if frame.text]
         frames = (captioned or dataset.train)[: config.num_samples]
         self.captions = [frame.text for frame in frames]
-        self.labels = ["real (held out)" if captioned else "real (trained on)"] * len(frames)
+        self.labels = ["held out" if captioned else "trained on"] * len(frames)
         self.real_u8 = [
             from_pm1(
                 read_image_pm1(dataset.folder / frame.file_name, resolution, dataset.max_value)[0]

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from echodiff.runs import Run
 
 COLOURS = {
-    "base": "#b0642a", "tuned": "#0b6a75", "soft": "#5c666f", "real": "#1c2126", "line": "#dfe3e6",
+    "base": "#9c5518", "tuned": "#0b6a75", "soft": "#56606a", "real": "#1c2126", "line": "#d5dade",
 }  # fmt: skip
 """By the name of the page's variable."""
-SET_COLOURS = ("base", "tuned", "soft")
+SET_COLOURS, SET_MARKERS = ("base", "tuned", "soft"), ("o", "s", "^")
+"""Of the sets of a page in turn; a set alone takes the second of each."""
 RC = {
     "svg.fonttype": "none", "svg.hashsalt": "echodiff", "path.simplify": False, "font.size": 12.5,
     "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
@@ -138,7 +139,8 @@ def draw_shares(
     if not shown:
         return None
     figure, axes = _build_figure(640, 50 + 34 * len(shown), left=150, right=40, top=8, bottom=26)
-    colours = SET_COLOURS if len(sets) > 1 else ("tuned",)
+    styles = list(zip(SET_COLOURS, SET_MARKERS, strict=True))
+    styles = styles if len(sets) > 1 else styles[1:2]
     for row, (key, name) in enumerate(shown.items()):
         scores = [one[key] for one in sets if key in one]
         if real := [score["real"] for score in scores if score.get("real") is not None]:
@@ -146,9 +148,10 @@ def draw_shares(
         for number, score in enumerate(scores):
             value, y = score["value"], row + (number - (len(scores) - 1) / 2) * 0.32
             low, high = (value if score[end] is None else score[end] for end in ("low", "high"))
-            colour = COLOURS[colours[number % len(colours)]]
+            name_of_colour, marker = styles[number % len(styles)]
+            colour = COLOURS[name_of_colour]
             axes.plot([low, high], [y, y], color=colour, alpha=0.55, linewidth=2.2)
-            (dot,) = axes.plot([value], [y], color=colour, marker="o", markersize=10)
+            (dot,) = axes.plot([value], [y], color=colour, marker=marker, markersize=9)
             dot.set_gid(f"title:{name}: {100 * value:.0f} % of {score['n']}")
     if len(shown) > 1 and prefix in shown:
         axes.axhline(len(shown) - 1.5, xmin=-150 / 450, color=COLOURS["real"], linewidth=0.8)
@@ -204,9 +207,9 @@ def _draw_count_chart(rows: Sequence[Mapping[str, Any]], key: str, title: str) -
     if has_band:
         _draw_band(axes, [(row["n"], row[f"{key}_low"], row[f"{key}_high"]) for row in rows])
     real = [(row["n"], row[f"{key}_floor"]) for row in rows if row[f"{key}_floor"] is not None]
-    curves = {"generated": [(row["n"], row[key]) for row in rows], "real": real}
+    curves = {"generated": [(row["n"], row[key]) for row in rows], "reference": real}
     axes.update_datalim([(counts[0], 0.0)])
-    _draw_lines(axes, curves, {"generated": "tuned", "real": "real"})
+    _draw_lines(axes, curves, {"generated": "tuned", "reference": "real"})
     axes.set_xlim(counts[0], counts[-1])
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xticks([], minor=True)

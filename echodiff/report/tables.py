@@ -96,9 +96,9 @@ def build_score_rows(
             rows.append({
                 **_shown(name, title, score, rows, is_share),
                 "n_reference": score.n_reference,
-                "real": "–" if real is None else _number(real, is_share),
+                "real": "–" if real is None else format_number(real, is_share),
                 "same_n": score.floor_n if has_floor else "",
-                "at_same_n": _number(score.value_at_floor_n, False) if has_floor else "",
+                "at_same_n": format_number(score.value_at_floor_n, False) if has_floor else "",
             })  # fmt: skip
     return rows
 
@@ -119,9 +119,9 @@ def build_look_rows(
             same_n = score.floor_n
             rows.append({
                 **_shown(name, title, score, rows, False),
-                "real": "–" if real is None else _number(real, False),
+                "real": "–" if real is None else format_number(real, False),
                 "same_n": same_n or score.n_reference,
-                "at_same_n": _number(score.value_at_floor_n, False) if same_n else "",
+                "at_same_n": format_number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
     return rows
 
@@ -134,8 +134,8 @@ def _shown(
         "name": "" if above and above[-1]["key"] == str(name) else _describe(name),
         "key": str(name),
         "set": title,
-        "value": _number(score.value, is_share),
-        "interval": _interval(score.low, score.high, is_share),
+        "value": format_number(score.value, is_share),
+        "interval": format_interval(score.low, score.high, is_share),
         "n": score.n,
     }
 
@@ -146,8 +146,8 @@ def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict
         {
             "name": score_name(row["score"]),
             "sets": f"{row['first']} less {row['second']}",
-            "value": _number(row["value"], False),
-            "interval": _interval(row["low"], row["high"], False),
+            "value": format_number(row["value"], False),
+            "interval": format_interval(row["low"], row["high"], False),
             "p": "–" if row["p_holm"] is None else _p_value(row["p_holm"]),
             "nearer": row["first"] if row["value"] < 0 else row["second"],
             "is_sure": row["p_holm"] is not None and row["p_holm"] < 0.05,
@@ -161,7 +161,7 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
-def _number(value: float | None, is_share: bool) -> str:
+def format_number(value: float | None, is_share: bool) -> str:
     if value is None:
         return "–"
     if is_share:
@@ -176,10 +176,10 @@ def without_minus_0(text: str) -> str:
     return text if any(digit in digits for digit in "123456789") else text.replace("-", "")
 
 
-def _interval(low: float | None, high: float | None, is_share: bool) -> str:
+def format_interval(low: float | None, high: float | None, is_share: bool) -> str:
     if low is None or high is None:
         return "–"
-    return f"{_number(low, is_share)} to {_number(high, is_share)}"
+    return f"{format_number(low, is_share)} to {format_number(high, is_share)}"
 
 
 def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -212,16 +212,25 @@ def list_sampling_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
     settings, config = job.get("settings", {}), job.get("config", {})
     facts = {
         "Weights": f"{job.get('weights', '?')} ({job.get('weights_sha256', '?')[:12]})",
+        "LoRA scale": settings.get("lora_scale"),
         "Prompt file": config.get("prompt_file"),
         "Images": config.get("num_images"),
         "Sampler": f"{settings.get('scheduler', '?')}, {settings.get('steps', '?')} steps",
         "Guidance": settings.get("guidance"),
+        "Guidance interval": _interval_of_steps(settings.get("guidance_interval")),
         "Resolution": settings.get("resolution"),
         "Precision": settings.get("dtype"),
         "Seed": config.get("seed"),
         "Drawn in": _duration(job.get("seconds"), job.get("num_drawn")),
     }
     return [(key, str(value)) for key, value in facts.items() if value is not None]
+
+
+def _interval_of_steps(interval: Sequence[float] | None) -> str | None:
+    """A part of the steps in words; None for all steps."""
+    if interval is None or list(interval) == [0, 1]:
+        return None
+    return f"{100 * interval[0]:g} to {100 * interval[1]:g} % of the steps"
 
 
 def _duration(seconds: float | None, num_images: int | None) -> str | None:
@@ -264,15 +273,17 @@ def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
 def _state(name: str, score: Mapping[str, Any]) -> str:
     """One score in words: value, 95 % interval, baseline, counts."""
     is_share = name.startswith(("intact", "faithfulness", "copies_"))
-    text = _number(score["value"], is_share)
+    text = format_number(score["value"], is_share)
     if score["low"] is not None:
-        text += f" ({_interval(score['low'], score['high'], is_share)})"
+        text += f" ({format_interval(score['low'], score['high'], is_share)})"
     if score.get("floor") is not None:
-        text += f"; real against real {_number(score['floor'], False)} at n {score['floor_n']}"
+        text += (
+            f"; real against real {format_number(score['floor'], False)} at n {score['floor_n']}"
+        )
         if score["floor_n"] != score["n"]:
-            text += f", generated there {_number(score['value_at_floor_n'], False)}"
+            text += f", generated there {format_number(score['value_at_floor_n'], False)}"
     if score.get("real") is not None:
-        text += f"; real frames {_number(score['real'], is_share)}"
+        text += f"; real frames {format_number(score['real'], is_share)}"
     if score.get("data_range") is not None:
         text += f"; data range {score['data_range']}"
     return f"{text}; n {score['n']}, reference {score['n_reference']}"

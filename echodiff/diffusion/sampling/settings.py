@@ -128,8 +128,8 @@ class GenerateConfig:
             raise ValueError(f"--lora-scale {self.lora_scale}: --weights none has no adapter")
         interval = self.guidance_interval
         if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
-            given = ",".join(f"{end:g}" for end in interval)
-            raise ValueError(f"--guidance-interval {given}: must be START,END, 0 to 1, in order")
+            ends = ",".join(f"{end:g}" for end in interval)
+            raise ValueError(f"--guidance-interval {ends}: must be START,END, 0 to 1, in order")
         if not self.features:
             raise ValueError("--features: name at least one network")
         if self.resolution is not None and self.resolution < 1:

@@ -1,0 +1,195 @@
+"""The top of a page: up to four cards, and a verdict of one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from echodiff.metrics.score import Score, read_scores
+from echodiff.metrics.score_name import Kind
+from echodiff.report.tables import format_number, score_name
+
+NUM_CARDS = 4
+INTACT_MARGIN = 0.05
+"""Largest loss of `intact`, against the reference or the base, that is no alarm."""
+SIGNIFICANT_P = 0.05
+ORDER = (Kind.INTACT, Kind.FID, Kind.MMD, Kind.FAITHFULNESS, Kind.COPIES, Kind.SPECIFICITY,
+         Kind.COVERAGE, Kind.RECALL, Kind.PRECISION)  # fmt: skip
+"""Kinds of scores on a card, the most important first; one card per kind."""
+LABELS = {
+    Kind.INTACT: "Hearts with intact anatomy",
+    Kind.FAITHFULNESS: "Prompted findings that are found",
+    Kind.SPECIFICITY: "Findings absent where none is prompted",
+    Kind.COPIES: "Images that may copy a training frame",
+}
+_SHARES = frozenset({*LABELS, Kind.COVERAGE, Kind.RECALL, Kind.PRECISION})
+DISTANCES = frozenset({Kind.MMD, Kind.FID})
+_LESS_IS_BETTER = DISTANCES | {Kind.COPIES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One number at the top of the page."""
+
+    label: str
+    value: str
+    interval: str
+    note: str
+    is_good: bool | None = None
+    """Whether it reached its target; None if it has no target, or is too uncertain."""
+
+
+def build_cards(titles: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[Card]:
+    """Build the cards of one set of scores, or of several sets that are compared."""
+    sets = [read_scores(one) for one in records]
+    cards = []
+    for kind in ORDER:
+        # Of several feature networks, the first of --features.
+        name = next((name for name, one in sets[0].items() if _is_shown(one, kind)), None)
+        if name is not None and all(name in one for one in sets):
+            found = {title: one[name] for title, one in zip(titles, sets, strict=True)}
+            is_one = len(sets) == 1
+            cards.append(_build_card(sets[0][name]) if is_one else _build_ranking(name, found))
+    return cards[:NUM_CARDS]
+
+
+def _is_shown(score: Score, kind: Kind) -> bool:
+    return score.kind is kind and not (score.name.finding or score.name.criterion)
+
+
+def _build_card(score: Score) -> Card:
+    real = score.floor if score.real is None else score.real
+    return Card(
+        label=_label(score),
+        value=_short(score.value, score.kind),
+        interval=_describe_interval(score),
+        note="" if real is None else _describe_reference(score, _short(real, score.kind)),
+        is_good=judge(score),
+    )
+
+
+def _label(score: Score) -> str:
+    name = score_name(str(score.name))
+    return LABELS.get(score.kind, f"Distance, {name}" if score.kind in DISTANCES else name)
+
+
+def _describe_reference(score: Score, real: str) -> str:
+    """State the value of reference frames, as a target where there is one."""
+    level = is_level(score)
+    if score.kind in DISTANCES:
+        words = {True: " Not distinguishable.", False: " Distinguishable.", None: ""}[level]
+        return f"Reference frames against others: {real}.{words}"
+    if score.kind is Kind.INTACT:
+        points = f"{100 * INTACT_MARGIN:.0f}"
+        return f"Target: at most {points} points below reference frames ({real})."
+    if level is None or score.kind is Kind.FAITHFULNESS:
+        return f"Reference frames: {real}."
+    return f"Target: not significantly worse than reference frames ({real})."
+
+
+def is_level(score: Score) -> bool | None:
+    """Whether a set is as good as reference frames; None if the score cannot tell."""
+    match score.kind:
+        case Kind.INTACT:
+            return None if score.real is None else score.value >= score.real - INTACT_MARGIN
+        case Kind.MMD if score.p is not None:
+            return score.p >= SIGNIFICANT_P
+        case Kind.MMD | Kind.FID:
+            at_n, highest = score.value_at_floor_n, score.floor_high
+            return None if at_n is None or highest is None else at_n <= highest
+        case Kind.COVERAGE | Kind.RECALL | Kind.PRECISION:
+            at_n, lowest = score.value_at_floor_n, score.floor_low
+            return None if at_n is None or lowest is None else at_n >= lowest
+        case Kind.COPIES:
+            return None if score.real is None or score.low is None else score.low <= score.real
+        case _:
+            return None if score.real is None or score.high is None else score.high >= score.real
+
+
+def judge(score: Score) -> bool | None:
+    """Whether a card is marked as good or bad; None for neither.
+
+    Generated images can nearly always be told apart from real ones, and a classifier finds more on
+    real frames: that alone is not marked as bad.
+    """
+    level = is_level(score)
+    return level or (None if score.kind in DISTANCES | {Kind.FAITHFULNESS} else level)
+
+
+def _build_ranking(name: str, found: Mapping[str, Score]) -> Card:
+    """One measure of several sets, the best first."""
+    kind = next(iter(found.values())).kind
+    sign = 1 if kind in _LESS_IS_BETTER else -1
+    order = sorted(found, key=lambda title: sign * found[title].value)
+    best = found[order[0]]
+    return Card(
+        label=f"{_label(best)}: {'smallest' if kind in _LESS_IS_BETTER else 'highest'}",
+        value=order[0],
+        interval=_describe_interval(best),
+        note="; ".join(f"{one} {_short(found[one].value, kind)}" for one in order) + ".",
+    )
+
+
+def _describe_interval(score: Score) -> str:
+    if score.low is None or score.high is None:
+        return f"no interval at n {score.n}"
+    low, high = (_short(end, score.kind) for end in (score.low, score.high))
+    return f"95 % interval {low} to {high}, n {score.n}"
+
+
+def _short(value: float, kind: Kind) -> str:
+    """Write a number with as many digits as a card needs."""
+    is_share = kind in _SHARES
+    return format_number(value if is_share or abs(value) >= 1 else round(value, 3), is_share)
+
+
+def write_ranking_verdict(differences: Sequence[Mapping[str, Any]]) -> str:
+    """State in one sentence which of several sets is nearest to the reference, by MMD^2.
+
+    differences: of metrics.json, of every pair of sets; the first feature network decides.
+    """
+    rows = [row for row in differences if row["score"] == differences[0]["score"]]
+    if not rows:
+        return ""
+    farther: dict[str, list[str]] = {}
+    for row in rows:
+        pair = row["first"], row["second"]
+        nearer, other = pair if row["value"] < 0 else pair[::-1]
+        is_sure = row["p_holm"] is not None and row["p_holm"] < SIGNIFICANT_P
+        farther.setdefault(nearer, []).extend([other] if is_sure else [])
+    best, others = max(farther.items(), key=lambda item: len(item[1]))
+    name = score_name(rows[0]["score"])
+    if not others:
+        return f"No set is significantly nearer to the reference than another, by {name}."
+    return f"{best} is significantly nearer to the reference than {_join(others)}, by {name}."
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def write_verdict(record: Mapping[str, Any], alarms: Sequence[str]) -> str:
+    """State in one sentence how one set of images compares with its reference.
+
+    record: `scores` of metrics.json.
+    """
+    scores = read_scores(record)
+    parts = []
+    intact = scores.get(str(Kind.INTACT))
+    if intact is not None:
+        share = format_number(intact.value, True)
+        real = f" (reference frames: {format_number(intact.real, True)})"
+        parts.append(f"{share} of the hearts are intact" + (real if intact.real else ""))
+    levels = {s.name.features or "inception": is_level(s) for s in scores.values()
+              if s.kind is Kind.MMD}  # fmt: skip
+    for level, words in ((False, "differ from the reference"),
+                         (True, "are not distinguishable from it")):  # fmt: skip
+        if names := [name for name, found in levels.items() if found is level]:
+            parts.append(f"the images {words} in {_join(names)} features")
+    if (faithful := scores.get(str(Kind.FAITHFULNESS))) is not None:
+        parts.append(f"a prompted finding is found in {format_number(faithful.value, True)}")
+    if alarms:
+        parts.append(f"{len(alarms)} alarm{'s' * (len(alarms) > 1)} below")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "." if text else ""
