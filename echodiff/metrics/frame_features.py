@@ -138,7 +138,10 @@ def measure_frames(
         for images, looks, losses in read:
             appearance += looks
             lossy += losses
-            digests += [_digest(image) for image in images]
+            digests += [
+                hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
+                for image in images
+            ]
             for network in networks:
                 features[network.name].append(network(images))
             if tiny is not None:
@@ -216,7 +219,3 @@ def _named_findings(row: Frame | None) -> frozenset[Finding] | None:
         return frozenset(Finding(name) for name in row.findings if name in set(Finding))
     text = row.text if row.prompt is None else row.prompt
     return findings_in(text) if text.strip() else None
-
-
-def _digest(image_u8: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(str(image_u8.shape).encode() + image_u8.tobytes()).hexdigest()

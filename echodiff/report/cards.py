@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echodiff.metrics.score import Score, read_scores
 from echodiff.metrics.score_name import Kind
 from echodiff.report.tables import format_number, score_name
+
+if TYPE_CHECKING:
+    from echodiff.metrics.comparison import Difference
 
 NUM_CARDS = 4
 INTACT_MARGIN = 0.05
@@ -144,25 +147,26 @@ def _short(value: float, kind: Kind) -> str:
     return format_number(value if is_share or abs(value) >= 1 else round(value, 3), is_share)
 
 
-def write_ranking_verdict(differences: Sequence[Mapping[str, Any]]) -> str:
+def write_ranking_verdict(differences: Sequence[Difference]) -> str:
     """State in one sentence which of several sets is nearest to the reference, by MMD^2.
 
-    differences: of metrics.json, of every pair of sets; the first feature network decides.
+    differences: of every pair of sets; the first feature network decides.
     """
-    rows = [row for row in differences if row["score"] == differences[0]["score"]]
-    if not rows:
+    if not differences:
         return ""
+    name = differences[0].score
     farther: dict[str, list[str]] = {}
-    for row in rows:
-        pair = row["first"], row["second"]
-        nearer, other = pair if row["value"] < 0 else pair[::-1]
-        is_sure = row["p_holm"] is not None and row["p_holm"] < SIGNIFICANT_P
-        farther.setdefault(nearer, []).extend([other] if is_sure else [])
-    best, others = max(farther.items(), key=lambda item: len(item[1]))
-    name = score_name(rows[0]["score"])
-    if not others:
-        return f"No set is significantly nearer to the reference than another, by {name}."
-    return f"{best} is significantly nearer to the reference than {_join(others)}, by {name}."
+    for one in differences:
+        if one.score == name and one.p_holm is not None and one.p_holm < SIGNIFICANT_P:
+            pair = one.first, one.second
+            nearer, other = pair if one.value < 0 else pair[::-1]
+            farther.setdefault(nearer, []).append(other)
+    by = f"by {score_name(name)}"
+    if not farther:
+        return f"No set is significantly nearer to the reference than another, {by}."
+    best = max(farther, key=lambda one: len(farther[one]))
+    others = _join(farther[best])
+    return f"{best} is significantly nearer to the reference than {others}, {by}."
 
 
 def _join(names: Sequence[str]) -> str:

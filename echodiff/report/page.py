@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from echodiff.report.tables import (
 )
 from echodiff.report.template import write_page
 from echodiff.runs import Run
+
+if TYPE_CHECKING:
+    from echodiff.metrics.comparison import Difference
 
 _SCORES: Kinds = {
     "scores": dict[str, dict[str, Any]],
@@ -66,7 +69,7 @@ def write_report(
     cards: Sequence[Card] | None = None,
     verdict: str | None = None,
     commands: Sequence[str] = (),
-    differences: Sequence[Mapping[str, Any]] = (),
+    differences: Sequence[Difference] = (),
     samples: NDArray[np.uint8] | None = None,
     white_level: int | None = None,
 ) -> None:
