@@ -26,7 +26,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.base import base_sha256, load_for_training, num_unet_parameters
     from echodiff.diffusion.callbacks import build_callbacks
     from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
-    from echodiff.diffusion.lora import lora_state, save_lora
+    from echodiff.diffusion.lora import WEIGHTS_NAME, lora_state, save_lora
     from echodiff.diffusion.lora_trainer import prepare_lora
     from echodiff.diffusion.memory import state_memory
     from echodiff.diffusion.sampling.schedulers import check_steps
@@ -92,7 +92,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         if is_main:
             sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)
-            print(f"LoRA of rank {config.rank} in {run.run_dir}; see {write_training_page(run)}")
+            print(f"LoRA in {run.run_dir / WEIGHTS_NAME}, report in {write_training_page(run)}")
 
 
 if __name__ == "__main__":

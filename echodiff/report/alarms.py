@@ -38,7 +38,7 @@ def list_alarms(
     alarms = []
     for text in metrics.get("alarms", []):
         score = metrics.get("scores", {}).get(FRAMES_OF.get(text.partition(":")[0], ""), {})
-        chosen = _choose(pictures, score.get("frames") or ())
+        chosen = _choose(pictures, score.get("frames"))
         alarms.append(Alarm(
             f"{title}: {text}" if title else text,
             name_pictures(chosen),
@@ -55,8 +55,9 @@ def name_pictures(pictures: Sequence[Picture]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _choose(pictures: Sequence[Picture], rows: Sequence[Any]) -> list[Picture]:
-    """Return the pictures of these rows; a row that the set does not have is left out."""
+def _choose(pictures: Sequence[Picture], rows: Any) -> list[Picture]:
+    """Return the pictures of these rows; what is no row of the set is left out."""
+    rows = rows if isinstance(rows, list) else []
     return [pictures[row] for row in rows
             if isinstance(row, int) and 0 <= row < len(pictures)]  # fmt: skip
 

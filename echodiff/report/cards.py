@@ -187,10 +187,11 @@ def write_verdict(record: Mapping[str, Any], alarms: Sequence[str]) -> str:
         parts.append(f"{share} of the hearts are intact" + (real if intact.real else ""))
     levels = {s.name.features or "inception": is_level(s) for s in scores.values()
               if s.kind is Kind.MMD}  # fmt: skip
-    for level, words in ((False, "differ from the reference"),
-                         (True, "are not distinguishable from it")):  # fmt: skip
-        if names := [name for name, found in levels.items() if found is level]:
-            parts.append(f"the images {words} in {_join(names)} features")
+    apart = _join([name for name, level in levels.items() if level is False])
+    alike = _join([name for name, level in levels.items() if level])
+    said = [f"differ from the reference in {apart} features"] if apart else []
+    said += [f"are not distinguishable from the reference in {alike} features"] if alike else []
+    parts += [f"the images {' but '.join(said)}"] if said else []
     if (faithful := scores.get(str(Kind.FAITHFULNESS))) is not None:
         parts.append(f"a prompted finding is found in {format_number(faithful.value, True)}")
     if alarms:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from echodiff.anatomy import Finding
 from echodiff.captions.findings import findings_in
 from echodiff.data.leaks import read_maker
-from echodiff.documents import Kinds, read_record
+from echodiff.documents import Kinds, check_kinds, read_record
+from echodiff.errors import InputError
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import read_size
 from echodiff.report.alarms import list_alarms, show_broken
@@ -211,6 +212,13 @@ def _read_scores(path: Path) -> dict[str, Any]:
     chose these."""
     record = read_record(path, _SCORES) if path.is_file() else {}
     record.pop("examples", None)
+    anatomy = record.get("anatomy", {})
+    try:
+        check_kinds(anatomy, {"broken": list[dict[str, Any]]})
+        for one in anatomy.get("broken", []):
+            check_kinds(one, {"row": int, "faults": list[dict[str, Any]]})
+    except InputError as error:
+        raise InputError(f"{path}: anatomy: {error}") from error
     return record
 
 
