@@ -46,15 +46,22 @@ class Card:
 def build_cards(titles: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[Card]:
     """Build the cards of one set of scores, or of several sets that are compared."""
     sets = [read_scores(one) for one in records]
-    cards = []
-    for kind in ORDER:
-        # Of several feature networks, the first of --features.
-        name = next((name for name, one in sets[0].items() if _is_shown(one, kind)), None)
-        if name is not None and all(name in one for one in sets):
-            found = {title: one[name] for title, one in zip(titles, sets, strict=True)}
-            is_one = len(sets) == 1
-            cards.append(_build_card(sets[0][name]) if is_one else _build_ranking(name, found))
-    return cards[:NUM_CARDS]
+    names = [name for name in choose_scores(sets[0]) if all(name in one for one in sets)]
+    return [
+        _build_card(sets[0][name])
+        if len(sets) == 1
+        else _build_ranking({title: one[name] for title, one in zip(titles, sets, strict=True)})
+        for name in names[:NUM_CARDS]
+    ]
+
+
+def choose_scores(scores: Mapping[str, Score]) -> list[str]:
+    """Names of the scores that decide, the most important first; one per kind.
+
+    Of several feature networks it is the first of --features.
+    """
+    firsts = (next((n for n, s in scores.items() if _is_shown(s, kind)), None) for kind in ORDER)
+    return [name for name in firsts if name is not None]
 
 
 def _is_shown(score: Score, kind: Kind) -> bool:
@@ -62,19 +69,25 @@ def _is_shown(score: Score, kind: Kind) -> bool:
 
 
 def _build_card(score: Score) -> Card:
-    real = score.floor if score.real is None else score.real
+    real = reference_value(score)
     return Card(
-        label=_label(score),
-        value=_short(score.value, score.kind),
+        label=label_score(score),
+        value=format_short(score.value, score.kind),
         interval=_describe_interval(score),
-        note="" if real is None else _describe_reference(score, _short(real, score.kind)),
+        note="" if real is None else _describe_reference(score, format_short(real, score.kind)),
         is_good=judge(score),
     )
 
 
-def _label(score: Score) -> str:
+def label_score(score: Score) -> str:
+    """Name a score for a reader who has not read the documentation."""
     name = score_name(str(score.name))
     return LABELS.get(score.kind, f"Distance, {name}" if score.kind in DISTANCES else name)
+
+
+def reference_value(score: Score) -> float | None:
+    """The same score of reference frames, for a distance between two parts of them."""
+    return score.floor if score.real is None else score.real
 
 
 def _describe_reference(score: Score, real: str) -> str:
@@ -120,28 +133,28 @@ def judge(score: Score) -> bool | None:
     return level or (None if score.kind in DISTANCES | {Kind.FAITHFULNESS} else level)
 
 
-def _build_ranking(name: str, found: Mapping[str, Score]) -> Card:
+def _build_ranking(found: Mapping[str, Score]) -> Card:
     """One measure of several sets, the best first."""
     kind = next(iter(found.values())).kind
     sign = 1 if kind in _LESS_IS_BETTER else -1
     order = sorted(found, key=lambda title: sign * found[title].value)
     best = found[order[0]]
     return Card(
-        label=f"{_label(best)}: {'smallest' if kind in _LESS_IS_BETTER else 'highest'}",
+        label=f"{label_score(best)}: {'smallest' if kind in _LESS_IS_BETTER else 'highest'}",
         value=order[0],
         interval=_describe_interval(best),
-        note="; ".join(f"{one} {_short(found[one].value, kind)}" for one in order) + ".",
+        note="; ".join(f"{one} {format_short(found[one].value, kind)}" for one in order) + ".",
     )
 
 
 def _describe_interval(score: Score) -> str:
     if score.low is None or score.high is None:
         return f"no interval at n {score.n}"
-    low, high = (_short(end, score.kind) for end in (score.low, score.high))
+    low, high = (format_short(end, score.kind) for end in (score.low, score.high))
     return f"95 % interval {low} to {high}, n {score.n}"
 
 
-def _short(value: float, kind: Kind) -> str:
+def format_short(value: float, kind: Kind) -> str:
     """Write a number with as many digits as a card needs."""
     is_share = kind in _SHARES
     return format_number(value if is_share or abs(value) >= 1 else round(value, 3), is_share)
