@@ -20,6 +20,8 @@ Region = NDArray[np.bool_]
 
 CHAMBERS = (Label.LV, Label.RV, Label.LA, Label.RA)
 WALLS = (Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM, Label.ATRIAL_WALL)
+SEPTA = ((Label.LA, Label.RA), (Label.LV, Label.RV))
+"""Chambers on both sides of each septum."""
 HEART = (*CHAMBERS, *WALLS, Label.VALVE, Label.AORTA, Label.PERICARDIUM)
 
 
@@ -79,33 +81,41 @@ def find_free_wall(labels: Labels, chamber: Label, reach: float) -> Region:
     return np.asarray(np.isin(labels, (*WALLS, Label.PERICARDIUM)) & (near < reach) & (far > reach))
 
 
-def tear_septum(frame: Painted, rng: np.random.Generator, radius: float) -> Painted:
-    """A hole of `radius` pixels in a septum, filled with blood."""
-    return _tear(frame, _draw_septum(frame.labels, rng), rng, radius, CHAMBERS)
+def tear_septum(
+    frame: Painted, rng: np.random.Generator, between: tuple[Label, Label], radius: float
+) -> Painted:
+    """A hole of `radius` pixels in the septum between two chambers, filled with blood."""
+    septum = find_septum(frame.labels, *between, 0.15 * len(frame.labels))
+    return replace_region(frame, septum & _draw_disc(septum, rng, radius), CHAMBERS, rng)
 
 
-def tear_free_wall(frame: Painted, rng: np.random.Generator, radius: float) -> Painted:
-    """A gap of `radius` pixels in a free wall."""
-    wall = find_free_wall(frame.labels, CHAMBERS[rng.integers(4)], 0.1 * len(frame.labels))
-    return _tear(frame, wall, rng, radius, (*CHAMBERS, Label.BACKGROUND))
+def merge_chambers(
+    frame: Painted, rng: np.random.Generator, between: tuple[Label, Label]
+) -> Painted:
+    """No septum at all between two chambers."""
+    septum = find_septum(frame.labels, *between, 0.15 * len(frame.labels))
+    return replace_region(frame, septum, CHAMBERS, rng)
 
 
-def merge_chambers(frame: Painted, rng: np.random.Generator) -> Painted:
-    """No septum at all between the atria or between the ventricles."""
-    return replace_region(frame, _draw_septum(frame.labels, rng), CHAMBERS, rng)
+def tear_free_wall(
+    frame: Painted, rng: np.random.Generator, chamber: Label, radius: float
+) -> Painted:
+    """A gap of `radius` pixels in the free wall of a chamber."""
+    wall = find_free_wall(frame.labels, chamber, 0.1 * len(frame.labels))
+    by = (*CHAMBERS, Label.BACKGROUND)
+    return replace_region(frame, wall & _draw_disc(wall, rng, radius), by, rng)
 
 
-def remove_wall(frame: Painted, rng: np.random.Generator) -> Painted:
+def remove_wall(frame: Painted, rng: np.random.Generator, chamber: Label) -> Painted:
     """A chamber without its free wall."""
-    wall = find_free_wall(frame.labels, CHAMBERS[rng.integers(4)], 0.1 * len(frame.labels))
+    wall = find_free_wall(frame.labels, chamber, 0.1 * len(frame.labels))
     return replace_region(frame, wall, (*CHAMBERS, Label.BACKGROUND), rng)
 
 
-def remove_chamber(frame: Painted, rng: np.random.Generator) -> Painted:
+def remove_chamber(frame: Painted, rng: np.random.Generator, chamber: Label) -> Painted:
     """Tissue in place of a chamber."""
-    chamber = frame.labels == CHAMBERS[rng.integers(4)]
-    by = ((Label.BACKGROUND,), WALLS)[rng.integers(2)]
-    return replace_region(frame, ndimage.binary_dilation(chamber, iterations=2), by, rng)
+    region = ndimage.binary_dilation(frame.labels == chamber, iterations=2)
+    return replace_region(frame, region, ((Label.BACKGROUND,), WALLS)[rng.integers(2)], rng)
 
 
 def add_chamber(frame: Painted, rng: np.random.Generator) -> Painted:
@@ -115,15 +125,15 @@ def add_chamber(frame: Painted, rng: np.random.Generator) -> Painted:
     return replace_region(frame, blob & place, CHAMBERS, rng)
 
 
-def split_chamber(frame: Painted, rng: np.random.Generator) -> Painted:
+def split_chamber(frame: Painted, rng: np.random.Generator, chamber: Label) -> Painted:
     """A wall across a chamber."""
-    chamber = frame.labels == CHAMBERS[rng.integers(4)]
-    if not chamber.any():
+    region = frame.labels == chamber
+    if not region.any():
         return frame
-    y, x = np.mgrid[: len(chamber), : len(chamber)]
-    centre, angle = np.argwhere(chamber)[rng.integers(chamber.sum())], rng.uniform(0, np.pi)
+    y, x = np.mgrid[: len(region), : len(region)]
+    centre, angle = np.argwhere(region)[rng.integers(region.sum())], rng.uniform(0, np.pi)
     away = np.abs((y - centre[0]) * np.cos(angle) + (x - centre[1]) * np.sin(angle))
-    band = chamber & (away < rng.uniform(0.01, 0.025) * len(chamber))
+    band = region & (away < rng.uniform(0.01, 0.025) * len(region))
     return replace_region(frame, band, WALLS, rng)
 
 
@@ -132,7 +142,7 @@ def remove_heart(frame: Painted, rng: np.random.Generator) -> Painted:
     return replace_region(frame, np.isin(frame.labels, HEART), (Label.BACKGROUND,), rng)
 
 
-def mirror(frame: Painted, rng: np.random.Generator) -> Painted:
+def mirror(frame: Painted) -> Painted:
     """The heart with its sides exchanged."""
     return Painted(*(np.ascontiguousarray(part[:, ::-1]) for part in frame))
 
@@ -156,14 +166,6 @@ def warp(frame: Painted, rng: np.random.Generator, strength: float) -> Painted:
     return Painted(np.rint(image).astype(np.uint8), labels)
 
 
-_FAULTS: Sequence[Callable[[Painted, np.random.Generator], Painted]] = (
-    lambda frame, rng: tear_septum(frame, rng, rng.uniform(0.02, 0.07) * len(frame.labels)),
-    lambda frame, rng: tear_septum(frame, rng, rng.uniform(0.02, 0.07) * len(frame.labels)),
-    lambda frame, rng: tear_free_wall(frame, rng, rng.uniform(0.03, 0.1) * len(frame.labels)),
-    merge_chambers, remove_wall, remove_chamber, add_chamber, split_chamber, mirror,
-)  # fmt: skip
-
-
 def break_heart(frame: Painted, other: Painted, rng: np.random.Generator) -> Painted:
     """One to three faults, a part of `other`, or no heart at all."""
     kind = rng.random()
@@ -172,19 +174,25 @@ def break_heart(frame: Painted, other: Painted, rng: np.random.Generator) -> Pai
     if kind < 0.3:
         return paste(frame, other, rng)
     for _ in range(int(rng.integers(1, 4))):
-        frame = _FAULTS[rng.integers(len(_FAULTS))](frame, rng)
+        frame = _add_fault(frame, rng)
     return frame
 
 
-def _tear(
-    frame: Painted, wall: Region, rng: np.random.Generator, radius: float, by: Sequence[Label]
-) -> Painted:
-    return replace_region(frame, wall & _draw_disc(wall, rng, radius), by, rng)
-
-
-def _draw_septum(labels: Labels, rng: np.random.Generator) -> Region:
-    pairs = ((Label.LA, Label.RA), (Label.LV, Label.RV))
-    return find_septum(labels, *pairs[rng.integers(2)], 0.15 * len(labels))
+def _add_fault(frame: Painted, rng: np.random.Generator) -> Painted:
+    between, chamber = SEPTA[rng.integers(2)], CHAMBERS[rng.integers(4)]
+    radius = len(frame.labels) * float(rng.uniform(0.02, 0.08))
+    faults: Sequence[Callable[[], Painted]] = (
+        lambda: tear_septum(frame, rng, between, radius),
+        lambda: tear_septum(frame, rng, between, radius),
+        lambda: merge_chambers(frame, rng, between),
+        lambda: tear_free_wall(frame, rng, chamber, 1.3 * radius),
+        lambda: remove_wall(frame, rng, chamber),
+        lambda: remove_chamber(frame, rng, chamber),
+        lambda: split_chamber(frame, rng, chamber),
+        lambda: add_chamber(frame, rng),
+        lambda: mirror(frame),
+    )
+    return faults[rng.integers(len(faults))]()
 
 
 def _draw_disc(

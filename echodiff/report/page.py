@@ -24,6 +24,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import pad_square, read_gray_u8, read_size, resize_u8
+from echodiff.report.broken import draw_broken
 from echodiff.report.charts import draw_counts, draw_curves, draw_score_curves, draw_shares
 from echodiff.report.tables import (
     FINDING_NAMES,
@@ -41,6 +42,7 @@ _SCORES: Kinds = {
     "alarms": list[str],
     "notes": list[str],
     "by_count": list[dict[str, Any]],
+    "anatomy": dict[str, Any],
 }
 NUM_MATCHES, NUM_IN_GRID, GRID_COLUMNS = 12, 24, 8
 SAMPLE_CELL = 160
@@ -141,6 +143,9 @@ def write_report(
         alarms=[f"{s.title}: {a}" for s, m in zip(sets, metrics, strict=True)
                 for a in m.get("alarms", [])],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
+        broken=[(one.title, shown)
+                for one, pictures, result in zip(sets, drawn, metrics, strict=True)
+                if (shown := draw_broken(pictures, result.get("anatomy", {}), embed_png))],
         networks=list_networks(scores),
         curves=draw_curves(run.read_metrics()) if run else None,
         score_charts=draw_score_curves(run.read_metrics()) if run else [],
