@@ -5,8 +5,8 @@ import re
 from echodiff.anatomy import View
 
 _VIEWS = {
-    View.A4C: re.compile(r"\b(a4c|ap4|4ch|(four|4)[- ]?chambers? (view|position|plane)?)\b"),
-    View.A2C: re.compile(r"\b(a2c|ap2|2ch|(two|2)[- ]?chambers? (view|position|plane)?)\b"),
+    View.A4C: re.compile(r"\b(a4c|ap4|4ch|(four|4)[- ]?chamber)\b"),
+    View.A2C: re.compile(r"\b(a2c|ap2|2ch|(two|2)[- ]?chamber)\b"),
     View.PLAX: re.compile(r"\b(plax|(parasternal )?long[- ]axis)\b"),
     View.SAX: re.compile(r"\b(p?sax|short[- ]axis)\b"),
 }

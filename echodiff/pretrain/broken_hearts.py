@@ -192,7 +192,7 @@ def _add_fault(frame: Painted, rng: np.random.Generator) -> Painted:
         lambda: add_chamber(frame, rng),
         lambda: mirror(frame),
     )
-    return faults[rng.integers(len(faults))]()
+    return faults[int(rng.integers(len(faults)))]()
 
 
 def _draw_disc(

@@ -52,7 +52,7 @@ def draw_broken(
 
 
 def draw_boxes(image_u8: NDArray[np.uint8], boxes: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """(H, H), boxes of (left, top, right, bottom) in its pixels -> (SIDE, SIDE, 3) with outlines."""
+    """(H, H), boxes (left, top, right, bottom) in its pixels -> (SIDE, SIDE, 3) with outlines."""
     scale = SIDE / len(image_u8)
     grey = resize_u8(image_u8, (SIDE, SIDE))
     picture = Image.fromarray(np.repeat(grey[..., None], 3, axis=-1))
