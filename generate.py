@@ -71,7 +71,8 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         print(f"scoring against {reference.text}")
         with reference.opened() as real:
             result = score_frames(job.out, real, features=networks, seed=config.seed,
-                                  out=job.out, white_level=white_level)  # fmt: skip
+                                  out=job.out, white_level=white_level,
+                                  segmenter=config.segmenter)  # fmt: skip
             write_report(
                 job.out / "report.html",
                 title=f"Images for {config.prompt_file.stem}",

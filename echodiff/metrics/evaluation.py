@@ -11,6 +11,7 @@ from echodiff.metrics.diversity import find_alike, score_diversity
 from echodiff.metrics.faithfulness import score_faithfulness
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import Measured, Networks
+from echodiff.metrics.intact import describe_broken, score_anatomy
 from echodiff.metrics.paired import Pairing, score_pairs
 from echodiff.metrics.sample_size import score_by_count
 from echodiff.metrics.score import Score, write_scores
@@ -39,6 +40,13 @@ def score_measured(
         scores.update(found)
         left_out.update(missing)
 
+    anatomy = {}
+    if generated.anatomy and reference.anatomy:
+        found, missing, broken_alarms = score_anatomy(generated.anatomy, reference.anatomy)
+        add(found, missing)
+        alarms += broken_alarms
+        names = [str(path.name) for path in generated.paths]
+        anatomy = {"anatomy": describe_broken(generated.anatomy, reference.anatomy, names)}
     for network in networks.opened:
         x, y = (one.in_features(network.name) for one in (generated, reference))
         add(*score_sets(x, y, network, seed=seed))
@@ -47,8 +55,8 @@ def score_measured(
             add(*score_copies(x, y, train.in_features(network.name), network))
         if network.name == "tiny" and generated.faithfulness and reference.faithfulness:
             add(score_faithfulness(generated.faithfulness, reference.faithfulness, network), {})
-        found = find_collapse(scores, network), find_copies(scores, network, left_out)
-        alarms += [alarm for alarm in found if alarm]
+        told = find_collapse(scores, network), find_copies(scores, network, left_out)
+        alarms += [alarm for alarm in told if alarm]
     of_look, without, look_alarms = score_appearance(
         generated.appearance, reference.appearance, generated.groups, reference.groups, seed=seed
     )
@@ -57,6 +65,7 @@ def score_measured(
         "scores": write_scores(scores),
         "alarms": alarms + look_alarms,
         "left_out": left_out,
+        **anatomy,
         "notes": list(networks.notes),
         "generated": generated.name,
         "reference": reference.name,

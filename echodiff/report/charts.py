@@ -86,24 +86,24 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def draw_score_curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Draw MMD^2 over the steps of a run's `metrics.jsonl`, one chart per feature network.
+    """Draw intact frames and MMD^2 over the steps of a run's `metrics.jsonl`, a chart per measure.
 
     Only where `train_lora.py --evaluate-every` left two readings or more.
     """
-    ends = ("_low", "_high", "_floor")
-    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("mmd_"))
+    ends = ("_low", "_high", "_floor", "_real")
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(("intact", "mmd_")))
     charts = []
     for key in (key for key in keys if not key.endswith(ends)):
         read = [row for row in rows if row.get(key) is not None]
         if len(read) < 2:
             continue
-        title = f"MMD² ({key.removeprefix('mmd_')})"
+        title = f"MMD² ({key.removeprefix('mmd_')})" if key != "intact" else "Intact anatomy"
         figure, axes = _build_figure(640, 250)
         has_band = all(key + end in row for row in read for end in ends[:2])
         if has_band:
             _draw_band(axes, [(row["step"], row[f"{key}_low"], row[f"{key}_high"]) for row in read])
         # One number: the real frames and their splits are the same at every step.
-        baseline = read[-1].get(key + "_floor")
+        baseline = read[-1].get(key + "_floor", read[-1].get(key + "_real"))
         if baseline is not None:
             axes.axhline(baseline, color=COLOURS["real"], linewidth=1, dashes=(5, 4))
         _draw_lines(axes, {title: [(row["step"], row[key]) for row in read]}, {title: "tuned"})

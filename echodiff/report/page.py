@@ -17,7 +17,8 @@ from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import read_size
-from echodiff.report.alarms import list_alarms, show_broken
+from echodiff.report.alarms import list_alarms
+from echodiff.report.broken import draw_broken
 from echodiff.report.cards import Card, build_cards, write_ranking_verdict, write_verdict
 from echodiff.report.charts import draw_counts, draw_curves, draw_score_curves, draw_shares
 from echodiff.report.pictures import SHOWN_SIDE, Picture, Scale, Shown, embed_png, find_pictures
@@ -117,7 +118,8 @@ def write_report(
         verdict=verdict,
         cards=build_cards(titles, scores) if cards is None else cards,
         alarms=alarms,
-        broken=[(name, *show_broken(one, pictures, scale)) for name, one, pictures in of_sets],
+        broken=[(name, *draw_broken(pictures, one.get("anatomy", {})))
+                for name, one, pictures in of_sets],
         reference_text=reference_text,
         reference_title=reference_title,
         match_titles=[reference_title, *(titles[i] for i in matching)],
@@ -215,8 +217,6 @@ def _read_scores(path: Path) -> dict[str, Any]:
     anatomy = record.get("anatomy", {})
     try:
         check_kinds(anatomy, {"broken": list[dict[str, Any]]})
-        for one in anatomy.get("broken", []):
-            check_kinds(one, {"row": int, "faults": list[dict[str, Any]]})
     except InputError as error:
         raise InputError(f"{path}: anatomy: {error}") from error
     return record

@@ -63,8 +63,6 @@ class Shown:
     alt: str
     note: str = ""
     """Text under the image."""
-    box: tuple[float, float, float, float] | None = None
-    """Left, top, width and height of a frame drawn over the image, in per cent of its sides."""
 
 
 def find_pictures(source: Path | Sequence[Path]) -> list[Picture]:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from echodiff.__main__ import main
-from echodiff.pretrain import classifier, stage
+from echodiff.anatomy import Label
+from echodiff.metrics.segmenter import LABELS, load_segmenter
+from echodiff.pretrain import classifier, segmenter, stage
 from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
 from echodiff.pretrain.corpus import Corpus
 from echodiff.pretrain.denoiser import build_unet
@@ -18,7 +20,7 @@ TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
     *("--num-scanner-frames", "100", "--autoencoder-steps", "1", "--decoder-steps", "1"),
     *("--text-encoder-steps", "1", "--denoiser-steps", "1", "--detail-steps", "1"),
-    *("--classifier-steps", "1"),
+    *("--classifier-steps", "1", "--num-segmenter-frames", "100", "--segmenter-steps", "1"),
 ]
 
 
@@ -48,6 +50,27 @@ def test_the_card_says_how_it_was_made(pretrained):
     assert set(report["tiny_features"]["held_out"]["findings"]) == set(
         json.loads((pretrained / "tiny_features" / "config.json").read_text())["thresholds"]
     )
+
+
+def test_the_segmenter_is_one_that_evaluate_opens(pretrained):
+    network = load_segmenter(pretrained / "segmenter")
+    labels = network([np.zeros((128, 128), np.uint8), np.zeros((40, 40), np.uint8)])
+    assert labels.shape == (2, 128, 128)
+    assert set(np.unique(labels)) <= set(LABELS)
+    weights = pretrained / "segmenter" / "model.safetensors"
+    assert weights.stat().st_size < 3_000_000
+    card = json.loads((pretrained / "segmenter" / "config.json").read_text())
+    assert card["held_out"]["n"] == 10
+    assert set(card["held_out"]["dice"]) == {"sound", "broken"}
+
+
+def test_one_part_is_trained_alone_and_the_report_keeps_the_others(pretrained, capsys):
+    before = json.loads((pretrained / "report.json").read_text())
+    assert list(before) == ["segmenter", "tiny_features", "tiny"]
+    assert main([*TOY, "--out", str(pretrained), "--parts", "segmenter"]) == 0
+    assert json.loads((pretrained / "report.json").read_text()) == before
+    assert main([*TOY, "--out", str(pretrained), "--parts", "vae"]) == 2
+    assert "--parts: unknown ['vae']; known: segmenter" in capsys.readouterr().err
 
 
 def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
@@ -92,6 +115,35 @@ def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypat
         return vary(*arguments)
 
     monkeypatch.setattr(classifier, "_vary", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed")
+    resumed = train(tmp_path / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_segmenter_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (20, 128, 128), dtype=np.uint8)
+    labels = np.full_like(images, Label.LV)
+    labels[:, 64:] = Label.LA
+    corpus = Corpus(images, [{}] * 20, labels)
+
+    def train(folder):
+        folder.mkdir(exist_ok=True)
+        network, _ = segmenter.train_segmenter(corpus, folder, 3, 2, seed=1, device="cpu")
+        return network.state_dict()
+
+    whole = train(tmp_path / "whole")
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
+    draw, calls = segmenter._vary, []
+
+    def stop_at_fourth(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(segmenter, "_vary", stop_at_fourth)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed")
     resumed = train(tmp_path / "killed")

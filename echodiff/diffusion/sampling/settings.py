@@ -87,6 +87,9 @@ class GenerateConfig:
     folder; test of a run, and val if it has fewer than four test frames."""
     features: tuple[str, ...] = network_names(("inception", "tiny", "texture"))
     """Feature networks of the scores, separated by commas; see `echodiff evaluate --help`."""
+    segmenter: Path | None = None
+    """Folder of a segmenter of your own (model.safetensors, config.json) for the score `intact`.
+    Default: the shipped one, trained on phantom frames."""
     features_path: Path | None = flag_only(default=None)
     """Folder that is searched for the module of module:function besides the installed packages,
     such as `.`. Default: installed packages only."""

@@ -130,7 +130,8 @@ def test_guidance_acts_within_its_interval_of_steps(
 
     def draw_two(interval: Sequence[float], **options: Any) -> np.ndarray:
         rows.clear()
-        images = draw(pipeline, [0, 1], steps=4, guidance_interval=interval, **options)
+        settings = {"steps": 4, "guidance": 60.0, "guidance_interval": interval, **options}
+        images = draw(pipeline, [0, 1], **settings)
         return np.stack([images[0], images[1]]).astype(int)
 
     monkeypatch.setattr(pipeline.unet, "forward", count)
@@ -146,7 +147,7 @@ def test_guidance_acts_within_its_interval_of_steps(
     assert all(np.abs(a - b).max() > 1 for a, b in itertools.combinations(sets, 2))
     # A captured network takes one shape: the same images by calls of both halves.
     sampler = Sampler(
-        pipeline, PROMPTS, seed=3, steps=4, guidance=4.0, scheduler="dpmpp",
+        pipeline, PROMPTS, seed=3, steps=4, guidance=60.0, scheduler="dpmpp",
         guidance_interval=(0.5, 1),
     )  # fmt: skip
     sampler.min_rows = 2
