@@ -86,6 +86,8 @@ LIMITS: dict[tuple[View, bool], Limits] = {
 }
 """By view and whether it is a child. They hold every phantom, those with a finding included: what
 lies beyond is no heart. Images have no scale, so that sizes are shares."""
+PRESENT = 0.4
+"""Largest piece of a chamber that is no chamber, as a share of its smallest size."""
 PIECE = 0.08
 """Least size of a second piece of a chamber, as a share of the first."""
 HOLE = 0.03
@@ -111,6 +113,10 @@ _DILATED = {
     Label.LA: Finding.DILATED_LA, Label.RA: Finding.DILATED_RA,
 }  # fmt: skip
 _ABOVE = {Label.LA: Label.LV, Label.RA: Label.RV}
+_SOLID = [label for label in Label if label not in (Label.BACKGROUND, Label.PERICARDIUM)]
+_ALL = slice(None)
+MARGIN = 6
+"""Pixels around the heart that are looked at."""
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
 
@@ -165,16 +171,25 @@ class _Heart:
     """A label map with what several criteria need of it."""
 
     def __init__(self, labels: Labels, scan: Region, expected: Expected) -> None:
-        self.labels, self.scan, self.expected = labels, scan, expected
+        # The part with the heart alone, which is a third of the image; its margin is wider than
+        # any neighbourhood that a check looks at.
+        (y, x), *_ = [*ndimage.find_objects(np.isin(labels, _SOLID).astype(np.uint8)), (_ALL, _ALL)]
+        self.top, self.left = (max(0, (side.start or 0) - MARGIN) for side in (y, x))
+        part = tuple(
+            slice(start, None if side.stop is None else side.stop + MARGIN)
+            for start, side in ((self.top, y), (self.left, x))
+        )
+        self.labels, self.scan, self.expected = labels[part], scan[part], expected
+        self.share_of_scan = float(scan.mean())
         self.limits = LIMITS[expected.view, expected.is_child]
-        self.chambers = {label: labels == label for label in self.limits.area}
+        self.chambers = {label: self.labels == label for label in self.limits.area}
         self.areas = {label: int(region.sum()) for label, region in self.chambers.items()}
         self.blood = sum(self.areas.values())
         self.unit = max(1.0, self.blood**0.5)
         """Root of the area of the blood, pixels."""
         self.present = [
-            label for label, area in self.areas.items()
-            if area >= 0.3 * self.limits.area[label][0] * self.blood and area > 0
+            label for label, region in self.chambers.items()
+            if _largest(region) > PRESENT * self.limits.area[label][0] * self.blood
         ]  # fmt: skip
         """Chambers that are there at all, however small."""
 
@@ -183,9 +198,12 @@ class _Heart:
         region = self.scan if region is None or not region.any() else region
         places = ndimage.find_objects(region.astype(np.uint8))
         if not places:
-            return 0, 0, self.labels.shape[1], self.labels.shape[0]
+            return (
+                self.left, self.top,
+                self.left + self.labels.shape[1], self.top + self.labels.shape[0],
+            )  # fmt: skip
         y, x = places[0]
-        return x.start, y.start, x.stop, y.stop
+        return x.start + self.left, y.start + self.top, x.stop + self.left, y.stop + self.top
 
 
 def _check_chambers(heart: _Heart) -> Iterator[Fault]:
@@ -302,7 +320,7 @@ def _check_size(heart: _Heart) -> Iterator[Fault]:
 
 
 def _check_sector(heart: _Heart) -> Iterator[Fault]:
-    if heart.scan.mean() < SCAN:
+    if heart.share_of_scan < SCAN:
         yield Fault(Criterion.SECTOR, "no scan", heart.box())
         return
     beyond = ~ndimage.binary_erosion(heart.scan, iterations=2)
@@ -319,6 +337,12 @@ _CHECKS = (
     _check_sector, _check_chambers, _check_pieces, _check_holes, _check_arrangement,
     _check_contacts, _check_walls, _check_thickness, _check_size,
 )  # fmt: skip
+
+
+def _largest(region: Region) -> int:
+    """Pixels of the largest piece."""
+    parts, num = ndimage.label(region)
+    return int(np.bincount(parts.ravel())[1:].max()) if num else 0
 
 
 def _touching(first: Region, second: Region) -> Region:

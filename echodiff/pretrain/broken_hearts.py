@@ -54,9 +54,9 @@ def replace_region(
     speckle = np.where(
         sector,
         image / (ndimage.gaussian_filter(image, 0.5 * grain) + 4),
-        1 + 0.25 * _smooth(region.shape, 0.25 * grain / len(region), rng),
+        1 + 0.12 * _smooth(region.shape, 0.25 * grain / len(region), rng),
     )
-    moved = np.roll(speckle, rng.integers(8, len(region) // 2, size=2), (0, 1)).clip(0.6, 1.6)
+    moved = np.roll(speckle, rng.integers(8, len(region) // 2, size=2), (0, 1)).clip(0.7, 1.4)
     share = ndimage.gaussian_filter(wide.astype(np.float32), 0.7) * sector
     painted = np.rint(image * (1 - share) + level * moved * share).clip(0, 255)
     labels = np.where(region, frame.labels[y, x], frame.labels)
@@ -68,10 +68,13 @@ def find_sector(image_u8: NDArray[np.uint8]) -> Region:
     return np.asarray(ndimage.binary_closing(image_u8 > 0, iterations=3))
 
 
-def find_septum(labels: Labels, first: Label, second: Label, reach: float) -> Region:
-    """Solid pixels within `reach` pixels of both chambers."""
-    near = [_distance(labels == chamber) < reach for chamber in (first, second)]
-    return np.asarray(np.isin(labels, WALLS) & near[0] & near[1])
+def find_septum(labels: Labels, first: Label, second: Label) -> Region:
+    """Solid pixels between two chambers, where they are no more than half as far apart again as
+    where they are nearest."""
+    solid = np.isin(labels, WALLS)
+    apart = _distance(labels == first) + _distance(labels == second)
+    least = float(apart[solid].min()) if solid.any() else 0.0
+    return np.asarray(solid & (apart < max(1.5 * least, least + 4)) & (apart < 0.2 * len(labels)))
 
 
 def find_free_wall(labels: Labels, chamber: Label, reach: float) -> Region:
@@ -85,7 +88,7 @@ def tear_septum(
     frame: Painted, rng: np.random.Generator, between: tuple[Label, Label], radius: float
 ) -> Painted:
     """A hole of `radius` pixels in the septum between two chambers, filled with blood."""
-    septum = find_septum(frame.labels, *between, 0.15 * len(frame.labels))
+    septum = find_septum(frame.labels, *between)
     return replace_region(frame, septum & _draw_disc(septum, rng, radius), CHAMBERS, rng)
 
 
@@ -93,7 +96,7 @@ def merge_chambers(
     frame: Painted, rng: np.random.Generator, between: tuple[Label, Label]
 ) -> Painted:
     """No septum at all between two chambers."""
-    septum = find_septum(frame.labels, *between, 0.15 * len(frame.labels))
+    septum = find_septum(frame.labels, *between)
     return replace_region(frame, septum, CHAMBERS, rng)
 
 
@@ -102,20 +105,23 @@ def tear_free_wall(
 ) -> Painted:
     """A gap of `radius` pixels in the free wall of a chamber."""
     wall = find_free_wall(frame.labels, chamber, 0.1 * len(frame.labels))
-    by = (*CHAMBERS, Label.BACKGROUND)
+    by = (CHAMBERS, (*CHAMBERS, Label.BACKGROUND))[rng.integers(2)]
     return replace_region(frame, wall & _draw_disc(wall, rng, radius), by, rng)
 
 
 def remove_wall(frame: Painted, rng: np.random.Generator, chamber: Label) -> Painted:
-    """A chamber without its free wall."""
+    """A chamber without its free wall: its blood ends at what lies around the heart."""
     wall = find_free_wall(frame.labels, chamber, 0.1 * len(frame.labels))
-    return replace_region(frame, wall, (*CHAMBERS, Label.BACKGROUND), rng)
+    return replace_region(frame, wall, CHAMBERS, rng)
 
 
 def remove_chamber(frame: Painted, rng: np.random.Generator, chamber: Label) -> Painted:
-    """Tissue in place of a chamber."""
+    """Muscle in place of a chamber, or what lies around the heart in place of it and its wall."""
     region = ndimage.binary_dilation(frame.labels == chamber, iterations=2)
-    return replace_region(frame, region, ((Label.BACKGROUND,), WALLS)[rng.integers(2)], rng)
+    if rng.random() < 0.5:
+        return replace_region(frame, region, WALLS, rng)
+    region |= find_free_wall(frame.labels, chamber, 0.1 * len(frame.labels))
+    return replace_region(frame, region, (Label.BACKGROUND,), rng)
 
 
 def add_chamber(frame: Painted, rng: np.random.Generator) -> Painted:

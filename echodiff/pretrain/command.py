@@ -56,7 +56,7 @@ class PretrainConfig:
     num_segmenter_frames: int = 3000
     """Number of phantom frames that the segmenter is trained on; the last tenth is held out."""
     segmenter_steps: int = 2400
-    """Steps of the segmenter (8 frames each, half of them with broken hearts)."""
+    """Steps of the segmenter (8 frames each, three in five of them with broken hearts)."""
     autoencoder_steps: int = 1200
     """Steps of the autoencoder (16 frames each)."""
     decoder_steps: int = 1400

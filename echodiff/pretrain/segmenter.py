@@ -28,12 +28,13 @@ from echodiff.pretrain.broken_hearts import Painted, break_heart, find_sector, w
 from echodiff.pretrain.corpus import SIZE, Corpus
 from echodiff.pretrain.stage import Stage, cosine, follow, set_rate, step_generators, to_pm1
 
-BROKEN_SHARE = 0.5
+BROKEN_SHARE = 0.6
 """Part of the frames whose heart is broken."""
 AVERAGE = 0.995
 """Share of the averaged weights that a step keeps."""
-_WEIGHTS = torch.tensor([0.6, 1, 1.5, 1, 1, 1, 1.5, 2, 2, 1])
-"""Of each of `LABELS` in the cross entropy: thin walls count more."""
+_WEIGHTS = torch.tensor([0.8, 1, 1, 1, 1, 1, 1, 1, 2, 1])
+"""Of each of `LABELS` in the cross entropy. Leaflets count more; walls do not, lest they be drawn
+where there are none."""
 
 
 def train_segmenter(
