@@ -16,7 +16,7 @@ from echodiff.report.pictures import Picture, Shown, embed_png
 
 SIDE = 256
 """Height and width of an image on the page, pixels."""
-MOST_SHOWN = 12
+MOST_SHOWN = 8
 BOX_COLOUR = (255, 140, 60)
 _BROKEN: Kinds = {"row": int, "file_name": str, "faults": list[dict[str, Any]]}
 _FAULT: Kinds = {"criterion": str, "reason": str, "box": list[int]}

@@ -124,7 +124,7 @@ SCORED = ("--generated", "generated/asd-1",
 
 @pytest.fixture
 def scored() -> tuple[str, ...]:
-    """Flags of a push that lacks an audit alone."""
+    """Flags of a push that lacks an audit, and the scores of the base alone."""
     return SCORED
 
 

@@ -61,7 +61,7 @@ def test_the_folder_holds_what_is_on_the_list_and_no_word_of_this_machine(push, 
     status, out, _ = push(*scored, "--out", "up")
     assert status == 0
     assert files_of(place / "up") == SCORED
-    assert out.count("missing:") == 1
+    assert out.count("missing:") == 2  # an audit, and the scores of the base alone
     texts = "".join(p.read_text() for p in (place / "up").iterdir() if p.suffix != ".png"
                     and p.suffix != ".safetensors")  # fmt: skip
     for word in (str(place), "phantom-0000", "/tmp", '"held_out"', "checkpoint_every"):
@@ -145,7 +145,8 @@ def test_the_card_leads_with_use_limits_and_key_scores_and_folds_the_prompts(
     rows = re.findall(r"^\| (.+) \| \*\*(.+)\*\* \| (.+) \| (.+) \|$", head, re.MULTILINE)
     assert rows[0] == ("Hearts with intact anatomy", "43 %", "85 %", "99 %")
     assert rows[1][0] == "Distance, MMD² (texture)"
-    assert all(re.fullmatch(r"−?\d+(\.\d{1,3})?", value) for value in rows[1][1:])
+    assert all(re.fullmatch(r"–|−?\d+(\.\d{1,3})?", value) for value in rows[1][1:])
+    assert rows[1][1] != "–" != rows[1][2]
     folded = head[head.index("<details>") : head.index("\n</details>")]
     assert r"| 1 | \</details\> \| ASD, four chamber view | 0, 0 |" in folded
 
