@@ -186,9 +186,9 @@ def test_repeated_pictures_raise_an_alarm(reference, tmp_path):
     copies = write_frames(tmp_path / "copies", 4, seed=5)
     for name in ("0001.png", "0002.png"):
         (copies / "images" / name).write_bytes((copies / "images" / "0000.png").read_bytes())
-    assert score_frames(copies, reference, features=["texture"])["alarms"] == [
-        "copies: 2 of 4 generated images repeat another"
-    ]
+    result = score_frames(copies, reference, features=["texture"])
+    assert result["alarms"] == ["copies: 2 of 4 generated images repeat another"]
+    assert result["alarm_frames"] == {result["alarms"][0]: [1, 2]}
 
 
 def test_sizes_and_modes_may_differ(reference, tmp_path):
@@ -366,6 +366,10 @@ def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
     assert result["scores"]["copies_texture"]["n_train"] == 24
     assert "copies: 12 generated images are training frames, pixel by pixel" in result["alarms"]
     assert re.search(r"^Alarm +copies: 12 ", capsys.readouterr().out, re.MULTILINE)
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "▲ Alarm.</strong> copies: 12 generated" in page
+    assert f"Look at {', '.join(f'{i:04d}' for i in range(12))}</summary>" in page
+    assert page.count('class="card') >= 4
     assert result["examples"]["nearest_of"] == "training"
     ours, theirs = result["examples"]["nearest"][0]
     assert Path(ours).name == Path(theirs).name

@@ -34,7 +34,8 @@ def score_measured(
     """All results of one reading of the two sets and of the training set."""
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
-    alarms = _find_repeated(generated, reference, train) + _find_formats(generated, reference)
+    alarm_frames = _find_repeated(generated, reference, train)
+    alarms = [*alarm_frames, *_find_formats(generated, reference)]
 
     def add(found: Mapping[str, Score], missing: Mapping[str, str]) -> None:
         scores.update(found)
@@ -64,6 +65,7 @@ def score_measured(
     return {
         "scores": write_scores(scores),
         "alarms": alarms + look_alarms,
+        "alarm_frames": alarm_frames,
         "left_out": left_out,
         **anatomy,
         "notes": list(networks.notes),
@@ -75,18 +77,31 @@ def score_measured(
     }
 
 
-def _find_repeated(generated: Measured, reference: Measured, train: Measured | None) -> list[str]:
-    """Return the alarms of images that are in a set where they should not be."""
-    digests = set(generated.digests)
-    alarms = []
-    if shared := len(digests & set(reference.digests)):
-        alarms.append(f"shared files: {shared} images are in both sets, pixel by pixel")
-    if repeated := len(generated) - len(digests):
-        alarms.append(f"copies: {repeated} of {len(generated)} generated images repeat another")
-    if train is not None and (copied := len(digests & set(train.digests))):
-        alarms.append(f"copies: {copied} generated images are training frames, pixel by pixel")
+def _find_repeated(
+    generated: Measured, reference: Measured, train: Measured | None
+) -> dict[str, list[int]]:
+    """Return the alarms of images that are in a set where they should not be, each with the rows of
+    the generated images that it is about."""
+    digests = generated.digests
+
+    def rows_in(other: Measured) -> list[int]:
+        theirs = set(other.digests)
+        return [row for row, digest in enumerate(digests) if digest in theirs]
+
+    first = {digest: row for row, digest in reversed([*enumerate(digests)])}
+    repeated = [row for row, digest in enumerate(digests) if first[digest] != row]
+    alarms = {}
+    if shared := rows_in(reference):
+        num = len({digests[row] for row in shared})
+        alarms[f"shared files: {num} images are in both sets, pixel by pixel"] = shared
+    if repeated:
+        text = f"copies: {len(repeated)} of {len(generated)} generated images repeat another"
+        alarms[text] = repeated
+    if train is not None and (copied := rows_in(train)):
+        num = len({digests[row] for row in copied})
+        alarms[f"copies: {num} generated images are training frames, pixel by pixel"] = copied
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
-        alarms.append(f"shared files: {leaked} reference frames are training frames")
+        alarms[f"shared files: {leaked} reference frames are training frames"] = []
     return alarms
 
 

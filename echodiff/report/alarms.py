@@ -36,7 +36,8 @@ def list_alarms(
     alarms = []
     for text in metrics.get("alarms", []):
         score = metrics.get("scores", {}).get(FRAMES_OF.get(text.partition(":")[0], ""), {})
-        chosen = _choose(pictures, score.get("frames"))
+        rows = metrics.get("alarm_frames", {}).get(text) or score.get("frames")
+        chosen = _choose(pictures, rows)
         alarms.append(Alarm(
             f"{title}: {text}" if title else text,
             name_pictures(chosen),

@@ -42,6 +42,7 @@ _SCORES: Kinds = {
     "alarms": list[str],
     "notes": list[str],
     "by_count": list[dict[str, Any]],
+    "alarm_frames": dict[str, list[int]],
     "anatomy": dict[str, Any],
 }
 NUM_MATCHES, NUM_IN_GRID = 12, 24
