@@ -24,6 +24,7 @@ SIDE = 32
 TOP_KEYS = [
     "scores",
     "alarms",
+    "alarm_frames",
     "left_out",
     "notes",
     "generated",

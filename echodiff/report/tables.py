@@ -82,12 +82,12 @@ def _describe(name: ScoreName) -> str:
 def build_score_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Build rows of distances, then of mean shares, with the sets under each measure."""
+    """Build rows of intact anatomy, distances and mean shares, with the sets under each measure."""
     scores = [read_scores(one) for one in records]
     names = dict.fromkeys(score.name for one in scores for score in one.values())
     shown = [name for name in names if name.kind in DISTANCES]
     shown += [ScoreName(kind) for kind in (Kind.FAITHFULNESS, Kind.SPECIFICITY)]
-    shown = [*(name for name in names if name.kind is Kind.INTACT), *shown]
+    shown = [ScoreName(Kind.INTACT), *shown]
     rows: list[dict[str, Any]] = []
     for name in shown:
         for title, of_set in zip(titles, scores, strict=True):
@@ -109,20 +109,22 @@ def build_score_rows(
 def build_look_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
+    """Build rows of single criteria of anatomy, diversity, copies, pairs and appearance, next to
+    those of real frames."""
     scores = [read_scores(one) for one in records]
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(score.name for one in scores for score in one.values()):
-        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES:
+        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES and not name.criterion:
             continue
+        is_share = name.kind in _SHARES
         for title, of_set in zip(titles, scores, strict=True):
             if (score := of_set.get(str(name))) is None:
                 continue
             real = score.floor if name.kind in COVERAGES else score.real
             same_n = score.floor_n
             rows.append({
-                **_shown(name, title, score, rows, False),
-                "real": "–" if real is None else format_number(real, False),
+                **_shown(name, title, score, rows, is_share),
+                "real": "–" if real is None else format_number(real, is_share),
                 "same_n": same_n or score.n_reference,
                 "at_same_n": format_number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
