@@ -117,6 +117,10 @@ class Sampler:
         check_steps(steps, self.scheduler.config.num_train_timesteps, "--steps")
         start, end = guidance_interval
         self.guided_steps = [self.is_guided and start <= k / steps < end for k in range(steps)]
+        if self.is_guided and not any(self.guided_steps):
+            raise InputError(
+                f"--guidance-interval {start:g},{end:g}: none of {steps} steps begins there"
+            )
         self.latent_shape = _latent_shape(pipeline, resolution)
         self.embeddings: dict[str, Tensor] = {}
         self.predict_noise: UNetCall = call_eagerly(pipeline.unet)
