@@ -186,7 +186,7 @@ def _join(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def write_verdict(record: Mapping[str, Any], alarms: Sequence[str]) -> str:
+def write_verdict(record: Mapping[str, Any], *, num_alarms: int) -> str:
     """State in one sentence how one set of images compares with its reference.
 
     record: `scores` of metrics.json.
@@ -207,7 +207,7 @@ def write_verdict(record: Mapping[str, Any], alarms: Sequence[str]) -> str:
     parts += [f"the images {' but '.join(said)}"] if said else []
     if (faithful := scores.get(str(Kind.FAITHFULNESS))) is not None:
         parts.append(f"a prompted finding is found in {format_number(faithful.value, True)}")
-    if alarms:
-        parts.append(f"{len(alarms)} alarm{'s' * (len(alarms) > 1)} below")
+    if num_alarms:
+        parts.append(f"{num_alarms} alarm{'s' * (num_alarms > 1)} below")
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "." if text else ""

@@ -94,29 +94,22 @@ def write_report(
         side=min(SHOWN_SIDE, *(read_size(first.path)[0] for first, *_ in (*drawn, real))),
         white=find_white_level(reference, known=white_level),
     )
-    is_simulated = all(one.is_simulated for one in real)
-    reference_title = "Reference (simulated)" if is_simulated else "Reference"
-    if is_simulated and "simulated" not in reference_text:
-        reference_text += " (simulated)"
+    reference_title = "Reference"
+    if all(one.is_simulated for one in real):
+        reference_title, reference_text = "Reference (simulated)", f"{reference_text} (simulated)"
     of_sets = list(zip(titles, metrics, drawn, strict=True))
     alarms = [alarm for name, one, pictures in of_sets
               for alarm in list_alarms("" if is_one else name, one, pictures, scale)]  # fmt: skip
-    if verdict is None:
-        verdict = (
-            write_verdict(scores[0], [a.text for a in alarms])
-            if is_one
-            else write_ranking_verdict(differences)
-        )
+    if verdict is None and is_one:
+        verdict = write_verdict(scores[0], num_alarms=len(alarms))
     matching = [i for i, pictures in enumerate(drawn) if _is_matched(pictures, real)]
-    shares = draw_shares(
-        [scores[i] for i in matching or range(len(sets))], FINDING_NAMES, "faithfulness"
-    )
+    shown = matching or range(len(sets))
     write_page(
         out,
         "report.html.jinja",
         title=title,
         summary=summary,
-        verdict=verdict,
+        verdict=write_ranking_verdict(differences) if verdict is None else verdict,
         cards=build_cards(titles, scores) if cards is None else cards,
         alarms=alarms,
         broken=[(name, *draw_broken(pictures, one.get("anatomy", {})))
@@ -130,8 +123,8 @@ def write_report(
             *(_grid(s.title, s.note, pictures, scale)
               for s, pictures in zip(sets, drawn, strict=True)),
         ],
-        share_titles=[titles[i] for i in matching or range(len(sets))],
-        shares=shares,
+        share_titles=[titles[i] for i in shown],
+        shares=draw_shares([scores[i] for i in shown], FINDING_NAMES, "faithfulness"),
         score_rows=build_score_rows(titles, scores),
         look_rows=build_look_rows(titles, scores),
         sets_shown=len(sets),
@@ -143,13 +136,21 @@ def write_report(
                   for name, one, _ in of_sets if one.get("examples")],
         notes=sorted({note for one in metrics for note in one.get("notes", [])}),
         networks=list_networks(scores),
-        curves=draw_curves(run.read_metrics()) if run else None,
-        score_charts=draw_score_curves(run.read_metrics()) if run else [],
-        training=list_training_facts(run) if run else [],
+        **_describe_training(run),
         sampling=[(name, list_sampling_facts(j)) for name, j in zip(titles, jobs, strict=True)
                   if j],
         commands=commands,
     )  # fmt: skip
+
+
+def _describe_training(run: Run | None) -> dict[str, Any]:
+    """Curves and settings of the training, if there was one."""
+    rows = run.read_metrics() if run else []
+    return {
+        "curves": draw_curves(rows),
+        "score_charts": draw_score_curves(rows),
+        "training": list_training_facts(run) if run else [],
+    }
 
 
 # --- Images -----------------------------------------------------------------------------------

@@ -75,12 +75,12 @@ def test_several_sets_are_ranked_where_all_have_the_score() -> None:
 
 
 def test_the_verdict_is_one_sentence() -> None:
-    assert write_verdict(SCORES, ["collapse: x"]) == (
+    assert write_verdict(SCORES, num_alarms=1) == (
         "43 % of the hearts are intact (reference frames: 99 %); the images differ from the "
         "reference in texture features but are not distinguishable from the reference in tiny "
         "features; a prompted finding is found in 69 %; 1 alarm below."
     )
-    assert write_verdict({}, []) == ""
+    assert write_verdict({}, num_alarms=0) == ""
 
 
 def difference(first: str, second: str, value: float, p_holm: float | None) -> Difference:
