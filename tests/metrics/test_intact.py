@@ -14,7 +14,7 @@ from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import read_gray_u8
+from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.metrics.intact import describe_expected
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.pretrain import broken_hearts
@@ -44,7 +44,7 @@ def write_generated(out, source, change=None, prompt=PROMPT, **columns):
     """Images of `source` as if generated; `change` paints into every second one."""
     with FramesWriter(out) as writer:
         for number, row in enumerate(load_frames(source)):
-            labels = read_gray_u8(source / row.mask_file_name)
+            labels = read_mask_u8(source / row.mask_file_name)
             frame = Painted(read_gray_u8(source / row.file_name), labels)
             if change and number % 2:
                 frame = change(frame, np.random.default_rng(number))
@@ -85,7 +85,7 @@ def test_broken_hearts_are_counted_named_and_shown_first(sound, reference, tmp_p
     assert score["value"] == pytest.approx(0.5, abs=0.1)
     rows = [one["row"] for one in result["anatomy"]["broken"]]
     assert score["frames"] == rows
-    assert set(rows) >= {1, 3, 5, 7, 9, 11} - {next(iter({1, 3, 5, 7, 9, 11} - set(rows)), None)}
+    assert len(set(rows) & {1, 3, 5, 7, 9, 11}) >= 5
     first = result["anatomy"]["broken"][0]
     assert first["file_name"] == f"{first['row']:06d}.png"
     assert any(fault["criterion"] == "atrial_septum" for fault in first["faults"])
