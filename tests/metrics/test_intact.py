@@ -15,10 +15,13 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8
+from echodiff.metrics.frame_features import load_networks
+from echodiff.metrics.held_out import open_held_out
 from echodiff.metrics.intact import describe_expected
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.pretrain import broken_hearts
 from echodiff.pretrain.broken_hearts import Painted
+from echodiff.report.charts import draw_score_curves
 
 NUM = 12
 PROMPT = "normal heart, septa intact without defects, apical four-chamber view, end of diastole"
@@ -215,3 +218,22 @@ def test_what_a_frame_should_show_is_read_from_its_row():
     assert describe_expected(replace(row, modality="echo")).findings is None
     assert is_child_in("echocardiogram of the child")
     assert not is_child_in("echocardiogram of the adult")
+
+
+def test_a_training_curve_has_intact_images_beside_real_ones(reference, sound):
+    rows = load_frames(sound)
+    images = [read_gray_u8(sound / row.file_name) for row in rows]
+    score = open_held_out(load_networks(["texture"]).opened, reference, load_frames(reference))
+    curve = score(images, [PROMPT] * len(images))
+    assert curve["intact"] >= 1 - 1 / NUM
+    assert curve["intact_low"] < curve["intact"] <= curve["intact_high"]
+    assert curve["intact_real"] >= 1 - 1 / NUM
+    assert not {name for name in score(images) if name.startswith("intact")}
+    merged = [image.copy() for image in images]
+    for image in merged:
+        image[64:] = 0  # no atria
+    assert score(merged, [PROMPT] * len(images))["intact"] == 0
+    (chart, *_) = draw_score_curves([{"step": 0, **curve}, {"step": 9, **curve}])
+    assert chart.title == "Intact anatomy"
+    assert chart.has_band
+    assert chart.has_baseline
