@@ -1,4 +1,4 @@
-"""Limits of the anatomical criteria: sizes by view and age group, and what a criterion tolerates."""
+"""Limits of the anatomical criteria: sizes by view and age group, and what is tolerated."""
 
 from __future__ import annotations
 
