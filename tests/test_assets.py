@@ -126,11 +126,10 @@ def test_the_segmenter_reads_hearts_it_never_saw():
     from echodiff.metrics.criteria import Expected, find_faults, find_scan
     from echodiff.metrics.segmenter import load_segmenter
 
-    drawn, pictures = _frames(Population(styles=("random", *STYLES)), 40, step=2)
+    drawn, pictures = _frames(Population(styles=("random", *STYLES), finding_rate=0.0), 40, step=2)
     found = load_segmenter()(pictures)
     broken = [
-        find_faults(labels, find_scan(picture), Expected(one.pose.view, one.heart.is_child,
-                                                         frozenset(one.heart.findings)))
+        find_faults(labels, find_scan(picture), Expected(one.pose.view, one.heart.is_child))
         for labels, picture, one in zip(found, pictures, drawn, strict=True)
     ]  # fmt: skip
     assert sum(map(bool, broken)) <= 3

@@ -75,10 +75,19 @@ NAMES = {
     Label.LV: "left ventricle", Label.RV: "right ventricle",
     Label.LA: "left atrium", Label.RA: "right atrium",
 }  # fmt: skip
-_DILATED = {
-    Label.LV: Finding.DILATED_LV, Label.RV: Finding.DILATED_RV,
-    Label.LA: Finding.DILATED_LA, Label.RA: Finding.DILATED_RA,
-}  # fmt: skip
+_SEPTA = frozenset({Criterion.ATRIAL_SEPTUM, Criterion.VENTRICULAR_SEPTUM, Criterion.CONTACT})
+NOT_HELD_TO: dict[str, frozenset[Criterion]] = {
+    # A large defect at the crux joins all four chambers.
+    "asd": frozenset({Criterion.ATRIAL_SEPTUM, Criterion.CONTACT}),
+    "vsd": frozenset({Criterion.VENTRICULAR_SEPTUM, Criterion.CONTACT}),
+    "common_av_valve": _SEPTA,
+    "lvh": frozenset({Criterion.THICKNESS}),
+    "septal_hypertrophy": frozenset({Criterion.THICKNESS}),
+    "hypoplastic_lv": frozenset({Criterion.CHAMBERS, Criterion.SIZE, Criterion.THICKNESS}),
+    "hypoplastic_rv": frozenset({Criterion.CHAMBERS, Criterion.SIZE}),
+    **{f"dilated_{chamber}": frozenset({Criterion.SIZE}) for chamber in ("lv", "rv", "la", "ra")},
+}
+"""Criteria that a heart with a finding need not meet."""
 _ABOVE = {Label.LA: Label.LV, Label.RA: Label.RV}
 _SOLID = [label for label in Label if label not in (Label.BACKGROUND, Label.PERICARDIUM)]
 _ALL = slice(None)
@@ -94,23 +103,15 @@ class Expected:
     view: View
     is_child: bool = False
     findings: frozenset[Finding] | None = frozenset()
-    """None where nothing tells them: then a septum may be open, and a chamber of any size."""
-
-    def allows(self, finding: Finding) -> bool:
-        return self.findings is None or finding in self.findings
+    """None where nothing tells them: then a septum may be open."""
 
 
 def list_criteria(expected: Expected) -> tuple[Criterion, ...]:
     """The criteria that apply to a heart."""
-    off = set()
-    if expected.view is not View.A4C:
-        off |= {Criterion.CONTACT, Criterion.ATRIAL_SEPTUM, Criterion.VENTRICULAR_SEPTUM}
-    if expected.allows(Finding.ASD):
-        off.add(Criterion.ATRIAL_SEPTUM)
-    if expected.allows(Finding.VSD):
-        off.add(Criterion.VENTRICULAR_SEPTUM)
-    if expected.allows(Finding.ASD) or expected.allows(Finding.VSD):
-        off.add(Criterion.CONTACT)  # a large defect at the crux joins all four
+    is_unknown = expected.findings is None or expected.view is not View.A4C
+    off = set(_SEPTA if is_unknown else ())
+    for finding in expected.findings or ():
+        off |= NOT_HELD_TO.get(str(finding), frozenset())
     return tuple(criterion for criterion in Criterion if criterion not in off)
 
 
@@ -269,8 +270,7 @@ def _check_thickness(heart: _Heart) -> Iterator[Fault]:
     depth = np.asarray(ndimage.distance_transform_edt(solid))[inner]
     thickness = float(np.median(depth)) / heart.unit
     low, high = heart.limits.thickness
-    thick = heart.expected.allows(Finding.LVH)
-    if thickness < low or (thickness > high and not thick):
+    if not low <= thickness <= high:
         word = "thin" if thickness < low else "thick"
         reason = f"wall of the left ventricle too {word}, {np.median(depth):.0f} px"
         yield Fault(Criterion.THICKNESS, reason, heart.box(wall))
@@ -280,7 +280,7 @@ def _check_size(heart: _Heart) -> Iterator[Fault]:
     for label in heart.present:
         share = heart.areas[label] / heart.blood
         low, high = heart.limits.area[label]
-        if share < low or (share > high and not heart.expected.allows(_DILATED[label])):
+        if not low <= share <= high:
             word = "small" if share < low else "large"
             reason = f"{NAMES[label]} too {word}, {100 * share:.0f} % of the blood"
             yield Fault(Criterion.SIZE, reason, heart.box(heart.chambers[label]))

@@ -17,19 +17,19 @@ class Limits:
     """Median thickness of the left-ventricular wall over the root of the area of the blood."""
 
 
-_ADULT_A4C = Limits(
+_A4C = Limits(
     area={
         Label.LV: (0.15, 0.65), Label.RV: (0.05, 0.5),
         Label.LA: (0.08, 0.58), Label.RA: (0.06, 0.55),
     },
     thickness=(0.03, 0.35),
 )  # fmt: skip
-_ADULT_A2C = Limits(area={Label.LV: (0.2, 0.94), Label.LA: (0.06, 0.8)}, thickness=(0.03, 0.45))
+_A2C = Limits(area={Label.LV: (0.2, 0.94), Label.LA: (0.06, 0.8)}, thickness=(0.03, 0.45))
 LIMITS: dict[tuple[View, bool], Limits] = {
-    (View.A4C, False): _ADULT_A4C,
-    (View.A4C, True): _ADULT_A4C,
-    (View.A2C, False): _ADULT_A2C,
-    (View.A2C, True): _ADULT_A2C,
+    (View.A4C, False): _A4C,
+    (View.A4C, True): _A4C,
+    (View.A2C, False): _A2C,
+    (View.A2C, True): _A2C,
 }
 """By view and whether it is a child. They hold every phantom, those with a finding included: what
 lies beyond is no heart. Images have no scale, so that sizes are shares."""
