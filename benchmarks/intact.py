@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from echodiff.anatomy import Label, View
+from echodiff.anatomy import Finding, Label, View
 from echodiff.metrics.criteria import Criterion, Expected, find_faults, find_scan
-from echodiff.metrics.faithfulness import compute_share
+from echodiff.metrics.faithfulness import Estimate, compute_share
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import load_features
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.scores import score_sets
 from echodiff.metrics.segmenter import Segmenter, load_segmenter
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
+from echodiff.phantom.heart import Heart
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.pretrain.broken_hearts import (
     CHAMBERS,
@@ -74,10 +75,14 @@ def draw_hearts(num: int, seed: int, views: tuple[View, ...]) -> Iterator[tuple[
         anatomy, _ = slice_image(heart, pose, SIZE)
         labels = np.where(sector_mask(pose, SIZE), anatomy.labels, Label.BACKGROUND)
         frame = Painted(render(acquisition, "echo", SIZE, anatomy), labels.astype(np.uint8))
-        yield frame, Expected(pose.view, heart.is_child, frozenset(heart.findings))
+        yield frame, Expected(pose.view, heart.is_child, heart_findings(heart))
 
 
-def judge_sound(segmenter: Segmenter, num: int) -> None:
+def heart_findings(heart: Heart) -> frozenset[Finding]:
+    return frozenset(one if isinstance(one, Finding) else one.name for one in heart.findings)
+
+
+def judge_sound(segmenter: Segmenter, num: int) -> Estimate:
     """Share of phantoms that meet all criteria, by their own labels and by the segmenter's."""
     drawn = list(draw_hearts(num, SEED, (View.A4C, View.A4C, View.A4C, View.A2C)))
     found = segmenter([frame.image_u8 for frame, _ in drawn])
@@ -88,10 +93,11 @@ def judge_sound(segmenter: Segmenter, num: int) -> None:
         ]
         share = compute_share(sum(not one for one in faults), num)
         print(f"phantoms intact, {name}: {tell(share)}")
-        print(f"  {Counter(str(fault.criterion) for one in faults for fault in one)}")
+        print(f"  {dict(Counter(str(fault.criterion) for one in faults for fault in one))}")
+    return share
 
 
-def judge_painted(segmenter: Segmenter, num: int) -> None:
+def judge_painted(segmenter: Segmenter, num: int) -> dict[str, Estimate]:
     """Share of painted faults that are named right: the criterion is among those that fail.
 
     Only where the labels of what was painted fail it: a tear may miss the septum.
@@ -117,14 +123,17 @@ def judge_painted(segmenter: Segmenter, num: int) -> None:
     for labels, (name, criterion, scan, asked) in zip(segmenter(images), wanted, strict=True):
         named = {fault.criterion for fault in find_faults(labels, scan, asked)}
         hits.setdefault(name, []).append(criterion in named)
-    for name, right in [*hits.items(), ("all", [one for row in hits.values() for one in row])]:
-        print(f"painted, named right, {name}: {tell(compute_share(sum(right), len(right)))}")
+    hits["all"] = [one for row in hits.values() for one in row]
+    shares = {name: compute_share(sum(right), len(right)) for name, right in hits.items()}
+    for name, share in shares.items():
+        print(f"painted, named right, {name}: {tell(share)}")
+    return shares
 
 
 # --- Generated images -----------------------------------------------------------------------------
 
 
-def hold_against_count(segmenter: Segmenter) -> None:
+def hold_against_count(segmenter: Segmenter) -> float:
     """Cohen's kappa of `intact` and the count by eye, its interval by bootstrap over images."""
     with COUNTED.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -154,6 +163,7 @@ def hold_against_count(segmenter: Segmenter) -> None:
     for row, mine, eye, told in zip(rows, ours, seen, why, strict=True):
         if mine != eye:
             print(f"  {row['set']} {row['image']}: by eye {row['seen'] or '-'}; {told or '-'}")
+    return compute_kappa(seen, ours)
 
 
 def compute_kappa(first: np.ndarray, second: np.ndarray) -> float:
@@ -189,7 +199,7 @@ def tear_frames(num: int) -> None:
                   f"real against real up to {mmd.floor_high:.4f}, n {num}")  # fmt: skip
 
 
-def tell(share) -> str:
+def tell(share: Estimate) -> str:
     return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f}), n {share.num}"
 
 

@@ -26,6 +26,7 @@ TOP_KEYS = [
     "alarms",
     "alarm_frames",
     "left_out",
+    "anatomy",
     "notes",
     "generated",
     "reference",
@@ -99,12 +100,13 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert result["versions"]["numpy"] == np.__version__
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in printed] == [
-        f"scoring against 24 frames of {reference}",
+        f"scoring against 24 frames of {reference}", "Intact anatomy",
         "MMD² (tiny)", "MMD² (texture)", "Faithfulness",
         *(["Alarm"] * len(result["alarms"]) or ["Alarms"]), "Report",
     ]  # fmt: skip
-    assert all("; real against real " in line for line in printed[1:3])
-    assert printed[3].endswith("; real frames 100 %; n 12, reference 24")
+    assert printed[1].endswith("left out, no generated frame can be judged: view unknown (12)")
+    assert all("; real against real " in line for line in printed[2:4])
+    assert printed[4].endswith("; real frames 100 %; n 12, reference 24")
     assert printed[-1].endswith(
         f"{out / 'report.html'}; all {len(result['scores'])} scores in {out / 'metrics.json'}"
     )

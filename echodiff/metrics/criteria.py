@@ -16,6 +16,17 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from echodiff.anatomy import Finding, Label, View
+from echodiff.metrics.limits import (
+    GREY,
+    HOLE,
+    LEAK,
+    LIMITS,
+    OPENING,
+    OUTSIDE,
+    PIECE,
+    PRESENT,
+    SCAN,
+)
 
 Labels = NDArray[np.uint8]
 Region = NDArray[np.bool_]
@@ -60,58 +71,23 @@ class Fault:
     """Where, in pixels of the label map."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Smallest and largest values that are taken for normal, of one view and age group."""
-
-    area: dict[Label, tuple[float, float]]
-    """Of each chamber of the view, as a share of the blood in all of them."""
-    thickness: tuple[float, float]
-    """Median thickness of the left-ventricular wall over the root of the area of the blood."""
-
-
-_ADULT_A4C = Limits(
-    area={
-        Label.LV: (0.15, 0.65), Label.RV: (0.05, 0.5),
-        Label.LA: (0.08, 0.58), Label.RA: (0.06, 0.55),
-    },
-    thickness=(0.03, 0.35),
-)  # fmt: skip
-_ADULT_A2C = Limits(area={Label.LV: (0.2, 0.94), Label.LA: (0.06, 0.8)}, thickness=(0.03, 0.45))
-LIMITS: dict[tuple[View, bool], Limits] = {
-    (View.A4C, False): _ADULT_A4C,
-    (View.A4C, True): _ADULT_A4C,
-    (View.A2C, False): _ADULT_A2C,
-    (View.A2C, True): _ADULT_A2C,
-}
-"""By view and whether it is a child. They hold every phantom, those with a finding included: what
-lies beyond is no heart. Images have no scale, so that sizes are shares."""
-PRESENT = 0.4
-"""Largest piece of a chamber that is no chamber, as a share of its smallest size."""
-PIECE = 0.08
-"""Least size of a second piece of a chamber, as a share of the first."""
-HOLE = 0.03
-"""Least size of a hole, as a share of its chamber."""
-OPENING = 0.03
-"""Most of a border that may be open, over the root of the area of the blood: about two pixels of a
-heart in 128."""
-LEAK = 0.16
-"""The same of a free wall, whose thin parts a scan does not show everywhere."""
-OUTSIDE = 0.45
-"""Most of a chamber's outline that the edge of the scan may cut."""
-SCAN = 0.15
-"""Least part of the image that is a scan."""
-GREY = 10
-"""Grey level from which a pixel belongs to the scan."""
-
 NAMES = {
     Label.LV: "left ventricle", Label.RV: "right ventricle",
     Label.LA: "left atrium", Label.RA: "right atrium",
 }  # fmt: skip
-_DILATED = {
-    Label.LV: Finding.DILATED_LV, Label.RV: Finding.DILATED_RV,
-    Label.LA: Finding.DILATED_LA, Label.RA: Finding.DILATED_RA,
-}  # fmt: skip
+_SEPTA = frozenset({Criterion.ATRIAL_SEPTUM, Criterion.VENTRICULAR_SEPTUM, Criterion.CONTACT})
+NOT_HELD_TO: dict[str, frozenset[Criterion]] = {
+    # A large defect at the crux joins all four chambers.
+    "asd": frozenset({Criterion.ATRIAL_SEPTUM, Criterion.CONTACT}),
+    "vsd": frozenset({Criterion.VENTRICULAR_SEPTUM, Criterion.CONTACT}),
+    "common_av_valve": _SEPTA,
+    "lvh": frozenset({Criterion.THICKNESS}),
+    "septal_hypertrophy": frozenset({Criterion.THICKNESS}),
+    "hypoplastic_lv": frozenset({Criterion.CHAMBERS, Criterion.SIZE, Criterion.THICKNESS}),
+    "hypoplastic_rv": frozenset({Criterion.CHAMBERS, Criterion.SIZE}),
+    **{f"dilated_{chamber}": frozenset({Criterion.SIZE}) for chamber in ("lv", "rv", "la", "ra")},
+}
+"""Criteria that a heart with a finding need not meet."""
 _ABOVE = {Label.LA: Label.LV, Label.RA: Label.RV}
 _SOLID = [label for label in Label if label not in (Label.BACKGROUND, Label.PERICARDIUM)]
 _ALL = slice(None)
@@ -127,23 +103,15 @@ class Expected:
     view: View
     is_child: bool = False
     findings: frozenset[Finding] | None = frozenset()
-    """None where nothing tells them: then a septum may be open, and a chamber of any size."""
-
-    def allows(self, finding: Finding) -> bool:
-        return self.findings is None or finding in self.findings
+    """None where nothing tells them: then a septum may be open."""
 
 
 def list_criteria(expected: Expected) -> tuple[Criterion, ...]:
     """The criteria that apply to a heart."""
-    off = set()
-    if expected.view is not View.A4C:
-        off |= {Criterion.CONTACT, Criterion.ATRIAL_SEPTUM, Criterion.VENTRICULAR_SEPTUM}
-    if expected.allows(Finding.ASD):
-        off.add(Criterion.ATRIAL_SEPTUM)
-    if expected.allows(Finding.VSD):
-        off.add(Criterion.VENTRICULAR_SEPTUM)
-    if expected.allows(Finding.ASD) or expected.allows(Finding.VSD):
-        off.add(Criterion.CONTACT)  # a large defect at the crux joins all four
+    is_unknown = expected.findings is None or expected.view is not View.A4C
+    off = set(_SEPTA if is_unknown else ())
+    for finding in expected.findings or ():
+        off |= NOT_HELD_TO.get(str(finding), frozenset())
     return tuple(criterion for criterion in Criterion if criterion not in off)
 
 
@@ -284,7 +252,7 @@ def _check_walls(heart: _Heart) -> Iterator[Fault]:
     for label in heart.present:
         border = heart.chambers[label] & ndimage.binary_dilation(outside, _CROSS)
         length = int(border.sum())
-        if length > LEAK * heart.unit:
+        if length > LEAK[label] * heart.unit:
             reason = f"{NAMES[label]} without wall over {length} px"
             yield Fault(Criterion.WALLS, reason, heart.box(border))
 
@@ -302,8 +270,7 @@ def _check_thickness(heart: _Heart) -> Iterator[Fault]:
     depth = np.asarray(ndimage.distance_transform_edt(solid))[inner]
     thickness = float(np.median(depth)) / heart.unit
     low, high = heart.limits.thickness
-    thick = heart.expected.allows(Finding.LVH)
-    if thickness < low or (thickness > high and not thick):
+    if not low <= thickness <= high:
         word = "thin" if thickness < low else "thick"
         reason = f"wall of the left ventricle too {word}, {np.median(depth):.0f} px"
         yield Fault(Criterion.THICKNESS, reason, heart.box(wall))
@@ -313,7 +280,7 @@ def _check_size(heart: _Heart) -> Iterator[Fault]:
     for label in heart.present:
         share = heart.areas[label] / heart.blood
         low, high = heart.limits.area[label]
-        if share < low or (share > high and not heart.expected.allows(_DILATED[label])):
+        if not low <= share <= high:
             word = "small" if share < low else "large"
             reason = f"{NAMES[label]} too {word}, {100 * share:.0f} % of the blood"
             yield Fault(Criterion.SIZE, reason, heart.box(heart.chambers[label]))

@@ -21,7 +21,6 @@ from echodiff.captions.views import is_child_in, view_in
 from echodiff.frames.rows import Frame
 from echodiff.images import resize_u8
 from echodiff.metrics.criteria import (
-    LIMITS,
     Box,
     Criterion,
     Expected,
@@ -31,6 +30,7 @@ from echodiff.metrics.criteria import (
     list_criteria,
 )
 from echodiff.metrics.faithfulness import Estimate, compute_difference, compute_share
+from echodiff.metrics.limits import LIMITS
 from echodiff.metrics.score import Score, by_name
 from echodiff.metrics.score_name import Kind
 
@@ -65,12 +65,12 @@ class Judged:
     not_measured: str = ""
     """Why no criterion applies, in words."""
 
-    @property
-    def is_measured(self) -> bool:
-        return not self.not_measured
+    def is_held_to(self, criterion: Criterion | None) -> bool:
+        """Whether a criterion applies to it; None: any."""
+        return bool(self.criteria) if criterion is None else criterion in self.criteria
 
-    def fails(self, criterion: Criterion) -> bool:
-        return any(fault.criterion is criterion for fault in self.faults)
+    def fails(self, criterion: Criterion | None) -> bool:
+        return any(criterion in (None, fault.criterion) for fault in self.faults)
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,23 @@ class Anatomy:
     frames: tuple[Judged, ...]
     source: Reader
 
-    @property
-    def measured(self) -> list[Judged]:
-        return [frame for frame in self.frames if frame.is_measured]
+    def count(self, criterion: Criterion | None = None) -> int:
+        """Frames that a criterion applies to; None: all criteria together, as below."""
+        return sum(frame.is_held_to(criterion) for frame in self.frames)
+
+    def find_failing(self, criterion: Criterion | None = None) -> list[int]:
+        """Row numbers of the frames that fail it."""
+        return [number for number, frame in enumerate(self.frames) if frame.fails(criterion)]
+
+    def share(self, criterion: Criterion | None = None) -> Estimate | None:
+        """Share of frames that meet it; None where it applies to none."""
+        num = self.count(criterion)
+        return compute_share(num - len(self.find_failing(criterion)), num) if num else None
 
     @property
     def reasons(self) -> dict[str, int]:
         """How many frames are not measured, by reason."""
-        return dict(Counter(one.not_measured for one in self.frames if not one.is_measured))
-
-    @property
-    def whole(self) -> Estimate | None:
-        """Share of frames that meet all criteria that apply to them."""
-        return _share([not frame.faults for frame in self.measured])
-
-    def share(self, criterion: Criterion) -> Estimate | None:
-        measured = [frame for frame in self.measured if criterion in frame.criteria]
-        return _share([not frame.fails(criterion) for frame in measured])
+        return dict(Counter(one.not_measured for one in self.frames if one.not_measured))
 
 
 def describe_expected(row: Frame | None) -> Expected | str:
@@ -148,43 +148,42 @@ def score_anatomy(
     generated: Anatomy, reference: Anatomy
 ) -> tuple[dict[str, Score], dict[str, str], list[str]]:
     """`intact` and `intact_<criterion>`, what was left out, alarms."""
-    name = str(Kind.INTACT)
-    whole, real = generated.whole, reference.whole
     if reason := explain_unmeasured(generated, reference):
-        return {}, {name: reason}, []
-    assert whole is not None
-    broken = [n for n, one in enumerate(generated.frames) if one.faults]
-    scores = [_score("", whole, real, generated, reference, broken, generated.measured,
-                     reference.measured)]  # fmt: skip
-    for criterion in Criterion:
-        share = generated.share(criterion)
-        if share is None:
-            continue
-        failed = [n for n, one in enumerate(generated.frames) if one.fails(criterion)]
-        applied = [
-            [one for one in side.frames if criterion in one.criteria]
-            for side in (generated, reference)
-        ]
-        scores.append(_score(criterion, share, reference.share(criterion), generated, reference,
-                             failed, *applied))  # fmt: skip
-    alarms = []
-    if real is not None and whole.value < real.value - FALL:
-        faults = Counter(f.criterion for one in generated.frames for f in one.faults)
-        named = ", ".join(f"{c.replace('_', ' ')} {num}" for c, num in faults.most_common(3))
-        alarms.append(
-            f"broken hearts: {len(broken)} of {whole.num} generated frames ({named}); intact are "
-            f"{100 * whole.value:.0f} %, of the reference {100 * real.value:.0f} %"
+        return {}, {str(Kind.INTACT): reason}, []
+    scores = [
+        Score.of_anatomy(
+            str(criterion or ""), share, generated.source, reference.share(criterion),
+            num_without=(len(generated.frames) - generated.count(criterion),
+                         len(reference.frames) - reference.count(criterion)),
+            frames=generated.find_failing(criterion),
         )
-    return by_name(scores), {}, alarms
+        for criterion in (None, *Criterion)
+        if (share := generated.share(criterion)) is not None
+    ]  # fmt: skip
+    alarm = _find_fall(generated, scores[0])
+    return by_name(scores), {}, [alarm] if alarm else []
+
+
+def _find_fall(generated: Anatomy, whole: Score) -> str | None:
+    """The alarm where fewer of the generated frames are intact than of the reference."""
+    if whole.real is None or whole.value >= whole.real - FALL:
+        return None
+    failed = {criterion: len(generated.find_failing(criterion)) for criterion in Criterion}
+    most = sorted((c for c in Criterion if failed[c]), key=lambda c: -failed[c])[:3]
+    named = ", ".join(f"{criterion.replace('_', ' ')} {failed[criterion]}" for criterion in most)
+    return (
+        f"broken hearts: {len(whole.frames or ())} of {whole.n} generated frames ({named}); intact "
+        f"are {100 * whole.value:.0f} %, of the reference {100 * whole.real:.0f} %"
+    )
 
 
 def explain_unmeasured(generated: Anatomy, reference: Anatomy) -> str | None:
     """Why there is no score; None where there is one."""
     for title, side in (("generated", generated), ("reference", reference)):
-        if not side.measured:
+        if not side.count():
             told = ", ".join(f"{reason} ({num})" for reason, num in side.reasons.items())
             return f"no {title} frame can be judged: {told}"
-    real = reference.whole
+    real = reference.share()
     if real is not None and real.high < KNOWN_KIND:
         return (
             f"the segmenter does not know frames of this kind: of {real.num} reference frames it "
@@ -195,25 +194,23 @@ def explain_unmeasured(generated: Anatomy, reference: Anatomy) -> str | None:
 
 def describe_broken(generated: Anatomy, reference: Anatomy, names: Sequence[str]) -> dict[str, Any]:
     """`anatomy` of metrics.json. names: file of each generated frame."""
-    broken: list[dict[str, Any]] = []
-    if explain_unmeasured(generated, reference) is None:
-        broken = [
-            {
-                "row": number,
-                "file_name": name,
-                "faults": [
-                    {"criterion": str(f.criterion), "reason": f.reason, "box": list(f.box)}
-                    for f in one.faults
-                ],
-            }
-            for number, (one, name) in enumerate(zip(generated.frames, names, strict=True))
-            if one.faults
-        ]
+    is_known = explain_unmeasured(generated, reference) is None
+    broken = [
+        {
+            "row": row,
+            "file_name": names[row],
+            "faults": [
+                {"criterion": str(fault.criterion), "reason": fault.reason, "box": list(fault.box)}
+                for fault in generated.frames[row].faults
+            ],
+        }
+        for row in (generated.find_failing() if is_known else ())
+    ]
     return {
         "segmenter": generated.source.name,
         "segmenter_sha256": generated.source.sha256,
-        "num": len(generated.measured),
-        "num_reference": len(reference.measured),
+        "num": generated.count(),
+        "num_reference": reference.count(),
         "not_measured": generated.reasons,
         "not_measured_reference": reference.reasons,
         "broken": broken,
@@ -222,26 +219,12 @@ def describe_broken(generated: Anatomy, reference: Anatomy, names: Sequence[str]
 
 def compare_anatomy(first: Anatomy, second: Anatomy, reference: Anatomy) -> dict[str, Score]:
     """`intact_gain`: second minus first; nothing where either has no score."""
-    then, now = first.whole, second.whole
+    then, now = first.share(), second.share()
     unmeasured = [explain_unmeasured(one, reference) for one in (first, second)]
     if any(unmeasured) or then is None or now is None:
         return {}
     gain = compute_difference(now, then)
     return by_name([Score.of_anatomy_gain(gain, second.source, then, now)])
-
-
-def _score(
-    criterion: str, share: Estimate, real: Estimate | None, generated: Anatomy,
-    reference: Anatomy, failed: Sequence[int], ours: Sequence[Judged], theirs: Sequence[Judged],
-) -> Score:  # fmt: skip
-    without = len(generated.frames) - len(ours), len(reference.frames) - len(theirs)
-    return Score.of_anatomy(
-        criterion, share, generated.source, real, num_without=without, frames=failed
-    )
-
-
-def _share(is_met: Sequence[bool]) -> Estimate | None:
-    return compute_share(sum(is_met), len(is_met)) if is_met else None
 
 
 def _scale(box: Box, scale: float) -> Box:

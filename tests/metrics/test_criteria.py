@@ -5,6 +5,7 @@ import pytest
 
 from echodiff.anatomy import Finding, Label, View
 from echodiff.metrics.criteria import (
+    NOT_HELD_TO,
     Criterion,
     Expected,
     find_faults,
@@ -97,6 +98,9 @@ def test_what_the_caption_names_is_no_fault():
         opened, scan, Expected(View.A4C, findings=None)
     )
     assert Criterion.VENTRICULAR_SEPTUM in list_criteria(asked)
+    large = Expected(View.A4C, findings=frozenset({Finding.DILATED_LA, Finding.LVH}))
+    assert not {Criterion.SIZE, Criterion.THICKNESS} & set(list_criteria(large))
+    assert set(NOT_HELD_TO) >= {str(finding) for finding in (Finding.ASD, Finding.DILATED_RV)}
 
 
 def test_a_two_chamber_view_has_no_right_heart_and_no_septa():

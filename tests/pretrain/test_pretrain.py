@@ -94,19 +94,25 @@ def test_the_autoencoder_halves_twice():
         assert vae.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean.shape == (1, 4, 32, 32)
 
 
-def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "train"),
+    [(classifier, classifier.train_classifier), (segmenter, segmenter.train_segmenter)],
+)
+def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch, module, train):
     rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (20, 128, 128), dtype=np.uint8)
+    labels = np.full_like(images, Label.LV)
+    labels[:, 64:] = Label.LA
     row = {"findings": ["asd"], "view": "A4C", "phase": "ED", "style": "aspen"}
-    corpus = Corpus(rng.integers(0, 255, (20, 128, 128), dtype=np.uint8), [row] * 20)
+    corpus = Corpus(images, [row] * 20, labels)
 
-    def train(folder):
+    def run(folder):
         folder.mkdir(exist_ok=True)
-        network, _ = classifier.train_classifier(corpus, folder, 4, 2, seed=1, device="cpu")
-        return network.state_dict()
+        return train(corpus, folder, 4, 2, seed=1, device="cpu")[0].state_dict()
 
-    whole = train(tmp_path / "whole")
+    whole = run(tmp_path / "whole")
     monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
-    vary, calls = classifier._vary, []
+    vary, calls = module._vary, []
 
     def stop_at_third(*arguments):
         calls.append(1)
@@ -114,39 +120,10 @@ def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypat
             raise KeyboardInterrupt
         return vary(*arguments)
 
-    monkeypatch.setattr(classifier, "_vary", stop_at_third)
+    monkeypatch.setattr(module, "_vary", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "killed")
-    resumed = train(tmp_path / "killed")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_the_segmenter_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (20, 128, 128), dtype=np.uint8)
-    labels = np.full_like(images, Label.LV)
-    labels[:, 64:] = Label.LA
-    corpus = Corpus(images, [{}] * 20, labels)
-
-    def train(folder):
-        folder.mkdir(exist_ok=True)
-        network, _ = segmenter.train_segmenter(corpus, folder, 3, 2, seed=1, device="cpu")
-        return network.state_dict()
-
-    whole = train(tmp_path / "whole")
-    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
-    draw, calls = segmenter._vary, []
-
-    def stop_at_fourth(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return draw(*arguments)
-
-    monkeypatch.setattr(segmenter, "_vary", stop_at_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "killed")
-    resumed = train(tmp_path / "killed")
+        run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
