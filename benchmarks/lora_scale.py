@@ -27,7 +27,8 @@ def generate(demo, scale, args):
         flags += ["--weights", demo / "run", "--lora-scale", scale, "--guidance", args.guidance]
         flags += ["--guidance-interval", f"{start},{end}", "--features", "tiny,texture"]
         flags += ["--reference", demo / "run", "--out", out]
-        subprocess.run([sys.executable, shipped("generate.py"), *map(str, flags)], check=True)
+        command = [sys.executable, shipped("generate.py"), *map(str, flags)]
+        subprocess.run(command, check=True, stdout=sys.stderr)  # the table alone is the output
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))["scores"]
 
 

@@ -107,9 +107,10 @@ def build_training_cards(
             note=f"Learning rate {config.get('learning_rate', '?')}.",
         ),
     ]
-    followed = [key for row in rows for key in row if key.startswith("mmd_")
-                and not key.endswith(("_low", "_high", "_floor"))]  # fmt: skip
-    for name in ("held_out_loss", *followed[:1]):
+    keys = dict.fromkeys(key for row in rows for key in row)
+    distances = [key for key in keys if key.startswith("mmd_")
+                 and not key.endswith(("_low", "_high", "_floor"))]  # fmt: skip
+    for name in ("held_out_loss", *(["intact"] if "intact" in keys else distances[:1])):
         if read := [row for row in rows if row.get(name) is not None]:
             cards.append(_build_followed_card(name, read))
     return cards if len(cards) <= NUM_CARDS else [*cards[:2], *cards[3:]]
@@ -117,18 +118,18 @@ def build_training_cards(
 
 def _build_followed_card(name: str, read: Sequence[Mapping[str, Any]]) -> Card:
     """Build the card of a value that was read at several steps."""
-    first, last = read[0], read[-1]
+    first, last, is_share = read[0], read[-1], name == "intact"
     low, high = last.get(f"{name}_low"), last.get(f"{name}_high")
     interval = f"steps {first['step']} and {last['step']}"
     if low is not None and high is not None:
-        interval = f"95 % interval {format_interval(low, high, False)}"
-    lowest = min(read, key=lambda row: float(row[name]))
+        interval = f"95 % interval {format_interval(low, high, is_share)}"
+    best = (max if is_share else min)(read, key=lambda row: float(row[name]))
     title = "Held-out loss" if name == "held_out_loss" else score_name(name)
     return Card(
         label=f"{title}, first to last",
-        value=f"{format_number(first[name], False)} → {format_number(last[name], False)}",
+        value=" → ".join(format_number(row[name], is_share) for row in (first, last)),
         interval=interval,
-        note=f"Lowest at step {lowest['step']}.",
+        note=f"{'Highest' if is_share else 'Lowest'} at step {best['step']}.",
     )
 
 
