@@ -17,9 +17,22 @@ NUM_CARDS = 4
 INTACT_MARGIN = 0.05
 """Largest loss of `intact`, against the reference or the base, that is no alarm."""
 SIGNIFICANT_P = 0.05
-ORDER = (Kind.INTACT, Kind.FID, Kind.MMD, Kind.FAITHFULNESS, Kind.COPIES, Kind.SPECIFICITY,
-         Kind.COVERAGE, Kind.RECALL, Kind.PRECISION)  # fmt: skip
+ORDER = (
+    Kind.INTACT,
+    Kind.FID,
+    Kind.MMD,
+    Kind.FAITHFULNESS,
+    Kind.COPIES,
+    Kind.SPECIFICITY,
+    Kind.COVERAGE,
+    Kind.RECALL,
+    Kind.PRECISION,
+    Kind.SPECTRUM_DEVIATION,
+    Kind.SPECKLE_SNR,
+)
 """Kinds of scores on a card, the most important first; one card per kind."""
+LOOKS = frozenset({Kind.SPECTRUM_DEVIATION, Kind.SPECKLE_SNR})
+"""Kinds for which neither more nor less is better: of one set only, as near as can be."""
 LABELS = {
     Kind.INTACT: "Hearts with intact anatomy",
     Kind.FAITHFULNESS: "Prompted findings that are found",
@@ -46,12 +59,14 @@ class Card:
 def build_cards(titles: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[Card]:
     """Build the cards of one set of scores, or of several sets that are compared."""
     sets = [read_scores(one) for one in records]
-    names = [name for name in choose_scores(sets[0]) if all(name in one for one in sets)]
+    names = choose_scores(sets[0])
+    if len(sets) == 1:
+        return [_build_card(sets[0][name]) for name in names[:NUM_CARDS]]
+    ranked = [name for name in names
+              if sets[0][name].kind not in LOOKS and all(name in one for one in sets)]  # fmt: skip
     return [
-        _build_card(sets[0][name])
-        if len(sets) == 1
-        else _build_ranking({title: one[name] for title, one in zip(titles, sets, strict=True)})
-        for name in names[:NUM_CARDS]
+        _build_ranking({title: one[name] for title, one in zip(titles, sets, strict=True)})
+        for name in ranked[:NUM_CARDS]
     ]
 
 
@@ -119,8 +134,10 @@ def is_level(score: Score) -> bool | None:
             return None if at_n is None or lowest is None else at_n >= lowest
         case Kind.COPIES:
             return None if score.real is None or score.low is None else score.low <= score.real
-        case _:
+        case Kind.FAITHFULNESS | Kind.SPECIFICITY:
             return None if score.real is None or score.high is None else score.high >= score.real
+        case _:
+            return None
 
 
 def judge(score: Score) -> bool | None:

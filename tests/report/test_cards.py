@@ -55,6 +55,7 @@ def test_one_set_has_four_cards_the_most_important_first() -> None:
         ("copies_tiny", score(0.2, real=0.05), False),
         ("copies_tiny", score(0.2, real=0.05) | {"low": None, "high": None}, None),
         ("coverage_tiny", SCORES["coverage_tiny"], False),
+        ("speckle_snr", score(4.0, real=6.0), None),
     ],
 )
 def test_a_card_is_good_or_bad_against_reference_frames(
@@ -65,8 +66,8 @@ def test_a_card_is_good_or_bad_against_reference_frames(
 
 
 def test_several_sets_are_ranked_where_all_have_the_score() -> None:
-    others = {"mmd_texture": score(0.1), "faithfulness": score(0.2)}
-    cards = build_cards(["A", "B"], [SCORES, others])
+    others = {"mmd_texture": score(0.1), "faithfulness": score(0.2), "speckle_snr": score(4.0)}
+    cards = build_cards(["A", "B"], [SCORES | {"speckle_snr": score(6.0)}, others])
     assert [(card.label, card.value, card.note) for card in cards] == [
         ("Distance, MMD² (texture): smallest", "B", "B 0.1; A 0.3."),
         ("Prompted findings that are found: highest", "A", "A 69 %; B 20 %."),
