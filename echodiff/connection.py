@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 from echodiff.errors import InputError
 
 _ANSWERS = {
-    401: "the hub does not accept the token: `hf auth login`, or set HF_TOKEN",
-    403: "this token may not do that there: is the name another user's, or the token read-only?",
-    404: "there is no such repository, or this token may not see it",
-    407: "the proxy asks for a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
-    409: "the name is taken, or the repository changed meanwhile: run again to see what is there",
-    412: "the repository changed meanwhile: run again to see what is there",
-    413: "the hub finds it too large",
-    429: "the hub asks for a pause: run again later, it goes on",
+    401: "the hub rejects the token: run `hf auth login`, or set HF_TOKEN",
+    403: "this token has no permission: the name is another user's, or the token is read-only",
+    404: "no such repository, or this token has no access to it",
+    407: "the proxy needs a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+    409: "the name is taken, or the repository changed in the meantime: run the command again",
+    412: "the repository changed in the meantime: run the command again",
+    413: "file too large for the hub",
+    429: "too many requests to the hub: run the command again later, it resumes",
 }
 
 
@@ -41,9 +41,12 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(ERROR)  # its retries: only what comes of them is told
+    logging.set_verbosity(ERROR)  # hide its retries; the outcome is reported
     try:
-        _check_certificates()
+        # Python's own error names neither the file nor the variable.
+        certificates = os.environ.get("SSL_CERT_FILE")
+        if certificates and not Path(certificates).is_file():
+            raise InputError(f"SSL_CERT_FILE {certificates}: no such file: correct it, or unset it")
         endpoint()
         yield
     except InputError:
@@ -57,13 +60,6 @@ def told_in_one_line(name: str = "") -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _check_certificates() -> None:
-    # Python's own error names neither the file nor the variable.
-    given = os.environ.get("SSL_CERT_FILE")
-    if given and not Path(given).is_file():
-        raise InputError(f"SSL_CERT_FILE {given}: no such file: correct it, or unset it")
-
-
 def _explain(error: BaseException) -> str:
     """Explain an error of the hub's client and how to fix it; disk errors are raised unchanged."""
     chain = [error]
@@ -73,7 +69,7 @@ def _explain(error: BaseException) -> str:
     if told is not None:
         return told
     if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
-        raise error  # a disk, not the hub
+        raise error  # an error of the disk, not of the hub
     if isinstance(error, RuntimeError) and len(chain) > 1:
         return f"{error} ({type(chain[-1]).__name__}: {' '.join(str(chain[-1]).split())})"
     return " ".join(str(error).split())
@@ -90,10 +86,10 @@ def _explain_answer(chain: Sequence[BaseException]) -> str | None:
         if status is None:
             continue
         if isinstance(one, RepositoryNotFoundError):
-            status = 404  # the Hub answers 401 to who may not know that it is there
+            status = 404  # the Hub answers 401 for repositories without access
         said = str(getattr(one, "server_message", None) or "").strip()
         if status >= 500:
-            answer = "the hub failed: run again, it goes on"
+            answer = "the hub failed: run the command again, it resumes"
         else:
             answer = _ANSWERS.get(status, "the hub refused")
         return f"{answer} ({status}{': ' if said else ''}{' '.join(said.split())})"
@@ -108,18 +104,18 @@ def _explain_setting(chain: Sequence[BaseException]) -> str | None:
     text = " ".join(str(one) for one in chain)
     if any(issubclass(kind, OfflineModeIsEnabled) for kind in kinds):
         is_wanted = any(issubclass(kind, LocalEntryNotFoundError) for kind in kinds)
-        cache = " and the cache does not hold it" if is_wanted else ""
-        return f"HF_HUB_OFFLINE is set{cache}: unset it, so that the hub is asked"
+        cache = " and it is not in the cache" if is_wanted else ""
+        return f"HF_HUB_OFFLINE is set{cache}: unset it to connect to the hub"
     if any(issubclass(kind, ImportError) for kind in kinds) and "SOCKS" in text:
         return (
             f"the proxy {_proxy()} needs a package: `pip install socksio`, "
             "or unset ALL_PROXY and HTTPS_PROXY"
         )
     if "scheme for proxy" in text:
-        return f"the proxy {_proxy()} is no proxy: HTTPS_PROXY is written http://HOST:PORT"
+        return f"the proxy {_proxy()} is not valid: HTTPS_PROXY has the form http://HOST:PORT"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return (
-            "its certificate is not trusted here: set SSL_CERT_FILE to a file with the "
+            "its certificate is not trusted: set SSL_CERT_FILE to a file with the "
             "certificates of your network (REQUESTS_CA_BUNDLE is not read)"
         )
     if any(issubclass(kind, ssl.SSLError) for kind in kinds):
@@ -143,10 +139,10 @@ def _explain_network(chain: Sequence[BaseException]) -> str | None:
         if _is_of_client(one, "ProxyError"):
             return f"the proxy {proxy or ''} refuses ({' '.join(str(one).split())})"
         if _is_of_client(one, "UnsupportedProtocol"):
-            return f"{address} is no address of a hub: HF_ENDPOINT is written https://HOST"
+            return f"{address} is not the address of a hub: HF_ENDPOINT has the form https://HOST"
     for one in chain:
         if isinstance(one, ConnectionError) or _is_of_client(one, "HTTPError"):
-            return f"the connection broke ({type(one).__name__}): run again, it goes on"
+            return f"the connection broke ({type(one).__name__}): run the command again, it resumes"
     return None
 
 

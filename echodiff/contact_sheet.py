@@ -19,12 +19,12 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     cell: int = 128,
 ) -> NDArray[np.uint8]:
-    """Lay pictures out in rows, each in a square of `cell` pixels, over a not-for-diagnosis line.
+    """Lay images out in rows, each in a square of `cell` pixels, over a not-for-diagnosis line.
 
-    Returns (H, W) uint8, or (H, W, 3) when any picture has colour. Labels stand above the pictures
-    and are cut to the width.
+    Returns (H, W) uint8, or (H, W, 3) if any image has colour. Labels are drawn above the images
+    and shortened to their width.
     """
-    assert images, "a sheet needs at least one picture"
+    assert images, "a sheet needs at least one image"
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     font_size = max(9, cell // 12)
@@ -51,7 +51,7 @@ def contact_sheet(
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Shorten a text to `width` pixels, with three dots at its end."""
-    text = text[: width + 1]  # no letter that can be read is narrower than a pixel
+    text = text[: width + 1]  # no legible letter is narrower than a pixel
     if font.getlength(text) <= width:
         return text
     num_fitting = bisect_right(

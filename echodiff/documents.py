@@ -1,9 +1,8 @@
-"""JSON and YAML that anyone may have written: read to plain values, or refused in one line.
+"""Read untrusted JSON and YAML to plain values, or refuse it in one line.
 
-Refused are aliases, anchors and tags, fields that are there twice, nesting beyond `MAX_DEPTH`,
-whole numbers beyond 64 bits, NaN and infinity, and halves of surrogate pairs: what
-overflows, hides or cannot be written again. Every record, table of rows and settings file is read
-here.
+Refused are aliases, anchors and tags, repeated fields, nesting beyond `MAX_DEPTH`, whole numbers
+beyond 64 bits, NaN and infinity, and halves of surrogate pairs: they overflow, hide content, or
+cannot be written again. Every record, table of rows and settings file is read by this module.
 """
 
 import json
@@ -18,13 +17,13 @@ import yaml
 from echodiff.errors import InputError
 
 MAX_DEPTH = 32
-"""Levels of nesting; records of this package have six."""
+"""Most levels of nesting; records of this package have six."""
 MAX_YAML = 300_000
-"""Characters of a settings file, or of the head of a card."""
+"""Most characters of a settings file, or of the head of a card."""
 _LARGEST = 2**64
 _BEYOND = "a whole number beyond 64 bits"
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError)
-"""TypeError, ValueError: dates that do not exist and the like."""
+"""TypeError and ValueError come from dates that do not exist, for example."""
 
 Record = dict[str, Any]
 Kinds = Mapping[str, Any]
@@ -33,7 +32,7 @@ these `| None`."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text; an InputError names its fault."""
+    """Parse a JSON text; InputError says what is wrong with it."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
@@ -49,7 +48,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file; InputError names the file."""
+    """Read the value of a JSON file; InputError names the file."""
     try:
         return parse_json(path.read_bytes())
     except InputError as error:
@@ -57,7 +56,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, kinds: Kinds | None = None) -> Record:
-    """The object of a JSON file, its fields of `kinds`; InputError names file and field."""
+    """Read a JSON object whose fields have `kinds`; InputError names file and field."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object")
@@ -69,7 +68,7 @@ def read_record(path: Path, kinds: Kinds | None = None) -> Record:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse a YAML text; an InputError names its fault."""
+    """Parse a YAML text; InputError says what is wrong with it."""
     if len(text) > MAX_YAML:
         raise InputError(f"{len(text)} characters of YAML, more than {MAX_YAML}")
     try:
@@ -85,7 +84,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The value of a YAML file; InputError names the file."""
+    """Read the value of a YAML file; InputError names the file."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -95,7 +94,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_yaml_record(path: Path) -> Record:
-    """The `key: value` lines of a YAML file, an empty one included; InputError names the file."""
+    """Read the `key: value` lines of a YAML file, which may be empty; InputError names the file."""
     value = read_yaml(path)
     value = {} if value is None else value
     if not isinstance(value, dict):
@@ -104,7 +103,7 @@ def read_yaml_record(path: Path) -> Record:
 
 
 def check_kinds(record: Mapping[str, Any], kinds: Kinds) -> None:
-    """InputError where a field of `record` is not of its kind; fields may be missing."""
+    """Raise InputError for a field of `record` that is not of its kind; fields may be missing."""
     for name, kind in kinds.items():
         if name in record and not _is_kind(record[name], kind):
             raise InputError(f"{name!r} must be {_name_kind(kind)}, not {_short(record[name])}")
@@ -145,22 +144,22 @@ def _short(value: Any) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
-        raise ValueError(f"a field is there twice: {_find_twice(name for name, _ in pairs)}")
+        raise ValueError(f"a field occurs twice: {_find_twice(name for name, _ in pairs)}")
     return record
 
 
 def _find_twice(names: Iterable[str]) -> str:
-    """The first name that has come before; of YAML two spellings may be one value."""
+    """Return the first repeated name; in YAML, two spellings may be one value."""
     seen = set[str]()
     for name in names:
         if name in seen:
             return _short(name)
         seen.add(name)
-    return "two names of one value"
+    return "two spellings of one name"
 
 
 def _check(value: Any) -> None:
-    """InputError for what a plain value must not hold; not by recursion, which could overflow."""
+    """Raise InputError for a refused value. Iterates by level, as recursion could overflow."""
     level: list[tuple[str, Any]] = [("", value)]
     for _ in range(MAX_DEPTH + 1):
         below: list[tuple[str, Any]] = []
@@ -195,24 +194,26 @@ def _too_deep() -> str:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader that refuses a field which is there twice."""
+    """PyYAML's safe loader that also refuses repeated fields."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         mapping = super().construct_mapping(node, deep=deep)
         if isinstance(node, yaml.MappingNode) and len(mapping) < len(node.value):
             twice = _find_twice(str(key.value) for key, _ in node.value)
-            raise ValueError(f"a field is there twice: {twice}")
+            raise ValueError(f"a field occurs twice: {twice}")
         return mapping
 
 
 def _check_events(text: str) -> None:
-    """InputError for aliases, anchors, tags and deep nesting, before anything is built."""
+    """Raise InputError for aliases, anchors, tags and deep nesting, before values are built."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         for mark, name in (("anchor", "an anchor or an alias (& or *)"), ("tag", "a tag (!)")):
             if getattr(event, mark, None) is not None:
                 line = 1 if event.start_mark is None else event.start_mark.line + 1
-                raise InputError(f"line {line}: has {name}, which is refused: write the value")
+                raise InputError(
+                    f"line {line}: has {name}, which is refused; write the value itself"
+                )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:

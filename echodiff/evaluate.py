@@ -6,7 +6,7 @@ docs/evaluation.md.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.white_level import find_white_level
 from echodiff.images import write_image
-from echodiff.metrics.comparison import compare_sets, rank_sets
+from echodiff.metrics.comparison import Difference, compare_sets, rank_sets
 from echodiff.metrics.evaluation import score_fully, score_measured
 from echodiff.metrics.faithfulness import compare_faithfulness
 from echodiff.metrics.frame_features import (
@@ -126,15 +126,14 @@ def score_frames(
     white_level: int | None = None,
     segmenter: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a frames folder against a reference; write `out/metrics.json` where `out` is given.
+    """Score a frames folder against a reference; write `out/metrics.json` if `out` is given.
 
-    reference: a frames folder, read as `echodiff evaluate --reference` reads it, or the paths of
-    pictures in one (the held-out frames of a run).
-    features: names, or networks that are open already (`load_networks` opens TorchScript files and
-    functions of your own).
-    Where the Inception weights cannot be had, one line on stderr says so and `tiny` stands in.
+    reference: a frames folder, read as by `echodiff evaluate --reference`, or the paths of images
+    in one (the held-out frames of a run).
+    features: names, or opened networks (`load_networks` opens TorchScript files and functions of
+    your own). Without the Inception weights, one line on stderr says so and `tiny` is used.
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
-    Prompt faithfulness is scored where `tiny` is among the features.
+    Prompt faithfulness is scored if `tiny` is among the features.
     segmenter: folder of the network that labels frames for `intact`; by default the shipped one.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
@@ -159,7 +158,7 @@ def compare_frames(
     features: Sequence[str] = DEFAULT_FEATURES,
     segmenter: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What `second` (the LoRA) gains over `first` (the base) against one reference.
+    """Compare `second` (the LoRA) with `first` (the base) against one reference.
 
     `mmd_ratio_<features>`: MMD^2 of second over that of first, below 1 is nearer to the reference.
     `faithfulness_gain`, `faithfulness_gain_<finding>`, `specificity_gain`: second minus first, over
@@ -194,7 +193,10 @@ def _evaluate(config: EvaluateConfig) -> int:
     target = config.out / METRICS_FILE
     if target.exists() and not config.overwrite:
         raise InputError(f"{target}: exists already; --overwrite replaces it")
-    names = _name_sets(config.generated)
+    # Sets are named by the last part of their path, or by the whole path if that is not unique.
+    names = [folder.resolve().name for folder in config.generated]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in config.generated]
     for folder in (*config.generated, config.reference, config.train, config.data):
         if folder is not None and folder.resolve() == config.out.resolve():
             raise InputError(f"--out {config.out}: is {folder}, which this command reads")
@@ -241,15 +243,17 @@ def _score(
         for name in names
     }
     result: dict[str, Any] = next(iter(results.values()))
+    differences: list[Difference] = []
     if config.compare:
-        result = {"sets": results, "differences": _rank(sets, reference, networks)}
-    _write_report(config, real, results, result.get("differences", []), reference.white_level)
+        differences = _rank(sets, reference, networks)
+        result = {"sets": results, "differences": [asdict(one) for one in differences]}
+    _write_report(config, real, results, differences, reference.white_level)
     write_json_atomic(target, result)
     for name, one in results.items():
         for line in summary_lines(one, config.out):
             print(f"{name}: {line}" if config.compare else line)
-    for row in result.get("differences", []):
-        print(format_difference(row))
+    for difference in differences:
+        print(format_difference(difference))
     return 0
 
 
@@ -260,7 +264,7 @@ def _open_segmenter(folder: Path | None) -> Reader:
 
 
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
-    """White level of the training: as the generated folders record it, else that of --train."""
+    """Find the white level of the training in the generated folders' records, else in --train."""
     records = [folder / JOB_FILE for folder in config.generated]
     jobs = [read_maker(path) for path in records if path.is_file()]
     levels = {job["white_level"] for job in jobs if job.get("white_level") is not None}
@@ -274,12 +278,12 @@ def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int 
 
 
 def _check_counts(sets: Mapping[str, Measured]) -> None:
-    """Frechet distances of different counts must not stand in one column, so there are none."""
+    """Refuse different counts, because their Frechet distances cannot be compared."""
     counts = {name: len(one) for name, one in sets.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(
-            f"--compare: the sets have different counts ({told}): give as many of each"
+            f"--compare: the sets have different counts ({told}); give the same number of each"
         )
 
 
@@ -292,28 +296,22 @@ def _find_pairs(config: EvaluateConfig, folder: Path, real: RealFrames) -> Pairi
 
 def _rank(
     sets: Mapping[str, Measured], reference: Measured, networks: Networks
-) -> list[dict[str, Any]]:
-    rows = []
+) -> list[Difference]:
+    differences = []
     for network in networks.opened:
         features = {name: one.in_features(network.name) for name, one in sets.items()}
         try:
-            rows += rank_sets(features, reference.in_features(network.name), network)
+            differences += rank_sets(features, reference.in_features(network.name), network)
         except ValueError as error:
             raise InputError(f"--compare: {error}") from error
-    return rows
-
-
-def _name_sets(folders: Sequence[Path]) -> list[str]:
-    """Folders by their last part, or by the whole path where that is not enough."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    return differences
 
 
 def _write_report(
     config: EvaluateConfig,
     real: RealFrames,
     results: Mapping[str, Any],
-    differences: Sequence[Mapping[str, Any]],
+    differences: Sequence[Difference],
     white_level: int | None,
 ) -> None:
     from echodiff.report.page import (

@@ -38,7 +38,7 @@ NOT_DATA = frozenset({
     "__macosx", "$recycle.bin", "#recycle", "system volume information", "lost+found",
     "thumb", "thumbs", "thumbnails",
 })  # fmt: skip
-"""Folders (in lower case) that systems and viewers leave among pictures, besides those whose name
+"""Folders (in lower case) that systems and viewers leave among images, besides those whose name
 begins with a dot (`.ipynb_checkpoints`) or an @ (`@eaDir`)."""
 
 # Bits that scanners and converters use inside a 16-bit file.
@@ -46,18 +46,18 @@ _BIT_DEPTHS = (8, 10, 12, 14, 15, 16)
 
 
 class Listing(NamedTuple):
-    """Pictures found in a folder."""
+    """Images found in a folder."""
 
     pictures: list[Path]
     """Sorted."""
     aside: Counter[str]
-    """How many were left aside, by their folder or by their suffix."""
+    """Number of skipped files, by their folder or by their suffix."""
 
 
 def list_pictures(folder: Path, *, without: Path | None = None) -> Listing:
-    """Every picture in a folder, searched in depth; links to folders are not followed.
+    """List every image in a folder and its subfolders; links to folders are not followed.
 
-    Hidden files, folders that hold no data (`NOT_DATA`), and the folder `without` are left aside.
+    Hidden files, folders without data (`NOT_DATA`), and the folder `without` are skipped.
     """
     found, aside = list[Path](), Counter[str]()
     for parent, folders, names in os.walk(folder):
@@ -80,12 +80,12 @@ def is_data_folder(name: str) -> bool:
 
 
 def read_image_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
-    """Read a picture as (H, W) uint8 when it is grey, in whatever form, else as (H, W, 3).
+    """Read an image as (H, W) uint8 if all its colours are grey, else as (H, W, 3).
 
-    It comes as a viewer shows it: turned as its EXIF orientation says, black where black is, and
-    transparent pixels over black. Integers of more than 8 bits are scaled by `max_value`, or else
-    by the smallest usual bit depth that holds the picture's largest value. Floating-point pictures
-    must lie in 0..1. A file of several pages or frames is an InputError.
+    The result is what a viewer shows: rotated by its EXIF orientation, black at 0, and transparent
+    pixels over black. Integers of more than 8 bits are scaled by `max_value`, or else by the
+    smallest usual bit depth that holds the image's largest value. Floating-point images must lie
+    in 0..1. A file of several pages or frames is an InputError.
     """
     values = decode(Path(path))
     image = values if values.dtype == np.uint8 else _to_u8(values, path, max_value)
@@ -94,7 +94,7 @@ def read_image_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uin
 
 
 def read_gray_u8(path: Path, *, max_value: int | None = None) -> NDArray[np.uint8]:
-    """Read a picture as (H, W) uint8; colour becomes its luma (ITU-R 601)."""
+    """Read an image as (H, W) uint8; colour becomes its luma (ITU-R 601)."""
     return to_gray_u8(read_image_u8(path, max_value=max_value))
 
 
@@ -111,12 +111,12 @@ def read_mask_u8(path: Path) -> NDArray[np.uint8]:
 
 
 def read_rgb_u8(path: Path) -> NDArray[np.uint8]:
-    """Read a mask of colours as (H, W, 3) uint8; what is fully transparent is black."""
+    """Read a coloured mask as (H, W, 3) uint8; fully transparent pixels are black."""
     return decode_colours(Path(path))
 
 
 def has_deep_pixels(path: Path) -> bool:
-    """Whether the header says more than 8 bits a channel; False for what is no picture."""
+    """Whether the header has more than 8 bits per channel; False for files that are no images."""
     try:
         with opened(path) as image:
             return read_header(image).is_deep
@@ -125,34 +125,34 @@ def has_deep_pixels(path: Path) -> bool:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture (pixels) as it is shown; InputError for what is none."""
+    """Read height and width of an image (pixels) as shown; InputError if it is not an image."""
     with opened(path) as image:
         return read_shown_size(image)
 
 
 def read_max_value(path: Path) -> int | None:
-    """Largest value of a picture of more than 8 bits; None for one of 8 bits."""
+    """Read the largest value of an image of more than 8 bits; None for one of 8 bits."""
     values = decode(Path(path))
     is_deep = values.dtype != np.uint8 and np.issubdtype(values.dtype, np.integer)
     return int(values.max()) if is_deep else None
 
 
 def find_largest(paths: Iterable[Path]) -> int | None:
-    """Largest value among pictures of more than 8 bits; None where all have 8.
+    """Find the largest value among images of more than 8 bits; None if all have 8.
 
-    Damaged ones are left out: reading them says so.
+    Damaged images are left out here; reading them raises the error.
     """
     largest = None
-    for path in filter(has_deep_pixels, paths):  # by headers: pictures of 8 bits are not decoded
+    for path in filter(has_deep_pixels, paths):  # by headers: images of 8 bits are not decoded
         with suppress(InputError):
             largest = max(largest or 0, read_max_value(path) or 0)
     return largest
 
 
 def find_max_value(paths: Iterable[Path]) -> int | None:
-    """White level that all pictures of a set share; None where all have 8 bits.
+    """Find the white level that all images of a set share; None if all have 8 bits.
 
-    One for the set: scaled each by its own brightest pixel, dark frames would turn bright.
+    One level for the set: scaled by their own brightest pixels, dark frames would become bright.
     """
     largest = find_largest(paths)
     return None if largest is None else bit_range(largest)
@@ -204,26 +204,26 @@ def pad_square(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def to_gray_u8(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) uint8 -> (H, W) uint8, by luma (ITU-R 601)."""
+    """Convert (H, W) or (H, W, 3) uint8 to (H, W) uint8 by luma (ITU-R 601)."""
     if image_u8.ndim == 2:
         return image_u8
     return np.asarray(Image.fromarray(image_u8).convert("L"), dtype=np.uint8)
 
 
 def to_pm1(image_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """0..255 -> -1..1, same shape."""
+    """Convert 0..255 to -1..1, same shape."""
     return image_u8.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def from_pm1(image_pm1: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """-1..1 -> 0..255, same shape, rounded; values outside are clipped. Inverse of `to_pm1`."""
+    """Convert -1..1 to 0..255, same shape, rounded and clipped. Inverse of `to_pm1`."""
     return np.asarray(np.clip(np.rint((image_pm1 + 1) * 127.5), 0, 255), dtype=np.uint8)
 
 
 def _to_u8(values: NDArray[np.generic], path: Path, max_value: int | None) -> NDArray[np.uint8]:
     if np.issubdtype(values.dtype, np.floating):
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise InputError(f"{path}: a floating-point picture must lie in 0..1")
+            raise InputError(f"{path}: a floating-point image must lie in 0..1")
         return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
     if values.min() < 0:
         raise InputError(f"{path}: negative values; shift them before")

@@ -14,7 +14,7 @@ from echodiff.runs import RECORD, sha256_file
 
 PREFIX = "hub:"
 MANIFEST = "push.json"
-"""In every pushed repository: what it is, and the SHA-256 of each other file."""
+"""File in every pushed repository with its kind and the SHA-256 of every other file."""
 SCORES, CONFIG, PRIVACY = "metrics.json", "config.yaml", "privacy.json"
 CARD, SHEET = "README.md", "sheet.png"
 MODEL_FILES = (
@@ -22,10 +22,10 @@ MODEL_FILES = (
     "pytorch_lora_weights_kohya.safetensors",
     CARD, SHEET, SCORES, PRIVACY, CONFIG, RECORD, MANIFEST,
 )  # fmt: skip
-"""Everything that may lie in a pushed model, and nothing else may."""
+"""The only files in a pushed model."""
 DATASET_FILES = ("metadata.jsonl", CARD, SHEET, SCORES, MANIFEST)
-"""The same of a pushed set of generated frames, beside its pictures under `images/`."""
-PICTURES = "images/*.png"
+"""The only files in a pushed set of generated frames, apart from its images."""
+IMAGE_PATTERN = "images/*.png"
 
 
 class HubName(NamedTuple):
@@ -62,7 +62,7 @@ def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
     Every file is compared with the hash in its manifest."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*DATASET_FILES, PICTURES] if is_dataset else list(MODEL_FILES)
+    patterns = [*DATASET_FILES, IMAGE_PATTERN] if is_dataset else list(MODEL_FILES)
     with told_in_one_line(str(name)):
         folder = snapshot_download(
             name.repo,

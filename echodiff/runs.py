@@ -44,9 +44,9 @@ _WRITTEN = re.compile(
         | (images | masks)/phantom-\d+\.png))""",
     re.VERBOSE,
 )
-"""Files of a run folder that a training writes, and that --overwrite removes."""
+"""Files of a run folder that a training writes and --overwrite removes."""
 
-_ASKED_ANEW = ("overwrite", "trust", "features_path")
+_NOT_SAVED = ("overwrite", "trust", "features_path")
 """Settings that a run's own file does not keep."""
 _NAMES = list[str]
 _KINDS: Kinds = {
@@ -71,7 +71,7 @@ _KINDS: Kinds = {
     **dict.fromkeys(("white_level", "source_white_level", "target_white_level"), int | None),
     "trained_on": dict | None,
 }  # fmt: skip
-"""Of `run.json`: what commands read of it."""
+"""Fields of `run.json` that commands read."""
 
 _PACKAGES = (
     "echodiff",
@@ -90,11 +90,11 @@ _PACKAGES = (
 
 
 _RESOLVED = ("mixed_precision",)
-"""Settings whose resolved value is in `run.json`: `auto`, and what the hardware lacks."""
+"""Settings whose resolved value is in `run.json`, such as `auto`."""
 
 
 class Run:
-    """One run folder. Make one with `create`, open a finished or stopped one with `load`."""
+    """One run folder. `create` begins or resumes a run, `load` opens an existing one."""
 
     def __init__(self, run_dir: Path, record: dict[str, Any], *, is_resumed: bool) -> None:
         self.run_dir = run_dir
@@ -232,7 +232,7 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        """What saves a stopped run from doing again; gone when the run is finished."""
+        """Intermediate files of an unfinished run; removed when it is finished."""
         return self.run_dir / "scratch"
 
     @property
@@ -240,7 +240,7 @@ class Run:
         return self.run_dir / "metrics.jsonl"
 
     def update(self, **fields: Any) -> None:
-        """Set fields of `run.json`; the file is the old one or the new one, never between."""
+        """Set fields of `run.json`; the file is replaced as a whole."""
         record = self.record | fields
         write_json_atomic(self.run_dir / RECORD, record)
         self.record = record
@@ -255,8 +255,8 @@ class Run:
         self.update(status="finished", finished=now, **fields)
 
     def log(self, step: int, **values: float) -> None:
-        """Append one row to `metrics.jsonl`; a value that is not finite is left out, such as the
-        gradient's norm in a step that a gradient scaler skips."""
+        """Append one row to `metrics.jsonl` without values that are not finite, such as the
+        gradient norm of a step that a gradient scaler skips."""
         row = {name: value for name, value in values.items() if math.isfinite(value)}
         append_line(self.metrics, json.dumps({"step": step} | row, ensure_ascii=False))
 
@@ -271,7 +271,7 @@ class Run:
             write_text_atomic(self.metrics, text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Rows of `metrics.jsonl` in order; half a last line, of a killed process, is left out."""
+        """Read the rows of `metrics.jsonl`; an incomplete last line is left out."""
         if not self.metrics.exists():
             return []
         *lines, _ = self.metrics.read_bytes().split(b"\n")
@@ -294,7 +294,7 @@ class Run:
             return
         # Whoever repeats this run by its file does not ask to clear another, to train it on, or to
         # run code.
-        written = {name: value for name, value in config.items() if name not in _ASKED_ANEW}
+        written = {name: value for name, value in config.items() if name not in _NOT_SAVED}
         written |= {"continue_": False} if "continue_" in written else {}
         lines = []
         for name, value in written.items():
@@ -318,7 +318,7 @@ class Run:
 
 
 def sha256_tree(folder: Path) -> str:
-    """SHA-256 over the names and bytes of all files of a folder, hidden ones left out."""
+    """SHA-256 over the names and bytes of all files of a folder except hidden ones."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).rglob("*")):
         name = path.relative_to(folder)
@@ -328,7 +328,7 @@ def sha256_tree(folder: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of the machine's kind, and of the packages that decide a result."""
+    """Versions of Python, of the machine type, and of the packages that affect results."""
     found = {"python": platform.python_version(), "platform": platform.machine()}
     for name in _PACKAGES:
         try:
@@ -339,7 +339,7 @@ def versions() -> dict[str, str]:
 
 
 def next_free(root: Path, stem: str) -> Path:
-    """The first of `root/stem-1`, `root/stem-2`, ... that does not exist."""
+    """Return the first of `root/stem-1`, `root/stem-2`, ... that does not exist."""
     number = 1
     while (path := Path(root) / f"{stem}-{number}").exists():
         number += 1
@@ -347,14 +347,14 @@ def next_free(root: Path, stem: str) -> Path:
 
 
 def claim_free(root: Path, stem: str) -> FolderLock:
-    """Make the first of `root/stem-1`, `root/stem-2`, ... that does not exist, and lock it."""
+    """Create the first of `root/stem-1`, `root/stem-2`, ... that does not exist, and lock it."""
     while True:
         with suppress(FileExistsError):  # another process was quicker
             return FolderLock(next_free(root, stem)).acquire(is_new=True)
 
 
 def newest_finished_run(root: Path = Path("runs"), command: str | None = None) -> Path | None:
-    """The run folder under `root` that finished last (of `command`, if given), or None."""
+    """Return the run folder under `root` that finished last (of `command`, if given), or None."""
     finished = []
     for path in sorted(Path(root).glob(f"*/{RECORD}")):
         run = Run.load(path.parent)

@@ -13,7 +13,7 @@ from echodiff.gan.weights import parse_facts
 from echodiff.runs import Run
 
 JSON_FAULTS = {
-    '{"a": 1, "a": 2}': "a field is there twice: a",
+    '{"a": 1, "a": 2}': "a field occurs twice: a",
     "[" * 100_000: "nested deeper than 32 levels",
     '{"a":' * 40 + "1" + "}" * 40: "nested deeper than 32 levels",
     '{"a": NaN}': "a: nan is not a finite number",
@@ -24,7 +24,7 @@ JSON_FAULTS = {
     "{": "Expecting property name",
 }
 YAML_FAULTS = {
-    "a: 1\na: 2": "a field is there twice: a",
+    "a: 1\na: 2": "a field occurs twice: a",
     "a: &x 1\nb: *x": "line 1: has an anchor or an alias",
     "a: !!python/object/apply:os.system [ls]": "line 1: has a tag",
     "a: " + "[" * 200 + "]" * 200: "nested deeper than 32 levels",

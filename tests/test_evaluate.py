@@ -396,6 +396,10 @@ def test_sets_are_compared_two_by_two(reference, tmp_path, capsys):
     assert len(rows) == 3
     assert rows["level-60", "level-110"]["high"] < 0
     for row in rows.values():
+        assert list(row) == [
+            "first", "second", "score", "value", "low", "high", "p", "p_holm", "n_first",
+            "n_second", "n_reference", "features", "features_sha256", "resize",
+        ]  # fmt: skip
         assert row["p"] <= row["p_holm"] <= 3 * row["p"]
         assert row["low"] < row["value"] < row["high"]
     page = (out / "report.html").read_text()

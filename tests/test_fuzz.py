@@ -1,6 +1,7 @@
-"""Commands on made-up folders of strangers, a few of the benchmark's ten thousand."""
+"""Run commands on a few of the ten thousand made-up folders of benchmarks/fuzz.py."""
 
-import importlib.util
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -8,14 +9,10 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks/fuzz.py"
-    spec = importlib.util.spec_from_file_location("fuzz", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def fuzz() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        yield importlib.import_module("fuzz")
 
 
 def test_no_folder_of_a_stranger_ends_in_a_traceback(fuzz: ModuleType) -> None:

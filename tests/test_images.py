@@ -83,7 +83,7 @@ def test_floating_point_pictures_lie_in_0_to_1(tmp_path):
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
     assert read_image_u8(tmp_path / "a.tif")[0, 0] == 128
     Image.fromarray(np.full((4, 4), 2.0, np.float32)).save(tmp_path / "b.tif")
-    with pytest.raises(InputError, match=r"b\.tif: a floating-point picture must lie in 0\.\.1"):
+    with pytest.raises(InputError, match=r"b\.tif: a floating-point image must lie in 0\.\.1"):
         read_image_u8(tmp_path / "b.tif")
 
 

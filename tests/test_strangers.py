@@ -72,8 +72,8 @@ def test_a_run_of_a_stranger_reaches_no_local_picture(
         run.update(train=NAMES if "--train" in flags else [])
         assert score(*flags) == 2
         line = capsys.readouterr().err
-        assert f"its frames are outside of it, in {place / 'private'}" in line
-        assert f"--data {place / 'private'} does" in line
+        assert f"its frames are outside the run, in {place / 'private'}" in line
+        assert f"to read them nevertheless, give --data {place / 'private'}" in line
         assert not Path("scores").exists()
     assert score("--reference", "run", "--data", "private") == 0
     assert "scoring against 6 held-out frames of run" in capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_a_run_with_the_hashes_of_its_frames_needs_no_flag(
     assert "1 of 6 frames changed since" in caplog.text
     for name in NAMES[1:4]:
         shutil.copy(place / "gen" / name, place / "private" / name)
-    with pytest.raises(InputError, match=r"and 4 of 6 are others: nothing is read there unasked"):
+    with pytest.raises(InputError, match=r"and 4 of 6 have other hashes; to read them"):
         choose_held_out(run)
 
 
@@ -101,14 +101,14 @@ def test_a_link_in_a_run_leads_out_of_it(place: Path) -> None:
     run = Run.load(place / "run")
     run.update(data_dir="frames")
     os.symlink(place / "private", place / "run/frames")
-    with pytest.raises(InputError, match="its frames are outside of it"):
+    with pytest.raises(InputError, match="its frames are outside the run"):
         find_run_frames(run, NAMES)
     (place / "run/frames").unlink()
     write_frames(place / "run/frames")
     assert len(find_run_frames(run, NAMES)[1]) == 6
     (place / "run/frames" / NAMES[0]).unlink()
     os.symlink(place / "private" / NAMES[0], place / "run/frames" / NAMES[0])
-    with pytest.raises(InputError, match="its frames are outside of it"):
+    with pytest.raises(InputError, match="its frames are outside the run"):
         find_run_frames(run, NAMES)
 
 
@@ -119,9 +119,9 @@ def test_links_out_of_a_frames_folder_are_told(
     os.symlink(place / "private" / NAMES[0], place / "gen" / NAMES[0])
     load_frames(place / "gen")
     load_frames(place / "gen")
-    told = [line for line in caplog.messages if "links that lead out of it" in line]
+    told = [line for line in caplog.messages if "links that lead out of the folder" in line]
     assert told == [
-        f"{place / 'gen'}: 1 of 6 pictures are links that lead out of it, such as 0.png to "
+        f"{place / 'gen'}: 1 of 6 images are links that lead out of the folder, such as 0.png to "
         f"{place / 'private/images/0.png'}"
     ]
 

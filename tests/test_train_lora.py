@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,14 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
     return Run.load(run_dir).read_metrics()
 
 
+def read_curves(run_dir: Path) -> tuple[list[str], set[str]]:
+    """Titles of the panels of `samples/losses.svg`, and every other text in it."""
+    root = ET.parse(run_dir / "samples" / "losses.svg").getroot()
+    texts = [str(element.text) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    titles = {name for row in metrics(run_dir) for name in row} - {"step"}
+    return [text for text in texts if text in titles], {*texts} - titles
+
+
 def test_run_folder_has_exactly_these_files(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +78,7 @@ def test_run_folder_has_exactly_these_files(
         "adapter_model.safetensors",
         "samples/step-000002.png",
         "samples/step-000004.png",
+        "samples/losses.svg",
         "checkpoints/step-000002/tensors.safetensors",
         "checkpoints/step-000002/state.json",
         "checkpoints/step-000004/tensors.safetensors",
@@ -83,10 +93,27 @@ def test_run_folder_has_exactly_these_files(
     assert Path(record["data_dir"]) == toy_frames
     assert [row["step"] for row in metrics(out) if "loss" in row] == [2, 4]
     assert [row["step"] for row in metrics(out) if "held_out_loss" in row] == [0, 4]
+    panels, values = read_curves(out)
+    assert panels == ["loss", "gradient_norm", "held_out_loss"]
+    assert values >= {"2", "4"}  # the steps logged
     # What a tracker publishes holds no path.
     published = "".join(p.read_text(errors="ignore") for p in out.glob("logs/**/*hparams*"))
     assert str(tmp_path) not in published
     assert "rank" in published
+
+
+def test_loss_curves_are_drawn_at_the_end_and_again_when_a_run_is_continued(
+    train_lora: TrainLora, toy_frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--data", toy_frames, "--out", out, "--log-every", 1]
+    flags += ["--epochs", 9]
+    train_lora(*flags, "--max-steps", 2)
+    panels, values = read_curves(out)
+    assert panels == ["loss", "gradient_norm", "held_out_loss"]
+    assert "3" not in values
+    train_lora(*flags, "--max-steps", 3, "--continue")
+    assert "3" in read_curves(out)[1]
 
 
 def test_samples_take_up_to_as_many_steps_as_the_noise_schedule_has(

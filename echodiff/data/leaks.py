@@ -59,7 +59,7 @@ class Fingerprint(NamedTuple):
     pixels: str
     """Hash of size and grey values."""
     sketch: Sketch | None
-    """Perceptual hash, which JPEG leaves nearly alone; None for an image of one grey level."""
+    """Perceptual hash, which JPEG hardly changes; None for an image of one grey level."""
 
 
 class Leak(NamedTuple):
@@ -67,9 +67,9 @@ class Leak(NamedTuple):
 
     frame: Frame
     by: str
-    """The training, in words."""
+    """Description of the training."""
     patient: str | None
-    """The frame's patient_id, where that is what was recognised; None for its pixels."""
+    """The frame's patient_id if it was recognised by that; None if by its pixels."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class TrainedOn:
     """Patients and images that one training has seen."""
 
     by: str
-    """The training, in words."""
+    """Description of the training."""
     patients: Mapping[str, frozenset[str]]
-    """Hash of a patient's id -> `source` of its rows; "" where a row has none."""
+    """Hash of each patient's id, and the `source` of its rows; "" for rows without one."""
     pixels: frozenset[str]
     sketches: tuple[Sketch, ...]
 
@@ -104,7 +104,7 @@ class TrainedOn:
 def describe_trained(
     sets: Iterable[tuple[Path, Sequence[Frame]]], *, num_readers: int = 1
 ) -> dict[str, Any]:
-    """What `run.json` keeps of the frames of a training: hashes of patient ids and of pixels.
+    """Describe the frames of a training for `run.json`: hashes of patient ids and of pixels.
 
     sets: folders with the rows that are trained on. num_readers: processes for many images.
     """
@@ -124,8 +124,9 @@ def describe_trained(
 
 
 def load_trained(run: Run) -> TrainedOn | None:
-    """What a run has seen, by its record; of older runs by the frames it names, where they still
-    are in place. None if neither is known.
+    """Return what a run was trained on, from its record; None if unknown.
+
+    Runs of older versions have no such record: their frames are read if they are still in place.
     """
     by = str(run.run_dir)
     if record := run.record.get(TRAINED_ON):
@@ -141,15 +142,17 @@ def load_trained(run: Run) -> TrainedOn | None:
 
 
 def inherit_trained(record: dict[str, Any], weights: Path | None) -> dict[str, Any]:
-    """`record` of `describe_trained`, and all that the training of `weights`, which this one starts
-    from, has seen; a warning if their run does not record it."""
+    """Add to a record of `describe_trained` what the initial `weights` were trained on.
+
+    Warns if their run does not record it.
+    """
     if weights is None:
         return record
     run = find_run(weights)
     parent = load_trained(run) if run is not None else None
     if parent is None:
-        logger.warning("%s: no record of what these weights were trained on: it is not checked "
-                       "against a reference", weights)  # fmt: skip
+        logger.warning("%s: no record of what these weights were trained on; a reference "
+                       "is not checked against it", weights)  # fmt: skip
         return record
     seen = as_record(parent)
     patients = {
@@ -163,7 +166,7 @@ def inherit_trained(record: dict[str, Any], weights: Path | None) -> dict[str, A
 
 
 def as_record(training: TrainedOn) -> dict[str, Any]:
-    """What `TrainedOn.from_record` reads."""
+    """Return the record that `TrainedOn.from_record` reads."""
     return {
         "patients": {name: sorted(sources) for name, sources in training.patients.items()},
         "pixels": sorted(training.pixels),
@@ -172,7 +175,7 @@ def as_record(training: TrainedOn) -> dict[str, Any]:
 
 
 def as_public_record(training: TrainedOn) -> dict[str, Any]:
-    """The same without the patients: what may leave the machine with generated frames."""
+    """Return the record without patients, which may be published with generated frames."""
     record = as_record(training)
     del record["patients"]
     return record
@@ -199,12 +202,12 @@ def find_trainings(folder: Path, frames: Sequence[Frame]) -> tuple[list[TrainedO
             return [trained], None
     if by_record:
         return by_record, (
-            f"{folder}: the run that made these frames is not here: "
-            "the reference is held against the images of the training, not against its patients"
+            f"{folder}: the run that made these frames was not found: the reference is compared "
+            "with the images of the training, but not with its patients"
         )
     return [], (
-        f"{folder}: whether the reference was trained on cannot be checked: no {RECORD} names what "
-        "the weights that made these frames have seen"
+        f"{folder}: cannot check whether the reference was used for training: no {RECORD} names "
+        "the training frames of the weights that made these frames"
     )
 
 
@@ -214,7 +217,7 @@ def read_maker(path: Path) -> dict[str, Any]:
 
 
 def find_run(place: Path) -> Run | None:
-    """The run folder at `place`, or that of the file there."""
+    """Return the run folder at `place`, or the run folder of the file there; None if neither."""
     for folder in (place, place.parent):
         with suppress(InputError):
             if (folder / RECORD).is_file():
@@ -250,7 +253,7 @@ def find_leaks(
 
 
 def describe_leaks(leaks: Sequence[Leak], num_frames: int) -> str:
-    """One line: how many frames of how many, of which patients, or which frames."""
+    """Describe leaks in one line: their number, and the patients or frames."""
     by = " and ".join(dict.fromkeys(leak.by for leak in leaks))
     patients = list(dict.fromkeys(leak.patient for leak in leaks if leak.patient))
     names = list(dict.fromkeys(leak.frame.file_name for leak in leaks if not leak.patient))
@@ -261,7 +264,7 @@ def describe_leaks(leaks: Sequence[Leak], num_frames: int) -> str:
 
 
 def _find_near(fingerprints: Sequence[Fingerprint], training: TrainedOn) -> set[int]:
-    """Places of images that nearly repeat one of the training: saved as JPEG, brighter, resized."""
+    """Indices of near-duplicates of training images: saved as JPEG, brightened, resized."""
     num_trained = len(training.sketches)
     sketches = [*training.sketches, *(one.sketch for one in fingerprints)]
     homes = [(int(place >= num_trained), -1) for place in range(len(sketches))]
@@ -269,7 +272,7 @@ def _find_near(fingerprints: Sequence[Fingerprint], training: TrainedOn) -> set[
 
 
 def _hash_patient(frame: Frame) -> str:
-    """Hash of the patient key; "" without a column of it: file names do not identify patients."""
+    """Hash the patient key; "" without one, because file names do not identify patients."""
     name = fold_id(frame.patient_id or "") or frame.pair_id
     return hashlib.sha256(name.encode()).hexdigest()[:32] if name else ""
 
@@ -286,7 +289,7 @@ def _read_fingerprints(
 def _take_fingerprints(paths: Sequence[Path]) -> list[Fingerprint]:
     fingerprints = []
     for path in paths:
-        # By its own white level: the file of one frame may be in sets of different brightness.
+        # Scaled by its own white level: the same file may be in sets of different white levels.
         largest = read_max_value(path) if has_deep_pixels(path) else None
         image = read_gray_u8(path, max_value=None if largest is None else bit_range(largest))
         fingerprints.append(Fingerprint(hash_pixels(image).hex(), sketch(image)))

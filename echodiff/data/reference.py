@@ -80,7 +80,7 @@ def choose_held_out(
     if "val" not in record:  # a run of before val and test were told apart
         names = record.get("held_out", [])
         if split is not None:
-            raise InputError(f"--split {split}: {run.run_dir}: its record tells no splits apart")
+            raise InputError(f"--split {split}: {run.run_dir}: its record has no splits")
     elif split is None:
         names, words = record.get("test", []), " (test)"
         if len(names) < MIN_TEST:
@@ -91,7 +91,7 @@ def choose_held_out(
         names = [name for word in split.split(",") for name in record.get(word.strip(), [])]
         words = f" ({split})"
     if not names:
-        raise InputError(f"{flag} {run.run_dir}: the run kept no frames apart{words}")
+        raise InputError(f"{flag} {run.run_dir}: the run held out no frames{words}")
     folder, frames = find_run_frames(run, names, data=data)
     text = f"{len(names)} held-out frames of {run.run_dir}{words}"
     return RealFrames(run.run_dir, folder, frames, text)
@@ -104,7 +104,7 @@ def choose_trained(source: Path, *, data: Path | None = None, flag: str = "--tra
         run = Run.load(source)
         names = run.record.get("train", [])
         if not names:
-            raise InputError(f"{flag} {source}: {RECORD} lists no frames trained on")
+            raise InputError(f"{flag} {source}: {RECORD} lists no training frames")
         folder, frames = find_run_frames(run, names, data=data)
     else:
         folder = source
@@ -149,7 +149,7 @@ def drop_trained(
     dropped = {leak.frame.file_name for leak in leaks}
     frames = [frame for frame in reference.frames if frame.file_name not in dropped]
     if not frames:
-        raise InputError(f"{reference.source}: every held-out frame repeats one trained on")
+        raise InputError(f"{reference.source}: every held-out frame repeats a training frame")
     text = f"{len(frames)} held-out{reference.text.partition('held-out')[2]}"
     return dataclasses.replace(reference, frames=frames, text=text)
 

@@ -91,7 +91,8 @@ def load_base(name: str, dtype: torch.dtype, **parts: Any) -> "StableDiffusionPi
             f"they are read from a diffusers folder {path.with_suffix('')} next to it"
         ) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"--base {name}: {_first_line(error)}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"--base {name}: {lines[0]}") from error
     if not isinstance(pipeline, StableDiffusionPipeline):
         raise InputError(f"--base {name}: a {type(pipeline).__name__}, not Stable Diffusion 1.x")
     pipeline.set_progress_bar_config(disable=True)
@@ -196,8 +197,3 @@ def _download(name: str) -> Path:
             f"{reason or error}; HF_ENDPOINT names another hub, "
             "and a local folder, a .safetensors file or `tiny` need none"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Callbacks of a training: held-out loss, sample grids, and scores of generated images.
+"""Callbacks of a LoRA's training: held-out loss, sample grids, scores of generated images.
 
 Times, captions and noise are the same at every call, so that the values can be compared.
 """
@@ -22,6 +22,7 @@ from echodiff.diffusion.samples import Samples, draw_held_out, gather_samples
 from echodiff.diffusion.sampling.sampler import sample_images
 from echodiff.diffusion.trainer import DenoisingTrainer
 from echodiff.images import from_pm1, write_image
+from echodiff.report.loss_curves import LossCurves
 from echodiff.training.loop import Callback
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def build_callbacks(
     held_out: EncodedFrames | None,
     score: Score | None,
 ) -> list[Callback]:
-    """Return the callbacks that `config` enables and that there are frames for.
+    """Return the callbacks that `config` enables and that have frames, and the loss curves.
 
     held_out: frames of the held-out loss. score: of generated images, for --evaluate-every.
     """
@@ -57,7 +58,7 @@ def build_callbacks(
         callbacks.append(SampleGrids(config, dataset, run.samples, resolution))
     if score is not None:
         callbacks.append(SampleScores(config, dataset, score, resolution))
-    return callbacks
+    return [*callbacks, LossCurves(run, every=config.sample_every)]
 
 
 class HeldOutLoss:

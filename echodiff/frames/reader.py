@@ -42,8 +42,7 @@ def load_frames(folder: Path, *, require_mask: bool = False) -> list[Frame]:
 
 
 def _warn_of_links(folder: Path, frames: Sequence[Frame]) -> None:
-    """One warning a folder where pictures are links that lead out of it: they are read, and may
-    end in a report."""
+    """Warn once per folder of links to images outside it, which could be shown in a report."""
     home = folder.resolve()
     if home in _WARNED:
         return
@@ -53,7 +52,7 @@ def _warn_of_links(folder: Path, frames: Sequence[Frame]) -> None:
     if links := [path for path in links if not path.resolve().is_relative_to(home)]:
         _WARNED.add(home)
         logger.warning(
-            "%s: %d of %d pictures are links that lead out of it, such as %s to %s",
+            "%s: %d of %d images are links that lead out of the folder, such as %s to %s",
             *(folder, len(links), len(paths), links[0].name, links[0].resolve()),
         )
 

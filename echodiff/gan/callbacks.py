@@ -1,8 +1,7 @@
-"""Callbacks of a translation's training: sample grids and loss curves."""
+"""Callback of a translation's training: sample grids."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,6 @@ from echodiff.gan.dataset import Domain, TranslationSet
 from echodiff.gan.preprocessing import from_values
 from echodiff.gan.updates import in_inference
 from echodiff.images import write_image
-from echodiff.report.charts import draw_losses
-
-if TYPE_CHECKING:
-    from echodiff.runs import Run
 
 
 class SampleGrids:
@@ -69,20 +64,6 @@ class SampleGrids:
             cell=max(128, min(256, self.sources[0].shape[0])),
         )
         write_image(self.samples_dir / f"step-{step:06d}.png", sheet)
-        return {}
-
-
-class LossCurves:
-    """Writes `samples/losses.svg`."""
-
-    has_start = False
-
-    def __init__(self, run: "Run", *, every: int) -> None:
-        self.run, self.every = run, every
-
-    def __call__(self, nets: Mapping[str, nn.Module], step: int) -> Mapping[str, float]:
-        """Draw the losses logged so far; nothing is logged."""
-        draw_losses(self.run)
         return {}
 
 

@@ -17,12 +17,13 @@ def main(argv: list[str]) -> None:
     # Torch takes seconds to import: only once the settings are sound.
     import torch
 
-    from echodiff.gan.callbacks import LossCurves, SampleGrids
+    from echodiff.gan.callbacks import SampleGrids
     from echodiff.gan.dataset import load_set
     from echodiff.gan.initial_weights import start_from
     from echodiff.gan.methods.build import build_method, build_networks, describe_generators
     from echodiff.gan.trainer import TranslationTrainer
     from echodiff.gan.weights import save_network
+    from echodiff.report.loss_curves import LossCurves
     from echodiff.training.folder import open_run
     from echodiff.training.graphs import can_capture
     from echodiff.training.loop import Intervals, train
@@ -66,15 +67,9 @@ def main(argv: list[str]) -> None:
         # --- Train, save every network
         device = accelerator.device
         captures = can_capture(accelerator, obstacle=MIRRORS if config.flip_equivariance else None)
-        method = build_method(
-            config,
-            nets,
-            device,
-            functools.partial(
-                torch.autocast, device.type, torch.bfloat16, precision.mixed_precision == "bf16"
-            ),
-            is_captured=captures,
-        )
+        is_bf16 = precision.mixed_precision == "bf16"
+        autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, is_bf16)
+        method = build_method(config, nets, device, autocast, is_captured=captures)
         trainer = TranslationTrainer(config, method, dataset, device, has_graph=captures)
         epoch_steps = max(1, round(len(trainer.order) / config.batch_size))
         every = config.sample_every

@@ -130,7 +130,7 @@ class TrainGanConfig(
     keep: Count | Literal["all"] = 2
     """Checkpoints kept (1 or more, or all). One of the U-Net CycleGAN takes 1.4 GB."""
     sample_every: Steps = 0
-    """Steps between sample grids (count); 0: one at the end."""
+    """Steps between sample grids, drawn with the loss curves (count); 0: once, at the end."""
     num_samples: Count = 4
     """Columns of a grid (count)."""
     decay_epochs: Annotated[int, at_least(0)] = 100

@@ -40,7 +40,11 @@ def choose_frames(config: TrainGanConfig) -> ChosenFrames:
     source = load_frames(folders[0], require_mask=config.source_kind == "mask")
     target = source if config.target is None else load_frames(folders[1])
     for folder, frames in zip(folders, (source, target), strict=True):
-        _check_one_modality(folder, frames)
+        modalities = sorted({frame.modality for frame in frames if frame.modality})
+        if len(modalities) > 1:
+            raise InputError(
+                f"{folder}: mixes {' and '.join(modalities)}; each domain needs its own folder"
+            )
     is_paired = config.target is None or config.pairing == "paired"
     if config.target is not None and is_paired:
         source, target = pair_frames(folders[0], source, folders[1], target)
@@ -138,11 +142,3 @@ def pair_frames(
         left = len(source) + len(target) - 2 * len(pairs)
         logger.warning("%d frames without a partner are left out", left)
     return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
-
-
-def _check_one_modality(folder: Path, frames: Sequence[Frame]) -> None:
-    modalities = sorted({frame.modality for frame in frames if frame.modality})
-    if len(modalities) > 1:
-        raise InputError(
-            f"{folder}: mixes {' and '.join(modalities)}; each domain needs its own folder"
-        )

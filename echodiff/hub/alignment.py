@@ -1,7 +1,8 @@
-"""Whether two parts of images show the same: they are aligned, and their grain is compared.
+"""Align two image windows and compare their grain, to tell whether one is a copy of the other.
 
-Speckle and noise are an image's own. Two frames of one view share their sector and their anatomy,
-never their grain; a copy keeps it through mirroring, crops, JPEG, and other brightness.
+Speckle and noise differ from image to image. Two frames of one view share their sector and their
+anatomy, never their grain; a copy keeps its grain through mirroring, cropping, JPEG and changes of
+brightness.
 """
 
 from typing import NamedTuple
@@ -12,26 +13,26 @@ from torch.nn import functional
 
 QUERY_PX = 96
 MARGIN = 0.15
-"""Share of a window's sides that its partner shows more on each side."""
+"""A partner extends beyond the window by this share of its sides, on each side."""
 PARTNER_PX = round(QUERY_PX * (1 + 2 * MARGIN))
 _LEVELS = ((32, 10), (64, 6))
-"""Size (pixels) and steps of the alignment, coarse to fine."""
+"""Size (pixels) and number of steps of the alignment, coarse to fine."""
 _FLAT = 4 / 255
-"""Standard deviation of grey values below which there is nothing to see."""
+"""Standard deviation of grey values (0..1) below which an area counts as flat."""
 _LONGEST_STEP = 0.08
 _GRAIN_RADIUS = 2
-"""Pixels of 96: what is smoother than this is taken away."""
+"""Structure smoother than this (pixels of 96) is removed."""
 _BLOCKS = 8
 """Blocks along each side whose grain is compared."""
 _TEXTURED = 0.15
-"""Mean square of normalised grain from which on a block has any."""
+"""Mean square of the normalised grain from which on a block counts as textured."""
 _LEAST_BLOCKS = 10
 _BEST_SHARE = 0.3
-"""The score is reached by this share of the blocks: others may be covered."""
+"""The score is what this share of the blocks reaches: the others may be covered."""
 
 
 class Aligned(NamedTuple):
-    """Affine maps from a query's coordinates to its partner's, and the likeness at that size."""
+    """Affine maps from queries to their partners, and how similar they are when aligned."""
 
     maps: Tensor
     """(N, 2, 3)."""
@@ -40,17 +41,17 @@ class Aligned(NamedTuple):
 
 
 def align(queries: Tensor, partners: Tensor) -> Aligned:
-    """First, coarse alignment: (N, 96, 96) in 0..1, and partners with a margin (N, 125, 125)."""
+    """Align coarsely: queries (N, 96, 96) in 0..1, partners with a margin (N, 125, 125)."""
     maps = torch.zeros(len(queries), 2, 3)
     maps[:, 0, 0] = maps[:, 1, 1] = 1 / (1 + 2 * MARGIN)
     return _descend(queries, partners, maps, *_LEVELS[0])
 
 
 def refine(queries: Tensor, partners: Tensor, maps: Tensor) -> Tensor:
-    """Align to less than a pixel and compare the grain: (N,) scores, 0 to 1.
+    """Align to less than a pixel and compare the grain; return (N,) scores, 0 to 1.
 
-    The score is the correlation that the best 30 % of the textured blocks reach; 0 where there are
-    too few of them to tell.
+    The score is the correlation that the best 30 % of the textured blocks reach, or 0 if there are
+    too few textured blocks.
     """
     maps = _descend(queries, partners, maps, *_LEVELS[1]).maps
     query = _normalise(queries, _GRAIN_RADIUS)
@@ -70,7 +71,8 @@ def refine(queries: Tensor, partners: Tensor, maps: Tensor) -> Tensor:
 
 def _descend(queries: Tensor, partners: Tensor, maps: Tensor, size: int, steps: int) -> Aligned:
     """Gauss-Newton on the squared difference of the normalised images (Baker and Matthews, IJCV 56,
-    2004, additive), without weight where the query is flat or the two are unlike."""
+    2004, additive). Flat pixels of the query have no weight, pixels that differ a lot have little.
+    """
     radius = max(2, size // 10)
     query = _normalise(_shrink(queries, size), radius)
     partner = _normalise(_shrink(partners, round(size * (1 + 2 * MARGIN))), radius)
@@ -106,14 +108,14 @@ def _descend(queries: Tensor, partners: Tensor, maps: Tensor, size: int, steps: 
 
 
 def _warp(images: Tensor, maps: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Images in their queries' coordinates, and where they are known: (N, size, size) each."""
+    """Warp images to their queries' coordinates; return them and a mask, (N, size, size) each."""
     grid = functional.affine_grid(maps, [len(maps), 1, size, size], align_corners=False)
     warped = functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
     return warped, (grid.abs().amax(-1) < 1 - 1 / images.shape[-1]).float()
 
 
 def _normalise(images: Tensor, radius: int) -> Tensor:
-    """Less the mean and over the standard deviation of the pixels around."""
+    """Subtract the local mean and divide by the local standard deviation."""
     mean = _blur(images, radius)
     variance = (_blur(images * images, radius) - mean * mean).clamp_min(0)
     return (images - mean) / (variance + _FLAT**2).sqrt()

@@ -19,7 +19,7 @@ from echodiff.frames.rows import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
-from echodiff.published import PICTURES
+from echodiff.published import IMAGE_PATTERN
 from echodiff.report.tables import (
     build_look_rows,
     build_score_rows,
@@ -44,19 +44,19 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that a card is rendered from."""
+    """Everything that a card is rendered from."""
 
     repo: str
     base: Base
     trained: Trained | None
-    """None: images of the bare base."""
+    """None for images of the base model alone."""
     generated: Generated | None
     cards: Sequence[DataCard]
     privacy: Mapping[str, Any] | None
     objections: Sequence[str]
-    """Of the gate."""
+    """Licence reasons against the push."""
     accepted: str | None
-    """Why it is pushed over them."""
+    """The reason given with --accept."""
 
     @property
     def name(self) -> str:
@@ -64,7 +64,7 @@ class Contents:
 
 
 def build_model_card(contents: Contents) -> str:
-    """The README.md of a model; InputError where the Hub's own classes refuse a field."""
+    """Build the README.md of a model; InputError if the Hub's classes refuse a field."""
     from huggingface_hub import ModelCard, ModelCardData
 
     assert contents.trained is not None
@@ -88,7 +88,7 @@ def build_model_card(contents: Contents) -> str:
 
 
 def build_dataset_card(contents: Contents) -> str:
-    """The README.md of a generated set; InputError where the Hub's own classes refuse a field."""
+    """Build the README.md of a generated set; InputError if the Hub's classes refuse a field."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     assert contents.generated is not None
@@ -104,26 +104,26 @@ def build_dataset_card(contents: Contents) -> str:
         task_categories=["text-to-image", "unconditional-image-generation"],
         size_categories=next((size for most, size in _SIZES if count < most), "n>1M"),
         tags=_list_tags(contents),
-        # Without this, the sample sheet would be taken for one of the images.
+        # Without this, the sample sheet would count as one of the images.
         configs=[{
             "config_name": "default",
-            "data_files": [{"split": "train", "path": ["metadata.jsonl", PICTURES]}],
+            "data_files": [{"split": "train", "path": ["metadata.jsonl", IMAGE_PATTERN]}],
         }],
     )  # fmt: skip
     return _checked(DatasetCard, _render("dataset_card.md.jinja", data.to_yaml(), contents))
 
 
 def list_missing(contents: Contents) -> list[str]:
-    """What a reader of the card would ask for and not find, and how to come by it."""
+    """List what the card lacks, and how to add it."""
     missing = []
     if contents.generated is None:
-        missing.append("scores and pictures: give a set of generate.py with --generated")
+        missing.append("scores and images: give a folder of generate.py with --generated")
     if contents.trained is not None and contents.privacy is None:
-        missing.append("a privacy audit: the card says `not audited`")
+        missing.append("a privacy audit; the card says `not audited`")
     if not contents.base.model and not contents.base.is_embedded:
         missing.append("the base model's name on the Hub: give it with --base-model")
     if contents.trained is not None and not contents.cards:
-        missing.append("a data card of the training frames")
+        missing.append("a data card for the training frames")
     return missing
 
 
@@ -174,7 +174,7 @@ def _render(template: str, head: str, contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # Markdown: cells and prose are cleaned one by one
+        autoescape=False,  # Markdown: cells and prose are escaped one by one
     )
     values = {
         "repo": contents.repo,
@@ -213,7 +213,7 @@ def _of_training(contents: Contents) -> dict[str, Any]:
         facts.append(("frames by source", ", ".join(f"{k}: {n}" for k, n in sources.items())))
     code = 'str(shipped("assets/tiny"))' if base.is_embedded else f'"{base.model or "BASE"}"'
     prompts = [frame.text for frame in contents.generated.frames] if contents.generated else []
-    if trained.is_phantom:  # a caption of a patient's frame is no example
+    if trained.is_phantom:  # captions of patients' frames are not published
         prompts += [trained.frames[name].text for name in record["train"]]
     example = min((prompt for prompt in prompts if prompt), key=len, default="")
     return {
@@ -286,8 +286,10 @@ def _base_text(base: Base) -> str:
 
 
 def _shown(card: DataCard) -> DataCard:
-    """A card whose texts can be put into the page: headings stand below those of the page, and
-    nothing in it opens HTML or leaves a code block open."""
+    """Make the texts of a data card safe for the page.
+
+    Headings are moved below those of the page, HTML is escaped, and code blocks are closed.
+    """
     lower = re.compile(r"^(#+) ", re.MULTILINE)
     body = lower.sub(lambda match: "#" * min(6, len(match[1]) + 3) + " ", card.body)
     body = body.replace("<", "&lt;")
@@ -309,10 +311,10 @@ _MARKDOWN = re.compile(r"([\\`*_<>\[\]!|~$])")
 
 
 def _cell(text: str) -> str:
-    """One line of plain text: no letter of it is read as Markdown or HTML."""
+    """Escape a text to one line that is not read as Markdown or HTML."""
     return _MARKDOWN.sub(r"\\\1", " ".join(printable(text).split()))
 
 
 def _code(text: str) -> str:
-    """What may stand inside a quoted string of a code block."""
+    """Clean a text for a quoted string inside a code block."""
     return " ".join(re.sub(r"[\\`\"]", "'", printable(text)).split())

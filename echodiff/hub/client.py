@@ -1,8 +1,8 @@
-"""Upload one folder to one repository in one commit, by huggingface_hub's client.
+"""Upload one folder to one repository in one commit, with huggingface_hub's client.
 
-HF_ENDPOINT says which hub. Large files go up first, by LFS or Xet as client and hub agree; they
-belong to nothing until the commit names them: a broken push leaves an empty repository or the old
-one, and the next one finds what is there already.
+HF_ENDPOINT names the hub. Large files are sent first, by LFS or Xet; they are not part of the
+repository until the commit names them. An interrupted push leaves the repository empty or as it
+was, and the next push does not send them again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from echodiff.published import MANIFEST
 
 _TEXTS = frozenset({".md", ".json", ".jsonl", ".yaml"})
 _LARGEST_TEXT = 5_000_000
-"""Bytes of a text that is held in memory between the check of its hash and its upload; the hub
-stores larger ones by their hash, as it does images and weights."""
+"""Larger text files (bytes) are not kept in memory between hashing and upload; the hub stores them
+by their hash, as it does images and weights."""
 _OF_THE_HUB = frozenset({".gitattributes"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a folder goes."""
+    """Repository that a folder is pushed to."""
 
     repo: str
     kind: str
@@ -37,21 +37,20 @@ class Target:
 
 
 def find_token() -> str | None:
-    """The token that huggingface_hub would use: HF_TOKEN, or that of `hf auth login`."""
+    """Return the token of huggingface_hub: HF_TOKEN, or that of `hf auth login`."""
     from huggingface_hub import get_token
 
     return get_token()
 
 
 def push_folder(folder: Path, target: Target, message: str, hashes: Mapping[str, str]) -> str:
-    """Make the repository if it is not there, commit the files of `hashes`, return in words what
-    happened, with the commit's URL.
+    """Create the repository if needed and commit the files of `hashes`; return a line with the URL.
 
-    hashes: name -> SHA-256 of what was scanned. Another file of the folder does not go up, and one
-    that is no longer the same is an InputError.
+    hashes: name to SHA-256 of each scanned file. Other files of the folder are not sent; a file
+    that has changed is an InputError.
 
-    InputError in one line where the hub refuses or the connection breaks; a repository of that
-    name which holds something else, or which is public unasked, is left alone.
+    InputError also if the hub refuses, the connection breaks, or the repository holds files of
+    others or is public without --public; then nothing is changed.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -74,22 +73,24 @@ def push_folder(folder: Path, target: Target, message: str, hashes: Mapping[str,
             repo_type=target.kind,
             parent_commit=head,
         )
-    done = "there already, unchanged" if commit.oid == head else "pushed"
+    done = "unchanged, already pushed" if commit.oid == head else "pushed"
     return f"{done}: {commit.commit_url}"
 
 
 def _open_scanned(path: Path, sha256: str) -> bytes | Path:
-    """The bytes of a text, or the path of a binary file, which the client sends by its hash."""
+    """Return the bytes of a text file, or the path of a binary file; check its hash."""
     is_text = path.suffix in _TEXTS and path.is_file() and path.stat().st_size <= _LARGEST_TEXT
     data = path.read_bytes() if is_text else None
     found = hashlib.sha256(data).hexdigest() if data is not None else sha256_file(path)
     if found != sha256:
-        raise InputError(f"{path}: changed after the scan; nothing was pushed, run it again")
+        raise InputError(
+            f"{path}: changed after the scan; nothing was pushed, run the command again"
+        )
     return path if data is None else data
 
 
 def _open_repository(api: Any, target: Target) -> tuple[set[str], str | None]:
-    """Names of the files that are in the repository, and the commit they are of."""
+    """Return the names of the files in the repository and its commit; create it if needed."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -99,11 +100,9 @@ def _open_repository(api: Any, target: Target) -> tuple[set[str], str | None]:
         return set(), None
     there = {file.rfilename for file in info.siblings or []}
     if there - _OF_THE_HUB and MANIFEST not in there:
-        raise InputError(
-            f"--repo {target.repo}: the name is taken: it holds files that no push wrote"
-        )
+        raise InputError(f"--repo {target.repo}: this repository holds files that no push wrote")
     if not info.private and not target.is_public:
         raise InputError(
-            f"--repo {target.repo}: is a public repository already; --public confirms it"
+            f"--repo {target.repo}: this repository is already public; --public confirms it"
         )
     return there, info.sha

@@ -1,4 +1,4 @@
-"""Write the folder that is uploaded: only files of a fixed list, made from the run."""
+"""Write the upload folder: a fixed list of files, built from the run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
 from echodiff.runs import RECORD, sha256_file
 from echodiff.settings.fields import yaml_line
 
-SHEET_PICTURES = 12
+SHEET_IMAGES = 12
 SHEET_COLUMNS = 4
 _TOKEN = re.compile("[0-9a-f]{16}")
 _STAYS = frozenset({
     "out", "data", "overwrite", "tracker", "threads", "memory", "checkpoint_every", "keep",
 })  # fmt: skip
-"""Settings that say where and how a machine worked, and decide no weight."""
+"""Settings of the machine and its paths, which do not affect the weights."""
 _RECORD_KEYS = (
     "command", "base_sha256", "resolution", "mixed_precision", "num_captioned", "num_null_text",
     "weights_sha256", "versions",
@@ -41,20 +41,20 @@ _COLUMNS = frozenset({
     "file_name", "text", "view", "phase", "modality", "source", "findings", "prompt", "seed",
     "weights", "settings",
 })  # fmt: skip
-"""Of a generated frame; what else a row may hold is not for the public."""
+"""Columns of a generated frame that are published; others are left out."""
 
 
 @contextmanager
 def folder_written_beside(out: Path) -> Iterator[Path]:
-    """Yield a hidden sibling of `out` to fill, which takes its place when all went well.
+    """Yield a hidden sibling of `out` to fill, which replaces `out` when the block ends well.
 
-    An earlier push or pull is replaced; where anything else lies there, it is an InputError. The
-    caller holds the lock beside `out`: siblings that a killed process left are removed.
+    An earlier push or pull is replaced; other files in `out` are an InputError. The caller holds
+    the lock next to `out`, so siblings left by a killed process are removed.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"--out {out}: exists and is not a folder")
     if strange := _find_strange(out):
-        raise InputError(f"--out {out}: holds {strange}, which no push or pull wrote")
+        raise InputError(f"--out {out}: holds {strange}, which was not written by a push or pull")
     prefix = f"{PARTIAL_PREFIX}{out.name}-"
     for left in out.parent.glob(f"{glob.escape(prefix)}*"):
         if _TOKEN.fullmatch(left.name.removeprefix(prefix)) and not left.is_symlink():
@@ -73,7 +73,7 @@ def folder_written_beside(out: Path) -> Iterator[Path]:
 
 
 def _find_strange(out: Path) -> str | None:
-    """A file in `out` that is not of an earlier push or pull; None: all may be replaced."""
+    """Return a file in `out` that no push or pull wrote, or None."""
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if not p.is_dir()}
     written = {MANIFEST}
     if MANIFEST in names:
@@ -89,7 +89,7 @@ def write_model(
     generated: Generated | None,
     privacy: dict[str, Any] | None,
 ) -> None:
-    """Everything of a model but its card and its manifest."""
+    """Write everything of a model except its card and its manifest."""
     for name in (WEIGHTS, KOHYA):
         shutil.copyfile(trained.run.run_dir / name, folder / name)
     lines = [yaml_line(key, value) for key, value in public_config(trained, base).items()]
@@ -109,12 +109,12 @@ def write_model(
 
 
 def write_dataset(folder: Path, generated: Generated) -> None:
-    """Everything of a set of generated frames but its card and its manifest."""
+    """Write everything of a generated set except its card and its manifest."""
     lines = []
     for frame in generated.frames:
         row = {key: value for key, value in frame.to_row().items() if key in _COLUMNS}
         lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        # Pixels alone go up: whatever else the file carries is not decoded, and so not written.
+        # Decoded and written again, so that only pixels are published.
         write_image(folder / frame.file_name, read_image_u8(generated.folder / frame.file_name))
     write_text_atomic(folder / "metadata.jsonl", "".join(lines))
     write_json_atomic(folder / SCORES, public_metrics(generated))
@@ -122,7 +122,7 @@ def write_dataset(folder: Path, generated: Generated) -> None:
 
 
 def write_manifest(folder: Path, kind: str) -> dict[str, str]:
-    """Write the hash of every other file, last; returns those and the manifest's own."""
+    """Write the hashes of all other files; return them and the hash of the manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
     manifest = {"kind": kind, "echodiff": __version__, "files": hashes}
@@ -131,7 +131,7 @@ def write_manifest(folder: Path, kind: str) -> dict[str, str]:
 
 
 def write_sheet(path: Path, generated: Generated) -> None:
-    """The sample sheet, drawn again from the images themselves."""
+    """Draw the contact sheet of samples."""
     frames = choose_samples(generated.frames)
     sheet = contact_sheet(
         [read_image_u8(generated.folder / frame.file_name) for frame in frames],
@@ -143,20 +143,20 @@ def write_sheet(path: Path, generated: Generated) -> None:
 
 
 def choose_samples(frames: list[Frame]) -> list[Frame]:
-    """The frames of the sheet: the first of every prompt, then the others in their order."""
+    """Choose the frames of the sheet: the first of every prompt, then others in order."""
     first = {frame.text: frame for frame in reversed(frames)}
     rest = [frame for frame in frames if frame is not first[frame.text]]
     of_prompts = [frame for frame in frames if frame is first[frame.text]]
-    return [*of_prompts, *rest][:SHEET_PICTURES]
+    return [*of_prompts, *rest][:SHEET_IMAGES]
 
 
 def base_name(base: Base) -> str:
-    """The base as `--base` takes it anywhere; empty where only this machine knows it."""
+    """Return the base as `--base` takes it on any machine; empty for a local folder."""
     return "tiny" if base.is_embedded else base.model
 
 
 def public_config(trained: Trained, base: Base) -> dict[str, Any]:
-    """The recipe without what it says of this machine."""
+    """Return the settings without those of this machine."""
     config = {
         key: _without_folder(value)
         for key, value in trained.config.items()
@@ -166,7 +166,7 @@ def public_config(trained: Trained, base: Base) -> dict[str, Any]:
 
 
 def public_metrics(generated: Generated) -> dict[str, Any]:
-    """Scores, alarms and how the set was drawn, without the folders it was read from."""
+    """Return scores, alarms and the settings of the set, without paths."""
     metrics, job = generated.metrics, generated.job
     return {
         "weights_sha256": job["weights_sha256"],
@@ -174,28 +174,24 @@ def public_metrics(generated: Generated) -> dict[str, Any]:
         "alarms": metrics.get("alarms", []),
         "reference": reference_text(generated),
         "seed": metrics.get("seed"),
-        "drawn": {**job["settings"], **_draw_facts(generated)},
+        "drawn": {
+            **job["settings"],
+            "num_images": len(generated.frames),
+            "seed": job["config"].get("seed"),
+            "num_prompts": len({frame.text for frame in generated.frames}),
+        },
         "versions": metrics.get("versions", {}),
     }
 
 
 def reference_text(generated: Generated) -> str:
-    """What the set was scored against, in words and without a path."""
+    """Describe what the set was scored against, without a path."""
     text = str(generated.job.get("reference", ""))
     count, _, rest = text.partition(" ")
     for kind in ("held-out frames", "phantom frames"):
         if rest.startswith(kind):
             return f"{count} {kind}"
     return f"{count} frames" if count.isdigit() else "frames of an unnamed set"
-
-
-def _draw_facts(generated: Generated) -> dict[str, Any]:
-    config = generated.job["config"]
-    return {
-        "num_images": len(generated.frames),
-        "seed": config.get("seed"),
-        "num_prompts": len({frame.text for frame in generated.frames}),
-    }
 
 
 def _without_folder(value: Any) -> Any:

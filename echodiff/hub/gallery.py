@@ -1,7 +1,7 @@
-"""Images that are held against others: every part of one against every part of the other.
+"""Search a set of images for those most similar to a query, in whole or in part.
 
-Candidates are found by descriptors of low frequencies, in the eight symmetries, inverted or not;
-each is then aligned, and its grain compared (`alignment`).
+Candidates are found by low-frequency descriptors, in the eight symmetries, inverted or not. Each
+candidate is then aligned and its grain is compared (`alignment`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,32 +21,32 @@ from echodiff.images import resize_u8
 T = TypeVar("T")
 
 KEPT_PX = 192
-"""Longest side of what is kept of an image of the gallery."""
+"""Longest side of the copy that is kept of each image, pixels."""
 LARGEST_PX = 1024
-"""Longest side at which a query is looked at."""
+"""Longest side of a query, pixels; larger ones are reduced."""
 _QUERIES_AT_ONCE = 128
 _MEMBERS_AT_ONCE = 64
 _ALIGNED_AT_ONCE = 256
 _REFINED = 5
-"""Candidates of a query whose grain is compared."""
+"""Candidates per query whose grain is compared."""
 
 
 class Match(NamedTuple):
-    """The image of the gallery that is most like a query."""
+    """The image of the gallery that is most similar to a query."""
 
     score: float
     """0 to 1, see `alignment.refine`."""
     place: int
-    """Of the image in the gallery; -1 where nothing could be compared."""
+    """Index of the image in the gallery; -1 if nothing could be compared."""
 
 
 class _Comparison(NamedTuple):
-    """Windows of queries that are compared with windows of the gallery, and how many images of
-    the gallery are candidates."""
+    """Windows of a query that are compared with windows of the gallery's images."""
 
     queries: tuple[Window, ...]
     members: tuple[Window, ...]
     num_candidates: int
+    """Images of the gallery that become candidates."""
 
 
 class _Candidate(NamedTuple):
@@ -55,13 +55,13 @@ class _Candidate(NamedTuple):
     query_window: Window
     member_window: Window
     symmetry: Symmetry
-    """Lays the query's window on the other."""
+    """Maps the query's window onto the other."""
     sign: float
     """-1: the query is inverted."""
 
 
 class _Queries(NamedTuple):
-    """What queries are compared by."""
+    """Descriptors of some queries."""
 
     contents: list[Window]
     turned: list[Tensor]
@@ -97,7 +97,7 @@ _NUM_TILED = 2
 
 
 class Gallery:
-    """Images in which others are looked for; memory: about 70 kB each."""
+    """Images that queries are searched for in; about 70 kB of memory per image."""
 
     def __init__(self, images_u8: Iterable[NDArray[np.uint8]]) -> None:
         """images_u8: (H, W) each."""
@@ -120,9 +120,9 @@ class Gallery:
         queries_u8: Iterable[NDArray[np.uint8]],
         excluded: Sequence[NDArray[np.bool_]] | None = None,
     ) -> Iterator[Match]:
-        """For each query (H, W) the most similar image.
+        """Yield the most similar image for each query (H, W).
 
-        excluded: for each query which images of the gallery are left out, (N,) each.
+        excluded: for each query, which images of the gallery are left out, (N,) each.
         """
         start = 0
         for some in _batches(queries_u8, _QUERIES_AT_ONCE):
@@ -157,7 +157,7 @@ class Gallery:
     def _cut(
         self, images: list[NDArray[np.uint8]], candidates: Sequence[_Candidate]
     ) -> tuple[Tensor, Tensor]:
-        """(N, 96, 96) of the queries, turned and inverted, and (N, 125, 125) of their partners."""
+        """Cut the queries (N, 96, 96), turned and inverted, and their partners (N, 125, 125)."""
         queries, partners = [], []
         for one in candidates:
             query = _sample(images[one.query], one.query_window, QUERY_PX)
@@ -173,8 +173,7 @@ class Gallery:
     def _find_candidates(
         self, images: list[NDArray[np.uint8]], excluded: Tensor | None
     ) -> list[_Candidate]:
-        """The images of the gallery that are most like each query by low frequencies, and the
-        windows in which they are."""
+        """Find the images that match each query best in low frequencies, and their windows."""
         queries = _Queries.describe(images)
         best = self._compare(queries)
         if excluded is not None:
@@ -201,7 +200,7 @@ class Gallery:
         return found
 
     def _compare(self, queries: _Queries) -> Tensor:
-        """(comparisons and tiles, queries, images): the best match of any window with any other."""
+        """Best match of any two windows: (comparisons + tiles, queries, images)."""
         num_queries = len(queries.tiles)
         best = torch.zeros(len(_COMPARISONS) + 1, len(self), num_queries)
         for start in range(0, len(self), _MEMBERS_AT_ONCE):
@@ -216,13 +215,13 @@ class Gallery:
         return best.transpose(1, 2)
 
     def _describe(self, comparison: _Comparison, members: slice) -> Tensor:
-        """(n, P, 43), the content of each as one window more."""
+        """Descriptors (n, P, 43) of the windows of each image, its content last."""
         found = parts.describe_windows(self._whole[members], comparison.members)
         content = parts.describe_windows(self._content[members], (WHOLE,))
         return parts.flatten(torch.cat([found, content], 1))
 
     def _describe_tiled(self, members: slice) -> Tensor:
-        """(n, 16, 43): whole images and their contents in the eight symmetries."""
+        """Descriptors (n, 16, 43) of whole images and of their contents in the eight symmetries."""
         both = torch.cat(
             [
                 parts.describe_windows(one[members], (WHOLE,))
@@ -240,7 +239,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _describe_tiles(image: NDArray[np.uint8], tiles: tuple[Window, ...]) -> Tensor:
-    """(T, 43)."""
+    """Describe the tiles of an image, (T, 43)."""
     if not tiles:
         return torch.zeros(0, parts.NUM_VALUES)
     small = torch.from_numpy(_limit(image, parts.SHEET_PX).astype(np.float32))
@@ -248,26 +247,26 @@ def _describe_tiles(image: NDArray[np.uint8], tiles: tuple[Window, ...]) -> Tens
 
 
 def _turn(descriptors: Tensor) -> Tensor:
-    """(N, W, 8, 8) -> (N, W * 8, 43) in the eight symmetries."""
+    """Descriptors (N, W, 8, 8) in the eight symmetries: (N, W * 8, 43)."""
     return parts.flatten(parts.describe_turned(descriptors).flatten(1, 2))
 
 
 def _find_best(members: Tensor, queries: Tensor) -> Tensor:
-    """(n, P, 43) and (Q, W, 43) -> (n, Q): the best match of any window, inverted or not."""
+    """Best match of any two windows of (n, P, 43) and (Q, W, 43), inverted or not: (n, Q)."""
     products = (members.flatten(0, 1) @ queries.flatten(0, 1).T).abs_()
     best = products.view(len(members), -1, products.shape[1]).amax(1)
     return best.view(len(members), len(queries), -1).amax(2)
 
 
 def _find_place(queries: Tensor, members: Tensor) -> tuple[int, int, float]:
-    """Row and column of the best of (W, 43) and (P, 43), and -1 where one of them is inverted."""
+    """Row and column of the best match of (W, 43) and (P, 43); -1 if one of them is inverted."""
     products = queries @ members.T
     row, column = divmod(int(products.abs().argmax()), products.shape[1])
     return row, column, float(products[row, column].sign())
 
 
 def _largest(values: Tensor, num: int) -> list[int]:
-    """Places of the largest values that are no less than 0."""
+    """Indices of the `num` largest values, without negative ones."""
     top = values.topk(min(num, len(values)))
     return [place for value, place in zip(*map(Tensor.tolist, top), strict=True) if value >= 0]
 

@@ -18,37 +18,37 @@ _FREE = frozenset({
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0",
     "cc-by-2.0", "odc-by", "pddl", "unlicense", "cdla-permissive-2.0",
 })  # fmt: skip
-"""Licences that lay no condition on weights which the base's own licence would not allow."""
+"""Licences without conditions on weights beyond those of the base model's licence."""
 _HUB_ID = re.compile(r"\A[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class DataCard:
-    """What one data set says of itself."""
+    """The data card of one data set."""
 
     slug: str
-    """Lower case, hyphens: what stands under `datasets` of the model card."""
+    """Name in lower case with hyphens, for `datasets` of the model card."""
     title: str
     licence: str
-    """As the Hub spells it; empty where the card has none."""
+    """As the Hub spells it; empty if the card has none."""
     licence_name: str
     licence_link: str
     weights: str
-    """yes, no or ask: may weights be shared?"""
+    """Whether weights may be shared: yes, no or ask."""
     tags: tuple[str, ...]
     body: str
     """The card's text, without its YAML."""
 
     @property
     def licence_text(self) -> str:
-        """The licence for a person."""
+        """The licence as shown to a reader."""
         if self.licence == "other":
             return self.licence_name or "other"
         return self.licence or "unknown"
 
 
 def read_card(path: Path) -> DataCard:
-    """Read a data card; a field of the wrong kind is an InputError that names it."""
+    """Read a data card; InputError that names a field of the wrong kind."""
     head = read_head(path)
 
     def word(key: str) -> str:
@@ -80,10 +80,9 @@ def read_card(path: Path) -> DataCard:
 
 
 def find_cards(folder: Path, sources: Iterable[str], *, is_phantom: bool) -> list[DataCard]:
-    """The card of a frames folder, and the shipped one of every data set its rows come from.
+    """Find the card of a frames folder, and the shipped card of every data set in its rows.
 
-    A folder that was put together from several has all of theirs: no card of its own takes away
-    what one of them forbids.
+    A folder merged from several data sets keeps the conditions of each, whatever its own card says.
     """
     cards = []
     if (folder / CARD).is_file():
@@ -91,7 +90,7 @@ def find_cards(folder: Path, sources: Iterable[str], *, is_phantom: bool) -> lis
     elif is_phantom:
         cards.append(read_card(shipped("data_cards/phantom.md")))
     names = {path.stem: path for path in shipped("data_cards").glob("*.md")}
-    own = {"folder", "dicom", "mesh"}  # of these the user's own card speaks
+    own = {"folder", "dicom", "mesh"}  # described by the user's own card
     for source in sorted(set(sources) & names.keys() - own):
         card = read_card(names[source])
         if card.title not in {known.title for known in cards}:
@@ -101,13 +100,13 @@ def find_cards(folder: Path, sources: Iterable[str], *, is_phantom: bool) -> lis
 
 @dataclass(frozen=True)
 class Base:
-    """The base model as a stranger can find it."""
+    """The base model and its licence, as others can find them."""
 
     model: str
-    """Its id on the Hub; empty where that is unknown, or where it ships with echodiff."""
+    """Its id on the Hub; empty if unknown, or if it ships with echodiff."""
     is_embedded: bool
     licence: str
-    """As the Hub spells it; empty where unknown."""
+    """As the Hub spells it; empty if unknown."""
     licence_link: str = ""
 
     @property
@@ -124,13 +123,13 @@ _OPENRAIL_MODELS = frozenset({
 
 
 def find_base(base: str, given: str | None) -> Base:
-    """What is known of the base of a run; `given` is the Hub id that the user says it has."""
+    """Find the id and licence of a run's base model; `given`: its Hub id, from --base-model."""
     if base == "tiny" and given is None:
         return Base("", True, "apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
     folder = Path(base)
     model = given or ("" if folder.exists() or not _HUB_ID.fullmatch(base) else base)
     if model and not _HUB_ID.fullmatch(model):
-        raise InputError(f"--base-model {model}: is no id of the Hub, USER/NAME")
+        raise InputError(f"--base-model {model}: is not an id of the Hub; expected USER/NAME")
     if model.lower() in _OPENRAIL_MODELS:
         return Base(model, False, "creativeml-openrail-m", _OPENRAIL_LINK)
     head = _read_model_head(folder, model)
@@ -140,7 +139,7 @@ def find_base(base: str, given: str | None) -> Base:
 
 
 def _link(licence: str) -> str:
-    """Where the text of a licence stands; empty where only its owner knows."""
+    """Return the address of a licence's text; empty if unknown."""
     if licence == "creativeml-openrail-m":
         return _OPENRAIL_LINK
     if match := re.fullmatch(r"cc-(by[a-z-]*)-(\d\.\d)", licence):
@@ -149,7 +148,7 @@ def _link(licence: str) -> str:
 
 
 def _read_model_head(folder: Path, model: str) -> Mapping[str, Any]:
-    """YAML of the base's own card, beside its weights or in the hub's cache."""
+    """Read the YAML of the base model's card, next to its weights or in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     path = folder / CARD
@@ -163,9 +162,9 @@ def _read_model_head(folder: Path, model: str) -> Mapping[str, Any]:
 
 
 def find_objections(cards: Sequence[DataCard], base: Base, *, has_data: bool) -> list[str]:
-    """Every reason why what was made of these must not go up; none: it may.
+    """List the licence reasons against a push.
 
-    has_data: whether anything was trained on; the bare base answers for itself alone.
+    has_data: whether anything was trained; otherwise only the base model's licence counts.
     """
     reasons = []
     if has_data and not cards:
@@ -183,7 +182,7 @@ def find_objections(cards: Sequence[DataCard], base: Base, *, has_data: bool) ->
                            f" ({card.licence_text})")  # fmt: skip
     if not base.licence:
         which = base.model or "the base model"
-        reasons.append(f"{which}: its licence is unknown; --base-model says which model it is")
+        reasons.append(f"{which}: its licence is unknown; --base-model names the model")
     return reasons
 
 
@@ -197,7 +196,7 @@ class Licence:
 
 
 def join_licences(cards: Sequence[DataCard], base: Base) -> Licence:
-    """The licence of weights: the base's own, carried on, and what the data add to it."""
+    """Join the licence of the base model with the conditions of the data sets."""
     bound = [card for card in cards if card.licence and card.licence not in _FREE]
     if not bound:
         if base.licence == "other" or not base.licence:

@@ -1,4 +1,4 @@
-"""Whether an image that would go up is a training image, as it was or changed."""
+"""Find training images, unchanged or edited, among the images that a push would send."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from echodiff.images import read_image_u8, to_gray_u8
 from echodiff.progress import ProgressBar
 
 DEFAULT_THRESHOLD = 0.85
-"""Score (`Gallery.find_nearest`) from which on an image shows a training image, where the frames
-do not say which of them are of other patients."""
+"""Score of `Gallery.find_nearest` at which an image counts as a training image, if too few frames
+have a known patient to choose a threshold."""
 _LOWEST, _HIGHEST = 0.6, 0.95
 _DEVIATIONS = 5
-"""Standard deviations above the median of other patients' scores at which an image stops a push."""
+"""The threshold lies this many standard deviations above the median score between patients."""
 _CALIBRATED_ON = 40
-"""Frames that are held against those of other patients."""
+"""Frames that are compared with those of other patients to choose the threshold."""
 _LEAST_FRAMES = 20
 _MANY = 300
-"""Images from which on a bar shows that something happens."""
+"""Number of images from which on a progress bar is shown."""
 
 
 def find_training_images(
     images: Sequence[Path], training: Mapping[Path, str], folder: Path
 ) -> list[Finding]:
-    """Every one of `images` with the pixels of a training image, or that shows one: mirrored,
-    turned, inverted, cropped, shifted, resized, brighter, covered in part, or in a sheet.
+    """Find every one of `images` that is a training image, or shows one after an edit.
 
-    training: path of each frame -> whose it is; "" where nobody says. Findings name images
-    relative to `folder`.
+    Edits: mirrored, rotated, inverted, cropped, shifted, resized, brightened, partly covered, or
+    placed in a contact sheet. training: path of each frame to its patient, "" if unknown. Findings
+    name images relative to `folder`.
     """
     if not training or not images:
         return []
@@ -86,10 +86,10 @@ def find_training_images(
 def choose_threshold(
     gallery: Gallery, read: Callable[[int], NDArray[np.uint8]], patients: Sequence[str]
 ) -> float:
-    """The score that no image of another patient reaches: from frames of the gallery, each held
-    against those of all other patients.
+    """Choose a score that images of other patients do not reach.
 
-    read: place of a frame -> (H, W). patients: whose each frame is; "" where nobody says.
+    Some frames of the gallery are compared with those of all other patients. read: index of a
+    frame to its image (H, W). patients: the patient of each frame, "" if unknown.
     """
     names = np.array(patients)
     known = np.flatnonzero(names != "")
@@ -99,7 +99,7 @@ def choose_threshold(
     queries = (read(int(place)) for place in chosen)
     same = [(names == names[place]) | (names == "") for place in chosen]
     scores = [match.score for match in gallery.find_nearest(queries, same)]
-    # Fisher's transform makes correlations about normal; the upper tail says how wide they lie.
+    # Fisher's transform makes correlations roughly normal; the upper tail gives their spread.
     values = np.arctanh(np.minimum(scores, 0.999))
     median, high = np.quantile(values, (0.5, 0.95))
     threshold = float(np.tanh(median + _DEVIATIONS * (high - median) / 1.645))

@@ -1,4 +1,4 @@
-"""Search a text for the patients and files of a training, however they are spelled there."""
+"""Search a text for patient and file names of a training, in any spelling."""
 
 import functools
 import re
@@ -8,21 +8,21 @@ from collections.abc import Iterable
 from echodiff.files import shipped
 
 SHORTEST = 5
-"""Letters and digits of a name that can be searched; a shorter one could be any word or number."""
+"""Fewest letters and digits of a name that is searched for; shorter ones match by chance."""
 _SHORTEST_ACROSS = 6
-"""The same of a name that is also found across spaces and signs."""
+"""The same for a name that is also found across spaces and punctuation."""
 
 
 class PrivateWords:
-    """Names that must not appear: case, accents, separators, suffixes and zeros aside.
+    """Names that must not appear, whatever their case, accents, separators, suffixes and zeros.
 
-    `krd-0012_A4C` is found as `KRD 0012 a4c`, in `xkrd0012a4cx` and in `krd0012A4C.png`; the digits
-    of a name are found by themselves where there are five or more.
+    `krd-0012_A4C` is found as `KRD 0012 a4c`, in `xkrd0012a4cx` and in `krd0012A4C.png`. The digits
+    of a name are also found alone if there are five or more.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.unsearchable: set[str] = set()
-        """Names that are too short, or words that any caption has."""
+        """Names that are too short, or that are common words of captions."""
         self._across: dict[str, str] = {}
         self._within: dict[str, str] = {}
         self._digits: dict[str, str] = {}
@@ -32,7 +32,7 @@ class PrivateWords:
         self._lengths_within = {len(word) for word in self._within}
 
     def _add(self, name: str) -> None:
-        word = _compact(name)
+        word = re.sub(r"[\W_]+", "", _fold(name))
         digits = re.sub(r"\D", "", word).lstrip("0")
         is_number = word.isdecimal()
         if len(digits) >= SHORTEST:
@@ -48,7 +48,7 @@ class PrivateWords:
             self._within[word] = name
 
     def find(self, text: str) -> list[str]:
-        """Names that `text` holds, as they were given, sorted."""
+        """Return the names found in `text`, as they were given, sorted."""
         if not (self._across or self._within or self._digits):
             return []
         folded = _fold(text)
@@ -56,14 +56,14 @@ class PrivateWords:
         for token in set(re.findall(r"[^\W_]+", folded)):
             found.update(_find_in(token, self._within, self._lengths_within))
         for number in set(re.findall(r"\d+", folded)):
-            # An image of ours is numbered with leading zeros: 000012.png is no patient 12.
+            # Generated images are numbered with leading zeros: 000012.png is not patient 12.
             if (name := self._digits.get(number.lstrip("0"))) is not None:
                 found.add(name)
         return sorted(found)
 
 
 def _find_in(text: str, words: dict[str, str], lengths: Iterable[int]) -> set[str]:
-    """Names whose word is anywhere in `text`: one look-up a place and a length."""
+    """Names whose word is anywhere in `text`: one look-up per position and length."""
     return {
         words[text[start : start + length]]
         for length in lengths
@@ -73,18 +73,13 @@ def _find_in(text: str, words: dict[str, str], lengths: Iterable[int]) -> set[st
 
 
 def _fold(text: str) -> str:
-    """Lower case, compatible forms, without accents."""
+    """Convert to lower case and compatible forms, without accents."""
     text = unicodedata.normalize("NFKD", text).casefold()
     return "".join(letter for letter in text if not unicodedata.combining(letter))
 
 
-def _compact(name: str) -> str:
-    """Letters and digits of a name in their folded forms."""
-    return re.sub(r"[\W_]+", "", _fold(name))
-
-
 def _is_ordinary(word: str) -> bool:
-    """Whether the word stands in, or is part of, a word of the field or of a card."""
+    """Whether the word is, or is part of, a word of the shipped prompts, cards and presets."""
     return any(word in known for known in _ordinary_words())
 
 

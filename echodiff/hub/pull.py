@@ -37,7 +37,7 @@ class PullConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch, check, copy out of the hub's cache."""
+    """Fetch and verify the files, and copy them out of the hub's cache."""
     config = parse(PullConfig, argv, prog=PROG)
     name = parse_name(config.repo, "REPO")
     root = Path("frames" if config.dataset else "runs")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = fetch_published(name, is_dataset=config.dataset)
         with folder_written_beside(out) as partial:
             for path in sorted(folder.rglob("*")):
-                if path.is_file():  # the cache links to them
+                if path.is_file():  # the cache holds links to files
                     copy = partial / path.relative_to(folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, copy)

@@ -26,7 +26,7 @@ from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
 from echodiff.images import read_image_u8
-from echodiff.published import CARD, DATASET_FILES, MODEL_FILES, PICTURES, parse_name
+from echodiff.published import CARD, DATASET_FILES, IMAGE_PATTERN, MODEL_FILES, parse_name
 from echodiff.runs import RECORD
 from echodiff.settings.command_line import parse, positional
 from echodiff.settings.fields import printable
@@ -57,8 +57,7 @@ class PushConfig:
     base_model: str | None = None
     """Hub id of the base model (USER/NAME), if the run knows it only as a local folder."""
     accept: str | None = None
-    """Reason why it may be pushed although a licence is missing or forbids it; written into the
-    card."""
+    """Reason for pushing although a licence is missing or forbids it; written into the card."""
     public: bool = False
     """Make the repository public. Default: private."""
     ocr: bool = False
@@ -70,11 +69,13 @@ class PushConfig:
     def __post_init__(self) -> None:
         parse_name(self.repo, "--repo")
         if "@" in self.repo or self.repo.startswith("hub:"):
-            raise ValueError(f"--repo {self.repo}: is written USER/NAME")
+            raise ValueError(f"--repo {self.repo}: expected USER/NAME")
         if self.run is None and self.dataset is None:
             raise ValueError("missing: RUN, the run folder to push")
         if self.dataset is not None and self.generated is not None:
-            raise ValueError("--generated: --dataset has its own scores, leave one of the two out")
+            raise ValueError(
+                "--generated and --dataset exclude each other: a data set has its own scores"
+            )
         if self.accept is not None and not self.accept.strip():
             raise ValueError("--accept: needs a reason")
 
@@ -88,27 +89,27 @@ class PushConfig:
 
 
 class StoppedError(Exception):
-    """The scan found something: nothing is left behind."""
+    """The scan found something; the upload folder is not written."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = findings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build, scan, tell, perhaps push; 1 where the gate or the scan stops it."""
+    """Write, scan and perhaps push the folder; return 1 if the licences or the scan block it."""
     config = parse(PushConfig, argv, prog=PROG)
     token = find_token()
     if config.yes and token is None:
-        raise InputError("--yes: there is no token: `hf auth login`, or set HF_TOKEN")
+        raise InputError("--yes: no token found: run `hf auth login`, or set HF_TOKEN")
 
-    # --- What is there, and may it go up?
+    # --- Open what is pushed, check the licences
     if config.ocr:
         check_ocr()
     contents = gather(config)
     if contents.objections and not config.accept:
         for objection in contents.objections:
             print(printable(f"refused: {objection}"))
-        print("nothing written; --accept REASON goes on, and puts the reason into the card")
+        print("nothing written; --accept REASON continues, and puts the reason into the card")
         return 1
 
     refuse_inputs(config.folder, list_inputs(config, contents))
@@ -117,15 +118,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def list_inputs(config: PushConfig, contents: Contents) -> list[Path | None]:
-    """Everything of this machine that goes into the folder, or that it is held against."""
+    """List the paths that are read: pushed, or compared with what is pushed."""
     trained = contents.trained
     data = None if trained is None else trained.data
     return [config.run, config.generated, config.dataset, config.data, data]
 
 
 def write_and_push(config: PushConfig, contents: Contents, token: str | None) -> int:
-    """Write the folder, say what is in it, and push it where that was asked for."""
-    # --- Write it beside, and look at every byte of it
+    """Write the folder, print what is in it, and push it with --yes."""
+    # --- Write to a hidden folder and scan every byte
     try:
         with folder_written_beside(config.folder) as folder:
             hashes = write_folder(folder, config, contents)
@@ -137,11 +138,11 @@ def write_and_push(config: PushConfig, contents: Contents, token: str | None) ->
         print("nothing written, nothing pushed")
         return 1
 
-    # --- Say what it is, and push
+    # --- Print what it holds, and push
     for line in list_lines(config, contents, list_known(config, contents, token)):
         print(printable(line))
     if not config.yes:
-        print(f"dry run, nothing pushed: {config.folder}; --yes pushes it")
+        print(f"dry run, nothing pushed: see {config.folder}; --yes pushes it")
         return 0
     assert token is not None
     target = Target(repo=config.repo, kind=config.kind, is_public=config.public, token=token)
@@ -151,7 +152,7 @@ def write_and_push(config: PushConfig, contents: Contents, token: str | None) ->
 
 
 def gather(config: PushConfig) -> Contents:
-    """Open and check all that the command line names."""
+    """Open and check everything that the command line names."""
     generated = None
     if config.dataset is not None:
         generated = load_generated(config.dataset, "--dataset", None)
@@ -180,21 +181,21 @@ def gather(config: PushConfig) -> Contents:
 
 
 def _run_behind(generated: Generated | None) -> Path | None:
-    """The run folder whose weights drew a set; None: the bare base drew it."""
+    """Return the run folder whose weights generated a set; None for the base model alone."""
     assert generated is not None
     weights = str(generated.job["weights"])
     if weights == "none":
         return None
     if not (Path(weights) / RECORD).is_file():
         raise InputError(
-            f"--dataset {generated.folder}: was drawn with {weights}, which is not a run folder "
-            "here: give the run whose frames these weights learnt from"
+            f"--dataset {generated.folder}: was generated with {weights}, which is not a run "
+            "folder on this machine: give the run that trained these weights as RUN"
         )
     return Path(weights)
 
 
 def write_folder(folder: Path, config: PushConfig, contents: Contents) -> dict[str, str]:
-    """Fill `folder` with everything that goes up; returns the SHA-256 of each file."""
+    """Write everything that is pushed to `folder`; return the SHA-256 of each file."""
     if config.dataset is None:
         assert contents.trained is not None
         privacy = dict(contents.privacy) if contents.privacy else None
@@ -211,8 +212,8 @@ def write_folder(folder: Path, config: PushConfig, contents: Contents) -> dict[s
 def find_everything(
     folder: Path, config: PushConfig, contents: Contents, token: str | None
 ) -> list[Finding]:
-    """What stops the push: in the files, and in the images."""
-    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, PICTURES]
+    """Find what blocks the push, in the files and in the images."""
+    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, IMAGE_PATTERN]
     findings = scan_folder(folder, allowed, list_known(config, contents, token))
     generated, trained = contents.generated, contents.trained
     if generated is None:
@@ -227,8 +228,10 @@ def find_everything(
 
 
 def find_texts(images: Sequence[Path], folder: Path, *, by_ocr: bool) -> Iterator[Finding]:
-    """Images that show text, by our finder and, where asked, by OCR. A sheet has words of its own,
-    so its images are looked at one by one."""
+    """Find images that show text, by echodiff's finder and, with `by_ocr`, by OCR.
+
+    A contact sheet has labels, so its images are searched one by one.
+    """
     for path in images:
         image = read_image_u8(path)
         finder = ""
@@ -244,20 +247,20 @@ def find_texts(images: Sequence[Path], folder: Path, *, by_ocr: bool) -> Iterato
 
 
 def list_known(config: PushConfig, contents: Contents, token: str | None) -> Known:
-    """What the scan looks for beside forms: this token, these folders, these patients."""
+    """List what the scan looks for by name: the token, folders, patients and files."""
     folders = {Path.home(): "the home folder of this machine"}
     words: set[str] = set()
     seeds: set[str] = set()
     if (trained := contents.trained) is not None:
-        folders |= {trained.run.run_dir.resolve(): "the place of the run",
-                    trained.data.resolve(): "the place of the training frames"}  # fmt: skip
+        folders |= {trained.run.run_dir.resolve(): "the path of the run",
+                    trained.data.resolve(): "the path of the training frames"}  # fmt: skip
         rows = trained.frames.values() if not trained.is_phantom else []
         words = {
             word for row in rows for word in (row.patient_id, Path(row.file_name).stem) if word
         }
         seeds.add(str(trained.config.get("seed")))
     if (generated := contents.generated) is not None:
-        folders[generated.folder.resolve()] = "the place of the generated set"
+        folders[generated.folder.resolve()] = "the path of the generated set"
         seeds.add(str(generated.job["config"].get("seed")))
     secrets = {str(folder): what for folder, what in folders.items() if len(folder.parts) > 2}
     if token:
@@ -266,7 +269,7 @@ def list_known(config: PushConfig, contents: Contents, token: str | None) -> Kno
 
 
 def list_lines(config: PushConfig, contents: Contents, known: Known) -> Iterator[str]:
-    """What goes up, what it lacks, and what was accepted, for a person."""
+    """Describe what is pushed, what it lacks, and which objections were accepted."""
     visibility = "public" if config.public else "private"
     yield f"{config.repo} ({config.kind}, {visibility}):"
     paths = sorted(path for path in config.folder.rglob("*") if path.is_file())
@@ -275,7 +278,7 @@ def list_lines(config: PushConfig, contents: Contents, known: Known) -> Iterator
         yield f"  {path.name:42} {path.stat().st_size / 1000:10,.1f} kB"
     if len(paths) > len(shown):
         size = sum(path.stat().st_size for path in paths if path not in shown)
-        yield f"  {len(paths) - len(shown)} {'pictures':38} {size / 1000:10,.1f} kB"
+        yield f"  {len(paths) - len(shown)} {'images':38} {size / 1000:10,.1f} kB"
     for missing in list_missing(contents):
         yield f"missing: {missing}"
     if names := sorted(known.private_words.unsearchable):

@@ -1,4 +1,4 @@
-"""Load what is pushed: a finished run with the weights that were trained and scored."""
+"""Load what is pushed: a finished run, its weights, and generated images with their scores."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 KOHYA = "pytorch_lora_weights_kohya.safetensors"
 JOB = "generate.json"
 LARGEST_BYTES = 5_000_000_000
-"""Of one file: what one LFS upload takes. An adapter has a few million."""
+"""Largest file that one LFS upload takes; an adapter has a few million bytes."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run, its weights known to be the ones that it wrote."""
+    """A finished run whose weights are verified to be those that it wrote."""
 
     run: Run
     config: dict[str, Any]
@@ -41,7 +41,7 @@ class Trained:
 
     @property
     def sources(self) -> Counter[str]:
-        """Data set -> frames of the training from it."""
+        """Number of training frames per data set."""
         named = (self.frames[name].source for name in self.run.record["train"])
         return Counter(source for source in named if source)
 
@@ -51,9 +51,10 @@ class Trained:
 
     @property
     def images(self) -> dict[Path, str]:
-        """Every image of the training's folder, held-out ones too -> its patient; "" where unknown.
+        """Path of every image in the training's folder, held-out ones too, to its patient.
 
-        Two data sets may number their patients alike: the source is part of the name.
+        A patient is named with its data set, because two data sets may use the same numbers; "" if
+        unknown.
         """
         return {
             self.data / name: f"{frame.source or ''}/{frame.patient_id}" if frame.patient_id else ""
@@ -63,7 +64,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Generated:
-    """A set of frames that `generate.py` drew, and its scores."""
+    """Frames that `generate.py` generated, and their scores."""
 
     folder: Path
     frames: list[Frame]
@@ -72,42 +73,52 @@ class Generated:
 
 
 def load_trained(run_dir: Path, data: Path | None) -> Trained:
-    """Open a run and check all that can be wrong with it; InputError in one line."""
+    """Open a run; InputError if it is unfinished, changed, or without its training frames."""
     if not run_dir.is_dir():
-        raise InputError(f"{run_dir}: {'is no folder' if run_dir.exists() else 'no such folder'}")
+        raise InputError(
+            f"{run_dir}: {'is not a folder' if run_dir.exists() else 'no such folder'}"
+        )
     refuse_links(run_dir)
     run = Run.load(run_dir)
     if run.record.get("command") != "train_lora":
-        raise InputError(f"{run_dir}: a run of {run.record.get('command')}: push takes LoRA runs")
+        raise InputError(
+            f"{run_dir}: is a run of {run.record.get('command')}; push takes runs of train_lora.py"
+        )
     if not run.is_finished:
         raise InputError(f"{run_dir}: the run is {run.record['status']}, not finished")
-    for name in (WEIGHTS, KOHYA):
+    for name in (WEIGHTS, KOHYA, CONFIG):
         if not (run_dir / name).is_file():
             raise InputError(f"{run_dir}: holds no {name}")
         check_size(run_dir / name)
     sha256 = sha256_file(run_dir / WEIGHTS)
     if sha256 != run.record.get("weights_sha256"):
-        raise InputError(f"{run_dir / WEIGHTS}: not what the training wrote (its SHA-256 differs)")
+        raise InputError(
+            f"{run_dir / WEIGHTS}: is not what the training wrote (its SHA-256 differs)"
+        )
     check_same_weights(run_dir / WEIGHTS, run_dir / KOHYA)
     is_phantom = data is None and run.record.get("data_dir") == "frames"
     folder = data or run_dir / str(run.record.get("data_dir", ""))
     try:
         frames = {frame.file_name: frame for frame in load_frames(folder)}
     except InputError as error:
-        raise InputError(f"{run_dir}: its training frames: {error}; --data says where") from None
+        raise InputError(
+            f"{run_dir}: its training frames: {error}; give their folder with --data"
+        ) from None
     names = dict.fromkeys([*run.record.get("train", []), *run.record.get("held_out", [])])
     for name in names:
         if name not in frames:
-            raise InputError(f"{folder}: has no {name}: not the frames of {run_dir}")
+            raise InputError(
+                f"{folder}: has no {name}, so it does not hold the training frames of {run_dir}"
+            )
     find_run_frames(run, list(names), data=data)
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
-    config = _read_yaml(run_dir / CONFIG)
+    config = read_yaml_record(run_dir / CONFIG)
     return Trained(run, config, sha256, folder, frames, is_phantom)
 
 
 def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Generated:
-    """Open a generated set; InputError where these weights did not draw it."""
+    """Open a generated set; InputError if it is unfinished or from other weights."""
     try:
         refuse_links(folder)
         frames = load_frames(folder)
@@ -116,50 +127,50 @@ def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Gener
     except InputError as error:
         raise InputError(f"{flag} {error}") from None
     if not job.get("finished") or not isinstance(metrics.get("scores"), dict):
-        raise InputError(f"{flag} {folder}: its command did not end: run it again")
+        raise InputError(f"{flag} {folder}: is unfinished: run the same generate.py command again")
     found = {str(job.get("weights_sha256")), *(str(frame.weights) for frame in frames)}
     if weights_sha256 is not None and found != {weights_sha256}:
         other = sorted(found - {weights_sha256})[0]
         raise InputError(
-            f"{flag} {folder}: drawn and scored with other weights ({other[:12]}) than these "
-            f"({weights_sha256[:12]}): generate again"
+            f"{flag} {folder}: was generated with other weights ({other[:12]}) than those of "
+            f"the run ({weights_sha256[:12]}): generate it again"
         )
     return Generated(folder, frames, job, metrics)
 
 
 def load_privacy(run_dir: Path, weights_sha256: str) -> dict[str, Any] | None:
-    """The privacy report of a run, of these very weights; None where nobody audited it."""
+    """Read the privacy report of these weights; None if the run folder holds none."""
     path = run_dir / PRIVACY
     if not path.is_file():
         return None
     report = _read_json(path)
     if report.get("weights_sha256") != weights_sha256:
-        raise InputError(f"{path}: of other weights than these: audit again")
+        raise InputError(f"{path}: is about other weights than those of the run: audit again")
     if not isinstance(report.get("verdict"), str):
-        raise InputError(f"{path}: says no verdict")
+        raise InputError(f"{path}: has no verdict")
     return report
 
 
 def refuse_links(folder: Path) -> None:
-    """InputError where anything in `folder` is a link that leads out of it."""
+    """Raise InputError for a link in `folder` that leads out of it."""
     home = folder.resolve()
     for parent, folders, files in os.walk(folder):
         for name in sorted([*folders, *files]):
             path = Path(parent) / name
             if path.is_symlink() and not path.resolve().is_relative_to(home):
-                raise InputError(f"{path}: a link that leads out of {folder}")
+                raise InputError(f"{path}: is a link that leads out of {folder}")
 
 
 def check_size(path: Path) -> None:
     size = path.stat().st_size
     if size > LARGEST_BYTES:
         raise InputError(
-            f"{path}: {size / 1e9:.1f} GB, above the limit of {LARGEST_BYTES / 1e9:.0f} GB a file"
+            f"{path}: {size / 1e9:.1f} GB, above the limit of {LARGEST_BYTES / 1e9:.0f} GB per file"
         )
 
 
 def check_same_weights(diffusers: Path, kohya: Path) -> None:
-    """InputError where the two forms of an adapter do not hold the same matrices."""
+    """Raise InputError if the two files of an adapter do not hold the same matrices."""
     first, second = sorted(_digests(diffusers)), sorted(_digests(kohya))
     if first != second:
         raise InputError(f"{kohya}: does not hold the weights of {diffusers.name}")
@@ -183,9 +194,3 @@ def _read_json(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: holds no {path.name}")
     return read_record(path, kinds)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path.parent}: holds no {path.name}")
-    return read_yaml_record(path)

@@ -1,8 +1,8 @@
-"""Parts of an image in which another may be found again, and the descriptors they are compared by.
+"""Windows of an image that may show another image, and low-frequency descriptors of windows.
 
-A window is a rectangle in shares of the image, from 0 to 1: left, top, right, bottom. What it shows
-is described by its low frequencies (a cosine transform), of which mirroring changes the signs of
-the odd ones, transposing swaps the axes, and inverting changes all signs.
+A window is a rectangle in shares of the image, from 0 to 1: left, top, right, bottom. Its
+descriptor is a cosine transform: mirroring changes the signs of odd frequencies, transposing swaps
+the axes, and inverting changes all signs.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ from torch import Tensor, div, einsum, from_numpy, stack, tensor
 FREQUENCIES = 8
 """Frequencies along each axis."""
 NUM_VALUES = 43
-"""Values of a descriptor: frequencies whose numbers along the two axes add up to 1 to 8."""
+"""Values of a descriptor: frequencies whose indices along the two axes add up to 1 to 8."""
 THUMBNAIL_PX = 64
 SHEET_PX = 256
 """Longest side at which tiles are described."""
 _SAMPLES = 32
 """Samples of a window along each axis."""
 _BACKGROUND = 12
-"""Grey levels within which pixels are those of the border."""
+"""Pixels within this many grey levels of the border belong to it."""
 _SCALES = ((1.0, 1), (0.9, 3), (0.8, 5), (0.7, 6), (0.6, 7), (0.5, 9))
-"""Length of a crop in shares of a side, and how many of this length are looked at."""
+"""Length of a crop in shares of a side, and the number of crops of this length."""
 _STEPS = 5
-"""Places of a tile along its own length."""
+"""Positions of a tile along its own length."""
 _DIVISIONS = (1.0, 1.2, 1.41, 1.7, 2.0, 2.4, 2.9, 3.4, 4.0)
-"""A tile is looked for anywhere, with the shorter side of a sheet divided so."""
+"""Tiles at any position have the shorter side of the sheet divided by these."""
 _FINE_DIVISIONS = (5, 6, 7, 8)
-"""And so, in rows and columns of equal height and width."""
+"""Tiles in rows and columns of equal size have it divided by these."""
 _LEAST_TILE_PX = 24
 _LEAST_SHARE = 0.02
-"""Of the area of a sheet: a part between its borders that is looked at."""
+"""Smallest part between borders, as a share of the area of the sheet."""
 _MOST_CUTS = 4
-"""Times that a sheet is cut along its borders."""
+"""Times that a sheet is cut along its borders, one inside another."""
 
 Image = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ class Window(NamedTuple):
 
 
 class Symmetry(NamedTuple):
-    """One of the eight ways to lay a square on itself: transpose first, then mirror."""
+    """One of the eight symmetries of a square: transpose first, then mirror."""
 
     is_transposed: bool
     is_flipped_y: bool
@@ -64,7 +64,7 @@ SYMMETRIES = tuple(Symmetry(*signs) for signs in product((False, True), repeat=3
 
 
 def sample_window(image: Image | NDArray[np.uint8], window: Window, size: int) -> Image:
-    """(H, W) -> (size, size): what a window shows, low-pass filtered; 0 outside of the image."""
+    """Resample a window of (H, W) to (size, size), low-pass filtered; 0 outside the image."""
     height, width = image.shape
     rows = _resampling(window.top * height, window.bottom * height, size, height)
     columns = _resampling(window.left * width, window.right * width, size, width)
@@ -74,7 +74,7 @@ def sample_window(image: Image | NDArray[np.uint8], window: Window, size: int) -
 
 
 def find_content(image_u8: NDArray[np.uint8]) -> Window:
-    """The rectangle that holds whatever differs from the border of (H, W)."""
+    """Find the rectangle of (H, W) that holds everything unlike its border."""
     height, width = image_u8.shape
     border = np.concatenate([image_u8[0], image_u8[-1], image_u8[:, 0], image_u8[:, -1]])
     differs = np.abs(image_u8 - np.float32(np.median(border))) > _BACKGROUND
@@ -88,9 +88,9 @@ def find_content(image_u8: NDArray[np.uint8]) -> Window:
 
 
 def list_crops(between: tuple[float, float] = (0, 1)) -> tuple[Window, ...]:
-    """Crops of an image down to half of its sides, and down to 70 % of one side alone.
+    """List crops down to half of both sides, and down to 70 % of one side alone.
 
-    between: shortest and longest side.
+    between: shortest and longest side, in shares.
     """
     spans = [
         (start, start + length)
@@ -107,19 +107,19 @@ def list_crops(between: tuple[float, float] = (0, 1)) -> tuple[Window, ...]:
 
 
 def list_corners() -> tuple[Window, ...]:
-    """The four corners of an image that was shifted, each without a fifth of the sides."""
+    """List the four corners, 80 % of each side: one of them survives a shift."""
     return tuple(Window(x, y, x + 0.8, y + 0.8) for x, y in product((0, 0.2), repeat=2))
 
 
 def list_uncovered() -> tuple[Window, ...]:
-    """Nine windows of half the sides and four strips: some show nothing of what covers an image."""
+    """List nine windows of half the sides and four strips: a cover leaves some of them free."""
     quarters = [Window(x, y, x + 0.5, y + 0.5) for x, y in product((0, 0.25, 0.5), repeat=2)]
     strips = [(0, 0, 0.45, 1), (0.55, 0, 1, 1), (0, 0, 1, 0.45), (0, 0.55, 1, 1)]
     return (*quarters, *(Window(*strip) for strip in strips))
 
 
 def list_tiles(image_u8: NDArray[np.uint8]) -> tuple[Window, ...]:
-    """Where other images may lie in (H, W): between borders, and squares of many sizes."""
+    """List where a sheet (H, W) may hold images: between borders, and squares of many sizes."""
     height, width = image_u8.shape
     tiles = [window for window in cut_borders(image_u8) if window != WHOLE]
     for division in _DIVISIONS:
@@ -142,7 +142,7 @@ def list_tiles(image_u8: NDArray[np.uint8]) -> tuple[Window, ...]:
 
 
 def cut_borders(image_u8: NDArray[np.uint8], depth: int = _MOST_CUTS) -> list[Window]:
-    """The parts of (H, W) between rows and columns of one grey level, without those around them."""
+    """Cut (H, W) into the parts between rows and columns of one grey level."""
     height, width = image_u8.shape
     if min(height, width) < _LEAST_TILE_PX or depth == 0:
         return [WHOLE]
@@ -165,7 +165,7 @@ def cut_borders(image_u8: NDArray[np.uint8], depth: int = _MOST_CUTS) -> list[Wi
 
 
 def _between_borders(image_u8: NDArray[np.uint8], axis: int) -> list[tuple[int, int]]:
-    """Spans of columns (axis 0) or rows (axis 1) that are not of one level, longer than a tile."""
+    """Spans of columns (axis 0) or rows (axis 1) of more than one level, at least a tile long."""
     is_border = np.ptp(image_u8, axis=axis) <= _BACKGROUND
     edges = np.flatnonzero(np.diff(np.concatenate([[True], is_border, [True]]).astype(np.int8)))
     spans = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
@@ -181,24 +181,24 @@ def _places(length: float, side: float) -> Iterator[float]:
 
 
 def describe_windows(images: Tensor, windows: tuple[Window, ...]) -> Tensor:
-    """(N, H, W) and P windows -> (N, P, 8, 8): their low frequencies, of length 1."""
+    """Describe P windows of (N, H, W) by low frequencies, (N, P, 8, 8), scaled to length 1."""
     rows, columns, places = _transforms(windows, *images.shape[1:])
     found = einsum("iah,nhw,jbw->nijab", rows, images, columns)
     return _whiten(found.flatten(1, 2)[:, places])
 
 
 def describe_turned(descriptors: Tensor) -> Tensor:
-    """(..., 8, 8) -> (..., 8, 8, 8): the descriptors of the same images in the eight symmetries."""
+    """Descriptors (..., 8, 8) of the images in each of the eight symmetries: (..., 8, 8, 8)."""
     return stack([turn_descriptor(descriptors, symmetry) for symmetry in SYMMETRIES], dim=-3)
 
 
 def flatten(descriptors: Tensor) -> Tensor:
-    """(..., 8, 8) -> (..., 43): the values that are compared."""
+    """Return the values of (..., 8, 8) that are compared, (..., 43)."""
     return descriptors.flatten(-2)[..., from_numpy(np.flatnonzero(_IS_COMPARED))]
 
 
 def turn_descriptor(descriptors: Tensor, symmetry: Symmetry) -> Tensor:
-    """(..., 8, 8) of images -> the same of the images in one of the eight symmetries."""
+    """Turn descriptors (..., 8, 8) into those of the images in one of the eight symmetries."""
     turned = descriptors.swapaxes(-1, -2).clone() if symmetry.is_transposed else descriptors.clone()
     if symmetry.is_flipped_y:
         turned[..., 1::2, :] *= -1
@@ -208,7 +208,7 @@ def turn_descriptor(descriptors: Tensor, symmetry: Symmetry) -> Tensor:
 
 
 def turn(image: Image, symmetry: Symmetry) -> Image:
-    """(H, W) in one of the eight symmetries."""
+    """Turn (H, W) into one of the eight symmetries."""
     turned = image.T if symmetry.is_transposed else image
     turned = turned[::-1] if symmetry.is_flipped_y else turned
     return turned[:, ::-1] if symmetry.is_flipped_x else turned
@@ -223,7 +223,7 @@ _STRENGTH = np.hypot.outer(np.arange(FREQUENCIES), np.arange(FREQUENCIES)) * _IS
 
 
 def _whiten(descriptors: Tensor) -> Tensor:
-    """Without the mean, with every frequency as strong as the others: images fall off as 1 / f."""
+    """Remove the mean and weight frequencies equally: the spectrum of an image falls as 1 / f."""
     descriptors = descriptors * from_numpy(_STRENGTH.astype(np.float32))
     lengths = descriptors.flatten(-2).norm(dim=-1)[..., None, None]
     return div(descriptors, lengths.clamp_min(1e-6))
@@ -233,8 +233,8 @@ def _whiten(descriptors: Tensor) -> Tensor:
 def _transforms(
     windows: tuple[Window, ...], height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(I, 8, height) and (J, 8, width) from pixels to the frequencies of all different rows and
-    columns, and for each window its place in the I x J of them."""
+    """Transforms from pixels to frequencies: (I, 8, height) of the rows of all windows, and
+    (J, 8, width) of their columns; for each window its index among the I x J pairs."""
     rows = list(dict.fromkeys((w.top, w.bottom) for w in windows))
     columns = list(dict.fromkeys((w.left, w.right) for w in windows))
     row_of = {span: place for place, span in enumerate(rows)}
@@ -247,7 +247,7 @@ def _transforms(
 
 @lru_cache(maxsize=4096)
 def _transform(start: float, end: float, length: int) -> Image:
-    """(8, length)"""
+    """Transform from pixels to the frequencies of one span, (8, length)."""
     part = _resampling(start * length, end * length, _SAMPLES, length)
     found = np.zeros((FREQUENCIES, length), np.float32)
     found[:, part.inside] = _COSINES @ part.weights
@@ -258,12 +258,12 @@ class _Resampling(NamedTuple):
     weights: Image
     """(samples, pixels inside)."""
     inside: slice
-    """Pixels that have any weight."""
+    """Pixels with a weight above 0."""
 
 
 @lru_cache(maxsize=4096)
 def _resampling(start: float, end: float, samples: int, length: int) -> _Resampling:
-    """Weights of pixels in samples of a span (pixels), by a triangle as wide as a step."""
+    """Weights of pixels in the samples of a span (pixels): triangles as wide as a step."""
     step = (end - start) / samples
     width = max(step, 1.0)
     inside = slice(max(0, int(start - width)), min(length, int(end + width) + 2))

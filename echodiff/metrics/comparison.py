@@ -1,8 +1,8 @@
-"""Generated sets against one reference: which is nearer, and by how much for certain."""
+"""Compare generated sets against one reference: which is nearer, and how certain that is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -20,6 +20,32 @@ from echodiff.metrics.kernel_spread import Spread, measure_spread
 from echodiff.metrics.resampling import Z_95
 from echodiff.metrics.score import Mean, Network, Score
 from echodiff.metrics.scores import MIN_FRAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """MMD^2 of one set less that of another, as one of `differences` of metrics.json."""
+
+    first: str
+    second: str
+    score: str
+    """Name of the score, such as `mmd_tiny`."""
+    value: float
+    """Below zero: `first` is nearer to the reference."""
+    low: float | None
+    high: float | None
+    """95 % interval; None where a set has too few patients."""
+    p: float | None
+    """Two-sided, of this pair alone; None without an interval."""
+    p_holm: float | None
+    """`p` corrected for the number of pairs (Holm 1979)."""
+    n_first: int
+    n_second: int
+    n_reference: int
+    """Frames."""
+    features: str
+    features_sha256: str
+    resize: str
 
 
 def compare_sets(
@@ -46,16 +72,16 @@ def compare_sets(
 
 def rank_sets(
     sets: Mapping[str, FeatureSet], reference: FeatureSet, network: Network
-) -> list[dict[str, Any]]:
-    """MMD^2 of every set less that of every other, against one reference: a row a pair.
+) -> list[Difference]:
+    """Compute the difference in MMD^2 of every pair of sets, against one reference.
 
-    `value` below zero: `first` is nearer to the reference. Intervals and `p` are Student's, with
-    the variance of the difference; `p_holm` is Holm's (1979) over all pairs: of as many comparisons
-    one is soon significant by chance. ValueError where a set has frames of one patient.
+    Intervals and `p` are Student's, with the variance of the difference. Of many comparisons one is
+    soon significant by chance, so `p_holm` corrects for the number of pairs. ValueError where a set
+    has frames of one patient.
     """
     kernel = build_rbf_kernel(compute_bandwidth(reference.features))
     values, spreads = measure_together([*sets.values()], reference, kernel)
-    rows: list[dict[str, Any]] = []
+    differences = []
     for (i, first), (j, second) in combinations(enumerate(sets), 2):
         value, low, high, p = values[i] - values[j], None, None, None
         if spreads:
@@ -65,19 +91,25 @@ def rank_sets(
             reach = float(stdtrit(degrees, 1.0 - TAIL)) * error
             low, high = value - reach, value + reach
             p = 2.0 * float(stdtr(degrees, -abs(value) / error)) if error > 0.0 else None
-        rows.append({
-            "first": first, "second": second, "score": f"mmd_{network.name}", "value": value,
-            "low": low, "high": high, "p": p, "p_holm": None,
-            "n_first": len(sets[first]), "n_second": len(sets[second]),
-            "n_reference": len(reference), "features": network.name,
-            "features_sha256": network.sha256, "resize": network.resize,
-        })  # fmt: skip
-    tested = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
-    adjusted = 0.0
-    for number, row in enumerate(tested):
-        adjusted = max(adjusted, min(1.0, (len(tested) - number) * row["p"]))
-        row["p_holm"] = adjusted
-    return rows
+        differences.append(Difference(
+            first=first, second=second, score=f"mmd_{network.name}", value=value, low=low,
+            high=high, p=p, p_holm=None, n_first=len(sets[first]), n_second=len(sets[second]),
+            n_reference=len(reference), features=network.name, features_sha256=network.sha256,
+            resize=network.resize,
+        ))  # fmt: skip
+    corrected = correct_for_pairs([one.p for one in differences])
+    return [replace(one, p_holm=p) for one, p in zip(differences, corrected, strict=True)]
+
+
+def correct_for_pairs(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's (1979) correction of the p-values that are known, in the order given."""
+    known = sorted((p, number) for number, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for done, (p, number) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - done) * p))
+        corrected[number] = least
+    return corrected
 
 
 def compute_covariance(first: Spread, second: Spread) -> Array:

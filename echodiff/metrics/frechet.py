@@ -44,7 +44,10 @@ def compute_frechet_distance(
         # With fewer features than samples the D x D problem is the small one.
         fewest = min(len(first), len(second))
         form = "gram" if fewest <= min(GRAM_MAX_COUNT, 2 * first.shape[1]) else "eigh"
-    cross = (_cross_gram if form == "gram" else _cross_eigh)(root_first, root_second)
+    if form == "gram":  # Tr (S1 S2)^(1/2) is the nuclear norm of A1 A2^T
+        cross = _sum_singular(root_first @ root_second.T)
+    else:
+        cross = _cross_eigh(root_first, root_second)
     # Rounding can leave a set against itself at -1e-12.
     return max(float(shift @ shift + traces - 2.0 * cross), 0.0)
 
@@ -117,11 +120,6 @@ def _centred_root(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """A with A^T A = the unbiased covariance, (N, D)."""
     centred = np.asarray(features, dtype=np.float64) - features.mean(axis=0, dtype=np.float64)
     return np.asarray(centred / np.sqrt(len(features) - 1))
-
-
-def _cross_gram(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Tr (S1 S2)^(1/2) as the nuclear norm of A1 A2^T."""
-    return _sum_singular(first @ second.T)
 
 
 def _sum_singular(matrix: NDArray[np.float64]) -> float:

@@ -58,7 +58,9 @@ def score_by_count(
         return np.array(mmd), float(np.mean(frechet))
 
     rows = []
-    for count in _list_counts(fewest):
+    # The whole set comes last; a count of nearly as many frames is left out.
+    counts = [FIRST_COUNT * 2**power for power in range(8)]
+    for count in (*(count for count in counts if 1.3 * count < fewest), fewest):
         drawn, _ = sample_splits(generated.groups, count, 0, NUM_DRAWS, generator)
         real, others = sample_splits(reference.groups, count, count, NUM_DRAWS, generator)
         ours = np.pad(drawn, ((0, 0), (0, m)))
@@ -76,9 +78,3 @@ def score_by_count(
             row["mmd_floor"] = float(floor.mean())
         rows.append(row)
     return rows
-
-
-def _list_counts(fewest: int) -> list[int]:
-    counts = [FIRST_COUNT * 2**power for power in range(8) if FIRST_COUNT * 2**power < fewest]
-    # The whole set too, unless the last count is nearly that.
-    return [count for count in counts if 1.3 * count < fewest] + [fewest]

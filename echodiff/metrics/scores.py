@@ -137,7 +137,11 @@ def score_sets(
     else:
         try:
             bandwidth = compute_bandwidth(reference.features)
-            permutations = _sample_permutations(generated, reference, generator)
+            permutations = _sample_none(generated, reference)
+            if generated.has_groups and reference.has_groups:
+                permutations = sample_permutations(
+                    generated.groups, reference.groups, NUM_PERMUTATIONS, generator
+                )
             tests[mmd] = build_rbf_kernel(bandwidth), permutations
         except ValueError as error:
             left_out[str(mmd)] = str(error)
@@ -179,14 +183,6 @@ def _explain_no_pairs(generated: FeatureSet, reference: FeatureSet) -> str | Non
         if not one.has_pairs:
             return f"compares frames of different patients, all {len(one)} of {name} are of one"
     return None
-
-
-def _sample_permutations(
-    generated: FeatureSet, reference: FeatureSet, generator: np.random.Generator
-) -> Array:
-    if not (generated.has_groups and reference.has_groups):
-        return _sample_none(generated, reference)
-    return sample_permutations(generated.groups, reference.groups, NUM_PERMUTATIONS, generator)
 
 
 def _sample_none(generated: FeatureSet, reference: FeatureSet) -> Array:

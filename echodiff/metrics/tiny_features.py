@@ -96,8 +96,9 @@ class TinyClassifier:
         features, logits = [], []
         with torch.inference_mode():
             for start in range(0, len(images_u8), 64):
-                batch = torch.stack([_to_input(i) for i in images_u8[start : start + 64]])
-                features.append(self.network(batch))
+                batch_u8 = [resize_u8(i, (SIZE, SIZE)) for i in images_u8[start : start + 64]]
+                batch_pm1 = torch.from_numpy(np.stack(batch_u8).astype(np.float32) / 127.5 - 1)
+                features.append(self.network(batch_pm1[:, None]))
                 logits.append(self.network.logits(features[-1]))
         return torch.cat(features), {k: torch.cat([row[k] for row in logits]) for k in logits[0]}
 
@@ -119,12 +120,6 @@ class TinyClassifier:
         """Index (N,) of the likeliest view, phase and style."""
         logits = self._run(images_u8)[1]
         return {name: logits[name].argmax(1).numpy() for name in ("view", "phase", "style")}
-
-
-def _to_input(image_u8: NDArray[np.uint8]) -> Tensor:
-    if image_u8.shape != (SIZE, SIZE):
-        image_u8 = resize_u8(image_u8, (SIZE, SIZE))
-    return torch.from_numpy(image_u8.astype(np.float32) / 127.5 - 1)[None]
 
 
 @functools.cache

@@ -42,6 +42,8 @@ RC = {
 }  # fmt: skip
 SMOOTHING = 5
 """Readings of the loss in one running mean."""
+HELD_OUT_LOSS = "held_out_loss"
+"""Name in `metrics.jsonl`."""
 LABEL_HEIGHT = 16.0
 PANEL_COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 3, 340.0, 200.0
 """Of the chart of all losses; sizes of a panel in SVG units."""
@@ -69,7 +71,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     The training loss is a running mean: single readings scatter with the time steps drawn.
     """
     curves: dict[str, Points] = {}
-    for key, name in (("loss", "training loss"), ("held_out_loss", "held-out loss")):
+    for key, name in (("loss", "training loss"), (HELD_OUT_LOSS, "held-out loss")):
         points = [(float(r["step"]), float(r[key])) for r in rows if r.get(key) is not None]
         points = [(x, y) for x, y in points if math.isfinite(y)]
         if len(points) > 1:
@@ -169,25 +171,32 @@ def draw_shares(
 
 
 def draw_losses(run: Run) -> None:
-    """Write `samples/losses.svg` from the rows of `metrics.jsonl`, one panel per loss."""
-    rows = [row for row in run.read_metrics() if "learning_rate" in row]
-    names = [name for name in rows[-1] if name not in {"step", "learning_rate"}] if rows else []
-    if not names:
+    """Write `samples/losses.svg` from `metrics.jsonl`, one panel per value of a training step.
+
+    The held-out loss has a panel of its own. Without a logged step nothing is written.
+    """
+    read = run.read_metrics()
+    rows = [row for row in read if "learning_rate" in row]
+    if not rows:
         return
-    columns = min(PANEL_COLUMNS, len(names))
-    across, down = columns * PANEL_WIDTH, math.ceil(len(names) / columns) * PANEL_HEIGHT
+    curves = {name: rows for name in rows[-1] if name not in {"step", "learning_rate"}}
+    if held_out := [row for row in read if HELD_OUT_LOSS in row]:
+        curves[HELD_OUT_LOSS] = held_out
+    columns = min(PANEL_COLUMNS, len(curves))
+    across, down = columns * PANEL_WIDTH, math.ceil(len(curves) / columns) * PANEL_HEIGHT
     figure, *_ = _build_figure(across, down)
     figure.clear()
     figure.set_facecolor("white")
-    for place, name in enumerate(names):
+    for place, (name, readings) in enumerate(curves.items()):
         row, column = divmod(place, columns)
         left, bottom = column * PANEL_WIDTH + 60, down - (row + 1) * PANEL_HEIGHT + 30
         size = (PANEL_WIDTH - 80) / across, (PANEL_HEIGHT - 60) / down
         with _style():
             axes = figure.add_axes((left / across, bottom / down, *size))
-        values = [row[name] if math.isfinite(row.get(name, math.nan)) else math.nan for row in rows]
-        is_single = len(rows) == 1
-        axes.plot([row["step"] for row in rows], values, "o" if is_single else "-", color="black")
+        values = [one.get(name, math.nan) for one in readings]
+        values = [value if math.isfinite(value) else math.nan for value in values]
+        marker = "o" if len(readings) == 1 else "-"
+        axes.plot([one["step"] for one in readings], values, marker, color="black")
         axes.set_title(name, loc="left", fontsize=12.5, parse_math=False)
         _set_ticks(axes)
     write_text_atomic(run.samples / "losses.svg", _render(figure))

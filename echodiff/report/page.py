@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ from echodiff.report.tables import (
     list_training_facts,
 )
 from echodiff.runs import Run, versions
+
+if TYPE_CHECKING:
+    from echodiff.metrics.comparison import Difference
 
 _SCORES: Kinds = {
     "scores": dict[str, dict[str, Any]],
@@ -87,7 +90,7 @@ def write_report(
     run: Run | None = None,
     headlines: Sequence[Headline] = (),
     commands: Sequence[str] = (),
-    differences: Sequence[Mapping[str, Any]] = (),
+    differences: Sequence[Difference] = (),
     samples: NDArray[np.uint8] | None = None,
     white_level: int | None = None,
 ) -> None:

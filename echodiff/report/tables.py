@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echodiff.anatomy import Finding
 from echodiff.documents import read_yaml_record
 from echodiff.metrics.score import Score, read_scores
 from echodiff.metrics.score_name import COVERAGES, DISTANCES, Kind, ScoreName
 from echodiff.runs import Run
+
+if TYPE_CHECKING:
+    from echodiff.metrics.comparison import Difference
 
 FINDING_NAMES = {
     Finding.ASD: "ASD",
@@ -140,19 +143,19 @@ def _shown(
     }
 
 
-def build_difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def build_difference_rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     """Build rows of pairwise comparisons; below zero, the first set is nearer to the reference."""
     return [
         {
-            "name": score_name(row["score"]),
-            "sets": f"{row['first']} less {row['second']}",
-            "value": _number(row["value"], False),
-            "interval": _interval(row["low"], row["high"], False),
-            "p": "–" if row["p_holm"] is None else _p_value(row["p_holm"]),
-            "nearer": row["first"] if row["value"] < 0 else row["second"],
-            "is_sure": row["p_holm"] is not None and row["p_holm"] < 0.05,
+            "name": score_name(one.score),
+            "sets": f"{one.first} less {one.second}",
+            "value": _number(one.value, False),
+            "interval": _interval(one.low, one.high, False),
+            "p": "–" if one.p_holm is None else _p_value(one.p_holm),
+            "nearer": one.first if one.value < 0 else one.second,
+            "is_sure": one.p_holm is not None and one.p_holm < 0.05,
         }
-        for row in differences
+        for one in differences
     ]
 
 
@@ -230,12 +233,12 @@ def _duration(seconds: float | None, num_images: int | None) -> str | None:
     return f"{seconds:.0f} s, {1000 * seconds / num_images:.0f} ms an image"
 
 
-def format_difference(row: Mapping[str, Any]) -> str:
+def format_difference(one: Difference) -> str:
     """Format a comparison: below zero, the first set is nearer to the reference."""
-    text = f"{row['score']}: {row['first']} less {row['second']} {row['value']:.4g}"
-    if row["p_holm"] is None:
+    text = f"{one.score}: {one.first} less {one.second} {one.value:.4g}"
+    if one.p_holm is None:
         return text
-    return f"{text}  [{row['low']:.4g}, {row['high']:.4g}]  p {_p_value(row['p_holm'])} (Holm)"
+    return f"{text}  [{one.low:.4g}, {one.high:.4g}]  p {_p_value(one.p_holm)} (Holm)"
 
 
 def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:

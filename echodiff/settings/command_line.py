@@ -53,8 +53,8 @@ def flag_only(**options: Any) -> Any:
 
 
 def network_names(default: tuple[str, ...]) -> Any:
-    """A dataclass field of feature networks, of which no settings file may name a function: whoever
-    wrote the file would choose the code that runs."""
+    """A dataclass field of feature networks. A settings file may not name a function in it, because
+    its author would then choose code that runs."""
     return dataclasses.field(default=default, metadata={"names_networks": True})
 
 

@@ -94,6 +94,6 @@ class SampleConfig:
     """How often sample grids are drawn."""
 
     sample_every: Steps = 0
-    """Steps between sample grids (count); 0: none."""
+    """Steps between sample grids (count); 0: none. Loss curves come as often and at the end."""
     num_samples: Count = 4
     """Generated images in a grid (count)."""

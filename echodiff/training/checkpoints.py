@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
+from echodiff.fingerprints import sha256_file
 from echodiff.system import sync_file
 from echodiff.training.weight_files import open_safetensors
 
@@ -59,7 +60,7 @@ def save_checkpoint(
     try:
         tensor_file = partial / "tensors.safetensors"
         write_safetensors(tensor_file, tensors)
-        record = {"step": step, "sha256": _sha256(tensor_file), "state": dict(state)}
+        record = {"step": step, "sha256": sha256_file(tensor_file), "state": dict(state)}
         write_text_atomic(partial / "state.json", json.dumps(record))
         for path in (tensor_file, partial / "state.json"):
             sync_file(path)
@@ -166,8 +167,3 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir()]
     return sorted((int(match[1]), path) for match, path in found if match)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

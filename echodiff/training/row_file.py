@@ -1,4 +1,4 @@
-"""Rows of numbers in one file: any process writes some of them, and each reads all of them mapped.
+"""Rows of numbers in one file: each process writes some of them, and maps all of them to read.
 
 The file is memory-mapped; the page cache is shared by all processes. A resumed run finds the rows
 that were written.
@@ -6,6 +6,7 @@ that were written.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ class RowFile:
         self.path, self.shape = path, (num_rows, *shape)
 
     def create(self) -> None:
-        """Make the file, with no row written; one of this shape that is there stays as it is."""
-        if self._is_there():
-            return
+        """Create the file without any row; an existing file of this shape is kept."""
+        with suppress(OSError, ValueError):
+            if self._map().shape == self.shape:
+                return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(self.path) as partial:
             header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
@@ -37,12 +39,12 @@ class RowFile:
                 file.truncate(file.tell() + 4 * int(np.prod(self.shape)))
 
     def missing(self) -> list[int]:
-        """Rows that were not written, or not to their end."""
+        """Return the rows that were not written, or not completely."""
         last = self._map().reshape(self.shape[0], -1)[:, -1]
         return [int(row) for row in np.flatnonzero(last == 0)]
 
     def write(self, row: int, values: torch.Tensor) -> None:
-        """Write one row; a full disk is an OSError here, as through a mapping it would not be."""
+        """Write one row, not through the mapping, so that a full disk is an OSError."""
         assert values.shape == self.shape[1:], (values.shape, self.shape)
         content = np.ascontiguousarray(values.cpu().numpy(), dtype="<f4").tobytes()
         with self.path.open("r+b") as file:
@@ -50,14 +52,8 @@ class RowFile:
             file.write(content)
 
     def read(self) -> torch.Tensor:
-        """All rows, mapped: what is read of them is loaded then, and what is set stays private."""
+        """Map all rows: they are loaded when read, and changes are not written to the file."""
         return torch.from_numpy(self._map())
 
     def _map(self) -> NDArray[np.float32]:
         return np.load(self.path, mmap_mode="c", allow_pickle=False)
-
-    def _is_there(self) -> bool:
-        try:
-            return self._map().shape == self.shape
-        except (OSError, ValueError):
-            return False

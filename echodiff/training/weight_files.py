@@ -1,4 +1,4 @@
-"""Open files of weights that others wrote; what is not one is named for what it is."""
+"""Open weight files from other programs, and explain what an unsuitable file is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """Yield the opened safetensors file; InputError, with the reason, where `path` is none."""
+    """Yield the opened safetensors file; InputError, with the reason, if `path` is not one."""
     try:
         with safe_open(path, framework="pt") as opened:
             yield opened
@@ -30,7 +30,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
 
 
 def name_content(path: Path, *, is_pickle_known: bool) -> str | None:
-    """What a file is that is not weights, from its first bytes, and what to do; None: unknown."""
+    """Tell by its first bytes what a file without weights is, and what to do; None if unknown."""
     try:
         with path.open("rb") as file:
             start = file.read(512).lstrip()

@@ -278,7 +278,7 @@ def test_more_than_a_twentieth_of_bad_pictures_stops_it(src, capsys):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.full((12, 16), 2.0, np.float32), "a floating-point picture must lie in 0..1"),
+        (np.full((12, 16), 2.0, np.float32), "a floating-point image must lie in 0..1"),
         (np.full((12, 16), -5, np.int32), "negative values"),
     ],
 )

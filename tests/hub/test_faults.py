@@ -9,15 +9,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 ALWAYS = 99
 FAULTS = {
-    "401": ("POST", "/api/repos/create", 401, "the hub does not accept the token"),
-    "403": ("POST", "/preupload/", 403, "this token may not do that there"),
-    "404": ("POST", "/preupload/", 404, "there is no such repository"),
-    "409": ("POST", "/commit/", 409, "the repository changed meanwhile"),
-    "412": ("POST", "/commit/", 412, "the repository changed meanwhile"),
-    "413": ("POST", "/objects/batch", 413, "the hub finds it too large"),
-    "429": ("POST", "/preupload/", 429, "the hub asks for a pause: run again later, it goes on"),
-    "500": ("POST", "/commit/", 500, "the hub failed: run again, it goes on"),
-    "503 of LFS": ("PUT", "/lfs/", 503, "the hub failed: run again, it goes on"),
+    "401": ("POST", "/api/repos/create", 401, "the hub rejects the token"),
+    "403": ("POST", "/preupload/", 403, "this token has no permission"),
+    "404": ("POST", "/preupload/", 404, "no such repository"),
+    "409": ("POST", "/commit/", 409, "the repository changed in the meantime"),
+    "412": ("POST", "/commit/", 412, "the repository changed in the meantime"),
+    "413": ("POST", "/objects/batch", 413, "file too large for the hub"),
+    "429": (
+        "POST",
+        "/preupload/",
+        429,
+        "too many requests to the hub: run the command again later, it resumes",
+    ),
+    "500": ("POST", "/commit/", 500, "the hub failed: run the command again, it resumes"),
+    "503 of LFS": ("PUT", "/lfs/", 503, "the hub failed: run the command again, it resumes"),
     "cut in an upload": ("PUT", "/lfs/", None, "the connection broke"),
     "cut in the commit": ("POST", "/commit/", None, "the connection broke"),
     "broken card": ("POST", "/validate-yaml", 400, "the hub refused (400"),
@@ -78,7 +83,7 @@ def test_without_a_token_nothing_is_asked(push, hub, place, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     status, _, err = push("--yes")
     assert status == 2
-    assert "--yes: there is no token: `hf auth login`, or set HF_TOKEN" in err
+    assert "--yes: no token found: run `hf auth login`, or set HF_TOKEN" in err
     assert hub.requests == []
     assert push()[0] == 0
 
@@ -87,7 +92,7 @@ def test_without_a_token_nothing_is_asked(push, hub, place, monkeypatch):
     ("token", "said"),
     [
         ("hf_localReadTokenOfJaneForTests02", "(403: You don't have the rights"),
-        ("hf_ofNobodyAnywhereAtAll000000000", "the hub does not accept the token"),
+        ("hf_ofNobodyAnywhereAtAll000000000", "the hub rejects the token"),
     ],
 )
 def test_a_token_without_rights_is_told(push, hub, monkeypatch, token, said):
@@ -102,14 +107,14 @@ def test_a_token_without_rights_is_told(push, hub, monkeypatch, token, said):
 def test_a_name_of_somebody_else_is_told(push, hub):
     status, _, err = push("--yes", repo="bob/hearts")
     assert status == 2
-    assert "is the name another user's" in err
+    assert "the name is another user's" in err
 
 
 def test_a_name_that_is_taken_is_left_alone(push, hub):
     repo = hub.add_repo("jane/hearts", {"thesis.bin": b"x"})
     status, _, err = push("--yes")
     assert status == 2
-    assert "--repo jane/hearts: the name is taken: it holds files that no push wrote" in err
+    assert "--repo jane/hearts: this repository holds files that no push wrote" in err
     assert len(repo.messages) == 2
     hub.add_repo("jane/empty", {})
     assert push("--yes", repo="jane/empty")[0] == 0
@@ -128,7 +133,7 @@ def test_where_no_hub_is_there_is_one_line(push, hub, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("jane/nothing", "there is no such repository, or this token may not see it (404"),
+        ("jane/nothing", "no such repository, or this token has no access to it (404"),
         ("jane/hearts@v9", "there is no such revision (404)"),
         ("../hearts", "expected USER/NAME"),
         ("jane/hearts@", "missing revision after the @"),

@@ -149,17 +149,17 @@ def test_a_push_says_which_names_it_cannot_search(push, place, edit, with_card):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("metrics.json", '{"IVANOV^IVAN": 1}', "name of a person?"),
-        ("metrics.json", '{"seen": 20210304}', "date of a person?"),
-        ("metrics.json", '{"mrn": 12345678.0}', "number of a person?"),
-        ("metrics.json", '{"a": "\\u0049VANOV^IVAN"}', "name of a person?"),
-        ("metrics.json", '{"a": "x", "a": "y"}', "a field is there twice"),
+        ("metrics.json", '{"IVANOV^IVAN": 1}', "possibly the name of a person"),
+        ("metrics.json", '{"seen": 20210304}', "possibly the date of a person"),
+        ("metrics.json", '{"mrn": 12345678.0}', "possibly the number of a person"),
+        ("metrics.json", '{"a": "\\u0049VANOV^IVAN"}', "possibly the name of a person"),
+        ("metrics.json", '{"a": "x", "a": "y"}', "a field occurs twice"),
         ("config.yaml", "patient: x\n", "unknown field 'patient'"),
         ("config.yaml", "rank: 8  # IVANOV\n", "holds comments"),
-        ("config.yaml", "rank: 8\nrank: 9\n", "a field is there twice"),
+        ("config.yaml", "rank: 8\nrank: 9\n", "a field occurs twice"),
         ("privacy.json", '{"members": ["a"]}', "unknown field 'members'"),
         ("push.json", '{"kind": "model", "by": "x"}', "unknown field 'by'"),
-        ("README.md", "seen by &#73;VANOV^IVAN", "name of a person?"),
+        ("README.md", "seen by &#73;VANOV^IVAN", "possibly the name of a person"),
         # A shipped data card has this address, as what a reader of the card needs.
         ("README.md", "---\nbase_model: https://www.ub.edu/mnms/\n---\n", "a path or an address"),
         ("README.md", "see %2Fhome%2Fjane%2Fx", "a path or an address"),
@@ -175,7 +175,7 @@ def test_tensors_that_are_no_adapter_are_found(tmp_path):
 
     path = tmp_path / "pytorch_lora_weights.safetensors"
     save_file({"picture": np.zeros((8, 8), np.float32)}, path)
-    assert "'picture' is no tensor of an adapter" in found_in(tmp_path)[0]
+    assert "'picture' is not a tensor of an adapter" in found_in(tmp_path)[0]
 
 
 def chunk(kind, content):
@@ -202,8 +202,8 @@ def png(*, extra=b"", raw_tail=b"", stream_tail=b"", end=b"", colour=0):
         ({"extra": chunk(b"eXIf", b"x")}, "a eXIf chunk of 1 bytes"),
         ({"extra": chunk(b"gAMA", b"\0\0\0\1")}, "a gAMA chunk of 4 bytes"),
         ({"end": b"hidden"}, "6 bytes after the image"),
-        ({"raw_tail": b"hidden"}, "pixel data beyond its last row"),
-        ({"stream_tail": b"hidden"}, "6 bytes behind the compressed pixels"),
+        ({"raw_tail": b"hidden"}, "pixel data after the last row"),
+        ({"stream_tail": b"hidden"}, "6 bytes after the compressed pixels"),
     ],
 )
 def test_bytes_that_are_no_pixels_are_found(picture, said):
@@ -321,7 +321,7 @@ def test_an_image_inside_the_card_stops_a_push(push, place, with_card):
     with_card(card + "\n![](data:image/png;base64,iVBORw0KGgo=)\n")
     status, out, _ = push()
     assert status == 1
-    assert "README.md: cannot be read as what its name says (a file is embedded in it" in out
+    assert "README.md: has an unexpected form (it embeds a file" in out
 
 
 # --- Between the scan and the upload --------------------------------------------------------------

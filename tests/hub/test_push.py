@@ -47,7 +47,7 @@ def test_an_unscored_run_is_a_dry_run_that_says_what_it_lacks(push, place, hub):
     status, out, _ = push()
     assert status == 0
     assert files_of(place / "push/hearts") == UNSCORED
-    assert "missing: scores and pictures: give a set of generate.py with --generated" in out
+    assert "missing: scores and images: give a folder of generate.py with --generated" in out
     assert "missing: a privacy audit" in out
     assert "missing: the base model's name on the Hub" in out
     assert "nothing pushed" in out
@@ -88,7 +88,8 @@ def test_what_lies_at_out_is_replaced_only_if_a_push_wrote_it(push, place, score
         (place / out / "thesis.tex").write_text("x")
         status, _, err = push("--out", out)
         assert status == 2
-        assert err.endswith(f"--out {out}: holds thesis.tex, which no push or pull wrote\n")
+        told = "holds thesis.tex, which was not written by a push or pull"
+        assert err.endswith(f"--out {out}: {told}\n")
         assert (place / out / "thesis.tex").is_file()
 
 
@@ -167,7 +168,7 @@ def test_an_audit_takes_its_place_in_the_card(push, place, edit, hub):
     edit(report, weights_sha256="0" * 64)
     status, _, err = push()
     assert status == 2
-    assert "of other weights than these" in err
+    assert "is about other weights than those of the run" in err
 
 
 # --- Up -----------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_a_push_is_one_commit_to_a_private_repository(push, place, scored, hub):
     # The same again changes nothing; another push replaces what it no longer holds.
     status, out, _ = push(*scored, "--yes")
     assert status == 0
-    assert "there already, unchanged" in out
+    assert "unchanged, already pushed" in out
     assert len(repo.messages) == 2
     assert push("--yes")[0] == 0
     assert set(repo.files) == UNSCORED | {".gitattributes"}
@@ -201,7 +202,7 @@ def test_public_is_public_only_when_it_was_said(push, hub):
     assert not hub.repos["model", "jane/hearts"].is_private
     status, _, err = push("--yes")
     assert status == 2
-    assert "is a public repository already; --public confirms it" in err
+    assert "this repository is already public; --public confirms it" in err
 
 
 def test_large_files_go_up_in_parts_where_the_hub_asks(push, hub, scored):
@@ -292,7 +293,7 @@ def test_the_demo_s_base_needs_no_name(push, place, edit):
         ("hearts", "missing user name; expected USER/NAME"),
         ("jane/he arts", "expected USER/NAME"),
         ("jane/..", "expected USER/NAME"),
-        ("jane/hearts@main", "is written USER/NAME"),
+        ("jane/hearts@main", "expected USER/NAME"),
     ],
 )
 def test_a_name_that_is_none_is_refused(push, place, hub, repo, said):
@@ -320,7 +321,7 @@ def other_weights(place, edit):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    return "not what the training wrote (its SHA-256 differs)"
+    return "is not what the training wrote (its SHA-256 differs)"
 
 
 def other_kohya(place, edit):
@@ -331,35 +332,35 @@ def other_kohya(place, edit):
 
 def scored_before(place, edit):
     edit(place / "generated/asd-1/generate.json", weights_sha256="0" * 64)
-    return "drawn and scored with other weights (000000000000)"
+    return "was generated with other weights (000000000000)"
 
 
 def half_drawn(place, edit):
     edit(place / "generated/asd-1/generate.json", finished=False)
-    return "its command did not end"
+    return "is unfinished: run the same generate.py command again"
 
 
 def gan_run(place, edit):
     edit(place / "runs/ours/run.json", command="train_gan")
-    return "a run of train_gan: push takes LoRA runs"
+    return "is a run of train_gan; push takes runs of train_lora.py"
 
 
 def too_large(place, edit):
     path = place / "runs/ours/pytorch_lora_weights.safetensors"
     with path.open("r+b") as file:
         file.truncate(6_000_000_000)
-    return "6.0 GB, above the limit of 5 GB a file"
+    return "6.0 GB, above the limit of 5 GB per file"
 
 
 def link_out(place, edit):
     (place / "runs/ours/samples").mkdir(exist_ok=True)
     (place / "runs/ours/samples/home").symlink_to(place)
-    return "a link that leads out of runs/ours"
+    return "is a link that leads out of runs/ours"
 
 
 def frames_gone(place, edit):
     shutil.rmtree(place / "runs/ours/frames")
-    return "--data says where"
+    return "give their folder with --data"
 
 
 def no_run(place, edit):
@@ -403,8 +404,8 @@ def test_a_data_card_with_a_broken_field_is_named(push, with_card, field, said):
 def test_flags_that_say_nothing_are_refused(push, place, scored):
     for flags, said in (
         (("--accept", " "), "--accept: needs a reason"),
-        ((*scored, "--dataset", "generated/asd-1"), "leave one of the two out"),
-        (("--base-model", "/models/sd15"), "is no id of the Hub"),
+        ((*scored, "--dataset", "generated/asd-1"), "--generated and --dataset exclude each other"),
+        (("--base-model", "/models/sd15"), "is not an id of the Hub"),
         (("--generated", "runs/ours"), "--generated runs/ours"),
     ):
         status, _, err = push(*flags)

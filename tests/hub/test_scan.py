@@ -81,7 +81,7 @@ PLANTED = {
     "path in an alarm": (alarms_say("see C:\\Users\\jane\\x"), "holds a path or an address"),
     "tag by its name": (alarms_say("PatientName unknown"), "holds the DICOM tag PatientName"),
     "tag as a key": (metrics_say(PatientBirthDate=""), "holds the DICOM tag PatientBirthDate"),
-    "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', name of a person?"),
+    "name of a person": (alarms_say("DOE^JANE"), "holds 'DOE^JANE', possibly the name of a person"),
     "training image": (training_image, "images/000003.png: is a training image, pixel by pixel"),
     "in colour": (training_image_in_colour, "is a training image, pixel by pixel"),
     "nearly": (training_image_changed, "images/000003.png: is nearly a training image"),
@@ -151,8 +151,8 @@ def test_files_that_are_not_on_the_list_are_found(tmp_path):
         (tmp_path / name).write_text("{}")
     (tmp_path / "README.md").symlink_to("/etc/passwd")
     found = found_in(tmp_path)
-    assert ("README.md", "a link") in found
-    assert {name for name, message in found if "not on the list" in message} == {
+    assert ("README.md", "is a link") in found
+    assert {name for name, message in found if "not one of the files" in message} == {
         "optimizer.bin", "logs/events.out", "checkpoints/step-000001/state.json",
     }  # fmt: skip
 
@@ -168,8 +168,8 @@ def test_files_that_are_not_on_the_list_are_found(tmp_path):
         ({"a": "file:///srv/x"}, "holds a path or an address, 'file:///srv/x' (at a)"),
         ({"a": "(0010,0020) was 7"}, "holds the DICOM tag (0010,0020) (at a)"),
         ({"00100010": {"vr": "PN"}}, "holds the DICOM tag 00100010 (at 00100010)"),
-        ({"a": "1.2.276.0.7230010.3.1.4.8323329"}, "uid of a person? (at a)"),
-        ({"a": "seen 1961-03-04"}, "holds '1961-03-04', date of a person? (at a)"),
+        ({"a": "1.2.276.0.7230010.3.1.4.8323329"}, "possibly the uid of a person (at a)"),
+        ({"a": "seen 1961-03-04"}, "holds '1961-03-04', possibly the date of a person (at a)"),
         ({"patient_name": "x"}, "has a field that identifies people or devices (at patient_name)"),
     ],
 )
@@ -189,8 +189,8 @@ def test_bytes_behind_a_picture_or_a_tensor_are_found(tmp_path, finished):
         file.write(b"hidden")
     messages = {message for _, message in found_in(tmp_path)}
     assert messages == {
-        "cannot be read as what its name says (bytes beyond its tensors)",
-        "cannot be read as what its name says (carries more than pixels: 6 bytes after the image)",
+        "has an unexpected form (it holds bytes outside its tensors)",
+        "has an unexpected form (it carries more than pixels: 6 bytes after the image)",
     }
     (tmp_path / weights).write_bytes(data.replace(b'"format"', b'"/h/me/x"'))
     (tmp_path / "sheet.png").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 20)

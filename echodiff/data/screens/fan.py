@@ -1,8 +1,8 @@
-"""The geometry of a scan: two straight edges from one apex, and an arc around it, fitted to pixels.
+"""Fit the sector of a scan: two straight edges from one apex, and an arc around it.
 
-A scan converter draws a sector of a circle around a point; where an export did not keep the shape
-of its pixels, the circle is an ellipse. What hangs on to the tissue, such as an ECG across its
-foot, does not lie on these lines, and dark tissue at its edge leaves them where they are.
+A scan converter draws a sector of a circle around a point. If an export stretched the pixels, the
+circle is an ellipse. The fit ignores overlays that touch the tissue, such as an ECG across its
+lower end, and dark tissue at the edges.
 """
 
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ from scipy import ndimage
 Points = NDArray[np.float64]
 """(N, 2): rows and columns."""
 ASKED = 40
-"""Points of which every pair is tried as the start of a line or an arc."""
+"""Number of points of which every pair is tried as the start of a line or an arc."""
 LEAST_SUPPORT = 0.3
-"""Part of an edge's length on which tissue ends at the fitted line."""
+"""Least share of an edge's length along which tissue ends at the fitted line."""
 NARROWEST, WIDEST = 0.25, 3.5
-"""Limits of the slopes of both edges taken together, columns to a row: about 15 and 120 degrees."""
+"""Limits of the sum of both slopes (columns per row): about 15 and 120 degrees."""
 AS_GOOD = 0.95
-"""A circle is taken where it has so large a part of an ellipse's points."""
+"""A circle is preferred if this share of the points on the best ellipse lie on it."""
 MOST_STRETCH = 2.0
-"""An arc's half axes differ by no more than this factor."""
+"""Largest ratio of an arc's half axes."""
 HIDDEN_PX = 4
-"""Pixels around what is hidden from which on the end of tissue is believed."""
+"""Ends of tissue within this many pixels of hidden pixels are not used."""
 LEAST_KNOWN = 0.1
-"""Part of the points along an edge that must not be hidden for the others to be left out."""
+"""Hidden points of an edge are left out if at least this share of its points is visible."""
 MOST_OUTSIDE, LEAST_INSIDE = 0.12, 0.5
-"""Part of the tissue that may lie outside of a fan, and part of the fan that is tissue."""
+"""Largest share of the tissue outside a fan, and least share of the fan that is tissue."""
 VISIBLE, STEP_PX = 8, 4
-"""Grey levels by which tissue and screen differ at an edge, in means over so many pixels."""
+"""Least step between tissue and screen at an edge (grey levels), and the pixels averaged for it."""
 MOST_BEYOND = 0.003
-"""Part of the tissue that may lie beyond such a side."""
+"""Largest share of the tissue beyond a straight side that cuts the fan."""
 CUT_SIDE, CUT_FOOT = 0.05, 0.25
-"""Part of its height and of its width along which straight sides of an image area cut a fan."""
+"""Least length of such a side, as a share of the height and of the width of the fan."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fan:
-    """A sector. Pixels are their centres; `x = offset + slope * y` is an edge."""
+    """A sector in pixel centres; an edge is `x = offset + slope * y`."""
 
     left: tuple[float, float]
     """Offset and slope."""
@@ -49,9 +49,9 @@ class Fan:
     axes: tuple[float, float]
     """Half axes of the lower arc around the apex: down and across."""
     near: float
-    """Where the scan begins, in parts of the lower arc's."""
+    """Radius where the scan begins, as a share of the lower arc's."""
     top: float
-    """First row and, next, last row, first and last column."""
+    """First row; then last row, first and last column."""
     bottom: float
     first: float
     last: float
@@ -63,7 +63,7 @@ class Fan:
         return row, self.left[0] + self.left[1] * row
 
     def fill(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """(H, W): the pixels whose centre lies in it."""
+        """Return the mask (H, W) of the pixels whose centre lies in the sector."""
         y, x = np.ogrid[: shape[0], : shape[1]]
         row, column = self.apex
         distance = ((y - row) / self.axes[0]) ** 2 + ((x - column) / self.axes[1]) ** 2
@@ -73,7 +73,7 @@ class Fan:
         return np.asarray(inside & (x >= self.first) & (x <= self.last))
 
     def scaled(self, factor: float) -> "Fan":
-        """The same fan in a picture that is `factor` times as large."""
+        """Return the same fan in an image that is `factor` times as large."""
 
         def place(at: float) -> float:
             return (at + 0.5) * factor - 0.5
@@ -92,10 +92,10 @@ class Fan:
 def fit_fan(
     tissue: NDArray[np.bool_], hidden: NDArray[np.bool_], tolerance: float = 1.5
 ) -> Fan | None:
-    """Fan of (H, W), where there is tissue; None where it has not the shape of one.
+    """Fit a fan to a mask of tissue (H, W); None if the tissue does not have that shape.
 
-    `hidden`: where nobody knows whether there is any; `tolerance`: pixels by which a point may lie
-    beside the line that it supports.
+    hidden: pixels of which it is unknown whether they are tissue. tolerance: largest distance
+    (pixels) of a point from the line that it supports.
     """
     rows = np.flatnonzero(tissue.any(axis=1))
     columns = np.flatnonzero(tissue.any(axis=0))
@@ -120,15 +120,17 @@ def fit_fan(
     fan = replace(fan, near=find_near(fan, tissue))
     inside = fan.fill((tissue.shape[0], tissue.shape[1]))
     both = tissue & inside
-    upper = slice(rows[0], rows[0] + len(rows) // 4)  # hollow where two sectors stand side by side
+    upper = slice(rows[0], rows[0] + len(rows) // 4)  # hollow if two sectors are side by side
     is_full = both[upper].sum() >= LEAST_INSIDE * inside[upper].sum()
     is_full &= both.sum() >= LEAST_INSIDE * inside.sum()
     return fan if is_full and both.sum() >= (1 - MOST_OUTSIDE) * tissue.sum() else None
 
 
 def sharpen_fan(fan: Fan, grey: NDArray[np.uint8], hidden: NDArray[np.bool_], reach: int) -> Fan:
-    """The fan with its edges where (H, W) leaves the grey of the screen, at most `reach` pixels
-    from where they were; an edge of which that cannot be told, or that is `hidden`, stays."""
+    """Move the edges of a fan to where the image (H, W) meets the grey of the screen.
+
+    Edges move by at most `reach` pixels; an edge that is not visible, or is `hidden`, stays.
+    """
     row, column = fan.apex
     radius = min(fan.axes)
     places = np.linspace(0.25, 0.97, 240)
@@ -161,15 +163,17 @@ def find_ends(
     normals: Points,
     reach: int,
 ) -> Points:
-    """Where tissue ends along normals (N, 2) through points (N, 2), at most `reach` pixels away;
-    those are left out along which no end is seen or something is hidden."""
+    """Find where tissue ends along normals (N, 2) through points (N, 2), within `reach` pixels.
+
+    Normals along which no end is visible, or something is hidden, are left out.
+    """
     steps = np.arange(-reach - STEP_PX, reach + STEP_PX)
     y, x = (points[:, None] + steps[:, None] * normals[:, None]).transpose(2, 0, 1)
     values = ndimage.map_coordinates(grey.astype(np.float32), [y, x], order=1, mode="nearest")
     covered = ndimage.map_coordinates(hidden.astype(np.float32), [y, x], order=0, mode="nearest")
     screen = np.median(values[:, -STEP_PX:], axis=1, keepdims=True)
     means = ndimage.uniform_filter1d(np.abs(values - screen), STEP_PX, axis=1)[:, STEP_PX // 2 :]
-    # Of the last pixels inside against the first ones outside: a line beside the edge is no step.
+    # Means inside minus means outside: a thin line next to the edge is not a step.
     falls = means[:, : -STEP_PX - STEP_PX // 2] - means[:, STEP_PX : -(STEP_PX // 2)]
     last = falls.argmax(axis=1)
     seen = (falls.max(axis=1) > VISIBLE) & ~covered.any(axis=1)
@@ -178,9 +182,9 @@ def find_ends(
 
 
 def fit_edge(points: Points, side: int, tolerance: float) -> tuple[float, float] | None:
-    """Offset and slope of the straight edge on which most of the points lie.
+    """Fit the straight edge on which most of the points lie; return offset and slope.
 
-    `side`: -1 for the left edge, beyond which little lies at its left; 1 for the right.
+    side: -1 for the left edge, 1 for the right; few points lie beyond it on that side.
     """
     if len(points) < 16:
         return None
@@ -206,7 +210,7 @@ def fit_edge(points: Points, side: int, tolerance: float) -> tuple[float, float]
 
 
 def fit_arc(points: Points, fan: Fan, tolerance: float) -> tuple[float, float] | None:
-    """Half axes (down, across) of the arc around a fan's apex on which most of the points lie."""
+    """Fit the arc around the apex on which most points lie; return half axes (down, across)."""
     row, column = fan.apex
     y, x = points[:, 0] - row, points[:, 1] - column
     inside = (y > 0) & (x > 1.02 * fan.left[1] * y) & (x < 1.02 * fan.right[1] * y)
@@ -245,7 +249,7 @@ def fit_arc(points: Points, fan: Fan, tolerance: float) -> tuple[float, float] |
 
 
 def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fan:
-    """The fan within the straight sides that an image area cuts it with, where it does."""
+    """Cut the fan at the straight sides of an image area that ends within it."""
     sides = {"first": fan.first, "last": fan.last, "bottom": fan.bottom}
     rows, columns = np.nonzero(fan.fill((tissue.shape[0], tissue.shape[1])))
     for name, values, reach in (
@@ -266,8 +270,7 @@ def cut_sides(fan: Fan, tissue: NDArray[np.bool_], ends: Sequence[Points]) -> Fa
 
 
 def find_near(fan: Fan, tissue: NDArray[np.bool_]) -> float:
-    """Where tissue begins along the rays from the apex, in parts of the arc's radius; 0 where that
-    is no arc."""
+    """Find the radius where tissue begins, as a share of the arc's; 0 if it is not an arc."""
     row, column = fan.apex
     y, x = np.nonzero(tissue & fan.fill((tissue.shape[0], tissue.shape[1])))
     ray = (x - column) / np.maximum(y - row, 1e-6)
@@ -282,19 +285,19 @@ def find_near(fan: Fan, tissue: NDArray[np.bool_]) -> float:
 
 
 def _known(rows: NDArray[np.intp], columns: NDArray[np.intp], hidden: NDArray[np.bool_]) -> Points:
-    """The points that are not hidden; all where those are too few."""
+    """Return the points that are not hidden, or all points if those are too few."""
     points, known = np.stack([rows, columns], 1).astype(float), ~hidden[rows, columns]
     return points[known] if known.mean() > LEAST_KNOWN else points
 
 
 def _choose(beyond: NDArray[np.float64], tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points lie on the best of (M, N) lines: many on it, few beyond."""
+    """Return the points on the best of (M, N) lines: many points on it, few beyond."""
     on = np.abs(beyond) <= tolerance
     score = on.sum(axis=1) - 0.5 * (beyond > tolerance).sum(axis=1)
     return np.asarray(on[int(score.argmax())])
 
 
 def _pairs(points: Points) -> NDArray[np.intp]:
-    """Pairs of places among some points, spread evenly."""
+    """Return pairs of indices among evenly spaced points."""
     chosen = np.unique(np.linspace(0, len(points) - 1, ASKED).astype(np.intp))
     return np.array(list(combinations(chosen.tolist(), 2)), dtype=np.intp).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""What a scanner draws over the tissue: found as thin lines, and filled in from beside them."""
+"""Find thin lines that a scanner draws over the tissue, and fill them with tissue around them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,23 +7,25 @@ from scipy import ndimage
 from echodiff.images import to_gray_u8
 
 COLOURED, TINTED = 40, 16
-"""Levels by which the channels of a drawn line differ, and those of its blurred border."""
+"""Least difference (levels) between the channels of a drawn line, and of its blurred border."""
 MOST_GRAPHICS = 0.02
-"""Part of the scan that coloured lines may take up; where there is more colour, the image is
-tinted or shows flow."""
+"""Largest share of the scan that coloured lines cover; with more colour, the image is tinted or
+shows flow."""
 BRIGHTER = 25
-"""Grey levels by which a thin line stands out from what lies beside it."""
+"""Least contrast (grey levels) of a thin line to its surroundings."""
 LIKE_OUTSIDE = 60
-"""Grey levels by which a line may be darker over the scan than beside it."""
+"""Grey levels by which a line may be darker over the scan than next to it."""
 LONG = 0.08
-"""Part of the image's width that a line beside the scan is long at least, such as an ECG's."""
+"""Least length of a line outside the scan, such as an ECG, as a share of the image's width."""
 UNIT_ROWS = 400
-"""Lines are about one pixel thick in an image of so many rows."""
+"""Number of rows of an image in which lines are about one pixel thick."""
 
 
 def find_lines(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W) or (H, W, 3) -> (H, W): coloured lines over the scan, and light ones that come in
-    from beside it, such as an ECG across its foot."""
+    """Find lines over the scan in (H, W) or (H, W, 3); return their mask (H, W).
+
+    Coloured lines, and light ones that enter from outside, such as an ECG across the lower end.
+    """
     unit = max(1, round(len(scan) / UNIT_ROWS))
     lines = find_light_lines(to_gray_u8(image_u8), scan, unit)
     if image_u8.ndim == 3:
@@ -38,7 +40,7 @@ def find_lines(image_u8: NDArray[np.uint8], scan: NDArray[np.bool_]) -> NDArray[
 def find_light_lines(
     grey: NDArray[np.uint8], scan: NDArray[np.bool_], unit: int
 ) -> NDArray[np.bool_]:
-    """(H, W): light lines over the scan that go on beside it, where they are long."""
+    """Find light lines over the scan that continue outside it and are long there; (H, W)."""
     size = 4 * unit + 1
     around = ndimage.binary_dilation(scan, iterations=2 * unit)
     thin = grey.astype(np.int16) - ndimage.grey_opening(grey, (size, size)) > BRIGHTER
@@ -58,8 +60,10 @@ def find_light_lines(
 def fill_in(
     image_u8: NDArray[np.uint8], gaps: NDArray[np.bool_], scan: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """A copy of (H, W) or (H, W, 3) whose gaps show the scan beside them, mirrored at their edge;
-    nothing of what stood there is left."""
+    """Copy (H, W) or (H, W, 3) with its gaps filled by the scan mirrored at their edges.
+
+    Nothing of the previous content of the gaps is left.
+    """
     known = scan & ~gaps
     if not gaps.any() or not known.any():
         return image_u8.copy()

@@ -88,8 +88,8 @@ def find_reference(
         refuse_trained(real, trainings)
         if training is None and model.weights != NO_WEIGHTS and not is_quiet:
             logger.warning(
-                "whether the reference was trained on cannot be checked: no run.json says what %s "
-                "has seen",
+                "cannot check whether the reference was used for training: no run.json names the "
+                "training frames of %s",
                 model.weights,
             )
     if not is_quiet:
