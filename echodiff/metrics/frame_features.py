@@ -132,7 +132,8 @@ def measure_frames(
 
         tiny = load_tiny_features()
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
-    probabilities, digests = [], []
+    probabilities: list[NDArray[np.float64]] = []
+    digests: list[str] = []
     appearance: list[NDArray[np.float64]] = []
     lossy: list[bool] = []
     judged: list[Judged] = []
