@@ -37,6 +37,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.frame_features import load_networks
+    from echodiff.metrics.segmenter import load_segmenter
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
@@ -44,6 +45,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     networks = None
     if state.is_main_process:
         networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
+        load_segmenter(config.segmenter)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(

@@ -493,6 +493,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--compile", "most"], "--compile: expected"),
         (["--exact", "--compile", "full"], "--compile full: its bits differ"),
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
+        (["--segmenter", "missing"], "--segmenter missing: model.safetensors is missing"),
         (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
         (["--features", "texture,texture"], "two networks called texture"),
         (["--features", "empty.txt"], "empty.txt: a TorchScript file is a program"),

@@ -73,8 +73,10 @@ def find_strata(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def draw_texts(config: PrepareConfig, frames: Sequence[Frame]) -> dict[str, str]:
-    """Draw as in P1 and return the text of every frame kept: some train frames keep their caption,
-    others get the empty prompt, the rest are dropped."""
+    """Draw the training frames of --annotated, and return the text of every frame that is kept.
+
+    Some train frames keep their caption, others get the empty prompt, the rest are dropped.
+    """
     assert config.annotated is not None
     drawn = draw_training_frames(
         frames,

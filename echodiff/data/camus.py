@@ -24,13 +24,13 @@ SPLIT_OF = {"training": "train", "validation": "val", "testing": "test"}
 COLUMNS = {"ef": "EF", "quality": "ImageQuality", "sex": "Sex", "age_years": "Age"}
 OLD_COLUMNS = {"ef": "LVef", "edv_ml": "LVedv", "esv_ml": "LVesv"}
 WIDER = 1.5
-"""How much more of a picture's first than of its last quarter may be scan; of 219 real frames it is
-0.18 to 0.28 from above, 1.00 to 1.04 from the left."""
+"""Largest ratio of the scan in the first quarter of an image to that in its last quarter. In 219
+real frames it is 0.18 to 0.28 from above and 1.00 to 1.04 from the left."""
 CAPTION = (
     "{ef}, {lv_shape} left ventricle, {la_size}, {quality} image quality, {view}, {phase}, "
     "{picture}, {age}"
 )
-"""Without the chambers in sight: the right heart shows in these pictures but is not labelled."""
+"""Without `chambers`, because the right heart is visible but not labelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ def read_pictures(
 
 def check_upright(images: NDArray[Any], path: Path) -> None:
     """Refuse images (T, H, W) whose sector does not widen downwards. They were saved with other
-    axes than the release's, and left and right can no longer be told apart."""
+    axes than the release's, and left and right can no longer be distinguished."""
     lit = (images > 0).any(axis=0)
     for share in (lit.mean(axis=1), lit.mean(axis=0), lit.mean(axis=0)[::-1]):
         quarter = max(1, len(share) // 4)

@@ -13,7 +13,7 @@ RANGES = {
     "height_cm": (30, 250),
     "weight_kg": (1, 400),
 }
-"""What a heart or a person can be. A number outside, such as 0, stands for one nobody knows."""
+"""Plausible ranges. A number outside, such as 0, means that the value is unknown."""
 _UNKNOWN = frozenset({"", "nan", "na", "n/a", "none", "unknown", "-"})
 
 

@@ -21,9 +21,9 @@ from echodiff.images import resize_u8, to_gray_u8, write_image
 SHEET = "before_after.png"
 MOST_SHOWN = 24
 SIDE = 256
-"""Height and width of one picture on the sheet."""
+"""Height and width of one image on the sheet."""
 MOSAIC = 20
-"""Tiles of the mosaic to the longer side of a picture: each is larger than a scanner's letters."""
+"""Tiles along the longer side of the mosaic: each is larger than a scanner's letters."""
 BOX_COLOUR, SCAN_COLOUR = (220, 60, 40), (40, 200, 90)
 
 
@@ -32,7 +32,7 @@ class Seen:
     """Observations made while reading a data set, besides its frames."""
 
     left_out: dict[str, str] = field(default_factory=dict)
-    """Kind of every sound case that was left out, by its name."""
+    """Kind of every valid case that was skipped, by its name."""
     previews: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """The first `MOST_SHOWN`, by the name of their frame."""
     changed: set[str] = field(default_factory=set)
@@ -92,14 +92,14 @@ def write_sheet(folder: Path, seen: Seen) -> None:
 def list_findings(
     seen: Seen, counts: Mapping[tuple[str, str], int], num_frames: int, over_scan: str
 ) -> Iterator[str]:
-    """Return lines that report text removed or kept, and cases left out."""
+    """Return lines that report text removed or kept, and cases skipped."""
     said = []
     if removed := counts.get(("burned-in text", "removed"), 0):
         said.append(f"text removed in {removed} of {num_frames} images")
     if kept := counts.get(("burned-in text", "kept"), 0):
         said.append(
             f"warning: text found and left in {kept} of {num_frames} images (--crop sector --text "
-            "mask removes it, --text refuse takes no such image, --text keep does not look)"
+            "mask removes it, --text refuse rejects such images, --text keep does not search)"
         )
     kinds = Counter(seen.left_out.values())
     if inside := kinds.pop(over_scan, 0):

@@ -19,7 +19,7 @@ class LeftOut(Exception):  # noqa: N818 - not an error
 
 
 Facts = Mapping[str, str | float]
-"""What is known of a patient or picture, by the names in `FACTS`."""
+"""Known facts about a patient or an image, by the names in `FACTS`."""
 
 FACTS = {
     "ef": "left-ventricular ejection fraction, per cent",
@@ -48,7 +48,7 @@ class Case:
     path: Path
     """File that an error message names."""
     patient_id: str | None
-    """None where nobody knows: the case is then taken for a patient of its own."""
+    """None if unknown; the case then counts as a separate patient."""
     extra_paths: tuple[Path, ...] = ()
     """Files besides `path` that its pixels come from."""
     alias: str = ""
@@ -74,7 +74,7 @@ class Shot:
     """One frame of a case as the loader reads it."""
 
     name: str
-    """Unique within the case, such as ED or frame-0012; empty where a case is one picture."""
+    """Unique within the case, such as ED or frame-0012; empty if the case has one image."""
     image_u8: NDArray[np.uint8]
     """(H, W) or (H, W, 3), row 0 at the transducer (MR and CT: anterior, as on a viewer's screen).
     """

@@ -16,8 +16,8 @@ SPLIT_OF = {"train": "train", "val": "val", "test": "test"}
 class UnpairedConfig(PrepareConfig):
     """Turn unpaired images of two domains into two frames folders, OUT/a and OUT/b.
 
-    The defaults fit the CT and MR slices of P5. They show brains, not hearts, and every caption
-    and row says so.
+    The defaults fit a public set of CT and MR slices of the brain (data_cards/ct-mri-brain.md).
+    Every caption and row says that they show brains, not hearts.
     """
 
     captions: str = "plain"

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".m4v", ".wmv", ".mpg", ".mpeg")
-"""Of video files, whatever their case."""
+"""Suffixes of video files, in lower case."""
 OFF_BEAT = 0.2
-"""Part of the time between two frames by which a time stamp may be off: some formats round it."""
+"""Tolerance of a time stamp, as a share of the frame time: some formats round it."""
 
 
 def find_video(stem: Path) -> Path:

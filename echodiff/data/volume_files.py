@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from echodiff.errors import InputError
 
 OFF_QFORM = 0.25
-"""Voxels by which a qform may lie beside the sform: it is written in 32 bits."""
+"""Tolerance in voxels between qform and sform, as the qform is stored in 32 bits."""
 OFF_WHOLE = 1e-3
-"""Distance from a whole number up to which a value is that label: `scl_slope` rounds."""
+"""Tolerance of labels around whole numbers, as `scl_slope` is rounded."""
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """Spatial units of NIfTI's `xyzt_units`: unknown (taken for mm), m, mm, micron."""
 

@@ -21,12 +21,12 @@ Turn = NDArray[np.float64]
 """(3, 2) orientation array of nibabel: where each axis of the file goes, and whether it flips."""
 
 ACROSS = np.array([1.0, 1.0, 0.0])
-"""What radiology has at the right of a picture: the left side or, in sagittal planes, the back."""
+"""Directions that radiology shows at the right: the left side or, in sagittal planes, the back."""
 DOWN = np.array([0.0, 1.0, -1.0])
-"""What it has at the bottom: the feet or, in axial planes, the back."""
+"""Directions that it shows at the bottom: the feet or, in axial planes, the back."""
 
 OFF_GRID = 0.25
-"""Voxels by which the corners of a mask may lie beside those of its image: headers round."""
+"""Tolerance in voxels between the corners of a mask and its image, as headers are rounded."""
 
 
 def read_mask(

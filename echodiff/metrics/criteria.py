@@ -141,7 +141,8 @@ class _Heart:
     def __init__(self, labels: Labels, scan: Region, expected: Expected) -> None:
         # The part with the heart alone, which is a third of the image; its margin is wider than
         # any neighbourhood that a check looks at.
-        (y, x), *_ = [*ndimage.find_objects(np.isin(labels, _SOLID).astype(np.uint8)), (_ALL, _ALL)]
+        places = ndimage.find_objects(np.isin(labels, _SOLID).astype(np.uint8))
+        y, x = places[0] if places else (_ALL, _ALL)
         self.top, self.left = (max(0, (side.start or 0) - MARGIN) for side in (y, x))
         part = tuple(
             slice(start, None if side.stop is None else side.stop + MARGIN)

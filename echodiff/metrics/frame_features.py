@@ -148,10 +148,7 @@ def measure_frames(
             if segmenter is not None:
                 read_rows = rows[len(digests) : len(digests) + len(images)]
                 judged += judge_frames(images, read_rows, segmenter)
-            digests += [
-                hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
-                for image in images
-            ]
+            digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
             if tiny is not None:
@@ -230,3 +227,7 @@ def _named_findings(row: Frame | None) -> frozenset[Finding] | None:
         return frozenset(Finding(name) for name in row.findings if name in set(Finding))
     text = row.text if row.prompt is None else row.prompt
     return findings_in(text) if text.strip() else None
+
+
+def _digest(image_u8: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(str(image_u8.shape).encode() + image_u8.tobytes()).hexdigest()

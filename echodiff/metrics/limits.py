@@ -19,7 +19,7 @@ class Limits:
 
 _A4C = Limits(
     area={
-        Label.LV: (0.15, 0.65), Label.RV: (0.05, 0.5),
+        Label.LV: (0.1, 0.65), Label.RV: (0.05, 0.5),
         Label.LA: (0.08, 0.58), Label.RA: (0.06, 0.55),
     },
     thickness=(0.03, 0.35),
@@ -45,7 +45,7 @@ a heart in 128."""
 LEAK = {Label.LV: 0.16, Label.LA: 0.16, Label.RA: 0.16, Label.RV: 0.3}
 """The same of a free wall. That of the right ventricle is thin and runs along the beam: a scan does
 not show all of it."""
-OUTSIDE = 0.45
+OUTSIDE = 0.55
 """Most of a chamber's outline that the edge of the scan may cut."""
 SCAN = 0.15
 """Least part of the image that is a scan."""

@@ -1,1 +1,1 @@
-"""How the embedded parts were made: the `tiny` base model and the `tiny-features` network."""
+"""Train the networks that ship with echodiff: base model, feature network, text finder."""

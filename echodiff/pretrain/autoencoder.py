@@ -1,8 +1,8 @@
-"""The VAE of the embedded base: 128x128 to 32x32x4 and back, speckle kept.
+"""Train the VAE of the embedded base: 128x128 to 32x32x4 and back, with realistic speckle.
 
-L1 alone smooths speckle away, and a loss on the spectrum of the whole frame is met by one bright
-ornament in a corner. So the spectra compared are those of small windows, everywhere, and a small
-patch discriminator judges the grain, which it is shown magnified.
+L1 alone smooths speckle away, and a loss on the spectrum of the whole frame can be satisfied by one
+bright artefact in a corner. The loss therefore compares the spectra of small windows everywhere,
+and a small patch discriminator sees the speckle magnified.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from echodiff.progress import ProgressBar
 LATENT_CHANNELS = 4
 LATENT_SIZE = 32
 WINDOW = 16
-"""Side of the windows whose spectra are compared, in pixels; they overlap by half."""
+"""Side of the windows whose spectra are compared, in pixels. Windows overlap by half."""
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """0.65M parameters, two halvings."""
+    """Build the VAE: 0.65M parameters, downsampled by 4."""
     channels = (16, 32, 64)
     vae: AutoencoderKL = AutoencoderKL(
         in_channels=3,
@@ -44,10 +44,10 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 class GrainCritic(nn.Module):
-    """Patches of 18 pixels, one logit each; sees the frame and, magnified, its fine detail.
+    """Discriminator of patches of 18 pixels, in the frame and in its magnified fine detail.
 
-    Grain is a small part of a frame's contrast: without the second channel a small network spends
-    its first thousand steps on the big shapes, which the decoder gets right anyway.
+    Speckle is a small part of a frame's contrast. Without the second channel a small network spends
+    its first thousand steps on large shapes, which the decoder reproduces anyway.
     """
 
     def __init__(self) -> None:
@@ -63,14 +63,19 @@ class GrainCritic(nn.Module):
         )
 
     def forward(self, image_pm1: Tensor) -> Tensor:
-        """(B, 1, H, W) to logits (B, 1, H / 4, W / 4)."""
+        """Map images (B, 1, H, W) to logits (B, 1, H / 4, W / 4)."""
         detail = 4 * (image_pm1 - functional.avg_pool2d(image_pm1, 5, 1, 2))
         y: Tensor = self.body(torch.cat([image_pm1, detail], dim=1))
         return y
 
 
+def hinge_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Compute the loss of a discriminator on real and decoded images."""
+    return torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake)).mean()
+
+
 def window_power(image: Tensor) -> Tensor:
-    """Power (B, windows, 16, 9) of every window of (B, 1, H, W), tapered."""
+    """Return the power spectrum (B, windows, 16, 9) of every tapered window of (B, 1, H, W)."""
     patches = functional.unfold(image, WINDOW, stride=WINDOW // 2).transpose(1, 2)
     taper = torch.hann_window(WINDOW, device=image.device)
     windows = patches.unflatten(2, (WINDOW, WINDOW)) * taper[:, None] * taper[None, :]
@@ -78,19 +83,19 @@ def window_power(image: Tensor) -> Tensor:
 
 
 def window_spectra(image: Tensor, floor: float = 3e-5) -> Tensor:
-    """Log of power plus `floor` of every bin of every window, (B, windows, 16, 9)."""
+    """Return the logarithm of `window_power` plus `floor`, (B, windows, 16, 9)."""
     return torch.log(window_power(image) + floor)
 
 
 def radial_bands(size: int, device: torch.device) -> Tensor:
-    """Band 0 .. size // 2 of every bin of an rfft2, (size, size // 2 + 1) int64."""
+    """Return the radial band 0..size // 2 of every bin of an rfft2, (size, size // 2 + 1) int64."""
     rows = torch.fft.fftfreq(size, 1 / size, device=device)[:, None]
     cols = torch.fft.rfftfreq(size, 1 / size, device=device)[None, :]
     return torch.hypot(rows, cols).round().long().clamp(max=size // 2)
 
 
 def radial_power(image: Tensor, bands: Tensor) -> Tensor:
-    """Mean power of a batch (B, 1, H, W) in every radial band, (H // 2 + 1,)."""
+    """Return the mean power of a batch (B, 1, H, W) in every radial band, (H // 2 + 1,)."""
     field = image[:, 0] - image.mean((1, 2, 3))[:, None, None]
     power = torch.fft.rfft2(field, norm="ortho").abs().square().mean(0)
     total = torch.zeros(image.shape[-1] // 2 + 1, device=image.device)
@@ -101,7 +106,7 @@ def radial_power(image: Tensor, bands: Tensor) -> Tensor:
 def train_autoencoder(
     images_u8: NDArray[np.uint8], folder: Path, steps: int, batch_size: int, seed: int, device: str
 ) -> AutoencoderKL:
-    """Train on frames (N, 128, 128) uint8; state in `folder`."""
+    """Train on frames (N, 128, 128) uint8; the state is saved in `folder`."""
     torch.manual_seed(seed)
     vae, critic = build_autoencoder().to(device), GrainCritic().to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4)
@@ -125,7 +130,7 @@ def train_autoencoder(
         kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
         spectrum = (window_spectra(fake) - window_spectra(real)).abs().mean()
         error = (decoded - real).abs()
-        outside = (error * (real < -0.99)).mean()  # black must be black
+        outside = (error * (real < -0.99)).mean()  # around the sector, which must stay black
         loss = error.mean() + outside + 0.06 * spectrum + 2e-4 * kl
         is_adversarial = step >= steps // 4
         if is_adversarial:
@@ -135,11 +140,8 @@ def train_autoencoder(
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if is_adversarial:
-            hinge = (
-                torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake.detach())).mean()
-            )
             critic_optimizer.zero_grad(set_to_none=True)
-            hinge.backward()
+            hinge_loss(critic, real, fake.detach()).backward()
             critic_optimizer.step()
         if step % 20 == 0:
             shown = {"l1": error.mean(), "kl": kl, "spectrum": spectrum}
@@ -156,7 +158,7 @@ def _scaling_factor(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> float:
 
 @torch.inference_mode()
 def encode_frames(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation (N, 4, 32, 32) on the CPU, before scaling."""
+    """Return posterior mean and standard deviation (N, 4, 32, 32) on the CPU, before scaling."""
     device = next(vae.parameters()).device
     means, stds = [], []
     for start in ProgressBar(
@@ -171,7 +173,7 @@ def encode_frames(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> tuple[Ten
 
 @torch.inference_mode()
 def spectrum_ratio(vae: AutoencoderKL, images_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Radial power of decoded over input frames, band by band up to 3/4 of Nyquist, (48,)."""
+    """Return decoded over input radial power in each band up to 3/4 of Nyquist, (48,)."""
     bands = radial_bands(images_u8.shape[-1], torch.device("cpu"))
     mean, std = encode_frames(vae, images_u8)
     latent = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))

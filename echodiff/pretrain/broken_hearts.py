@@ -22,7 +22,7 @@ CHAMBERS = (Label.LV, Label.RV, Label.LA, Label.RA)
 WALLS = (Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM, Label.ATRIAL_WALL)
 SEPTA = ((Label.LA, Label.RA), (Label.LV, Label.RV))
 """Chambers on both sides of each septum."""
-HEART = (*CHAMBERS, *WALLS, Label.VALVE, Label.AORTA, Label.PERICARDIUM)
+HEART = tuple(label for label in Label if label is not Label.BACKGROUND)
 
 
 class Painted(NamedTuple):

@@ -1,4 +1,4 @@
-"""Train the tiny feature network to tell findings, view, phase and scanner style."""
+"""Train the tiny feature network to classify findings, view, phase and scanner style."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to
 def train_classifier(
     corpus: Corpus, folder: Path, steps: int, batch_size: int, seed: int, device: str
 ) -> tuple[TinyFeatures, dict[str, Any]]:
-    """Train on all but the last tenth; return the network and its card with held-out figures."""
+    """Train on all but the last tenth; return the network, and its card with held-out scores."""
     torch.manual_seed(seed)
     targets = _targets(corpus.rows)
     num_train = len(corpus.rows) * 9 // 10
@@ -59,8 +59,10 @@ def _targets(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def _vary(images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-    """Gain, contrast, a shift of up to 5 pixels, blur and grain; never a flip, which mirrors the
-    heart."""
+    """Vary gain, contrast and noise, shift by up to 5 pixels and blur.
+
+    There are no flips, because they would mirror the heart.
+    """
     batch = len(images)
     gain = torch.from_numpy(rng.normal(1, 0.12, (batch, 1, 1, 1)).astype(np.float32))
     lift = torch.from_numpy(rng.normal(0, 0.06, (batch, 1, 1, 1)).astype(np.float32))
@@ -75,8 +77,8 @@ def _vary(images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> T
 def _held_out_card(
     network: TinyFeatures, corpus: Corpus, targets: dict[str, Tensor], num_train: int
 ) -> dict[str, Any]:
-    """Thresholds of best balanced accuracy on one half of the held-out frames, figures on the
-    other."""
+    """Choose the thresholds of best balanced accuracy on one half of the held-out frames, and
+    compute the scores on the other."""
     with torch.inference_mode():
         batches = to_pm1(corpus.images_u8[num_train:], torch.device("cpu")).split(64)
         logits = [network.logits(network(batch)) for batch in batches]

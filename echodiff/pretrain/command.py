@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class PretrainConfig:
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
-    """Number of further phantom frames for the VAE, each patient with a scanner of its own."""
+    """Number of further phantom frames for the VAE, each patient with another random scanner."""
     num_feature_frames: int = 10000
     """Number of phantom frames that the feature network is trained on; the last tenth is held
     out."""
@@ -60,13 +61,13 @@ class PretrainConfig:
     autoencoder_steps: int = 1200
     """Steps of the autoencoder (16 frames each)."""
     decoder_steps: int = 1400
-    """Steps of the decoder alone (8 frames each)."""
+    """Steps of the decoder with the encoder frozen (8 frames each)."""
     text_encoder_steps: int = 1500
     """Steps of the text encoder (64 captions each, no images)."""
     denoiser_steps: int = 5400
     """Steps of the UNet with attention at 8x8 and 4x4 (32 frames each)."""
     detail_steps: int = 2000
-    """Steps of the UNet after these, with attention at 16x16 too (32 frames each)."""
+    """Further steps of the UNet, with attention at 16x16 as well (32 frames each)."""
     classifier_steps: int = 1000
     """Steps of the feature network (48 frames each)."""
     seed: int = 2026
@@ -87,11 +88,18 @@ class PretrainConfig:
             if name.endswith("_steps") and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError("--device is cpu, cuda or auto")
+            raise ValueError(f"--device must be cpu, cuda or auto, got {self.device}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that affect the weights."""
+        return {
+            k: v for k, v in asdict(self).items() if k not in ("out", "parts", "workers", "device")
+        }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run every stage that is not done; run again after a stop, it goes on."""
+    """Run all stages that are not finished; an interrupted run resumes when it is run again."""
     config = parse(PretrainConfig, argv, prog="echodiff pretrain")
     _claim(config)
     has_cuda = torch.cuda.is_available()
@@ -153,7 +161,7 @@ def _train_base(
     steps = (config.denoiser_steps, config.detail_steps)
     unet = train_denoiser(material, config.out, steps, 32, config.seed, device)
     facts = {
-        "settings": _list_settings(config),
+        "settings": config.settings,
         "finding_percent": 100 * POPULATIONS["base"].finding_rate,
         "parameters": {
             "unet": num_parameters(unet),
@@ -175,15 +183,10 @@ def _train_base(
 
 
 def _claim(config: PretrainConfig) -> None:
-    """The folder belongs to one set of settings."""
-    settings = _list_settings(config)
+    """Write the settings to the output folder; InputError if it holds others."""
     path = config.out / "settings.json"
-    if path.exists() and json.loads(path.read_text("utf-8")) != settings:
-        raise InputError(f"--out {config.out} holds a pretraining with other settings")
-    write_json_atomic(path, settings)
-
-
-def _list_settings(config: PretrainConfig) -> dict[str, object]:
-    """The settings that decide on the weights."""
-    others = ("out", "parts", "workers", "device")
-    return {name: value for name, value in asdict(config).items() if name not in others}
+    if path.exists() and json.loads(path.read_text("utf-8")) != config.settings:
+        raise InputError(
+            f"--out: {config.out}: holds a pretraining with other settings; choose another folder"
+        )
+    write_json_atomic(path, config.settings)

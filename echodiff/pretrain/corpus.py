@@ -1,4 +1,4 @@
-"""Phantom frames for pretraining: rendered once, kept as arrays in shards, resumable."""
+"""Render the phantom frames for pretraining once, and store them as arrays in shards."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from echodiff.progress import ProgressBar
 SIZE = 128
 SHARD = 500
 TOLD_SHARE = 0.35
-"""Chance that a part of the heart that is as it should be is told so: a part left out is mostly
-well all the same, and only hints at a finding."""
+"""Probability that the caption mentions a normal part of the heart. Most parts that it does not
+mention are normal as well, so an omission only hints at a finding."""
 
 POPULATIONS: dict[str, Population] = {
-    # The base knows two scanners. Its captions tell what is as it should be; a heart with a finding
-    # is in it (each finding in a few per cent of the frames), never its name.
+    # Two scanners. Each finding is in a few per cent of the frames, but captions mention only
+    # normal parts and never name a finding.
     "base": Population(
         styles=("aspen", "birch"), finding_rate=0.4, views=(View.A4C,) * 11 + (View.A2C,)
     ),
-    # What the VAE sees besides: no scanner twice, so that it draws the grain of any.
+    # Further frames for the VAE, each patient with another scanner, for speckle of all kinds.
     "scanners": Population(styles=(RANDOM,), finding_rate=0.4),
-    # The feature network must tell everything apart.
+    # For the feature network, which must recognise all findings and styles.
     "features": Population(
         styles=("aspen", "birch", "cedar"), finding_rate=0.75, views=(View.A4C,) * 7 + (View.A2C,)
     ),
@@ -52,7 +52,7 @@ WITH_LABELS = ("segmenter",)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Frames (N, 128, 128) uint8 and one row of facts for each; `text` names no finding."""
+    """Frames (N, 128, 128) uint8 with one row of facts each; `text` names no finding."""
 
     images_u8: NDArray[np.uint8]
     rows: list[dict[str, Any]]
@@ -61,8 +61,7 @@ class Corpus:
 
 
 def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> Corpus:
-    """Render `num` frames of a population into `folder`, or read them where they are there
-    already."""
+    """Render `num` frames of a population into `folder`; shards that exist are read instead."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = [
         (folder, name, start, min(start + SHARD, num), seed) for start in range(0, num, SHARD)

@@ -1,8 +1,8 @@
-"""Second stage of the VAE: the decoder alone learns to draw grain, the encoder stays as it is.
+"""Second stage of the VAE: the decoder learns to draw speckle while the encoder is frozen.
 
-Latents hold a quarter of a frame's numbers: coarse detail passes, the finest has to be drawn. Here
-it is judged by its look, no longer pixel by pixel. Latents do not change, so the denoiser can train
-beside it.
+Latents have a quarter as many numbers as a frame. They carry the coarse detail; the decoder has to
+invent the finest, so the loss compares its statistics instead of its pixels. The latents do not
+change, so the denoiser does not depend on this stage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echodiff.pretrain.autoencoder import WINDOW, GrainCritic, window_power, window_spectra
+from echodiff.pretrain.autoencoder import (
+    WINDOW,
+    GrainCritic,
+    hinge_loss,
+    window_power,
+    window_spectra,
+)
 from echodiff.pretrain.stage import (
     Stage,
     Stateful,
@@ -29,17 +35,18 @@ from echodiff.pretrain.stage import (
 
 
 def group_spectra(image: Tensor, groups: Tensor, floor: float = 1e-5) -> Tensor:
-    """Log of mean power plus `floor` in groups of frequencies, (B, windows, groups).
+    """Return the log of the mean power plus `floor` in groups of frequencies, (B, windows, groups).
 
-    A single bin of speckle's power is exponential: L1 on its logarithm is met by its median, 30 per
-    cent below the mean, and draws too softly. Groups of bins have no such bias to speak of.
+    The power of speckle in a single bin is distributed exponentially: L1 on its logarithm is
+    minimal at the median, 30 per cent below the mean, and the image becomes too soft. Groups of
+    bins have hardly any such bias.
     """
     return torch.log(window_power(image).flatten(2) @ groups + floor)
 
 
 def build_groups(device: torch.device) -> Tensor:
-    """Weights (bins, groups) that average the bins of a window's rfft2: six rings, each split into
-    axial, oblique and lateral."""
+    """Return weights (bins, groups) that average the bins of a window's rfft2 in groups: six rings,
+    each split into axial, oblique and lateral."""
     rows = torch.fft.fftfreq(WINDOW, 1 / WINDOW, device=device)[:, None].abs()
     cols = torch.fft.rfftfreq(WINDOW, 1 / WINDOW, device=device)[None, :]
     radius = torch.hypot(rows, cols)
@@ -53,8 +60,10 @@ def build_groups(device: torch.device) -> Tensor:
 
 
 class SpectrumCritic(nn.Module):
-    """One logit for every window, from the logarithm of its spectrum alone: grain too soft, too
-    even or too lively at that level of grey is plain to it."""
+    """Discriminator of windows that sees only the logarithm of their spectra.
+
+    Speckle that is too soft, too even or too strong for its grey level stands out there.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +76,7 @@ class SpectrumCritic(nn.Module):
         )
 
     def forward(self, image_pm1: Tensor) -> Tensor:
-        """(B, 1, H, W) to logits (B, windows, 1)."""
+        """Map images (B, 1, H, W) to logits (B, windows, 1)."""
         y: Tensor = self.body(0.3 * window_spectra(image_pm1).flatten(2) + 1)
         return y
 
@@ -81,10 +90,10 @@ def train_decoder(
     seed: int,
     device: str,
 ) -> AutoencoderKL:
-    """Refine the decoder on frames (N, 128, 128) uint8; state in `folder`.
+    """Refine the decoder on frames (N, 128, 128) uint8; the state is saved in `folder`.
 
-    The weights are those of the last step, not averaged over steps: each draws its own grain, and
-    their average draws none.
+    The weights are those of the last step. An average over steps would draw no speckle, because the
+    speckle of each step is different.
     """
     torch.manual_seed(seed)
     vae = vae.to(device).requires_grad_(False)
@@ -111,7 +120,7 @@ def train_decoder(
         drawn = torch.randn(posterior.mean.shape, generator=noise).to(device)
         with autocast_bf16(device):
             decoded = vae.decode((posterior.mean + posterior.std * drawn).float()).sample
-        # Below black is shown as black: where the frame is black, that is as good.
+        # Values below -1 are displayed as black, so they are correct where the frame is black.
         is_black = real < -0.99
         decoded = torch.where(is_black, decoded.float().clamp(min=-1), decoded.float())
         fake = decoded.mean(1, keepdim=True)
@@ -126,7 +135,7 @@ def train_decoder(
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
-        hinges = [_hinge(critic, real, fake.detach()) for critic in critics]
+        hinges = [hinge_loss(critic, real, fake.detach()) for critic in critics]
         critic_optimizer.zero_grad(set_to_none=True)
         torch.stack(hinges).sum().backward()
         critic_optimizer.step()
@@ -134,7 +143,3 @@ def train_decoder(
             shown = {"l1": coarse, "spectrum": spectrum, "grain": hinges[0], "window": hinges[1]}
             bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in shown.items()})
     return vae.requires_grad_(False).eval()
-
-
-def _hinge(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    return torch.relu(1 - critic(real)).mean() + torch.relu(1 + critic(fake)).mean()

@@ -1,9 +1,9 @@
-"""UNet of the embedded base, trained on cached latents and the words of a frozen text encoder.
+"""Train the UNet of the embedded base on cached latents and a frozen text encoder.
 
-Two stages. The first, with attention at 8x8 and 4x4 alone, learns the heart as a whole at two
-thirds of the price. The second adds attention at 16x16 (8 pixels of the frame a position): a hole
-in a septum is too small to be told apart at 8x8, and a LoRA of the cross-attention can only move
-what cross-attention reaches.
+The first of two stages has attention at 8x8 and 4x4 only. It learns the heart as a whole at two
+thirds of the cost. The second stage adds attention at 16x16, where a position covers 8 pixels of
+the frame: a hole in a septum is too small for the positions of 8x8, and a LoRA of the
+cross-attention changes only what cross-attention reaches.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from echodiff.pretrain.language import TEXT_WIDTH
 from echodiff.pretrain.stage import Stage, autocast_bf16, cosine, follow, set_rate, step_generators
 
 NULL_SHARE = 0.12
-"""Share of captions replaced by the empty text, for classifier-free guidance."""
+"""Share of captions replaced by the empty prompt, for classifier-free guidance."""
 
 
 def build_unet(attention_levels: int = 3) -> UNet2DConditionModel:
-    """8.2M parameters at 32x32 latents; attention at the lowest levels: 4x4, 8x8, 16x16."""
+    """Build the UNet for 32x32 latents: 8.2M parameters, attention at 4x4, 8x8 and 16x16.
+
+    attention_levels: number of resolutions with attention, from the lowest.
+    """
     is_attended = [level >= 4 - attention_levels for level in range(4)]
     unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=LATENT_SIZE,
@@ -45,7 +48,7 @@ def build_unet(attention_levels: int = 3) -> UNet2DConditionModel:
 
 
 def add_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Add attention at 16x16 that leaves the function unchanged: its outputs start at zero."""
+    """Add attention at 16x16, with output projections of zero that leave the output unchanged."""
     deeper = build_unet()
     missing = deeper.load_state_dict(unet.state_dict(), strict=False).missing_keys
     parameters = dict(deeper.named_parameters())
@@ -56,7 +59,7 @@ def add_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDPMScheduler:
-    """The noise schedule of SD 1.5."""
+    """Build the noise schedule of Stable Diffusion 1.5."""
     scheduler: DDPMScheduler = DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -69,14 +72,14 @@ def build_scheduler() -> DDPMScheduler:
 
 @dataclass(frozen=True)
 class Material:
-    """What the denoiser is shown."""
+    """The training data of the denoiser."""
 
     latents: tuple[Tensor, Tensor]
     """Scaled posterior mean and std, each (N, 4, 32, 32)."""
     ids: Tensor
     """(N, 77) tokens of the captions."""
     null: Tensor
-    """(1, 77) tokens of the empty text."""
+    """(1, 77) tokens of the empty prompt."""
     text_encoder: CLIPTextModel
 
 
@@ -86,7 +89,7 @@ class Course:
 
     name: str
     stream: int
-    """Of the random numbers."""
+    """Number of the random stream, which differs from that of other stages."""
     steps: int
     rate: float
     """Highest learning rate."""
@@ -100,7 +103,7 @@ def train_denoiser(
     seed: int,
     device: str,
 ) -> UNet2DConditionModel:
-    """Train for steps[0] without and steps[1] with attention at 16x16; the averaged weights."""
+    """Train for steps[0] without and steps[1] with attention at 16x16; return averaged weights."""
     torch.manual_seed(seed)
     first = Course("denoiser", stream=2, steps=steps[0], rate=8e-4)
     unet = _train(build_unet(2), material, first, folder, batch_size, seed, device)
@@ -149,13 +152,14 @@ def _train(
 def _draw_batch(
     material: Material, schedule: Tensor, batch_size: int, key: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Noisy latents, timesteps, token ids, noise and min-SNR weight (Hang et al. 2023, gamma 5)."""
+    """Draw noisy latents, timesteps, token ids, noise and min-SNR weights (Hang et al. 2023, gamma
+    5)."""
     rng, generator = step_generators(*key)
     chosen = torch.from_numpy(rng.integers(len(material.ids), size=batch_size))
     mean, std = material.latents[0][chosen], material.latents[1][chosen]
     clean = mean + std * torch.randn(mean.shape, generator=generator)
     noise = torch.randn(mean.shape, generator=generator)
-    # Stratified over the batch: every step sees the whole range of noise.
+    # Stratified over the batch, so that every step sees the whole range of noise.
     offsets = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
     t = torch.from_numpy((offsets * 1000).astype(np.int64))
     alpha = schedule[t][:, None, None, None]

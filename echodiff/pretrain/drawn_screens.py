@@ -1,6 +1,6 @@
-"""Whole screens of ultrasound scanners drawn around a frame: text, scales, ECG, colour, panels.
+"""Draw the screen of an ultrasound scanner around a frame: text, scales, ECG, colour, panels.
 
-Made-up layouts after those of several vendors. Names, dates and numbers are drawn at random.
+The layouts are invented and resemble those of several vendors. Names, dates and numbers are random.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from echodiff.pretrain.screen_parts import (
 Colour = tuple[int, int, int]
 KINDS = ("b-mode", "colour", "m-mode", "spectral", "dual", "quad")
 SIZES = ((600, 800), (768, 1024), (720, 960), (480, 640), (708, 1016), (434, 636))
-"""Height and width of usual exports, in pixels."""
+"""Height and width of common exports, in pixels."""
 
 
 class DrawnScreen(NamedTuple):
-    """A screen, and where what is."""
+    """A screen, with the positions of its parts."""
 
     image_u8: NDArray[np.uint8]
     """(H, W, 3)"""
     ink: NDArray[np.bool_]
-    """(H, W), where letters are."""
+    """(H, W), true where letters are."""
     lines: tuple[Box, ...]
-    """Where each text lies."""
+    """The box of each text."""
     sector: NDArray[np.bool_]
-    """(H, W), where the scan is; of several panels, all of it."""
+    """(H, W), true where the scan is, in all panels."""
     kind: str
     over_scan: bool
-    """Whether a text lies over the scan."""
+    """Whether there is text over the scan."""
     layout: str
 
 
@@ -62,7 +62,7 @@ def draw_screen(
     over_scan: bool = False,
     is_compressed: bool | None = None,
 ) -> DrawnScreen:
-    """A scanner's screen around (H, W), a frame that is black around its sector."""
+    """Draw a scanner's screen around a frame (H, W) that is black around its sector."""
     name = layout or str(rng.choice(list(LAYOUTS)))
     look = LAYOUTS[name]
     rows, columns = SIZES[int(rng.integers(len(SIZES)))]
@@ -92,15 +92,15 @@ def draw_screen(
     draw_ecg(pen, size, foot)
     if over_scan:
         draw_over_scan(pen, place, size, look)
-    picture = np.asarray(image, dtype=np.uint8)
+    pixels = np.asarray(image, dtype=np.uint8)
     ink = np.asarray(pen.letters) > 127
     if is_compressed if is_compressed is not None else rng.random() < 0.6:
-        picture = compress(picture, int(rng.integers(70, 96)))
-    return DrawnScreen(picture, ink, tuple(pen.lines), place, kind, over_scan, name)
+        pixels = compress(pixels, int(rng.integers(70, 96)))
+    return DrawnScreen(pixels, ink, tuple(pen.lines), place, kind, over_scan, name)
 
 
 def crop_frame(frame_u8: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The scan of a frame, and where in it the sector is."""
+    """Crop a frame to its scan; return the image and the mask of the sector."""
     bright = ndimage.binary_opening(frame_u8 > 6, iterations=2)
     if not bright.any():
         return frame_u8, np.ones(frame_u8.shape, bool)
@@ -113,7 +113,7 @@ def crop_frame(frame_u8: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[
 def place_panels(
     kind: str, rows: int, columns: int, head: int, foot: int
 ) -> list[tuple[int, int, int, int]]:
-    """Boxes of the scans: left, top, right, bottom."""
+    """Return the boxes of the scans: left, top, right, bottom."""
     left, right, bottom = round(columns * 0.13), round(columns * 0.87), rows - foot
     middle, half = (left + right) // 2, (head + bottom) // 2
     if kind == "dual":
@@ -139,7 +139,7 @@ def paste_scan(
     sector: NDArray[np.bool_],
     box: tuple[int, int, int, int],
 ) -> None:
-    """Fit a scan into a box, centred, at the top."""
+    """Paste a scan into a box, scaled to fit, centred, at the top."""
     left, top, right, bottom = box
     height, width = scan.shape
     scale = min((right - left) / width, (bottom - top) / height)

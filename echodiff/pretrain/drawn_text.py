@@ -21,7 +21,7 @@ GIVEN = ("M.", "Jane", "Anna-Maria", "J", "Alexander", "Li", "Olga S.", "Д.К."
 WORDS = """Adult Echo Cardiac General Hospital Dept Clinic MI TIS EF LVIDd IVSd HR FR Gain Depth
     Freq Harm Vel PG Loop Frame Exam Ped bpm cm mm Hz dB St."""
 SHORT = "2D V P M3 LV RV A4C 5 10 15 HR R G 4 x + F GE C Hz cm dB S5-1 PW"
-"""Settings, scales and labels of one letter or few."""
+"""Short settings, scales and labels."""
 COLOURS = (
     (255, 255, 255), (255, 255, 255), (235, 235, 235), (200, 200, 200), (170, 170, 170),
     (255, 255, 0), (255, 200, 60), (0, 255, 0), (0, 255, 255), (255, 140, 0), (120, 200, 255),
@@ -34,18 +34,20 @@ class DrawnText(NamedTuple):
     """An image with drawn text."""
 
     image_u8: NDArray[np.uint8]
-    """(H, W), or (H, W, 3) where the text has colour."""
+    """(H, W), or (H, W, 3) if the text has colour."""
     ink: NDArray[np.bool_]
-    """(H, W), where the letters are."""
+    """(H, W), true where the letters are."""
     contrast: float
-    """Brightest channel of the text over the mean of what lies under its box."""
+    """Brightest channel of the text minus the mean of the image under its box, in grey levels."""
     is_on_scan: bool
-    """Whether more than a tenth of what lies under its box is not black."""
+    """Whether more than a tenth of the image under its box is not black."""
 
 
 def list_fonts(*, bundled_only: bool = False) -> list[str]:
-    """Files of fonts that have letters, those that come with matplotlib first; the empty name
-    stands for Pillow's own. `bundled_only`: without those of the system."""
+    """List font files with letters, those of matplotlib first; the empty name is Pillow's own font.
+
+    bundled_only: omit the fonts of the system.
+    """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = sorted(folder.glob("*.ttf"))
     if not bundled_only:
@@ -56,7 +58,7 @@ def list_fonts(*, bundled_only: bool = False) -> list[str]:
 
 
 def make_text(rng: np.random.Generator) -> str:
-    """A name, a date, a time, a number, a setting, a measurement, or random letters."""
+    """Draw a name, a date, a time, a number, a setting, a measurement, or random letters."""
     kind = int(rng.integers(9))
     day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1925, 2026)
     if kind < 2:
@@ -83,10 +85,12 @@ def make_text(rng: np.random.Generator) -> str:
 
 
 def fit_font(font: str, text: str, height: int) -> ImageFont.FreeTypeFont:
-    """The font at the size at which the text is `height` px high from the top of its highest letter
-    to the foot of its lowest, or as near as it gets."""
+    """Load a font at the size at which `text` is closest to `height` pixels high.
+
+    The height reaches from the top of the highest letter to the bottom of the lowest.
+    """
     top, bottom = _face(font, 100).getbbox(text)[1::2]
-    # A dash alone is no measure of a font.
+    # A text such as a single dash would give a huge font.
     about = min(round(100 * height / max(1, bottom - top)), 2 * height)
     faces = [_face(font, size) for size in range(max(4, about - 1), about + 2)]
     return min(faces, key=lambda face: abs(np.ptp(face.getbbox(text)[1::2]) - height))
@@ -119,9 +123,9 @@ def draw_text(
     under = image_u8[y : y + stamp.height, x : x + stamp.width]
     ink = alpha[..., None] * np.array(colour, np.float32)
     mixed = np.asarray(image_u8[..., None] * (1 - alpha[..., None]) + ink)
-    picture = np.rint(mixed).astype(np.uint8)
+    pixels = np.rint(mixed).astype(np.uint8)
     return DrawnText(
-        image_u8=picture[..., 0] if len(set(colour)) == 1 else picture,
+        image_u8=pixels[..., 0] if len(set(colour)) == 1 else pixels,
         ink=alpha > 0.5,
         contrast=max(colour) - float(under.mean()),
         is_on_scan=bool((under > 10).mean() > 0.1),
@@ -165,14 +169,14 @@ def draw_graphics(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
 
 
 def spread_ink(ink: NDArray[np.bool_], height: int) -> NDArray[np.bool_]:
-    """Letters -> the line they stand in: a closing, which fills the gaps between words."""
+    """Turn letters into lines of text by a closing, which fills the gaps between words."""
     padded = np.pad(ink.astype(np.uint8), height)
     closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, height), height)
     return np.asarray(closed[height:-height, height:-height] > 0)
 
 
 def compress(image_u8: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Through JPEG and back."""
+    """Compress an image as JPEG and decode it."""
     buffer = io.BytesIO()
     Image.fromarray(image_u8).save(buffer, format="JPEG", quality=quality)
     return np.asarray(Image.open(buffer), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Write what was trained in the form that is shipped: half-precision safetensors and cards."""
+"""Write the trained networks as they are shipped: half-precision safetensors and cards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from echodiff.pretrain.language import build_captions
 
 
 def build_tokenizer(seed: int) -> CLIPTokenizer:
-    """CLIP's own byte-pair tokenizer, its vocabulary learned from phantom captions of every
-    finding."""
+    """Build a CLIP tokenizer whose vocabulary comes from phantom captions of every finding."""
     trained = CLIPTokenizer().train_new_from_iterator(build_captions(seed, 2000), vocab_size=1200)
-    # The trainer numbers tokens of equal count in another order in every process: number them anew,
-    # or a training that goes on in a second process reads other words.
+    # The trainer orders tokens of equal count differently in every process. They are renumbered, so
+    # that a training that resumes in another process has the same tokens.
     model = json.loads(trained.backend_tokenizer.to_str())["model"]
     special = sorted(trained.all_special_ids)
     fixed = [trained.convert_ids_to_tokens(number) for number in special]
@@ -43,7 +42,7 @@ def export_base(
     tokenizer: CLIPTokenizer,
     card: str,
 ) -> None:
-    """Replace `folder` by a plain Diffusers pipeline folder, fp16."""
+    """Replace `folder` by a Diffusers pipeline in fp16."""
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -72,7 +71,7 @@ def export_base(
 
 
 def export_features(folder: Path, network: TinyFeatures, card: dict[str, Any]) -> None:
-    """Write `model.safetensors` (fp16) and `config.json` (thresholds and held-out figures)."""
+    """Write `model.safetensors` (fp16) and `config.json` (thresholds and held-out scores)."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -80,12 +79,12 @@ def export_features(folder: Path, network: TinyFeatures, card: dict[str, Any]) -
 
 
 def num_parameters(module: nn.Module) -> int:
-    """Number of weights."""
+    """Count the parameters of a network."""
     return sum(p.numel() for p in module.parameters())
 
 
 def base_card(facts: dict[str, Any]) -> str:
-    """The model card of the embedded base."""
+    """Write the model card of the embedded base."""
     return f"""---
 license: apache-2.0
 library_name: diffusers
@@ -94,21 +93,22 @@ tags: [echocardiography, synthetic, phantom, text-to-image]
 # tiny: the embedded base of echodiff
 
 A small Stable Diffusion (same classes as 1.5: `UNet2DConditionModel`, `AutoencoderKL`,
-`CLIPTextModel`, `CLIPTokenizer`), 128x128, trained from nothing on frames of echodiff's own
-phantom. No patient's picture was used. **Not for diagnosis**; its hearts are drawn, not seen.
+`CLIPTextModel`, `CLIPTokenizer`) for images of 128x128, trained from scratch on frames of
+echodiff's phantom. No image of a patient was used. **Not for diagnosis**: its hearts are simulated.
 
-Made by `echodiff pretrain` (seeded, resumable); what it was told:
+It was trained by `echodiff pretrain` (seeded, resumable):
 
 ```json
 {json.dumps(facts, indent=2)}
 ```
 
-It knows two invented scanners (`aspen`, `birch`), adult and child hearts, apical four-chamber views
-and a few two-chamber ones. {facts["finding_percent"]:g} per cent of its frames show one of seven
-findings (septal defects, hypertrophy, dilations). Captions say, now and then, what is as it should
-be, and give view, phase and age; no frame ever came with the name of its finding: the shapes are in
-the model, what they are called is for a LoRA to teach. The text encoder was trained first and
-apart, on captions without pictures, those of findings included: it tells words apart and knows
-none by sight. The base never saw the scanner `cedar`; the VAE, which has no words, saw frames of
-scanners drawn at random besides.
+The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
+apical four-chamber view, some in two-chamber view. Of these frames,
+{facts["finding_percent"]:g} per cent show one of seven findings (septal defects, hypertrophy,
+dilations). Captions give view, phase and age and mention some of the normal parts, but never a
+finding: the model knows the shapes, and a LoRA teaches their names.
+
+The text encoder was trained first and separately, on captions without images, including those of
+findings. It can distinguish the words, but has not seen what they describe. The base was not
+trained on the scanner `cedar`; the VAE was also trained on frames of random scanners.
 """

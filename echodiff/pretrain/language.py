@@ -1,10 +1,10 @@
-"""Text encoder of the embedded base: language learned from captions alone, before any picture.
+"""Train the text encoder of the embedded base on captions only, before any image.
 
-Stable Diffusion takes its text encoder ready-made from CLIP, frozen: it tells words apart that no
-picture of the fine-tuning ever showed. The small one here gets that from captions, those of every
-finding included, none beside its frame: from the end of the text on, each position has to tell
-which words, and which two neighbouring ones, the caption holds. So the words that a LoRA is to
-learn are directions that cross-attention can read at once.
+Stable Diffusion uses the frozen text encoder of CLIP, which can distinguish words that never occur
+in fine-tuning. The small encoder here learns this from captions, including those of every finding:
+each position from the end of the text on has to predict which words, and which pairs of
+neighbouring words, the caption contains. The words that a LoRA has to learn are then directions
+that cross-attention can read immediately.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators
 
 TEXT_WIDTH = 128
 CAPTIONS = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
-"""Hearts whose captions are read; they are never drawn."""
+"""Hearts that only contribute captions; they are not rendered."""
 MIN_COUNT = 10
-"""Captions in which a word or pair must stand to be asked for."""
+"""Smallest number of captions with a word or pair for it to be a target."""
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """0.4M parameters; token embeddings start wide, so that each word is a direction of its own."""
+    """Build the encoder: 0.4M parameters, and token embeddings of large variance, so that each word
+    starts as a separate direction."""
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -51,12 +52,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_captions(seed: int, num: int) -> list[str]:
-    """Captions of `num` hearts, with and without findings."""
+    """Write the captions of `num` hearts, with and without findings."""
     return [sample_acquisition(seed, index, CAPTIONS).text for index in range(num)]
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token ids (N, 77)."""
+    """Return token ids (N, 77)."""
     batch = tokenizer(
         texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
     )
@@ -73,7 +74,7 @@ def train_text_encoder(
     seed: int,
     device: str,
 ) -> CLIPTextModel:
-    """Train on `texts` only and return the encoder, which is frozen afterwards."""
+    """Train on `texts` and return the frozen encoder."""
     torch.manual_seed(seed)
     ids = tokenize(tokenizer, texts)
     targets = find_words(ids, tokenizer)
@@ -88,7 +89,7 @@ def train_text_encoder(
         chosen = torch.from_numpy(rng.integers(len(ids), size=batch_size))
         batch, wanted = ids[chosen].to(device), targets[chosen].to(device)
         hidden = encoder(batch)[0]
-        # The end of the text pads it: every position from there on has read the whole caption.
+        # Texts are padded with the end token, so all its positions have read the whole caption.
         has_read = (batch == tokenizer.eos_token_id).float()
         logits = head(hidden)
         each = functional.binary_cross_entropy_with_logits(
@@ -106,7 +107,8 @@ def train_text_encoder(
 
 
 def find_words(ids: Tensor, tokenizer: CLIPTokenizer) -> Tensor:
-    """(N, W) float 0 or 1: whether each word, and each two neighbours, stand in each caption."""
+    """Return (N, W) float 0 or 1: whether each caption contains each word and each pair of
+    neighbouring words."""
     special = set(tokenizer.all_special_ids)
     held = []
     for row in ids.tolist():

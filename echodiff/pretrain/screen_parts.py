@@ -1,4 +1,4 @@
-"""Parts of a scanner's screen, drawn at random: headers, settings, scales, ECG, flow, strips."""
+"""Draw parts of a scanner's screen at random: header, settings, scales, ECG, flow, strips."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Colour = tuple[int, int, int]
 
 
 class Layout(NamedTuple):
-    """How the screens of a vendor look."""
+    """The look of a vendor's screens."""
 
     screen: Colour
-    """Background."""
+    """Colour of the background."""
     ink: Colour
-    """Most of the text."""
+    """Colour of most of the text."""
     accent: Colour
-    """The rest of it."""
+    """Colour of the other text."""
     header: bool
-    """Whether name, number and date stand in a bar of another grey at the top."""
+    """Whether there is a bar of another grey behind name, number and date at the top."""
     settings_left: bool
-    """Whether the settings stand at the left."""
+    """Whether the settings are on the left."""
     bar_colour: Colour | None
-    """Tint of the grey bar's border."""
+    """Colour of the grey bar's border; None for no border."""
     logo: str
     settings: tuple[str, ...]
 
@@ -61,11 +61,11 @@ LAYOUTS = {
         ("TEI", "PHI", "F 2.1 MHz", "D 15 cm", "G 60%", "X/M C/2", "PRC 9-3", "PST 2"),
     ),
 }  # fmt: skip
-"""Made up, each in the manner of one or two vendors."""
+"""Invented layouts, each similar to those of one or two vendors."""
 
 
 class Pen:
-    """Draws texts on a screen and remembers their ink."""
+    """Draws text on a screen and records where it is."""
 
     def __init__(self, image: Image.Image, fonts: Sequence[str], rng: np.random.Generator) -> None:
         self.image, self.rng = image, rng
@@ -78,7 +78,7 @@ class Pen:
             self.draw.fontmode = self.letters_draw.fontmode = "1"
 
     def write(self, x: float, y: float, text: str, height: int, ink: Colour) -> float:
-        """Write with the top left corner of the first letter at (x, y); where the text ends."""
+        """Write a text with its top left corner at (x, y); return the x at which it ends."""
         face = fit_font(self.font, "Hg8", height)
         self.draw.text((x, y), text, fill=ink, font=face)
         self.letters_draw.text((x, y), text, fill=255, font=face)
@@ -93,6 +93,7 @@ class Pen:
         return x + face.getlength(text)
 
     def write_right(self, x: float, y: float, text: str, height: int, ink: Colour) -> None:
+        """Write a text that ends at x."""
         face = fit_font(self.font, "Hg8", height)
         self.write(x - face.getlength(text), y, text, height, ink)
 
@@ -115,16 +116,17 @@ def draw_flow(
     speed = ndimage.gaussian_filter(rng.standard_normal(place.shape), max(4, radius / 5))
     speed /= np.abs(speed).max()
     flow = near & place & (np.abs(speed) > 0.12)
-    picture = np.asarray(image).copy()
-    picture[flow] = paint_speed(speed[flow])
+    pixels = np.asarray(image).copy()
+    pixels[flow] = paint_speed(speed[flow])
     bar_left, bar_top = columns - round(columns * 0.06), top
     bar = np.linspace(1, -1, round(rows * 0.2))
-    picture[bar_top : bar_top + len(bar), bar_left : bar_left + 14] = paint_speed(bar)[:, None]
-    image.paste(Image.fromarray(picture))
+    pixels[bar_top : bar_top + len(bar), bar_left : bar_left + 14] = paint_speed(bar)[:, None]
+    image.paste(Image.fromarray(pixels))
 
 
 def paint_speed(speed: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(...,) in -1..1 -> (..., 3): towards is red to yellow, away blue to cyan."""
+    """Map speeds (...) in -1..1 to colours (..., 3): red to yellow towards the probe, blue to cyan
+    away from it."""
     strength = np.clip(np.abs(speed), 0, 1)
     main, second = 90 + 165 * np.sqrt(strength), 230 * strength**2
     red = np.where(speed > 0, main, 0.1 * main)
@@ -140,7 +142,7 @@ def draw_strip(
     scan: NDArray[np.uint8],
     rng: np.random.Generator,
 ) -> None:
-    """A strip over time at the bottom: M-mode of a column of the scan, or a spectrum."""
+    """Draw a strip over time at the bottom: M-mode of a column of the scan, or a spectrum."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     time = np.arange(width)
@@ -169,7 +171,7 @@ def draw_strip(
 
 
 def draw_header(pen: Pen, look: Layout, size: int, head: int) -> None:
-    """Name, number, date, hospital, and the indices."""
+    """Draw random texts at the left, and date, time and safety indices at the right."""
     rng, width = pen.rng, pen.image.width
     if look.header:
         shade = tuple(
@@ -203,7 +205,7 @@ def draw_settings(
     box: tuple[int, int, int, int],
     kind: str,
 ) -> None:
-    """The column of settings, the vendor's mark, and perhaps measurements in a corner."""
+    """Draw the column of settings, the vendor's logo, and sometimes measurements in a corner."""
     rng = pen.rng
     rows, width = pen.image.height, pen.image.width
     small = max(8, size - int(rng.integers(0, 5)))
@@ -286,7 +288,7 @@ def draw_ecg(pen: Pen, size: int, foot: int) -> None:
 
 
 def draw_over_scan(pen: Pen, place: NDArray[np.bool_], size: int, look: Layout) -> None:
-    """A label or a name over the scan, and callipers."""
+    """Draw a label or a name, and a calliper, over the scan."""
     rng = pen.rng
     ys, xs = np.nonzero(ndimage.binary_erosion(place, iterations=3 * size))
     if not len(ys):

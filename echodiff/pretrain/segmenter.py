@@ -26,7 +26,15 @@ from echodiff.metrics.segmenter import (
 )
 from echodiff.pretrain.broken_hearts import Painted, break_heart, find_sector, warp
 from echodiff.pretrain.corpus import SIZE, Corpus
-from echodiff.pretrain.stage import Stage, cosine, follow, set_rate, step_generators, to_pm1
+from echodiff.pretrain.stage import (
+    Stage,
+    Stateful,
+    cosine,
+    follow,
+    set_rate,
+    step_generators,
+    to_pm1,
+)
 
 BROKEN_SHARE = 0.6
 """Part of the frames whose heart is broken."""
@@ -46,11 +54,8 @@ def train_segmenter(
     network = SegmenterNetwork(CHANNELS).to(device)
     average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
-    stage = Stage(
-        folder / "segmenter.pt",
-        steps,
-        {"network": network, "average": average, "opt": optimizer},
-    )
+    parts: dict[str, Stateful] = {"network": network, "average": average, "opt": optimizer}
+    stage = Stage(folder / "segmenter.pt", steps, parts)
     weights = _WEIGHTS.to(device)
     for step, bar in stage.run("segmenter"):
         rng, _ = step_generators(seed, 7, step)

@@ -1,4 +1,4 @@
-"""State of one pretraining stage on disk: kill it at any moment, run it again, it goes on."""
+"""Run one stage of a pretraining, with its state on disk, so that it can be interrupted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Stateful = torch.nn.Module | torch.optim.Optimizer
 
 
 def autocast_bf16(device: str) -> torch.autocast:
-    """bf16 where the hardware multiplies it: elsewhere one step in it can take minutes."""
+    """Use bf16 if the hardware multiplies it; otherwise a step in bf16 can take minutes."""
     return torch.autocast(device, torch.bfloat16, enabled=has_fast_bf16(torch.device(device)))
 
 
 class Stage:
-    """Counts the steps of one stage and keeps its networks and optimizers in one file."""
+    """Counts the steps of a stage, and saves its networks and optimizers in one file."""
 
     def __init__(self, path: Path, steps: int, parts: dict[str, Stateful]) -> None:
         self.path, self.steps, self.parts = path, steps, parts
@@ -36,13 +36,13 @@ class Stage:
                 part.load_state_dict(state[name])
 
     def save(self, step: int) -> None:
-        """Write everything as it is after `step` steps."""
+        """Save the state after `step` steps."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         with written_beside(self.path) as beside:
             torch.save({"step": step, **state}, beside)
 
     def run(self, title: str) -> Iterator[tuple[int, ProgressBar]]:
-        """Yield (step, bar) for the steps left; saves now and then and at the end."""
+        """Yield (step, bar) for the remaining steps; save at intervals and at the end."""
         bar = ProgressBar(
             range(self.first, self.steps), total=self.steps, initial=self.first, desc=title
         )
@@ -59,14 +59,14 @@ class Stage:
 def step_generators(
     seed: int, stage: int, step: int
 ) -> tuple[np.random.Generator, torch.Generator]:
-    """Randomness of one step, a function of (seed, stage, step) alone, so that resuming is
-    exact."""
+    """Return the random generators of a step. They depend only on (seed, stage, step), so a resumed
+    run draws the same numbers."""
     rng = np.random.default_rng([seed, stage, step])
     return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
-    """Rate relative to the highest: linear warm-up, then cosine down to 2 per cent."""
+    """Return the learning rate relative to its maximum: linear warm-up, cosine to 2 per cent."""
     if step < warmup:
         return (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
@@ -74,18 +74,18 @@ def cosine(step: int, steps: int, warmup: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 @torch.no_grad()
 def follow(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """Move averaged weights towards those in training."""
+    """Update the exponential moving average of the weights."""
     kept, new = list(average.parameters()), list(network.parameters())
     torch._foreach_lerp_(kept, new, 1 - decay)  # type: ignore[arg-type]
 
 
 def to_pm1(images_u8: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """(B, H, W) uint8 to (B, 1, H, W) float32 in [-1, 1]."""
+    """Convert (B, H, W) uint8 to (B, 1, H, W) float32 in [-1, 1]."""
     return torch.from_numpy(images_u8).to(device, torch.float32)[:, None] / 127.5 - 1

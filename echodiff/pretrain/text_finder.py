@@ -4,9 +4,10 @@
         --seed 105 --out phantom
     python -m echodiff.pretrain.text_finder phantom --out text_finder
 
-It sees no patient: phantoms, noise, and texts and whole scanner screens drawn over them in the
-fonts that come with matplotlib and Pillow. The scout, a smaller network that reads the picture at
-half its size and says where the finder has to look, is trained on the same patches.
+It is trained on phantoms and noise with texts and whole scanner screens drawn over them, in the
+fonts that come with matplotlib and Pillow, and on no image of a patient. The scout, a smaller
+network that reads the image at half its size and decides where the finder looks, is trained on the
+same patches.
 """
 
 from __future__ import annotations
@@ -43,40 +44,40 @@ from echodiff.progress import ProgressBar
 from echodiff.settings.command_line import parse, positional, run_main
 
 PER_SCREEN = 12
-"""Patches taken from one drawn screen."""
+"""Number of patches per drawn screen."""
 TEXT_COUNTS = 4.0
-"""How much more text counts than its absence, in the training of the scout."""
+"""Weight of text relative to no text in the training of the scout."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFinderConfig:
-    """Train the network that finds burned-in text, on phantoms with texts drawn over them."""
+    """Train the network that finds burned-in text, on images with text drawn over them."""
 
     frames: Path = positional()
     """Folder of images without text, including subfolders."""
     out: Path
-    """Folder for the state of the training and for model.safetensors."""
+    """Folder for the state of the training, model.safetensors and scout.safetensors."""
     num_patches: int = 16000
-    """Patches that are drawn."""
+    """Number of patches to draw."""
     steps: int = 5000
-    """Steps of 32 patches; in the second half some hold what was taken for text by mistake."""
+    """Steps of 32 patches; in the second half, 8 of them are false alarms of the first half."""
     seed: int = 2026
-    """Seed of all that is drawn."""
+    """Random seed."""
 
 
 class Patches(NamedTuple):
-    """What the network is trained on."""
+    """Training data of the network."""
 
     images_u8: NDArray[np.uint8]
     """(N, PATCH, PATCH)"""
     answers: NDArray[np.float32]
-    """(N, PATCH/4, PATCH/4): 1 where text is."""
+    """(N, PATCH/4, PATCH/4): target, 1 for text."""
     weights: NDArray[np.float32]
-    """How much every answer counts."""
+    """(N, PATCH/4, PATCH/4): weight of each target in the loss."""
 
 
 class TextFinder(nn.Module):
-    """(B, 1, H, W) in 0..1 -> (B, 1, H/4, W/4) logits of text."""
+    """Maps images (B, 1, H, W) in 0..1 to logits of text (B, 1, H/4, W/4)."""
 
     def __init__(self, layers: Sequence[Layer] = LAYERS) -> None:
         super().__init__()
@@ -110,56 +111,57 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not paths:
         raise InputError(f"{config.frames}: no images")
     torch.manual_seed(config.seed)
-    rng, pictures = np.random.default_rng(config.seed), [read_gray_u8(path) for path in paths]
-    patches = draw_patches(pictures, config.num_patches, rng)
-    save_file(fold(train(patches, pictures, config, rng)), config.out / "model.safetensors")
-    scout = train_scout(patches, pictures, config, rng)
+    rng, images = np.random.default_rng(config.seed), [read_gray_u8(path) for path in paths]
+    patches = draw_patches(images, config.num_patches, rng)
+    save_file(fold(train(patches, images, config, rng)), config.out / "model.safetensors")
+    scout = train_scout(patches, images, config, rng)
     save_file(fold(scout), config.out / "scout.safetensors")
 
 
 def draw_patches(
-    pictures: Sequence[NDArray[np.uint8]], num: int, rng: np.random.Generator
+    images: Sequence[NDArray[np.uint8]], num: int, rng: np.random.Generator
 ) -> Patches:
-    """Patches with and without text; two in five are of whole scanner screens."""
+    """Draw patches with and without text; two in five come from whole scanner screens."""
     fonts = list_fonts(bundled_only=True)
     of_screens = num * 2 // 5
     drawn = [
-        draw_patch(pictures, fonts, rng)
+        draw_patch(images, fonts, rng)
         for _ in ProgressBar(range(num - of_screens), desc="patches", unit="patch")
     ]
     for _ in ProgressBar(range(-(-of_screens // PER_SCREEN)), desc="screens", unit="screen"):
-        drawn += draw_screen_patches(pictures, fonts, rng, PER_SCREEN)
+        drawn += draw_screen_patches(images, fonts, rng, PER_SCREEN)
     return Patches(*(np.stack(part) for part in zip(*drawn, strict=True)))
 
 
 def train(
     patches: Patches,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     config: TextFinderConfig,
     rng: np.random.Generator,
 ) -> TextFinder:
-    """Train on drawn patches; then on them and on what was taken for text and is none."""
+    """Train on drawn patches, then on these and on false alarms."""
     network = TextFinder()
     train_stage(network, [(patches, 32)], config, 1)
     shapes = [draw_shapes(rng) for _ in range(config.num_patches // 4)]
-    mistaken = find_mistaken(network, [*pictures, *pictures, *shapes], rng)
+    mistaken = find_mistaken(network, [*images, *images, *shapes], rng)
     train_stage(network, [(patches, 24), (mistaken, 8)], config, 2)
     return network.eval()
 
 
 def train_scout(
     patches: Patches,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     config: TextFinderConfig,
     rng: np.random.Generator,
 ) -> TextFinder:
-    """Train the scout on the same patches at half their size, then as the finder is trained.
+    """Train the scout as the finder is trained, on the same patches at half their size.
 
-    A place that it misses is never looked at, one too many costs a little time: text counts more.
+    The finder never looks at a place that the scout misses, while a false alarm of the scout only
+    costs a little time. Text therefore has a larger weight.
     """
     network, config = TextFinder(SCOUT_LAYERS), replace(config, steps=2 * config.steps)
     train_stage(network, [(halve(patches), 64)], config, 3)
-    halves = [resize_u8(image, halve_size(image.shape)) for image in pictures]
+    halves = [resize_u8(image, halve_size(image.shape)) for image in images]
     shapes = [draw_shapes(rng) for _ in range(config.num_patches // 4)]
     mistaken = find_mistaken(
         network, [*halves, *halves, *shapes], rng, patch=PATCH // 2, above=SCOUTED
@@ -169,7 +171,7 @@ def train_scout(
 
 
 def halve(patches: Patches) -> Patches:
-    """Patches at half their size; text is where any of four answers is text."""
+    """Halve the size of patches; a target is text if any of its four was."""
     side = PATCH // 2
     cells = (-1, side // STRIDE, 2, side // STRIDE, 2)
     answers = patches.answers.reshape(cells).max((2, 4))
@@ -187,7 +189,8 @@ def train_stage(
     config: TextFinderConfig,
     number: int,
 ) -> None:
-    """Half of the steps; every batch takes so many patches of each pool, at random brightness."""
+    """Train for half of the steps. Each batch takes the given number of patches from each pool, at
+    random brightness."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-3)
     steps = config.steps // 2
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
@@ -216,7 +219,7 @@ def train_stage(
 @torch.no_grad()
 def find_mistaken(
     network: TextFinder,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     rng: np.random.Generator,
     *,
     patch: int = PATCH,
@@ -226,10 +229,10 @@ def find_mistaken(
     detected."""
     network.eval()
     found = []
-    for picture in ProgressBar(pictures, desc="false alarms", unit="image"):
+    for source in ProgressBar(images, desc="false alarms", unit="image"):
         scale = draw_scale(rng)
-        shape = tuple(max(patch, round(side * scale)) for side in picture.shape)
-        image = vary_levels(resize_u8(picture, (shape[0], shape[1])), rng)
+        shape = tuple(max(patch, round(side * scale)) for side in source.shape)
+        image = vary_levels(resize_u8(source, (shape[0], shape[1])), rng)
         answers = torch.sigmoid(network(torch.from_numpy(image)[None, None] / 255))[0, 0].numpy()
         for y, x in np.argwhere(answers == ndimage.maximum_filter(answers, patch // STRIDE)):
             if answers[y, x] > above:
@@ -243,7 +246,7 @@ def find_mistaken(
 
 
 def fold(network: TextFinder) -> dict[str, NDArray[np.float32]]:
-    """Weights and biases of the convolutions, each with the normalisation after it folded in."""
+    """Return weights and biases of the convolutions, with the batch normalisations folded in."""
     parts: dict[str, NDArray[np.float32]] = {}
     body = list(network.body)
     for number, (conv, norm) in enumerate(zip(body[::3], body[1::3], strict=True)):

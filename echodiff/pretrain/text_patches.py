@@ -22,18 +22,18 @@ from echodiff.pretrain.drawn_text import (
 )
 
 PATCH = 96
-"""Side of what it is trained on, in pixels."""
+"""Side of a patch in pixels."""
 SMALLEST = 4.5
-"""Height in pixels of the smallest letters that are asked for, which are looked at enlarged."""
+"""Height in pixels of the smallest letters that count as text; they are enlarged first."""
 LEAST_CONTRAST = 25
-"""Grey levels of text over what lies under it, below which it does not count."""
+"""Contrast in grey levels below which text is not required to be found."""
 
 
 def draw_patch(
-    pictures: Sequence[NDArray[np.uint8]], fonts: Sequence[str], rng: np.random.Generator
+    images: Sequence[NDArray[np.uint8]], fonts: Sequence[str], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """One patch, and at a quarter of its side what to answer and how much that counts."""
-    image = draw_background(pictures, rng)
+    """Draw one patch; return it with targets and weights at a quarter of its side."""
+    image = draw_background(images, rng)
     if rng.random() < 0.3:
         image = draw_graphics(image, rng)
     image, text, faint = draw_lines(image, fonts, rng)
@@ -41,16 +41,16 @@ def draw_patch(
 
 
 def draw_screen_patches(
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     fonts: Sequence[str],
     rng: np.random.Generator,
     num: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
-    """Patches of one drawn screen, at the sizes its export may have and the finder looks at."""
-    picture = pictures[int(rng.integers(len(pictures)))]
+    """Yield patches of one drawn screen, at a random export size."""
+    source = images[int(rng.integers(len(images)))]
     kind = str(rng.choice(KINDS, p=[0.6, 0.1, 0.1, 0.1, 0.05, 0.05]))
     screen = draw_screen(
-        picture, fonts, rng, kind=kind, over_scan=rng.random() < 0.5, is_compressed=False
+        source, fonts, rng, kind=kind, over_scan=rng.random() < 0.5, is_compressed=False
     )
     height = float(np.median([box.bottom - box.top for box in screen.lines]))
     shrink = float(rng.uniform(min(1.0, SMALLEST / height), 1))
@@ -92,10 +92,13 @@ def draw_screen_patches(
 def weigh(
     text: NDArray[np.bool_], faint: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(PATCH, PATCH) -> at a quarter of the side, what to answer and how much that counts."""
+    """Return targets and weights at a quarter of the side of masks (PATCH, PATCH).
+
+    text: where text is. faint: where text is too faint to be required.
+    """
     cells = (PATCH // STRIDE, STRIDE, PATCH // STRIDE, STRIDE)
     share = text.reshape(cells).mean((1, 3))
-    # Where a line ends is a matter of taste, and must not outweigh whether there is one.
+    # Where exactly a line ends matters less than whether there is one.
     weight = np.where((share > 0) & (share < 1), 0.3, 1.0)
     weight[faint.reshape(cells).any((1, 3))] = 0.0
     return (share >= 0.5).astype(np.float32), weight.astype(np.float32)
@@ -104,8 +107,10 @@ def weigh(
 def draw_lines(
     image_u8: NDArray[np.uint8], fonts: Sequence[str], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Draw up to three lines of text; the picture, where they run, and where they are too faint to
-    be asked for. Few are turned by a right angle or a little; some stand on another grey."""
+    """Draw up to three lines of text, some rotated, some on another grey.
+
+    Returns the image, the mask of the lines, and the mask of lines too faint to be required.
+    """
     text = np.zeros(image_u8.shape, bool)
     faint = np.zeros(image_u8.shape, bool)
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
@@ -133,7 +138,7 @@ def draw_lines(
 
 
 def draw_background(
-    pictures: Sequence[NDArray[np.uint8]], rng: np.random.Generator
+    images: Sequence[NDArray[np.uint8]], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Draw an image crop at a random scale and brightness, a black screen, or noise."""
     kind = rng.random()
@@ -143,28 +148,28 @@ def draw_background(
         return draw_speckle(rng)
     if kind < 0.42:
         return draw_shapes(rng)
-    picture = pictures[int(rng.integers(len(pictures)))]
+    source = images[int(rng.integers(len(images)))]
     side = int(PATCH / draw_scale(rng))
-    y, x = (int(rng.integers(0, max(1, length - side))) for length in picture.shape)
-    image = resize_u8(picture[y : y + side, x : x + side], (PATCH, PATCH))
+    y, x = (int(rng.integers(0, max(1, length - side))) for length in source.shape)
+    image = resize_u8(source[y : y + side, x : x + side], (PATCH, PATCH))
     if rng.random() < 0.5:
         image = np.rot90(image, int(rng.integers(4))).copy()
     return vary_levels(image, rng)
 
 
 def draw_scale(rng: np.random.Generator) -> float:
-    """How much a phantom is shrunk or enlarged: the smallest are as sharp as MR of 100 pixels."""
+    """Draw the scale of a phantom: the smallest ones are as sharp as an MR image of 100 pixels."""
     return float(np.exp(rng.uniform(np.log(0.2), np.log(2.5))))
 
 
 def vary_levels(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Another gamma and gain."""
+    """Apply a random gamma and gain."""
     levels = 255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6) * rng.uniform(0.6, 1.4)
     return levels.clip(0, 255).astype(np.uint8)[image_u8]
 
 
 def draw_speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Envelope of filtered complex noise, log-compressed; with borders of tissue here and there."""
+    """Draw speckle: the log-compressed envelope of filtered complex noise, with random tissue."""
     sigma = (rng.uniform(0.3, 2.5), rng.uniform(0.5, 5))
     waves = [ndimage.gaussian_filter(rng.standard_normal((PATCH, PATCH)), sigma) for _ in range(2)]
     echo = np.hypot(*waves)
@@ -177,8 +182,8 @@ def draw_speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def draw_shapes(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Spots, arcs and bands of the size and sharpness of letters, in no order, as the vessels,
-    bones and fat of MR are."""
+    """Draw spots, arcs and bands as large and sharp as letters but in no order, like the vessels,
+    bones and fat in MR."""
     image = Image.new("L", (PATCH, PATCH), int(rng.integers(0, 120)))
     draw = ImageDraw.Draw(image)
     largest, thickest = int(rng.integers(8, 60)), int(rng.integers(2, 14))
@@ -201,7 +206,7 @@ def draw_shapes(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def degrade(image_u8: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Degrade an image as in transfer: resized and back, noise, JPEG."""
+    """Degrade an image as a transfer does: resize it and back, add noise, compress it as JPEG."""
     if rng.random() < 0.3:
         side = int(PATCH * rng.uniform(0.6, 1.5))
         image_u8 = resize_u8(resize_u8(image_u8, (side, side)), (PATCH, PATCH))

@@ -391,7 +391,7 @@ def test_findings_are_grouped_one_line_a_file_grave_ones_first(folder, capsys):
     (folder / "README.md").unlink()
     assert check(folder, "--show", "1")[0] == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "error: missing-picture (1): a row without its picture"
+    assert lines[0] == "error: missing-picture (1): a row whose image does not exist"
     assert lines[1] == f"  {image(7)}: has a row but no image"
     assert lines[2].startswith("error: identifier-date (1)")
     assert lines[-3].startswith("warning: card-missing (1)")
@@ -432,8 +432,8 @@ def test_no_frames_folder_is_bad_input(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for name, reason in (
         ("none", "none: no such folder"),
-        ("file", "file: is no folder"),
-        ("empty", "empty: is no frames folder (no metadata.jsonl)"),
+        ("file", "file: is not a folder"),
+        ("empty", "empty: is not a frames folder (no metadata.jsonl)"),
     ):
         assert main(["check", str(tmp_path / name)]) == 2
         assert capsys.readouterr().err.strip().endswith(reason)
@@ -478,7 +478,7 @@ def test_one_far_brighter_picture_is_an_outlier(noises):
     repaint(noises, 3, lambda pixels: pixels // 2 + 120)
     _, report = check(noises)
     assert {(f["kind"], f["file"]) for f in report["findings"]} == {("range-outlier", image(3))}
-    assert "median of the rest 102" in report["findings"][0]["message"]
+    assert "the median of the others 102" in report["findings"][0]["message"]
 
 
 def test_one_picture_of_another_size_is_an_outlier(noises):
@@ -486,7 +486,7 @@ def test_one_picture_of_another_size_is_an_outlier(noises):
     _, report = check(noises)
     (found,) = report["findings"]
     assert (found["kind"], found["file"]) == ("size-outlier", image(3))
-    assert found["message"] == "measures 48x44, the rest 48x48"
+    assert found["message"] == "is 48x44, the others are 48x48"
 
 
 def test_sizes_that_vary_have_outliers_far_away_alone(noises):
@@ -534,7 +534,7 @@ def test_a_changed_copy_under_another_patient_is_a_double(folder, how):
     assert status == 1
     (found,) = report["findings"]
     assert (found["kind"], found["file"]) == ("near-double", image(7))
-    assert f"nearly {image(2)} (patient phantom-1-00001, train)" in found["message"]
+    assert f"nearly identical to {image(2)} (patient phantom-1-00001, train)" in found["message"]
 
 
 def test_frames_of_one_patient_may_be_alike(folder):
@@ -674,7 +674,7 @@ def test_burned_in_text_is_an_error(folder, monkeypatch):
     status, report = check(folder, text="--text")
     assert status == 1
     assert {found["kind"] for found in report["findings"]} == {"burned-in-text"}
-    assert report["findings"][0]["message"] == "a line of text at x 1-30, y 2-10 and 1 more"
+    assert report["findings"][0]["message"] == "text at x 1-30, y 2-10 and 1 more"
     assert check(folder)[1]["findings"] == []
 
 

@@ -301,7 +301,7 @@ def test_parts_can_be_named(tmp_path, capsys):
     path = tmp_path / "heart.glb"
     path.write_bytes(scene.export(file_type="glb"))
     line = refuse(capsys, path, "--out", tmp_path / "x")
-    assert "its part 'Mesh0' means nothing" in line
+    assert "part 'Mesh0' is not recognised" in line
     words = {label: label.name for label in Label} | {Label.LV_MYOCARDIUM: "LV_WALL"}
     words |= {Label.RV_MYOCARDIUM: "RV_WALL", Label.ATRIAL_WALL: "LA_WALL"}
     table = tmp_path / "parts.yaml"
@@ -309,7 +309,7 @@ def test_parts_can_be_named(tmp_path, capsys):
     frames = prepare(path, tmp_path / "frames", "--parts", str(table), slices=1)
     assert len(frames) == 3
     table.write_text("mesh0: KIDNEY\n")
-    assert "KIDNEY is none of LV," in refuse(
+    assert "KIDNEY is not one of LV," in refuse(
         capsys, path, "--parts", table, "--out", tmp_path / "x"
     )
     assert "is neither a .yaml file nor one of labels," in refuse(
@@ -330,22 +330,22 @@ BAD = {
     "cut.glb": (lambda p: p.write_bytes(write_glb(p).read_bytes()[:20000]), "cut.glb: damaged"),
     "empty.glb": (lambda p: p.write_bytes(b""), "empty.glb: damaged"),
     "noise.stl": (lambda p: p.write_bytes(bytes(range(256)) * 40), "noise.stl"),
-    "cut.ply": (write_cut_ply, "cut short"),
+    "cut.ply": (write_cut_ply, "truncated"),
     "noise.ply": (lambda p: p.write_bytes(b"ply\n" + bytes(500)), "noise.ply"),
-    "cut.vtu": (lambda p: p.write_bytes(write_cells(p, step=4).read_bytes()[:9000]), "cut short"),
-    "cut.vtk": (lambda p: p.write_bytes(write_cells(p, step=4).read_bytes()[:-5000]), "cut short"),
+    "cut.vtu": (lambda p: p.write_bytes(write_cells(p, step=4).read_bytes()[:9000]), "truncated"),
+    "cut.vtk": (lambda p: p.write_bytes(write_cells(p, step=4).read_bytes()[:-5000]), "truncated"),
     "noise.vtk": (lambda p: p.write_bytes(bytes(range(256))), "noise.vtk"),
-    "surface.vtk": (lambda p: pyvista.Sphere().save(p), "holds no volume mesh"),
+    "surface.vtk": (lambda p: pyvista.Sphere().save(p), "has no volume mesh"),
     "tags.vtu": (lambda p: write_cells(p, lambda x: 30 + label_heart(x), step=4), "part 30 is not"),
     "cut.nii.gz": (
         lambda p: p.write_bytes(write_volume(p, step=1.6).read_bytes()[:3000]), ".gz: damaged"
     ),
-    "grey.nii.gz": (write_grey, "holds grey values, no labels"),
+    "grey.nii.gz": (write_grey, "has grey values instead of labels"),
     "lost.nii.gz": (lambda p: write_volume(p, step=1.6, is_placed=False), "has no affine"),
     "other.nii": (
         lambda p: write_volume(p, 20 + label_heart(voxels(2)[0]), step=2), "part 20 is not in table"
     ),
-    "small.glb": (lambda p: write_glb(p, scale=0.3e-3 / 8), "from corner to corner"),
+    "small.glb": (lambda p: write_glb(p, scale=0.3e-3 / 8), "has a diagonal of"),
     "half.glb": (lambda p: write_glb(p, parts=NAMES[:6]), "has no LV cavity"),
 }  # fmt: skip
 
@@ -362,10 +362,11 @@ def test_what_cannot_be_read_is_one_line(tmp_path, capfd, name):
 
 def test_flags_are_checked(tmp_path, capsys):
     path, out = write_volume(tmp_path / "heart.nii", step=3), ("--out", tmp_path / "frames")
-    assert "--views: PLAX is none of A4C, A2C, SAX" in refuse(capsys, path, *out, "--views", "PLAX")
+    line = refuse(capsys, path, *out, "--views", "PLAX")
+    assert "--views: PLAX is not one of A4C, A2C, SAX" in line
     assert "--slices must be at least 1" in refuse(capsys, path, *out, "--slices", "0")
     assert "--unit must be one of" in refuse(capsys, path, *out, "--unit", "inch")
-    assert "no heart" in refuse(capsys, path, *out, "--unit", "m")
+    assert "m does not give a heart of 50-400 mm" in refuse(capsys, path, *out, "--unit", "m")
     assert "no such file" in refuse(capsys, tmp_path / "none", *out)
 
 

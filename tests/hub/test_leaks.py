@@ -202,8 +202,8 @@ def png(*, extra=b"", raw_tail=b"", stream_tail=b"", end=b"", colour=0):
         ({"extra": chunk(b"eXIf", b"x")}, "a eXIf chunk of 1 bytes"),
         ({"extra": chunk(b"gAMA", b"\0\0\0\1")}, "a gAMA chunk of 4 bytes"),
         ({"end": b"hidden"}, "6 bytes after the image"),
-        ({"raw_tail": b"hidden"}, "pixel data beyond its last row"),
-        ({"stream_tail": b"hidden"}, "6 bytes behind the compressed pixels"),
+        ({"raw_tail": b"hidden"}, "pixel data after the last row"),
+        ({"stream_tail": b"hidden"}, "6 bytes after the compressed pixels"),
     ],
 )
 def test_bytes_that_are_no_pixels_are_found(picture, said):

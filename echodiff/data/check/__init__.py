@@ -1,1 +1,1 @@
-"""`echodiff check`: is this a sound frames folder, and does it tell nobody's name?"""
+"""`echodiff check`: validate a frames folder and look for identifiers."""

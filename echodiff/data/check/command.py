@@ -1,6 +1,6 @@
-"""`echodiff check DIR`: is this a sound frames folder, leak-free, and free of identifiers?
+"""`echodiff check DIR`: find faults, duplicates, leaks and identifiers in a frames folder.
 
-What each kind of fault is: `faults.KINDS`. Every one is found and told, not the first alone.
+`faults.KINDS` lists the kinds of fault. The check reports all of them, not only the first.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from typing import Any
 
 from echodiff.data.check.duplicates import Home, are_apart, find_exact, find_near
 from echodiff.data.check.faults import KINDS, Fault, Severity
-from echodiff.data.check.images import Picture, measure_picture
+from echodiff.data.check.images import CheckedImage, check_image
 from echodiff.data.check.listing import find_row_faults, read_listing
 from echodiff.data.check.outliers import find_outliers
 from echodiff.data.screens.ocr import check_ocr
@@ -63,14 +63,15 @@ class CheckConfig:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a check found."""
+    """The result of a check."""
 
     folder: Path
     num_frames: int
     num_patients: int
     faults: Sequence[Fault]
-    """In the order of `KINDS`, within a kind in that of the rows."""
+    """In the order of `KINDS`, and of the rows within a kind."""
     accepted: tuple[str, ...] = ()
+    """Kinds that are reported as notes."""
 
     def severity_of(self, kind: str) -> Severity:
         return Severity.NOTE if kind in self.accepted else KINDS[kind].severity
@@ -80,7 +81,7 @@ class Findings:
         return Counter(self.severity_of(fault.kind) for fault in self.faults)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
+        """Return the findings as plain values, for `--json`."""
         return {
             "folder": str(self.folder),
             "frames": self.num_frames,
@@ -94,10 +95,10 @@ class Findings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check, tell, and return 1 where there are errors."""
+    """Check a folder and print the findings; return 1 if there are errors."""
     config = parse(CheckConfig, argv, prog=PROG)
     if config.json is not None and config.json.exists() and not config.overwrite:
-        raise InputError(f"--json: {config.json}: is there already; --overwrite replaces it")
+        raise InputError(f"--json: {config.json}: already exists; --overwrite replaces it")
     if config.ocr:
         check_ocr()
     findings = check_folder(
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         accepted=config.accept,
         workers=config.workers,
     )
-    for line in list_lines(findings, config.show):
+    for line in format_findings(findings, config.show):
         print(printable(line))
     if config.json is not None:
         write_json_atomic(config.json, findings.to_json())
@@ -122,31 +123,29 @@ def check_folder(
     accepted: tuple[str, ...] = (),
     workers: int = 0,
 ) -> Findings:
-    """Find all faults of a frames folder; InputError where there is none.
+    """Find all faults of a frames folder; InputError if `folder` is not a frames folder.
 
-    Of the pixels only hashes and a few numbers are kept.
+    Only hashes and a few numbers are kept of the pixels.
     """
     frames, faults = read_listing(folder)
     faults += find_row_faults(folder, frames) if frames else []
     shown = [frame for frame in frames if (folder / frame.file_name).is_file()]
     white_level = find_level(folder, shown, faults)
     job = partial(
-        measure_picture,
+        check_image,
         folder=folder,
         with_text=with_text,
         with_ocr=with_ocr,
         white_level=white_level,
     )
     names = [(frame.file_name, frame.mask_file_name) for frame in shown]
-    pictures: list[Picture] = []
-    measured = map_in_order(job, names, workers=workers)
-    for picture in ProgressBar(
-        measured, "check", total=len(names), unit="frame", disable=not names
-    ):
-        faults += picture.faults
-        pictures.append(picture._replace(faults=()))
-    faults += find_outliers(shown, pictures)
-    faults += find_doubles(shown, pictures)
+    images: list[CheckedImage] = []
+    checked = map_in_order(job, names, workers=workers)
+    for image in ProgressBar(checked, "check", total=len(names), unit="frame", disable=not names):
+        faults += image.faults
+        images.append(image._replace(faults=()))
+    faults += find_outliers(shown, images)
+    faults += find_duplicates(shown, images)
     rank = {kind: place for place, kind in enumerate(KINDS)}
     faults.sort(key=lambda fault: rank[fault.kind])
     num_patients = len({patient_of(frame) for frame in frames})
@@ -154,34 +153,35 @@ def check_folder(
 
 
 def find_level(folder: Path, frames: Sequence[Frame], faults: list[Fault]) -> int | None:
-    """White level of pictures of more than 8 bits; a fault where the rows do not settle it."""
+    """Return the white level of images of more than 8 bits; add a fault if the rows lack it."""
     try:
         level = of_frames(folder, frames)
     except InputError as error:
         faults.append(Fault("white-level", METADATA, str(error).removeprefix(f"{folder}: ")))
         return None
     if level is not None and all(frame.white_level is None for frame in frames):
-        message = f"no row states white_level; all pictures together give {level}"
+        message = f"no row has a white_level; all images together suggest {level}"
         faults.append(Fault("white-level", METADATA, message))
     return level
 
 
-def find_doubles(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Iterator[Fault]:
-    """Pictures that are there twice: errors across patients and splits, a note otherwise."""
+def find_duplicates(frames: Sequence[Frame], images: Sequence[CheckedImage]) -> Iterator[Fault]:
+    """Find duplicate images: errors across patients and splits, notes within them."""
     homes = number_homes(frames)
-    digests = [picture.digest for picture in pictures]
+    digests = [image.digest for image in images]
     for later, earlier, _ in find_exact(digests, homes):
         kind = "exact-double" if are_apart(homes[later], homes[earlier]) else "repeated-frame"
-        message = f"has the pixels of {_place(frames[earlier])}"
+        message = f"has the same pixels as {_describe(frames[earlier])}"
         yield Fault(kind, frames[later].file_name, message)
-    for later, earlier, distance in find_near([picture.sketch for picture in pictures], homes):
+    for later, earlier, distance in find_near([image.sketch for image in images], homes):
         if digests[later] != digests[earlier]:
-            message = f"is nearly {_place(frames[earlier])}: {distance} bits of its hash differ"
+            place = _describe(frames[earlier])
+            message = f"is nearly identical to {place}; {distance} bits of the hash differ"
             yield Fault("near-double", frames[later].file_name, message)
 
 
 def number_homes(frames: Sequence[Frame]) -> list[Home]:
-    """(patient, split) of every frame as numbers; -1 where unknown."""
+    """Number the patient and the split of every frame; -1 if unknown."""
     numbers: dict[str | None, int] = {None: -1}
     return [
         (
@@ -192,8 +192,11 @@ def number_homes(frames: Sequence[Frame]) -> list[Home]:
     ]
 
 
-def list_lines(findings: Findings, most: int) -> Iterator[str]:
-    """The findings for a person: grave ones first, one line a file, and a count at the end."""
+def format_findings(findings: Findings, most: int) -> Iterator[str]:
+    """Yield the lines to print: errors first, one line per file, then the counts.
+
+    most: maximum number of files per kind.
+    """
     by_kind: dict[str, list[Fault]] = {}
     for fault in findings.faults:
         by_kind.setdefault(fault.kind, []).append(fault)
@@ -205,7 +208,7 @@ def list_lines(findings: Findings, most: int) -> Iterator[str]:
         yield f"{head}: {KINDS[kind].meaning}"
         yield from (f"  {file}: {message}" for _, file, message in faults[:most])
         if len(faults) > most:
-            yield f"  and {len(faults) - most} more; --show and --json tell them"
+            yield f"  and {len(faults) - most} more; --show N prints more, --json writes all"
     counts = ", ".join(f"{findings.counts[severity]} {severity}s" for severity in Severity)
     yield (
         f"{counts} in {findings.num_frames} frames of {findings.num_patients} patients: "
@@ -213,7 +216,7 @@ def list_lines(findings: Findings, most: int) -> Iterator[str]:
     )
 
 
-def _place(frame: Frame) -> str:
+def _describe(frame: Frame) -> str:
     parts = [f"patient {frame.patient_id}" if frame.patient_id else "", frame.split or ""]
-    said = ", ".join(part for part in parts if part)
-    return f"{frame.file_name} ({said})" if said else frame.file_name
+    known = ", ".join(part for part in parts if part)
+    return f"{frame.file_name} ({known})" if known else frame.file_name

@@ -1,4 +1,4 @@
-"""Find tokens, keys and passwords in a text, by the forms that their services give them."""
+"""Find tokens, keys and passwords in a text by the formats of their services."""
 
 import functools
 import re
@@ -58,17 +58,16 @@ _PLUGINS = (
     ("telegram_token", "TelegramBotTokenDetector", "a Telegram token"),
     ("twilio", "TwilioKeyDetector", "a Twilio key"),
 )
-"""Modules and classes of `detect_secrets.plugins`; those whose forms stand above are left out."""
-
+"""Modules and classes of `detect_secrets.plugins`, without those that `_FORMS` covers."""
 
 _PIECE, _OVERLAP = 4000, 500
-"""Characters; no credential is longer than the overlap of two pieces."""
+"""In characters. No credential is longer than the overlap of two pieces."""
 
 
 def find_credentials(text: str) -> Iterator[str]:
-    """What kinds of credential are in `text`, each once. The credential itself is never given."""
+    """Yield the kinds of credentials in `text`, each once, but never a credential itself."""
     found = dict.fromkeys(name for name, form in _FORMS if form.search(text))
-    # Some expressions of the library take quadratic time: they see a long text piece by piece.
+    # Some expressions of the library take quadratic time, so they get a long text in pieces.
     for start in range(0, len(text), _PIECE - _OVERLAP):
         piece = text[start : start + _PIECE]
         for name, plugin in _load_plugins():

@@ -1,7 +1,7 @@
-"""Find dates to the day in a text: English, German, Russian, Kazakh months, and numbers alone.
+"""Find dates that include the day, in numbers or with English, German, Russian or Kazakh months.
 
-A month and a year name no day: "March 2021" is left alone, as HIPAA's safe harbour would not.
-Every expression is linear in the length of the text.
+A month and a year without a day, such as "March 2021", are not reported; HIPAA's safe harbour would
+remove them too. Every expression takes time linear in the length of the text.
 """
 
 import re
@@ -16,7 +16,7 @@ _UNIT = (
     r"(?!\s{0,2}(?:[µm]?m\b|cm\b|m[lL]\b|[lL]\b|%|ms\b|s\b|bpm\b|k?g\b|Hz\b|mm\s?Hg|[cmM]?[mM]/s|px\b|pixels?\b"
     r"|мм\b|см\b|мл\b|мс\b|м/с|кг\b|г\b|уд))"
 )
-"""What follows a measurement: 11.12.10 mm is a thickness in three places."""
+"""Not followed by a unit: 11.12.10 mm is a thickness at three places, not a date."""
 
 _ENGLISH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
@@ -66,14 +66,14 @@ _FORMS = tuple(
             rf"\s?(?:\1|\2)\s?{_YEAR}(?!\d)",
             0,
         ),
-        # 04.03.21 and 4/3/21; 4.3.21 could be anything else
+        # 04.03.21 and 4/3/21, but not 4.3.21, which could be something else
         (
             r"(?<![\d.,/])(?:0[1-9]|[12]\d|3[01])([.-])(?:0[1-9]|1[0-2])\1\d\d"
             rf"(?![\d.]\d|\d)(?:(?=\s?г)|{_UNIT})",
             0,
         ),
         (rf"(?<![\d.,/])(?:{_D}/{_M}|{_M}/{_D})/\d\d(?![\d/]){_UNIT}", 0),
-        # with a word before it even 4.3.21
+        # 4.3.21 after a word such as `born`
         (
             r"\b(?:dated?|born|dob|from|since|until|on|от|дата|род(?:ился|илась)|күні|туған)\b"
             rf"\W{{1,3}}{_D}([-./]){_M}\1\d\d(?!\d){_UNIT}",
@@ -99,9 +99,9 @@ _FORMS = tuple(
             rf"(?:{_MONTH}[-,./\s]{{0,2}}{_DAY}|{_DAY}{_OF}{_MONTH})(?!\d)",
             re.IGNORECASE,
         ),
-        # 4.III.2021, not the class of NYHA III 2021
+        # 4.III.2021, but not NYHA class III 2021
         (rf"(?<!\d){_D}\s?([-./\s])\s?{_ROMAN}\s?\1\s?(?:{_YEAR})(?!\d)", 0),
-        # A day without its year: months in full only, since `dec 5` and `may 2` mean other things
+        # a day without a year, with the month in full: `dec 5` and `may 2` have other meanings
         (rf"(?<!\d)(?:{_DAY})(?:\s(?:of\s)?|-){_FULL_MONTH}", 0),
         (rf"\b(?!May\b){_FULL_MONTH}\s(?:the\s)?{_DAY}(?![\d.]){_UNIT}", 0),
         (rf"(?<!\d){_D}\.\s?{_FULL_GERMAN}", 0),
@@ -114,11 +114,11 @@ _FORMS = tuple(
 
 
 def find_dates(text: str) -> Iterator[Span]:
-    """Start and end of every date to the day in `text`."""
+    """Yield start and end of every date in `text` that includes the day."""
     return find_forms(text, _FORMS, lambda found: not _is_split(found))
 
 
 def _is_split(found: str) -> bool:
-    """Whether it is a ratio such as 10/10/80, of which no date has the sum."""
+    """Whether the text is a ratio of splits such as 10/10/80: no date adds up to 100."""
     parts = found.split("/")
     return len(parts) == 3 and all(map(str.isdecimal, parts)) and sum(map(int, parts)) == 100

@@ -1,7 +1,8 @@
-"""What in a text says who a patient is: dates, numbers, addresses and names.
+"""Find identifiers in a text: dates, numbers, addresses, names and credentials.
 
-Rules for forms, not a list of people: a surname alone in a sentence is not found. What HIPAA's safe
-harbour names (45 CFR 164.514(b)(2)) is looked for where it has a form that a rule can tell.
+The rules recognise the form of an identifier and use no list of people, so a surname alone in a
+sentence is not found. They cover those identifiers of HIPAA's safe harbour (45 CFR
+164.514(b)(2)) that have a recognisable form.
 """
 
 import re
@@ -19,7 +20,7 @@ from echodiff.data.check.places import find_places
 
 
 class Trace(NamedTuple):
-    """Something in a text that may tell who the patient is."""
+    """An identifier that was found in a text."""
 
     kind: str
     """A key of `faults.KINDS`."""
@@ -31,7 +32,7 @@ _HASH = re.compile(
     r"(?![^\W_])",
     re.IGNORECASE,
 )
-"""Hexadecimal names, such as those of EchoNet: made to tell nothing, though digits are in them."""
+"""Hexadecimal names, such as those of EchoNet. Their digits identify nobody."""
 
 _AGE = re.compile(
     r"\b(?:9[1-9]|1[01]\d)(?:[- ]?years?|[- ]?yrs?\b|[- ]?y[./]?o\b|[- ]?jahre|-jährig"
@@ -51,7 +52,7 @@ _FINDERS: tuple[tuple[str, Callable[[str], Iterable[Span]]], ...] = (
     ("identifier-number", find_telephones),
     ("identifier-number", partial(find_forms, forms=(RECORD,))),
 )
-"""In this order; what one has found, the next do not see."""
+"""Applied in this order. Text that one has found is hidden from the next."""
 
 _COLUMN = re.compile(
     r"^(?:name|fio|dob|mrn|ssn|snils|uid)$|(?:instance|study|series|device|reference)uid$"
@@ -62,7 +63,7 @@ _COLUMN = re.compile(
 )
 _AGE_COLUMNS = frozenset({"age", "age_years", "patient_age", "patientage"})
 OLDEST = 90
-"""Ages above 89 are one group in HIPAA's safe harbour; the loaders write 90 for all of them."""
+"""HIPAA's safe harbour groups all ages above 89; `echodiff prepare` writes 90 for them."""
 
 _FIELD_WORDS = frozenset(
     re.findall(
@@ -78,10 +79,10 @@ _WORD = re.compile(r"(?<![^\W_])[^\W\d_]+(?![^\W_])")
 
 
 def find_identifiers(text: str) -> Iterator[Trace]:
-    """What in a text has the form of a date, a number, an address or a titled name.
+    """Yield the identifiers in a text.
 
-    Digits, dashes and spaces of all scripts are read as their ASCII forms; the texts found are
-    given in those.
+    Digits, dashes and spaces of all scripts are replaced by their ASCII forms first, also in the
+    texts that are returned.
     """
     text = fold(text)
     yield from (Trace("credential", name) for name in find_credentials(text))
@@ -93,10 +94,10 @@ def find_identifiers(text: str) -> Iterator[Trace]:
 
 
 def fold(text: str) -> str:
-    """Compatible forms of letters, digits and dashes as one; characters without a width go."""
+    """Normalise letters, digits and dashes, and drop zero-width characters."""
     if text.isascii():
         return text
-    # The number sign first: its compatible form is the word "No".
+    # The numero sign comes first, because NFKC turns it into the word "No".
     text = unicodedata.normalize("NFKC", text.replace("№", "#")).translate(_DASHES)
     return "".join(
         str(unicodedata.decimal(letter, letter))
@@ -106,7 +107,7 @@ def fold(text: str) -> str:
 
 
 def find_name_words(text: str, *, at_least: int) -> list[str]:
-    """Capitalised words next to each other that are no words of the field, if there are enough."""
+    """Find `at_least` adjacent capitalised words that are not terms of the field."""
     run: list[str] = []
     end = 0
     for match in _WORD.finditer(text):
@@ -123,11 +124,11 @@ def find_name_words(text: str, *, at_least: int) -> list[str]:
 
 
 def is_identifying_column(name: str) -> bool:
-    """Whether a column is called as those are that hold names, dates, addresses or serials."""
+    """Whether a column's name suggests names, dates, addresses or serial numbers."""
     return _COLUMN.search(re.sub(r"[^a-zа-я]", "", name.lower())) is not None
 
 
 def is_identifying_age(column: str, value: str | float) -> bool:
-    """Whether a column of ages gives one above `OLDEST`."""
+    """Whether this is a column of ages and the value is above `OLDEST`."""
     is_age = column.lower() in _AGE_COLUMNS and isinstance(value, int | float)
     return is_age and float(value) > OLDEST

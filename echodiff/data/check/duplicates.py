@@ -1,8 +1,8 @@
-"""Pictures that are there twice: pixel for pixel, or nearly so.
+"""Find duplicate images: exact ones by their pixels, near ones by a perceptual hash.
 
-Near doubles are found by pHash, the signs of the low frequencies of a cosine transform. The usual
-64 bits tell an ultrasound sector from a street, not one sector from another: echocardiograms need
-more of them (`SIDE`), and a radius (`RADIUS`) that was measured.
+The hash is pHash, the signs of the low frequencies of a cosine transform. Its usual 64 bits
+separate an ultrasound sector from a street, but not one sector from another, so echocardiograms
+need more bits (`SIDE`) and a measured threshold (`RADIUS`).
 """
 
 import hashlib
@@ -16,46 +16,48 @@ from PIL import Image
 SIDE = 24
 """Frequencies along each axis: 576 bits."""
 RADIUS = 60
-"""Bits in which two pictures of one frame may differ. Measured on 219 CAMUS frames and on phantoms:
-JPEG of quality 40, 98 % or half the size, noise of 5 grey levels: 18 at most; 30 grey levels
-brighter 36, brightness times 1.2 44. Two patients: 140 and more in CAMUS, 112 and more in 2 million
-pairs of phantoms, where a hundredfold of pairs takes some 25 bits off. Of 64 bits, one frame's
-changes and two patients both differ in 4."""
+"""Largest number of differing bits at which two images are near duplicates.
+
+Measured on 219 CAMUS frames and on phantoms. Copies of a frame differ in at most 18 bits after JPEG
+of quality 40, at 98 % or half the size, or with noise of 5 grey levels; in 36 if 30 grey levels
+brighter, in 44 if 1.2 times as bright. Two patients differ in at least 140 bits in CAMUS and 112 in
+2 million pairs of phantoms; with 100 times as many pairs the minimum falls by some 25 bits. With a
+64-bit hash, both copies and two patients differ in 4 bits."""
 _ROWS_AT_ONCE = 64
 
 Sketch = NDArray[np.uint64]
-"""(9,): the 576 bits of a perceptual hash."""
+"""The 576 bits of a perceptual hash, (9,)."""
 Home = tuple[int, int]
-"""Patient and split of a frame as numbers; -1 where unknown."""
+"""Patient and split of a frame as numbers; -1 if unknown."""
 
 
-class Double(NamedTuple):
-    """Two pictures, by their places in the list, that are one."""
+class Duplicate(NamedTuple):
+    """Two images that show the same, by their positions in the list."""
 
     later: int
     earlier: int
     distance: int
-    """Bits of the perceptual hash that differ; 0 for equal pixels too."""
+    """Number of bits of the perceptual hash that differ; 0 for equal pixels."""
 
 
 def hash_pixels(image_u8: NDArray[np.uint8]) -> bytes:
-    """Digest of size and pixels, whatever file they came from."""
+    """Hash the size and the pixels of an image, regardless of its file format."""
     pixels = np.ascontiguousarray(image_u8)
     return hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
 
 
 def sketch(gray_u8: NDArray[np.uint8]) -> Sketch | None:
-    """(H, W) -> its perceptual hash; None for a picture of one grey level, which looks like any."""
+    """Compute the perceptual hash of (H, W); None for a single grey level, where it is noise."""
     if np.ptp(gray_u8) == 0:
         return None
-    import imagehash  # with PyWavelets a fifth of a second
+    import imagehash  # takes a fifth of a second, with PyWavelets
 
     bits = imagehash.phash(Image.fromarray(gray_u8), hash_size=SIDE, highfreq_factor=2).hash
     return np.packbits(bits).view(np.uint64)
 
 
-def find_exact(digests: Sequence[bytes], homes: Sequence[Home]) -> Iterator[Double]:
-    """Every picture with the pixels of an earlier one, of another home where there is such."""
+def find_exact(digests: Sequence[bytes], homes: Sequence[Home]) -> Iterator[Duplicate]:
+    """Yield every image with the pixels of an earlier one, preferably one of another home."""
     seen: dict[bytes, list[int]] = {}
     for later, digest in enumerate(digests):
         if not digest:
@@ -63,18 +65,18 @@ def find_exact(digests: Sequence[bytes], homes: Sequence[Home]) -> Iterator[Doub
         earlier = seen.setdefault(digest, [])
         if earlier:
             apart = (place for place in earlier if are_apart(homes[later], homes[place]))
-            yield Double(later, next(apart, earlier[0]), 0)
-        # One of every home is enough to compare with.
+            yield Duplicate(later, next(apart, earlier[0]), 0)
+        # One image per home is enough to compare with.
         if all(homes[place] != homes[later] for place in earlier):
             earlier.append(later)
 
 
 def find_near(
     sketches: Sequence[Sketch | None], homes: Sequence[Home], radius: int = RADIUS
-) -> Iterator[Double]:
-    """Every picture that nearly repeats an earlier one of another home; the nearest such is named.
+) -> Iterator[Duplicate]:
+    """Yield every image that is similar to an earlier one of another home, with the most similar.
 
-    All pairs are compared, some rows at a time: 64-bit XOR and bit count.
+    All pairs are compared by XOR and bit count of 64-bit words, a block of rows at a time.
     """
     places = [place for place, one in enumerate(sketches) if one is not None]
     if len(places) < 2:
@@ -94,14 +96,14 @@ def find_near(
         order = np.lexsort((distance, later))
         nearest = order[np.unique(later[order], return_index=True)[1]]
         for place in nearest.tolist():
-            yield Double(places[later[place]], places[earlier[place]], int(distance[place]))
+            yield Duplicate(places[later[place]], places[earlier[place]], int(distance[place]))
 
 
 def are_apart(first: Home, second: Home) -> bool:
-    """Whether two frames are known to be of two patients or in two splits."""
+    """Whether two frames are known to have different patients or different splits."""
     return bool(_are_apart(np.array(first), np.array(second)))
 
 
 def _are_apart(first: NDArray[np.int_], second: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """(..., 2) homes -> (...,)."""
+    """Compare homes (..., 2); returns (...,)."""
     return np.asarray(((first != second) & (first >= 0) & (second >= 0)).any(axis=-1))

@@ -1,4 +1,4 @@
-"""What the bytes of an image file hold besides its pixels: chunks, segments, trailing data."""
+"""Find everything in an image file that is not pixels: chunks, segments, trailing data."""
 
 import io
 import struct
@@ -11,16 +11,17 @@ from PIL import Image
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_FORMAT = frozenset({b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD"})
-"""Chunks of a fixed small size that say how pixels are meant."""
+"""Small chunks of fixed size that say how to interpret the pixels."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _JPEG_FORMAT = frozenset({0xE0, 0xEE})
-"""APP0 (JFIF) and APP14 (Adobe), which say how pixels are meant."""
+"""APP0 (JFIF) and APP14 (Adobe), which say how to interpret the pixels."""
 
 
 def find_beyond_pixels(data: bytes, *, is_strict: bool = False) -> Iterator[str]:
-    """Name everything in a PNG or JPEG that is not pixels; of other formats nothing is known here.
+    """Name everything in a PNG or JPEG that is not pixels; other formats are not examined.
 
-    is_strict: name chunks that describe the format too: what this software writes has none.
+    is_strict: also name chunks that describe the pixels, which images written by echodiff do not
+    have.
     """
     if data.startswith(_PNG):
         yield from _find_in_png(data, _PNG_PIXELS if is_strict else _PNG_PIXELS | _PNG_FORMAT)
@@ -29,7 +30,7 @@ def find_beyond_pixels(data: bytes, *, is_strict: bool = False) -> Iterator[str]
 
 
 def find_beyond_pixels_of(path: Path) -> Iterator[str]:
-    """The same of a file, and an alpha channel that hides or holds something."""
+    """Name everything in a file that is not pixels, and an alpha channel that is not opaque."""
     data = Path(path).read_bytes()
     yield from find_beyond_pixels(data)
     with Image.open(io.BytesIO(data)) as image:
@@ -61,7 +62,7 @@ def _find_in_png(data: bytes, allowed: frozenset[bytes]) -> Iterator[str]:
 
 
 def _find_in_stream(stream: bytes, header: bytes) -> Iterator[str]:
-    """Bytes of the compressed pixels that no pixel needs."""
+    """Find bytes of the compressed data that belong to no pixel."""
     if len(header) != 13:
         return
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
@@ -73,11 +74,11 @@ def _find_in_stream(stream: bytes, header: bytes) -> Iterator[str]:
         unpacked = unpacker.decompress(stream, needed + 1)
         unpacker.decompress(unpacker.unconsumed_tail, 1)
     except zlib.error:
-        return  # a damaged image is another fault
+        return  # a damaged image is reported as unreadable
     if len(unpacked) > needed:
-        yield "pixel data beyond its last row"
+        yield "pixel data after the last row"
     if unpacker.unused_data:
-        yield f"{len(unpacker.unused_data)} bytes behind the compressed pixels"
+        yield f"{len(unpacker.unused_data)} bytes after the compressed pixels"
 
 
 def _find_in_jpeg(data: bytes) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _find_in_jpeg(data: bytes) -> Iterator[str]:
             name = "comment" if marker == 0xFE else f"APP{marker - 0xE0} segment"
             yield f"a {name} of {length} bytes"
         place += 2 + length
-        if marker == 0xDA:  # pixels follow, in which FF is escaped
+        if marker == 0xDA:  # pixels follow, with FF escaped
             while True:
                 place = data.find(b"\xff", place)
                 if place < 0 or place + 1 >= len(data):

@@ -1,4 +1,4 @@
-"""Find every occurrence of several regular expressions, in order, no part of a text twice."""
+"""Find the matches of several regular expressions in a text, without overlaps."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +11,9 @@ def find_forms(
     forms: Sequence[re.Pattern[str]],
     accept: Callable[[str], bool] = lambda found: True,
 ) -> Iterator[Span]:
-    """Start and end of every match that `accept` takes; later forms do not see what earlier found.
+    """Yield start and end of the matches that `accept` takes; later forms do not see earlier ones.
 
-    Time is linear in the length of `text` where each of the expressions is.
+    The time is linear in the length of `text` if that of each expression is.
     """
     for form in forms:
         spans = [match.span() for match in form.finditer(text) if accept(match.group())]
@@ -22,7 +22,7 @@ def find_forms(
 
 
 def blank(text: str, spans: Sequence[Span]) -> str:
-    """`text` with spaces in place of `spans`, which are sorted and apart; its length is kept."""
+    """Replace `spans`, which are sorted and disjoint, by as many spaces."""
     if not spans:
         return text
     pieces, end = [], 0

@@ -1,4 +1,4 @@
-"""One picture and its mask: their faults, and the few numbers that are compared with the others."""
+"""Check one image and its mask, and measure what is compared with the other images."""
 
 import re
 from collections.abc import Iterator
@@ -19,47 +19,47 @@ from echodiff.errors import InputError
 from echodiff.images import read_image_u8, read_mask_u8, to_gray_u8
 
 COLOUR_DIFFERENCE = 8
-"""Grey levels between two channels up to which a grey JPEG still counts as grey."""
+"""Largest difference between the channels of a grey JPEG, in grey levels."""
 MOST_WHITE = 0.05
-"""Share of pixels of value 255 above which a picture counts as saturated."""
+"""Share of pixels of value 255 above which an image is saturated."""
 LEAST_CONTRAST = 32
-"""Grey levels between the darkest and the brightest pixel that a picture should have."""
+"""Smallest normal difference between the darkest and the brightest pixel, in grey levels."""
 
 
-class Picture(NamedTuple):
-    """What is kept of a picture when its pixels are let go."""
+class CheckedImage(NamedTuple):
+    """The faults and measurements of an image; its pixels are not kept."""
 
     faults: tuple[Fault, ...]
     size: tuple[int, int] | None = None
-    """Height and width; None where it cannot be read."""
+    """Height and width; None if the image cannot be read."""
     mean: float = 0
-    """Of the grey levels, 0..255, as is the next."""
+    """Mean of the grey levels, 0..255."""
     spread: float = 0
-    """Standard deviation."""
+    """Standard deviation of the grey levels."""
     digest: bytes = b""
     """Hash of size and pixels."""
     sketch: Sketch | None = None
-    """Perceptual hash; None where it would tell nothing."""
+    """Perceptual hash; None for an image with a single grey level."""
 
 
-def measure_picture(
+def check_image(
     names: tuple[str, str | None],
     *,
     folder: Path,
     with_text: bool,
     with_ocr: bool = False,
     white_level: int | None = None,
-) -> Picture:
-    """Open one picture and its mask, by their names in the folder.
+) -> CheckedImage:
+    """Read and check one image and its mask, by their names in the folder.
 
-    `with_text`: look for burned-in text; `with_ocr`: look for it by OCR as well.
-    `white_level`: of pictures of more than 8 bits.
+    with_text: search for burned-in text. with_ocr: search again by OCR if none was found.
+    white_level: white level of images of more than 8 bits.
     """
     file, mask_file = names
     try:
         image = read_image_u8(folder / file, max_value=white_level)
     except (InputError, OSError) as error:
-        return Picture((_unreadable(folder, file, error),))
+        return CheckedImage((_unreadable(folder, file, error),))
     gray = to_gray_u8(image)
     faults = [
         *_find_pixel_faults(file, image, gray),
@@ -68,7 +68,7 @@ def measure_picture(
         *(_find_mask_faults(folder, mask_file, gray.shape) if mask_file else ()),
     ]
     height, width = gray.shape
-    return Picture(
+    return CheckedImage(
         tuple(faults),
         (height, width),
         float(gray.mean()),
@@ -85,8 +85,7 @@ def _find_pixel_faults(
     if contrast == 0:
         yield Fault("constant", file, f"every pixel is {gray.flat[0]}")
     elif contrast < LEAST_CONTRAST:
-        message = f"grey levels {gray.min()} to {gray.max()} alone"
-        yield Fault("low-contrast", file, message)
+        yield Fault("low-contrast", file, f"grey levels only from {gray.min()} to {gray.max()}")
     white = float((gray == 255).mean())
     if contrast and white > MOST_WHITE:
         yield Fault("saturated", file, f"{white:.0%} of the pixels are pure white")
@@ -96,21 +95,21 @@ def _find_pixel_faults(
             yield Fault("colour", file, f"{coloured:.2%} of the pixels have colour")
 
 
-_TOLD = re.compile(r"a (?:tEXt|zTXt|iTXt|eXIf) chunk|a comment|a APP1 segment")
-"""What `read_embedded` opens."""
+_EMBEDDED = re.compile(r"a (?:tEXt|zTXt|iTXt|eXIf) chunk|a comment|a APP1 segment")
+"""Chunks and segments whose content `read_embedded` returns."""
 
 
 def _find_embedded_faults(folder: Path, file: str) -> Iterator[Fault]:
     if oddities := describe_oddities(folder / file):
         yield Fault("other-readers", file, ", ".join(oddities))
     carried = read_embedded(folder / file)
-    # Texts and EXIF are named by what they say, above; of other bytes only the kind is known.
-    beyond = [one for one in find_beyond_pixels_of(folder / file) if not _TOLD.match(one)]
+    # `carried` lists texts and EXIF by name; of other bytes only the kind is known.
+    beyond = [one for one in find_beyond_pixels_of(folder / file) if not _EMBEDDED.match(one)]
     if names := sorted([*carried, *beyond]):
-        yield Fault("picture-metadata", file, f"carries {', '.join(names)}")
+        yield Fault("picture-metadata", file, f"contains {', '.join(names)}")
     for place, text in carried.items():
         for kind, found in find_identifiers(text):
-            yield Fault(kind, file, f"its metadata ({place}) hold {found!r}")
+            yield Fault(kind, file, f"its metadata ({place}) contain {found!r}")
 
 
 def _find_text_faults(file: str, image: NDArray[np.uint8], with_ocr: bool) -> Iterator[Fault]:
@@ -120,17 +119,17 @@ def _find_text_faults(file: str, image: NDArray[np.uint8], with_ocr: bool) -> It
     by = ""
     boxes = find_text(image)
     if not boxes and with_ocr:
-        by, boxes = ", seen by OCR alone", find_text_by_ocr(image)
+        by, boxes = " (found by OCR only)", find_text_by_ocr(image)
     if boxes:
         box = boxes[0]
         more = f" and {len(boxes) - 1} more" if len(boxes) > 1 else ""
         place = f"x {box.left}-{box.right}, y {box.top}-{box.bottom}"
-        yield Fault("burned-in-text", file, f"a line of text at {place}{more}{by}")
+        yield Fault("burned-in-text", file, f"text at {place}{more}{by}")
 
 
 def _find_mask_faults(folder: Path, file: str, shape: tuple[int, ...]) -> Iterator[Fault]:
     if not (folder / file).is_file():
-        return  # told with the rows
+        return  # reported as missing-mask
     try:
         mask = read_mask_u8(folder / file)
     except (InputError, OSError) as error:
@@ -139,13 +138,13 @@ def _find_mask_faults(folder: Path, file: str, shape: tuple[int, ...]) -> Iterat
     values = np.unique(mask).tolist()
     unknown = [str(value) for value in values if value not in set(Label)]
     if unknown:
-        message = f"holds {', '.join(unknown)}; known are 0 to {max(Label)}"
+        message = f"has the values {', '.join(unknown)}; labels are 0 to {max(Label)}"
         yield Fault("unknown-label", file, message)
     if mask.shape != shape:
-        sizes = f"{mask.shape[1]}x{mask.shape[0]}, its picture {shape[1]}x{shape[0]}"
-        yield Fault("mask-size", file, f"measures {sizes}")
+        sizes = f"{mask.shape[1]}x{mask.shape[0]}, its image is {shape[1]}x{shape[0]}"
+        yield Fault("mask-size", file, f"is {sizes}")
     if values == [Label.BACKGROUND]:
-        yield Fault("empty-mask", file, "holds background alone")
+        yield Fault("empty-mask", file, "has background only")
     yield from _find_embedded_faults(folder, file)
 
 

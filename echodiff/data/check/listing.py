@@ -1,4 +1,4 @@
-"""Faults of a frames folder that its rows, file names and card tell, without reading pixels."""
+"""Check the rows, file names and data card of a frames folder, without reading pixels."""
 
 import json
 from collections import Counter, defaultdict
@@ -26,25 +26,25 @@ from echodiff.frames.rows import Frame, scan_rows
 from echodiff.images import IMAGE_SUFFIXES, list_pictures
 
 _OWN_COLUMNS = frozenset({"record", "settings", "weights", "seed", "spacing_mm"})
-"""What this software wrote there are numbers and hashes, of which some look like dates."""
+"""Columns written by echodiff: numbers and hashes, some of which look like dates."""
 _NO_LICENCE = frozenset({"", "unknown", "none", "null", "tbd", "todo"})
 
 
 def read_listing(folder: Path) -> tuple[list[Frame], list[Fault]]:
-    """Frames of all rows that can be read, and what is wrong with the others and with the files.
+    """Return the valid rows as frames, and the faults of the other rows and of the files.
 
-    InputError where there is no frames folder, not even one that was begun.
+    InputError if `folder` is not a frames folder, nor an unfinished one.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: {'is no folder' if folder.exists() else 'no such folder'}")
+        raise InputError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
     faults = [
-        Fault("unfinished", path.name, "the command that writes this folder did not end")
+        Fault("unfinished", path.name, "its command did not finish; run it again")
         for path in sorted(folder.glob("metadata.partial*"))
     ]
     metadata = folder / METADATA
     if not metadata.is_file():
         if not faults:
-            raise InputError(f"{folder}: is no frames folder (no {METADATA})")
+            raise InputError(f"{folder}: is not a frames folder (no {METADATA})")
         return [], faults
     frames = []
     for number, row in scan_rows(metadata):
@@ -53,7 +53,7 @@ def read_listing(folder: Path) -> tuple[list[Frame], list[Fault]]:
         else:
             frames.append(row)
     if not frames:
-        faults.append(Fault("no-rows", METADATA, "holds no row that can be used"))
+        faults.append(Fault("no-rows", METADATA, "has no usable row"))
     faults += [
         Fault(mismatch.kind, mismatch.file, mismatch.reason)
         for mismatch in find_mismatches(folder, frames)
@@ -62,19 +62,19 @@ def read_listing(folder: Path) -> tuple[list[Frame], list[Fault]]:
 
 
 def find_row_faults(folder: Path, frames: Sequence[Frame]) -> Iterator[Fault]:
-    """Splits, captions, identifiers in words, and the card."""
+    """Find the faults of splits, captions and card, and identifiers in the rows."""
     yield from _find_split_faults(frames)
     for frame in frames:
         if has_split_word(PurePosixPath(frame.file_name).stem):
-            message = "datasets would take a word of its name for a split, and drop other files"
+            message = "`datasets` takes a word in the name for a split, and would drop other files"
             yield Fault("split-word", frame.file_name, message)
         if frame.text.strip().lower() in UNKNOWN:
-            message = f"the caption is {frame.text!r}; no caption is the empty text"
+            message = f"the caption is {frame.text!r}; write an empty text for no caption"
             yield Fault("caption-unknown", frame.file_name, message)
         if (length := estimate_tokens(frame.text)) > TOKEN_LIMIT:
-            message = f"about {length} tokens, of which CLIP reads {TOKEN_LIMIT}"
+            message = f"about {length} tokens; CLIP reads {TOKEN_LIMIT}"
             yield Fault("caption-too-long", frame.file_name, message)
-    yield from _find_words_that_tell(frames)
+    yield from _find_identifiers_in_rows(frames)
     yield from _find_card_faults(folder)
 
 
@@ -84,13 +84,13 @@ def _find_left_over(folder: Path, frames: Sequence[Frame]) -> Iterator[Fault]:
         is_mask = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         if is_mask and path not in named:
             file = path.relative_to(folder).as_posix()
-            yield Fault("mask-without-row", file, f"mask that no row of {METADATA} names")
+            yield Fault("mask-without-row", file, f"no row of {METADATA} names it")
     aside = list_pictures(folder).aside
     for name, number in sorted(aside.items()):
-        yield Fault("no-data-folder", name, f"{number} pictures there are no frames")
+        yield Fault("no-data-folder", name, f"{number} images in it are ignored")
     for path in sorted(folder.rglob(f"{PARTIAL_PREFIX}*")):
         file = path.relative_to(folder).as_posix()
-        yield Fault("left-over", file, "half a file, of a command that was killed")
+        yield Fault("left-over", file, "partial file of an interrupted command")
 
 
 def _find_split_faults(frames: Sequence[Frame]) -> Iterator[Fault]:
@@ -100,7 +100,7 @@ def _find_split_faults(frames: Sequence[Frame]) -> Iterator[Fault]:
         if frame.split is None:
             continue
         if frame.split not in SPLITS:
-            message = f"split {frame.split!r} is none of {', '.join(SPLITS)}"
+            message = f"split {frame.split!r} is not one of {', '.join(SPLITS)}"
             yield Fault("unknown-split", frame.file_name, message)
         homes[patient_of(frame)][frame.split] += 1
         first.setdefault((patient_of(frame), frame.split), frame.file_name)
@@ -116,14 +116,14 @@ def _find_split_faults(frames: Sequence[Frame]) -> Iterator[Fault]:
         yield Fault("split-missing", without[0], message)
     if of_nobody := [frame.file_name for frame in find_without_patient(frames)]:
         message = (
-            f"{len(of_nobody)} of {len(frames)} rows have no patient_id: each counts as a patient "
-            "of its own, and one person's frames may be on both sides of a split"
+            f"{len(of_nobody)} of {len(frames)} rows have no patient_id: each counts as a "
+            "separate patient, so frames of one person may be on both sides of a split"
         )
         yield Fault("patient-missing", of_nobody[0], message)
 
 
-def _find_words_that_tell(frames: Sequence[Frame]) -> Iterator[Fault]:
-    """Identifiers in the cells of all rows; a value that many rows share is told once."""
+def _find_identifiers_in_rows(frames: Sequence[Frame]) -> Iterator[Fault]:
+    """Find identifiers in all cells; a value that many rows share is reported once."""
     seen: set[tuple[str, Any]] = set()
     for frame in frames:
         for column, cell in frame.to_row().items():
@@ -138,23 +138,23 @@ def _find_words_that_tell(frames: Sequence[Frame]) -> Iterator[Fault]:
 def _find_in_cell(file: str, column: str, value: str | float) -> Iterator[Fault]:
     place = {"file_name": "its name", "text": "its caption"}.get(column, f"column {column}")
     if is_identifying_column(column):
-        yield Fault("identifier-column", file, f"{place} is of a kind that identifies: {value!r}")
+        yield Fault("identifier-column", file, f"{place} identifies people or devices: {value!r}")
         return
     if is_identifying_age(column, value):
-        yield Fault("identifier-age", file, f"{place} says {value}")
+        yield Fault("identifier-age", file, f"{place} is {value}")
     if isinstance(value, float):
         return
     for kind, text in find_identifiers(str(value)):
-        yield Fault(kind, file, f"{place} holds {text!r}")
+        yield Fault(kind, file, f"{place} contains {text!r}")
     if column in {"file_name", "patient_id"}:
         words = find_name_words(str(value), at_least=1 if column == "patient_id" else 2)
         if words:
-            yield Fault("possible-name", file, f"{place} holds {' '.join(words)!r}")
+            yield Fault("possible-name", file, f"{place} contains {' '.join(words)!r}")
 
 
 def _find_card_faults(folder: Path) -> Iterator[Fault]:
     if not (folder / CARD).is_file():
-        yield Fault("card-missing", CARD, "is not there: what the data may be used for is unsaid")
+        yield Fault("card-missing", CARD, "missing: nobody can tell what the data may be used for")
         return
     try:
         head = read_head(folder / CARD)
@@ -163,8 +163,8 @@ def _find_card_faults(folder: Path) -> Iterator[Fault]:
         return
     licence = str(head.get("license") or "").strip().lower()
     if licence in _NO_LICENCE:
-        said = f"license: {licence}" if licence else "no licence"
-        yield Fault("licence-unknown", CARD, f"says {said}")
+        message = f"states license: {licence}" if licence else "states no license"
+        yield Fault("licence-unknown", CARD, message)
     elif licence == "other" and not (head.get("license_name") and head.get("license_link")):
-        message = "says license: other, without license_name and license_link"
+        message = "states license: other, without license_name and license_link"
         yield Fault("licence-unknown", CARD, message)

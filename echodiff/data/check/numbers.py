@@ -1,4 +1,4 @@
-"""Find numbers that lead to a person: DICOM UIDs, record, insurance and telephone numbers."""
+"""Find numbers that identify a person: DICOM UIDs, record, insurance and telephone numbers."""
 
 import functools
 import re
@@ -9,18 +9,18 @@ from echodiff.data.check.forms import Span, blank, find_forms
 UID = re.compile(r"(?<![\d.])(?:2\.25\.\d{6,39}|[0-2](?:\.(?:0|[1-9]\d{0,38})){5,60})(?![\d])")
 """ISO object identifiers as DICOM uses them; 2.25 is followed by a UUID as one number."""
 EMAIL = re.compile(
-    r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
-    r"|[\w.+-]{1,64}\s?[\[(]\s?(?:at|собака)\s?[\])]\s?[\w-]{1,63}"
-    r"|[\w.+-]{2,64}\sat\s[\w-]{2,63}\sdot\s\w{2,10}\b",
+    r"(?<![\w.+-])[\w.+-]++(?:@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
+    r"|\s?[\[(]\s?(?:at|собака)\s?[\])]\s?[\w-]{1,63}"
+    r"|(?<=..)\sat\s[\w-]{2,63}\sdot\s\w{2,10}\b)",
     re.IGNORECASE,
 )
-"""Also as people disguise them: jane (at) clinic.kz."""
+"""Also disguised ones: jane (at) clinic.kz. A long word is read once, not from each of its letters."""
 CODE = re.compile(
     r"\b(?:SNOMED(?:[\s-]?CT)?|SCTID|ICD(?:-?1[01])?|LOINC|RadLex|UMLS|MeSH|DOI|PMID|PMCID|ISBN|ISSN"
     r"|arXiv|RRID|ORPHA|OMIM)\b[\s:#=]{0,3}(?:code\s?)?[\w./:-]{1,64}",
     re.IGNORECASE,
 )
-"""Codes of vocabularies and of publications: numbers that name no person."""
+"""Codes of vocabularies and publications, which identify nobody."""
 RECORD = re.compile(
     r"(?<!\d)(?<!\d\.)0*[1-9]\d{6,}(?!\d)"
     r"|\b(?:MRN|NHS|SSN|PID|patient\s?(?:id|no|number)|record\s?(?:no|number)|accession|acc"
@@ -41,23 +41,21 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"(?<![\w.,])(?:\+|00|[08][\s(-]|0\d|\()[\d\s()./-]{6,24}\d(?!\w|[.,]\d)")
-"""What begins as telephone numbers do; whether it is one says `phonenumbers`."""
+"""Candidates for telephone numbers; the library `phonenumbers` decides."""
 _REGIONS = (
     "KZ", "RU", "UZ", "KG", "US", "GB", "DE", "FR", "IT", "ES", "NL", "PL", "SE", "TR",
     "UA", "IN", "CN", "JP", "KR", "BR", "AU", "CH", "AT", "BE", "IL",
 )  # fmt: skip
-"""Whose national forms are tried."""
-
-
+"""Countries whose national formats are tried."""
 _MOST_CANDIDATES = 1000
 
 
 def find_telephones(text: str) -> Iterator[Span]:
-    """Start and end of telephone numbers: of any country in their international form, and of the
-    countries most likely to be met in their national one.
+    """Yield start and end of telephone numbers: of any country in international format, and of
+    `_REGIONS` in national format.
 
-    Where a text has more than 1,000 candidates, all are taken for telephone numbers: to look at
-    each takes milliseconds.
+    If a text has more than 1,000 candidates, all of them count as telephone numbers, because
+    checking each takes milliseconds.
     """
     spans = list(find_forms(text, (_LABELLED,)))
     yield from spans

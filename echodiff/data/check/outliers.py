@@ -1,4 +1,4 @@
-"""Pictures that differ from the rest of their set, by statistics that outliers do not move."""
+"""Find images whose size or grey levels are far from the others, with robust statistics."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -7,27 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.data.check.faults import Fault
-from echodiff.data.check.images import Picture
+from echodiff.data.check.images import CheckedImage
 from echodiff.frames.rows import Frame
 
 MOST_ALIKE = 0.95
-"""Share of pictures of one size from which every other size is an outlier."""
+"""If at least this share of the images has one size, every other size is an outlier."""
 FARTHEST = 6.0
-"""Robust standard deviations from the median up to which a picture belongs to the rest."""
+"""Largest distance from the median that is not an outlier, in robust standard deviations."""
 LEAST_SIDE_DEVIATION = 0.1
-"""Standard deviation of log2 of a side that is granted to any set: 7 %."""
+"""Smallest standard deviation of log2 of a side that is assumed for a set: 7 %."""
 LEAST_LEVEL_DEVIATION = 3.0
-"""Standard deviation of mean and spread that is granted to any set, in grey levels."""
+"""Smallest standard deviation of mean and spread that is assumed, in grey levels."""
 FEWEST = 20
-"""Pictures below which a group has no outliers."""
+"""Smallest number of images in which outliers are searched."""
 
 
-def find_outliers(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Iterator[Fault]:
-    """Outliers of size over the whole set, and of brightness within each modality and maker."""
-    readable = [place for place, picture in enumerate(pictures) if picture.size is not None]
+def find_outliers(frames: Sequence[Frame], images: Sequence[CheckedImage]) -> Iterator[Fault]:
+    """Find outliers of size in the whole set, and of brightness within each modality and vendor."""
+    readable = [place for place, image in enumerate(images) if image.size is not None]
     yield from _find_size_outliers(
         [frames[place].file_name for place in readable],
-        [pictures[place].size or (0, 0) for place in readable],
+        [images[place].size or (0, 0) for place in readable],
     )
     groups: dict[tuple[str | None, str | None], list[int]] = defaultdict(list)
     for place in readable:
@@ -36,15 +36,15 @@ def find_outliers(frames: Sequence[Frame], pictures: Sequence[Picture]) -> Itera
         if len(places) >= FEWEST:
             yield from _find_range_outliers(
                 [frames[place].file_name for place in places],
-                np.array([[pictures[place].mean, pictures[place].spread] for place in places]),
+                np.array([[images[place].mean, images[place].spread] for place in places]),
             )
 
 
 def measure_deviation(values: NDArray[np.floating], least: float) -> NDArray[np.float64]:
-    """(N,) -> how many robust standard deviations each lies from the median, with its sign.
+    """Return the signed distance of values (N,) from their median, in robust standard deviations.
 
-    The deviation is 1.4826 times the median absolute one, that of a normal distribution, and at
-    least `least`.
+    The robust standard deviation is 1.4826 times the median absolute deviation, which is the
+    standard deviation for a normal distribution, and at least `least`.
     """
     middle = np.median(values)
     deviation = max(1.4826 * float(np.median(np.abs(values - middle))), least)
@@ -57,16 +57,16 @@ def _find_size_outliers(files: Sequence[str], sizes: Sequence[tuple[int, int]]) 
     (usual, number) = Counter(sizes).most_common(1)[0]
     if number >= MOST_ALIKE * len(sizes):
         is_far = np.array([size != usual for size in sizes])
-        said = f"{usual[1]}x{usual[0]}"
+        others = f"{usual[1]}x{usual[0]}"
     else:
         logs = np.log2(np.array(sizes, dtype=np.float64))
         far = np.stack([measure_deviation(side, LEAST_SIDE_DEVIATION) for side in logs.T])
         is_far = np.asarray((np.abs(far) > FARTHEST).any(axis=0))
         height, width = np.median(np.array(sizes), axis=0)
-        said = f"about {width:.0f}x{height:.0f}"
+        others = f"about {width:.0f}x{height:.0f}"
     for place in np.flatnonzero(is_far).tolist():
         height, width = sizes[place]
-        yield Fault("size-outlier", files[place], f"measures {width}x{height}, the rest {said}")
+        yield Fault("size-outlier", files[place], f"is {width}x{height}, the others are {others}")
 
 
 def _find_range_outliers(files: Sequence[str], levels: NDArray[np.float64]) -> Iterator[Fault]:
@@ -76,6 +76,6 @@ def _find_range_outliers(files: Sequence[str], levels: NDArray[np.float64]) -> I
             yield Fault(
                 "range-outlier",
                 files[place],
-                f"{name} of its grey levels {values[place]:.0f}, median of the rest "
+                f"{name} of the grey levels is {values[place]:.0f}, the median of the others "
                 f"{np.median(values):.0f}",
             )

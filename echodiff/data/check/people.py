@@ -1,7 +1,7 @@
 """Find names of people in a text: after a title or a label, or in a form that only names have.
 
-English, German, Russian and Kazakh. A surname alone in a sentence is not found: no list of people
-is kept.
+The languages are English, German, Russian and Kazakh. There is no list of surnames, so a surname
+alone in a sentence is not found.
 """
 
 import re
@@ -32,7 +32,7 @@ _BY = r"(?:performed|reported|read|referred|signed|reviewed|scanned|examined|acq
 _FORMS = tuple(
     re.compile(form, flags)
     for form, flags in (
-        # DOE^JANE, the way DICOM writes a name; mm^2 and kg^m are none
+        # DOE^JANE, as DICOM writes names, but not mm^2 or kg^m
         (
             r"(?<![^\W\d_])[^\W\d_]{2,64}\^[^\W\d_]{1,64}"
             r"|(?<![^\W\d_])[A-ZА-ЯЁ][^\W\d_]{1,63}\^(?!\w)",
@@ -51,7 +51,7 @@ _FORMS = tuple(
         # Иванов И.И. and И.И. Иванов, with both initials
         (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}\s[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.", 0),
         (r"\b[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ]\.\s?[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{2,30}", 0),
-        # Patronymics are in names alone
+        # patronymics, which occur only in names
         (
             r"\b(?:[А-ЯЁ][а-яё]{1,25}(?:[оеё]вич|[оеи]вн|иничн)(?:а|у|е|ой|ом|ем|ы)?"
             r"|[А-ЯЁӘҒҚҢӨҰҮҺІ][а-яёәғқңөұүһі]{1,25}(?:ұлы|улы|қызы|кызы)(?:на|ның|н)?"
@@ -77,7 +77,7 @@ _EPONYMS = frozenset(
         фонтен гленн мастард сеннинг растелли бернулли""",
     )
 )
-"""Diseases, signs, operations and devices are called after people who are no patients."""
+"""People after whom diseases, signs, operations and devices are named."""
 _NO_NAMES = frozenset(
     re.findall(
         r"[^\W\d_]+",
@@ -91,11 +91,11 @@ _NO_NAMES = frozenset(
         ересек ер әйел қыз ұл жүрек""",
     )
 )
-"""What stands after `Patient:` though it is no name."""
+"""Words that may follow `Patient:` and are not names."""
 
 
 def find_people(text: str) -> Iterator[Span]:
-    """Start and end of every name in `text`, with the title or label that gives it away."""
+    """Yield start and end of every name in `text`, including its title or label."""
     return find_forms(text, _FORMS, _is_person)
 
 
@@ -103,7 +103,7 @@ _LEADS = re.compile(rf"^(?:{_TITLE}\b[.:]?|{_ROLE}\b\.?\s?[:=]?|(?i:{_BY})(?:\sb
 
 
 def _is_person(found: str) -> bool:
-    """Whether any word after the title is not an eponym, and the first is no word of the field."""
+    """Whether the words after the title are a name, not just eponyms or a term of the field."""
     is_led = _LEADS.match(found)
     words = re.findall(r"[^\W\d_]{2,}", found[is_led.end() :] if is_led else found)
     if not is_led:

@@ -1,4 +1,4 @@
-"""Find paths, web addresses and hosts in a text: they lead to who made the data."""
+"""Find paths, web addresses, host names and street addresses in a text."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _FORMS = tuple(
         # Any scheme: https, s3, gs, smb, file, ssh, postgresql ...
         r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s<>\"'`)\]]{1,2000}",
         r"file:/{1,3}[^\s<>\"'`)\]]{1,2000}",
-        # /home/jane/frames, not the end of a web address; /data by itself only under a known root
+        # /home/jane/frames, but not the end of a web address; a single /data only for known roots
         rf"(?<![\w/:.)\]>~}}-])/(?!/)(?:{_PART}/){{1,60}}(?:{_PART})?",
         rf"(?<![\w/:.)\]>~}}-])/{_ROOTS}\b",
         r"(?<!\w)~\w{0,32}/[\w./-]{1,255}",
@@ -24,13 +24,13 @@ _FORMS = tuple(
         rf"(?<![\w:/.])//[\w-][\w.-]{{0,254}}/{_PART}",
         r"(?<![\w./\\])(?:\.\.[\\/]){1,20}[\w.\\/ -]{1,255}",
         r"(?:\$\{?[A-Z_]{2,32}\}?|%[A-Z_]{2,32}%)[\\/][\w.\\/-]{1,255}",
-        # scp's jane@host:frames, and hosts that only a house knows
-        r"\b[\w.-]{1,64}@[\w.-]{1,255}:[\w./~-]{1,255}",
+        # jane@host:frames as in scp, and host names of local networks
+        r"(?<![\w.-])[\w.-]++@[\w.-]{1,255}:[\w./~-]{1,255}",
         r"\b[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.(?:local|lan|internal|intern|intranet|corp|localdomain)\b",
         r"\bwww\.[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}(?:/[^\s<>\"'`)\]]{0,2000})?",
         r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])",
         r"(?<![\w:.])(?=[\da-fA-F:]{0,37}::|(?:[\da-fA-F]{1,4}:){7})[\da-fA-F:]{6,39}(?![\w:])",
-        # Where people live
+        # street addresses
         r"\b\d{1,4}[A-Z]?\s(?:[A-Z][a-z]{1,30}\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Boulevard|Blvd|Square"
         r"|Court|Terrace)\b",
         r"\b[A-ZÄÖÜ][\w-]{1,30}(?:straße|strasse|str\.|gasse|platz|allee)\s\d{1,4}",
@@ -43,9 +43,9 @@ _PUBLIC = re.compile(
     r"\bhttps?://(?:[\w-]{1,63}\.){0,4}(?:huggingface\.co|doi\.org|arxiv\.org|apache\.org|spdx\.org"
     r"|creativecommons\.org|pytorch\.org|github\.io|readthedocs\.io)(?:[/?#][^\s<>\"'`)\]]{0,2000}|(?![\w.]))"
 )
-"""Addresses of publications, licences and software: they name no house."""
+"""Web addresses of publications, licences and software, which identify nobody."""
 
 
 def find_places(text: str) -> Iterator[Span]:
-    """Start and end of every path, address and host in `text`, but for well-known public ones."""
+    """Yield start and end of every path, address and host in `text`, except public web sites."""
     return find_forms(blank(text, [match.span() for match in _PUBLIC.finditer(text)]), _FORMS)

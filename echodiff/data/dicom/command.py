@@ -176,7 +176,7 @@ def choose_modality(config: DicomConfig, headers: Sequence[Header]) -> str:
         return config.modality or "echo"
     aside = Counter(header.aside for header in headers if header.aside)
     raise InputError(
-        f"{config.src}: no {config.modality or 'ultrasound or MR'} pictures ({list_reasons(aside)})"
+        f"{config.src}: no {config.modality or 'ultrasound or MR'} images ({list_reasons(aside)})"
     )
 
 

@@ -31,28 +31,28 @@ from echodiff.errors import InputError
 
 MOST_VALUES = 2**31
 """Grey values (frames x rows x columns, of the frames that are kept) above which a file is refused:
-2 GiB of 8-bit pictures."""
+2 GiB of 8-bit images."""
 
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 """The tag (7FE0,0010), little and big endian."""
 _MOST_HEAD = 2**16
 _LONGEST_FIRST = 2**16
-"""Bytes that the first value of a file takes at most."""
+"""Largest size of the first value of a file, in bytes."""
 _SYNTAXES = {
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
     (False, False): ExplicitVRBigEndian,
 }
-"""How values are written where a file does not say so: by implicit VR and little endian."""
+"""Transfer syntax of files that do not state it, by implicit VR and little endian."""
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
 _NEARLY = 8
-"""Levels by which the channels of a grey pixel differ after JPEG."""
+"""Largest difference between the channels of a grey pixel after JPEG compression."""
 _CONTRADICTION = 0.25
-"""Share of the picture that must be grey under the other reading and not under the stated one."""
+"""Share of the image that must be grey if read the other way, but not if read as stated."""
 _STREAMS = (b"\xff\xd8", b"\xff\x4f")
-"""What a JPEG, JPEG-LS or JPEG 2000 stream begins with."""
+"""First bytes of a JPEG or JPEG-LS stream, and of a JPEG 2000 stream."""
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-"""Second bytes of the JPEG and JPEG-LS markers that say how large the picture is."""
+"""Second bytes of the JPEG and JPEG-LS markers that give the size of the image."""
 
 
 class PixelTags(NamedTuple):
@@ -103,7 +103,7 @@ def read_tags(path: Path) -> Any:
             if not tags.file_meta.get("TransferSyntaxUID"):
                 tags.file_meta.TransferSyntaxUID = _SYNTAXES[tags.original_encoding]
             if not tags.get("NumberOfFrames") and tags.get("Rows"):
-                # What is wrong with the pixels is told where they are wanted.
+                # Faulty pixels are reported when they are read.
                 with suppress(InputError, ValueError, struct.error):
                     tags.NumberOfFrames = max(1, _count_frames(file, tags))
         return tags
@@ -255,8 +255,7 @@ def _check_native(path: Path, tags: Any, pixel: PixelTags, stored: int) -> None:
 
 
 def _count_frames(file: Any, tags: Any) -> int:
-    """How many frames the pixel data hold, of an open file that stands before them; 0 where that
-    cannot be told."""
+    """Count the frames in the pixel data of an open file, positioned before them; 0 if unknown."""
     syntax = UID(tags.file_meta.get("TransferSyntaxUID", ""))
     head = file.read(12)
     if head[:4] not in _PIXEL_DATA:
@@ -279,8 +278,8 @@ def _count_frames(file: Any, tags: Any) -> int:
 
 
 def _check_fragments(path: Path, file: Any, pixel: PixelTags, size: int) -> None:
-    """Every frame of a compressed file has a fragment of its own, after the offset table, and none
-    unpacks to a larger picture than the tags say."""
+    """Check that each frame of a compressed file has a fragment of its own, after the offset table,
+    and that none unpacks to a larger image than the tags say."""
     number, places = parse_fragments(file)
     if number - 1 < pixel.frames:
         raise InputError(

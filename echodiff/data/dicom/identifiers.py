@@ -52,7 +52,7 @@ _DEIDENTIFICATION = frozenset(
 )  # fmt: skip
 """Stand in group 0012, and say only what was done to the file."""
 _STEMS = ("GPS", "Selector", "Overlay")
-"""Of groups 0016, 0072 and 60xx; an overlay is drawn over the picture and may spell a name."""
+"""Of groups 0016, 0072 and 60xx; an overlay is drawn over the image and may show a name."""
 _LISTED = """
 AccessionNumber AdmittingDiagnosesCodeSequence AdmittingDiagnosesDescription
 ConsultingPhysicianIdentificationSequence InstitutionCodeSequence InstitutionName

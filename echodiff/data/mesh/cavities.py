@@ -1,10 +1,10 @@
-"""Find the blood between walls, for models that give only walls.
+"""Find the cavities between walls, for models that consist only of walls.
 
 From every voxel between the walls, rays are cast in 26 directions. Where two opposite rays both end
 at the wall of one chamber, the voxel belongs to that chamber. Unlike a flood fill, this does not
 leak through an open valve, a vein or a tear in a mesh. Rays that end at a septum or a valve, which
-have a chamber on either side, count half; one that ends at the left and one at the right ventricle
-is how a right-ventricular voxel sees its septum.
+have a chamber on either side, count half. So does a pair with one ray ending at the left and one at
+the right ventricle, because the septum belongs to the left one.
 """
 
 from dataclasses import dataclass
@@ -59,11 +59,11 @@ class Atlas:
     """Cavities missing in the model, which were searched for."""
 
     def place_mm(self, voxels: Vector) -> Vector:
-        """(N, 3) mm of (N, 3) voxels."""
+        """Convert voxel indices (N, 3) to mm (N, 3)."""
         return np.asarray(self.origin_mm + voxels * VOXEL_MM)
 
     def at(self, points_mm: Vector, values: Labels) -> Labels:
-        """`values`, one a voxel, at points (..., 3); 0 outside."""
+        """Look up `values`, one per voxel, at points (..., 3); 0 outside."""
         voxels = np.moveaxis((points_mm - self.origin_mm) / VOXEL_MM, -1, 0)
         return np.asarray(ndimage.map_coordinates(values, voxels, order=0, cval=0), np.uint8)
 
@@ -89,7 +89,7 @@ def build_atlas(model: Model) -> Atlas:
 
 
 def find_missing(model: Model) -> tuple[Label, ...]:
-    """Cavities that have a wall and no body; vessels only where a chamber is missing too."""
+    """List the cavities with a wall but no body; vessels only if a chamber is missing too."""
     given = {tissue.label for tissue in model.tissues if not tissue.is_wall}
     walled = {tissue.encloses for tissue in model.tissues}
     missing = tuple(label for label in CAVITIES if label in walled and label not in given)
@@ -97,7 +97,10 @@ def find_missing(model: Model) -> tuple[Label, ...]:
 
 
 def fill_cavities(labels: Labels, walls: Labels, searched: tuple[Label, ...]) -> Labels:
-    """Labels with the cavities in; `walls` says what a look ends at, 0 where it goes on."""
+    """Return the labels with cavities filled.
+
+    walls: what a ray hits in each voxel; 0 where it passes.
+    """
     free = (labels == 0) & (walls == 0)
     tables = {label: pair_tables(label) for label in searched}
     sure_of = {label: np.zeros(walls.shape, np.float32) for label in searched}
@@ -122,8 +125,10 @@ def fill_cavities(labels: Labels, walls: Labels, searched: tuple[Label, ...]) ->
 
 
 def pair_tables(label: Label) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Evidence of two opposite rays for `label`, and whether they allow it; at ahead * (_NEUTRAL +
-    1) + behind, divided by the number of pairs."""
+    """Return the evidence of two opposite rays for `label`, and whether they allow it.
+
+    Both tables are indexed by ahead * (_NEUTRAL + 1) + behind, and divided by the number of pairs.
+    """
     evidence = np.zeros((_NEUTRAL + 1, _NEUTRAL + 1), dtype=np.float32)
     evidence[label, label] = 1.0
     evidence[label, _NEUTRAL] = 0.5
@@ -153,7 +158,7 @@ def look(walls: Labels, direction: tuple[int, ...]) -> Labels:
 
 
 def _overlap(step: int) -> tuple[slice, slice]:
-    """Where a layer and the same layer moved by a step overlap."""
+    """Return where a layer and the same layer shifted by a step overlap."""
     start, stop = slice(max(0, step), None), slice(None, -abs(step) if step else None)
     return (stop, start) if step >= 0 else (slice(1, None), slice(None, -1))
 
@@ -172,11 +177,11 @@ def _large_pieces(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def label_plane(model: Model, atlas: Atlas, sure: Labels, plane: Plane) -> Labels:
-    """Cut a model, its cavities filled: (H, W) of `Label` values.
+    """Cut a model with filled cavities: (H, W) of `Label` values.
 
-    Walls are as exact as the model. Between them the pixels that lie deep within one cavity of the
-    atlas (`sure`, of `find_sure`) are taken from there, and the others from the nearest of these
-    that can be reached without crossing a wall.
+    Walls are as exact as the model. Pixels deep within one cavity of the atlas (`sure`, from
+    `find_sure`) have its label. Other pixels between the walls get the label of the nearest of
+    these that can be reached without crossing a wall.
     """
     index = model.sample(plane)
     labels = np.array([0, *(tissue.label for tissue in model.tissues)], dtype=np.uint8)[index]
@@ -191,7 +196,7 @@ def label_plane(model: Model, atlas: Atlas, sure: Labels, plane: Plane) -> Label
 
 
 def find_sure(atlas: Atlas) -> Labels:
-    """Label + 1 of voxels that have none but their own label around them, 0 elsewhere."""
+    """Return label + 1 for voxels surrounded by their own label only, 0 elsewhere."""
     low = ndimage.minimum_filter(atlas.labels, size=3)
     high = ndimage.maximum_filter(atlas.labels, size=3)
     inner = np.isin(atlas.labels, [Label.BACKGROUND, *atlas.searched]) & (low == high)

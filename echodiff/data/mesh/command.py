@@ -52,7 +52,7 @@ class MeshConfig(PrepareConfig):
             raise ValueError(f"--unit must be one of {', '.join(UNITS_MM)}, got {self.unit}")
         for view in split_words(self.views):
             if view not in VIEWS:
-                raise ValueError(f"--views: {view} is none of {', '.join(VIEWS)}")
+                raise ValueError(f"--views: {view} is not one of {', '.join(VIEWS)}")
 
 
 def find_models(config: MeshConfig) -> DataSet:

@@ -27,8 +27,8 @@ VOLUMES = (".nii", ".nii.gz")
 
 UNITS_MM: Mapping[str, float] = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}
 HEART_MM = (50.0, 400.0)
-"""Diagonal of a heart's bounding box, from an infant's without to an adult's with the great
-vessels. No two units fit at once."""
+"""Diagonal of a heart's bounding box, from an infant's without great vessels to an adult's with
+them. At most one unit fits."""
 TAG_ARRAYS = ("elemtag", "tags", "tag", "id", "region", "label", "material")
 """Names of the part numbers in volume meshes."""
 MOST_PARTS = 250
@@ -38,15 +38,15 @@ Sampler = Callable[[Plane], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Model:
-    """A heart that can be cut."""
+    """A heart that can be cut by planes."""
 
     tissues: tuple[Tissue, ...]
     bounds_mm: Vector
-    """(2, 3) least and largest coordinate."""
+    """(2, 3) smallest and largest coordinates."""
     unit: str
     """Unit of the file that was assumed."""
     sample: Sampler
-    """Plane -> (H, W): 0 where there is no part, i where there is tissues[i - 1]."""
+    """Maps a plane to (H, W): 0 outside all parts, i inside tissues[i - 1]."""
 
 
 def load_model(path: Path, parts: PartTable, *, unit: str | None, tag_array: str | None) -> Model:
@@ -70,7 +70,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: damaged, or no model ({reason})") from error
+        raise InputError(f"{path}: damaged, or not a 3D model ({reason})") from error
 
 
 @contextmanager
@@ -89,16 +89,19 @@ def strict_vtk(path: Path) -> Iterator[None]:
         logging.disable(logging.NOTSET)
         core.vtkOutputWindow.SetInstance(before)
     if "error" in heard.GetOutput().lower():
-        raise InputError(f"{path}: damaged or cut short")
+        raise InputError(f"{path}: damaged or truncated")
 
 
 def find_unit(extent: float, unit: str | None, path: Path) -> str:
-    """Find the unit in which the diagonal of a box is that of a heart."""
+    """Find the unit in which a bounding box with this diagonal has the size of a heart."""
     low, high = HEART_MM
     fitting = [name for name, mm in UNITS_MM.items() if low <= extent * mm < high]
     if not fitting or unit not in (None, *fitting):
-        reason = f" {unit}: no heart" if unit else ", a heart in no unit"
-        raise InputError(f"{path}: is {extent:.4g} from corner to corner{reason}")
+        what = f"{unit} does not give" if unit else "no supported unit gives"
+        raise InputError(
+            f"{path}: its bounding box has a diagonal of {extent:.4g}; {what} a heart of "
+            f"{low:g}-{high:g} mm"
+        )
     return fitting[0]
 
 
@@ -106,21 +109,21 @@ def find_unit(extent: float, unit: str | None, path: Path) -> str:
 
 
 def load_surfaces(path: Path, parts: PartTable, unit: str | None) -> Model:
-    """Triangle meshes with a name each, closed or not."""
+    """Load named triangle meshes, closed or not."""
     meshes = read_meshes(path)
     names = sorted(meshes)
     words = [parts.find_name(name) for name in names]
     for name, word in zip(names, words, strict=True):
         if word is None:
             raise InputError(
-                f"{path}: its part {name!r} means nothing; --parts FILE.yaml can name it, such as "
+                f"{path}: part {name!r} is not recognised; name it with --parts FILE.yaml, such as "
                 f"`{name}: LV_WALL` or `{name}: NONE`"
             )
     settled = settle([str(word) for word in words], [_solidity(meshes[name]) for name in names])
     found = [(TISSUES[word], meshes[name]) for word, name in zip(settled, names, strict=True)]
     drawn = [(tissue, mesh) for tissue, mesh in found if tissue is not None]
     if not drawn:
-        raise InputError(f"{path}: holds no part of a heart")
+        raise InputError(f"{path}: has no part of a heart")
     drawn = [drawn[place] for place in drawing_order([tissue for tissue, _ in drawn])]
     bounds = _join_bounds([mesh.bounds for _, mesh in drawn])
     unit = find_unit(float(np.linalg.norm(bounds[1] - bounds[0])), unit, path)
@@ -143,7 +146,7 @@ def load_surfaces(path: Path, parts: PartTable, unit: str | None) -> Model:
 
 
 def read_meshes(path: Path) -> dict[str, Any]:
-    """{name: trimesh.Trimesh}, where they stand in the scene, with vertices shared by triangles."""
+    """Read {name: trimesh.Trimesh}, placed as in the scene, with vertices shared by triangles."""
     trimesh = import_extra("trimesh", path)
     meshes = {}
     with reading(path):
@@ -160,7 +163,7 @@ def read_meshes(path: Path) -> dict[str, Any]:
             if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
                 raise InputError(f"{path}: its part {name!r} is not a triangle mesh")
             if not np.isfinite(mesh.vertices).all():
-                raise InputError(f"{path}: its part {name!r} has vertices that are no numbers")
+                raise InputError(f"{path}: its part {name!r} has vertices that are not finite")
             mesh.merge_vertices(merge_tex=True, merge_norm=True)
     return meshes
 
@@ -171,17 +174,17 @@ def check_ply(file: Path, mesh: Any) -> None:
         head = opened.read(4096)
     told = re.match(rb"ply\s.*?element face (\d+)\s", head, re.DOTALL)
     if told is not None and len(mesh.faces) < int(told[1]):
-        raise InputError(f"{file}: cut short: {len(mesh.faces)} of {int(told[1])} faces")
+        raise InputError(f"{file}: truncated: {len(mesh.faces)} of {int(told[1])} faces")
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """Surfaces directly in a folder."""
+    """List the surface files directly in a folder."""
     files = sorted(folder.iterdir())
     return [file for file in files if file.suffix.lower() in SURFACES and file.is_file()]
 
 
 def _solidity(mesh: Any) -> float:
-    """Volume over that of the convex hull; 0 for what is flat or open."""
+    """Compute the volume relative to that of the convex hull; 0 for flat or open meshes."""
     return abs(float(mesh.volume)) / float(mesh.convex_hull.volume) if mesh.is_volume else 0.0
 
 
@@ -194,12 +197,14 @@ def _join_bounds(bounds: Sequence[Vector]) -> Vector:
 
 
 def load_cells(path: Path, parts: PartTable, unit: str | None, tag_array: str | None) -> Model:
-    """Tetrahedra and their kin, each with the number of the part it belongs to."""
+    """Load volume cells such as tetrahedra, each with the number of its part."""
     pyvista = import_extra("pyvista", path)
     with reading(path), strict_vtk(path):
         grid = pyvista.read(str(path))
     if not isinstance(grid, pyvista.UnstructuredGrid) or not grid.n_cells:
-        raise InputError(f"{path}: holds no volume mesh, or is cut short; surfaces come as .glb")
+        raise InputError(
+            f"{path}: has no volume mesh, or is truncated; surfaces must be .glb, .stl or .ply"
+        )
     name = _find_tags(path, grid.cell_data, tag_array)
     tags = np.asarray(grid.cell_data[name])
     numbers, place = np.unique(np.rint(tags).astype(np.int64), return_inverse=True)
@@ -229,7 +234,7 @@ def load_cells(path: Path, parts: PartTable, unit: str | None, tag_array: str | 
 
 
 def _find_tags(path: Path, arrays: Any, asked: str | None) -> str:
-    """Name of the cell array that holds the numbers of the parts."""
+    """Find the cell array with the numbers of the parts."""
     whole = {
         str(name)
         for name in arrays.keys()  # noqa: SIM118 - no mapping
@@ -240,7 +245,8 @@ def _find_tags(path: Path, arrays: Any, asked: str | None) -> str:
     known = [name for name in sorted(whole) if name.lower() in TAG_ARRAYS]
     if asked is None and not known and len(whole) != 1:
         raise InputError(
-            f"{path}: which cell array numbers the parts? --tag-array names one of {sorted(whole)}"
+            f"{path}: choose the cell array with the numbers of the parts with --tag-array: one of "
+            f"{sorted(whole)}"
         )
     return asked or (known[0] if known else next(iter(whole)))
 
@@ -249,7 +255,7 @@ def _find_tags(path: Path, arrays: Any, asked: str | None) -> str:
 
 
 def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
-    """Voxels with the number of a part, as segmentation tools write them."""
+    """Load voxels with the numbers of parts, as segmentation tools write them."""
     volume = read_volume(path)
     values = volume.values
     if values.ndim != 3 or volume.affine is None:
@@ -261,11 +267,11 @@ def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
     low = int(values.min())
     span = int(values.max()) - low + 1
     if span > 2**16:
-        raise InputError(f"{path}: holds grey values, no labels")
+        raise InputError(f"{path}: has grey values instead of labels")
     shifted = (values - low).astype(np.uint16)
     present = np.flatnonzero(np.bincount(shifted.reshape(-1), minlength=span))
     if len(present) > MOST_PARTS:
-        raise InputError(f"{path}: holds grey values, no labels")
+        raise InputError(f"{path}: has grey values instead of labels")
     tissues, lookup = _number_parts(path, present + low, parts, "labels")
     table = np.zeros(span, dtype=np.uint8)
     table[present] = lookup
@@ -291,7 +297,7 @@ def load_labels(path: Path, parts: PartTable, unit: str | None) -> Model:
 def _number_parts(
     path: Path, numbers: NDArray[np.integer], parts: PartTable, default: str
 ) -> tuple[tuple[Tissue, ...], NDArray[np.uint8]]:
-    """Tissues that occur, and for each number its place among them from 1, 0 for none."""
+    """Return the tissues that occur, and the position of each number among them: from 1, or 0."""
     words = [parts.find_number(int(number), default) for number in numbers]
     if None in words:
         number = numbers[words.index(None)]
@@ -300,7 +306,7 @@ def _number_parts(
     tissues = [TISSUES[str(word)] for word in words]
     present = tuple(dict.fromkeys(tissue for tissue in tissues if tissue is not None))
     if not present:
-        raise InputError(f"{path}: holds no part of a heart")
+        raise InputError(f"{path}: has no part of a heart")
     lookup = [0 if tissue is None else present.index(tissue) + 1 for tissue in tissues]
     return present, np.array(lookup, dtype=np.uint8)
 

@@ -22,7 +22,7 @@ CAVITIES = (
 
 @dataclass(frozen=True)
 class Tissue:
-    """Label that a part is drawn as."""
+    """How a part of a model is labelled."""
 
     label: Label
     is_wall: bool
@@ -53,14 +53,14 @@ TISSUES: Mapping[str, Tissue | None] = MappingProxyType(
         "NONE": None,
     }
 )
-"""Words of a table of parts. NONE is left out: papillary muscles, which a mask counts to the cavity
-(as CAMUS does), coronary vessels, fat."""
+"""Words of a table of parts. NONE is for parts without a label: papillary muscles, which count as
+cavity as in CAMUS, coronary vessels, fat."""
 
 _DRAWN = (
     Label.PERICARDIUM, Label.VEIN, Label.PULMONARY_ARTERY, Label.AORTA, Label.ATRIAL_WALL,
     Label.RV_MYOCARDIUM, Label.LV_MYOCARDIUM, Label.RA, Label.RV, Label.LA, Label.LV, Label.VALVE,
 )  # fmt: skip
-"""Where parts overlap, the later is seen: a cavity may be given as a body inside a solid wall."""
+"""If parts overlap, the later one is drawn: a cavity may be a body inside a solid wall."""
 
 _RODERO_WALLS = {
     1: "LV_WALL", 2: "RV_WALL", 3: "LA_WALL", 4: "RA_WALL", 5: "AORTA", 6: "PULMONARY_ARTERY",
@@ -106,7 +106,7 @@ _NAMES = (
     (r"inter ?atrial|atrial sept\w*|ias", "ATRIAL_SEPTUM"),
     (r"sept\w*", "VENTRICULAR_SEPTUM"),
 )
-"""Whole words of a name, and what they mean; the first line that fits counts."""
+"""Whole words of a name and their meaning; the first line that matches counts."""
 _SIDES = {"L": r"left|lv|la|lvm|lvmyo", "R": r"right|rv|ra|rvm|rvmyo"}
 _CHAMBERS = {"V": r"ventric\w*|lv|rv|lvm|rvm|lvmyo|rvmyo", "A": r"atri\w*|auric\w*|la|ra"}
 _WALL = r"wall|myo\w*|muscle|epi\w*|lvm|rvm|lvmyo|rvmyo"
@@ -114,8 +114,11 @@ _CAVITY = r"cavity|blood|bloodpool|pool|lumen|endo\w*|chamber"
 
 
 def name_part(name: str) -> str | None:
-    """`VH_M_heart_left_ventricle` -> "LV?": a word of `TISSUES`, with a question mark where the
-    name tells the chamber but not whether wall or cavity; None where it tells nothing."""
+    """Translate a name such as `VH_M_heart_left_ventricle` to a word of `TISSUES`, here "LV?".
+
+    A question mark means that the name does not say whether it is the wall or the cavity. None if
+    the name is not recognised.
+    """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     text = " ".join(re.findall(r"[a-z]+", spaced.lower()))
 
@@ -135,8 +138,10 @@ def name_part(name: str) -> str | None:
 
 
 def settle(words: Sequence[str], solidity: Sequence[float]) -> list[str]:
-    """Decide between wall and cavity where a name did not: it is a cavity where another part is the
-    wall, or where it fills its convex hull by three quarters, as blood does and a shell does not.
+    """Decide between wall and cavity for words with a question mark.
+
+    A part is a cavity if another part is the wall, or if it fills three quarters of its convex
+    hull, as a cavity does and a shell does not.
     """
     settled = []
     for word, share in zip(words, solidity, strict=True):
@@ -147,7 +152,7 @@ def settle(words: Sequence[str], solidity: Sequence[float]) -> list[str]:
 
 
 def drawing_order(tissues: Sequence[Tissue]) -> list[int]:
-    """Places of the tissues, those that others are drawn over first."""
+    """Return the positions of the tissues in the order in which they are drawn."""
     return sorted(range(len(tissues)), key=lambda place: _DRAWN.index(tissues[place].label))
 
 
@@ -194,5 +199,5 @@ def load_part_table(option: str | None) -> PartTable:
     words = {str(key): str(word or "NONE").upper() for key, word in values.items()}
     for key, word in words.items():
         if word not in TISSUES:
-            raise InputError(f"{path}: {key}: {word} is none of {', '.join(TISSUES)}")
+            raise InputError(f"{path}: {key}: {word} is not one of {', '.join(TISSUES)}")
     return PartTable(words=words)

@@ -1,9 +1,9 @@
-"""Cut a triangle mesh with a plane and fill what lies inside, watertight or not.
+"""Cut a triangle mesh with a plane and fill its inside, whether the mesh is watertight or not.
 
-Every triangle that crosses the plane gives one piece of outline, and the side that the triangle
-faces tells which way it runs. Where the mesh has holes, loose ends are joined to the nearest ones.
-A pixel is inside where the outline winds around it: parts that overlap themselves stay whole, and
-inner surfaces, which run the other way, cut the cavity out.
+Every triangle that crosses the plane gives one piece of outline, directed by the side that the
+triangle faces. If the mesh has holes, loose ends are joined to the nearest ones. A pixel is inside
+if the winding number of the outline around it is not zero. Parts that overlap themselves therefore
+stay whole, and inner surfaces, which have the opposite direction, cut out the cavity.
 """
 
 from dataclasses import dataclass
@@ -16,38 +16,38 @@ from scipy.optimize import linear_sum_assignment
 Vector = NDArray[np.float64]
 
 MOST_LOOSE_ENDS = 500
-"""Loose ends in one section above which a surface is torn rather than open."""
+"""A surface with more loose ends in one section is torn, not just open."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A grid of square pixels in space; mm."""
+    """A grid of square pixels in space, in mm."""
 
     origin_mm: Vector
     """(3,) centre of the pixel in row 0, column 0."""
     right: Vector
     """(3,) unit vector along a row."""
     down: Vector
-    """(3,) unit vector along a column, at right angles to `right`."""
+    """(3,) unit vector along a column, perpendicular to `right`."""
     spacing_mm: float
     shape: tuple[int, int]
     """Rows and columns."""
 
     def points(self) -> Vector:
-        """Centres of the pixels (H, W, 3)."""
+        """Return the centres of the pixels (H, W, 3)."""
         rows, columns = np.indices(self.shape) * self.spacing_mm
         in_plane = rows[..., None] * self.down + columns[..., None] * self.right
         return np.asarray(self.origin_mm + in_plane)
 
     def project(self, points_mm: Vector) -> Vector:
-        """(N, 3) column and row in pixels, and height over the plane in mm."""
+        """Return column and row in pixels and height above the plane in mm, (N, 3)."""
         axes = np.stack([self.right, self.down, np.cross(self.right, self.down)], axis=1)
         scale = [1 / self.spacing_mm, 1 / self.spacing_mm, 1.0]
         return np.asarray((points_mm - self.origin_mm) @ axes * scale)
 
 
 class Outline(NamedTuple):
-    """Pieces of outline in the plane; what is inside is on one and the same side of all."""
+    """Pieces of outline in the plane, directed so that the inside is on the same side of all."""
 
     start: Vector
     """(N, 2) column and row."""
@@ -58,10 +58,10 @@ class Outline(NamedTuple):
 
 
 def fill_section(vertices: Vector, faces: NDArray[np.int64], plane: Plane) -> NDArray[np.bool_]:
-    """True (H, W) where the plane runs through the body whose surface this is.
+    """Return the mask (H, W) of the section of a body with this surface.
 
-    `vertices` (V, 3) in mm, `faces` (F, 3) with one sense of rotation. ValueError where the
-    surface is torn.
+    vertices: (V, 3) in mm. faces: (F, 3), with consistent orientation. ValueError if the surface is
+    torn.
     """
     outline = cut(plane.project(vertices), faces)
     if not len(outline.start):
@@ -70,7 +70,7 @@ def fill_section(vertices: Vector, faces: NDArray[np.int64], plane: Plane) -> ND
 
 
 def cut(points: Vector, faces: NDArray[np.int64]) -> Outline:
-    """Cut at height 0."""
+    """Cut a mesh at height 0."""
     height = np.where(points[:, 2] == 0, 1e-9, points[:, 2])
     above = height > 0
     num_above = above[faces].sum(axis=1)
@@ -95,8 +95,7 @@ def cut(points: Vector, faces: NDArray[np.int64]) -> Outline:
 
 
 def join_ends(outline: Outline) -> tuple[Vector, Vector]:
-    """Starts and ends (N, 2) of an outline without loose ends: each is joined to another, so that
-    the joints are as short as can be."""
+    """Join loose ends with the least total length; return starts and ends (N, 2) of all pieces."""
     num = len(outline.start)
     keys = np.concatenate([outline.start_key, outline.end_key])
     edges, node = np.unique(keys, return_inverse=True)
@@ -115,9 +114,9 @@ def join_ends(outline: Outline) -> tuple[Vector, Vector]:
 
 
 def wind(start: Vector, end: Vector, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """How often the outline winds around the centre of each pixel (H, W).
+    """Return the winding number of the outline around the centre of each pixel (H, W).
 
-    Along a row of pixels the number changes by one wherever the outline crosses it.
+    Along a row of pixels the number changes by one at each crossing of the outline.
     """
     height, width = shape
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])

@@ -31,7 +31,7 @@ from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose
 
 LEVELS = (0.15, 0.85)
-"""Where short axes cut the long one, from the mitral valve to the apex."""
+"""Where short axes cross the long axis, from 0 at the mitral valve to 1 at the apex."""
 NEEDED: Mapping[View, Sequence[Label]] = {
     View.A4C: (Label.LV, Label.LA, Label.RV, Label.RA),
     View.A2C: (Label.LV, Label.LA),
@@ -45,9 +45,9 @@ WALLS_MM = {
     Label.RV_MYOCARDIUM: ((Label.RV,), 3.5),
     Label.ATRIAL_WALL: ((Label.LA, Label.RA), 2.6),
 }
-"""Walls drawn around cavities where a model has none, as thick as the phantom's."""
+"""Walls added around cavities if a model has none, as thick as the phantom's."""
 SAC_MM = 4.0
-"""The pericardium crosses grooves of twice this width."""
+"""The pericardium bridges grooves of up to twice this width."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class CutHeart:
     marks: Landmarks
 
     def label(self, plane: Plane) -> NDArray[np.uint8]:
-        """(H, W) of `Label` values."""
+        """Return the labels (H, W) on a plane."""
         return label_plane(self.model, self.atlas, self.sure, plane)
 
 
@@ -134,8 +134,8 @@ def add_walls(labels: NDArray[np.uint8], spacing_mm: float, given: set[Label]) -
 
 
 def find_hull(labels: NDArray[np.uint8], spacing_mm: float) -> NDArray[np.float32]:
-    """Signed distance (H, W) in mm to the outside of the heart, its grooves levelled; negative
-    inside."""
+    """Return the signed distance (H, W) in mm to the surface of the heart with its grooves filled;
+    negative inside."""
     outside = ndimage.distance_transform_edt(~np.isin(labels, HEART)) * spacing_mm
     swollen = ndimage.binary_fill_holes(outside < SAC_MM)
     body = ndimage.distance_transform_edt(swollen) * spacing_mm > SAC_MM
@@ -145,7 +145,7 @@ def find_hull(labels: NDArray[np.uint8], spacing_mm: float) -> NDArray[np.float3
 
 
 def write_record(heart: CutHeart, pose: Pose, plane: Plane) -> dict[str, Any]:
-    """Landmarks, pose and plane, in mm and in the directions of the model."""
+    """Return landmarks, pose and plane in mm, in the coordinate system of the model."""
     return {
         "landmarks_mm": {
             name: np.round(getattr(heart.marks, name), 3).tolist()

@@ -1,11 +1,11 @@
-"""Where the planes of echocardiography run through a heart, and how a probe frames them.
+"""Place the planes of echocardiography in a heart, and the probe on each of them.
 
-The plane of the four-chamber view holds the apex of the left ventricle and the centres of both
-atrio-ventricular valves. The two-chamber view is that plane turned about the long axis by 70
-degrees, towards the anterior wall, which is then on the right; the short axis is at right angles to
-the long one, seen from the apex. All as Gilbert et al. (IEEE TMI 2021) and the ASE draw them: apex
-at the top or, in the short axis, the anterior wall, left ventricle on the right. Which side of the
-plane one looks from follows from that, so no picture is ever a mirror image.
+The four-chamber plane contains the apex of the left ventricle and the centres of both
+atrioventricular valves. The two-chamber plane is rotated from it about the long axis by 70 degrees,
+towards the anterior wall, which is then on the right. The short-axis plane is perpendicular to the
+long axis and seen from the apex. The display follows Gilbert et al. (IEEE TMI 2021) and the ASE:
+the apex (in short axis the anterior wall) at the top and the left ventricle on the right. This
+fixes the side from which the plane is seen, so no image is mirrored.
 """
 
 from dataclasses import dataclass, replace
@@ -23,25 +23,25 @@ from echodiff.phantom.slices import Pose
 
 VIEWS = (View.A4C, View.A2C, View.SAX)
 TURN_RAD = {View.A4C: 0.0, View.A2C: float(np.deg2rad(70)), View.SAX: 0.0}
-"""Turn about the long axis, towards the anterior wall."""
+"""Rotation about the long axis, towards the anterior wall."""
 JITTER_RAD = float(0.05 * np.pi)
-"""Deviation of the two rotations that are drawn for every slice, cut off at two of them."""
+"""Standard deviation of the two random rotations of a slice, which are limited to twice this."""
 COARSE_MM = 2.0
 FIELD_MM = 360.0
-"""Spacing and width of the slice that the probe is placed by."""
+"""Spacing and width of the coarse slice on which the probe is placed."""
 CONTACT_MM = 3.0
-"""A valve is where two cavities are as near as they come, and this much more."""
+"""A valve is where the distance of two cavities is at most this much above its minimum."""
 
 HEART = (
     Label.LV, Label.LA, Label.RV, Label.RA, Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM,
     Label.ATRIAL_WALL, Label.VALVE,
 )  # fmt: skip
-"""What a frame is to hold; the great vessels may leave it."""
+"""Labels that must fit into the frame; the great vessels need not."""
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Three points, (3,) each, mm."""
+    """Three points (3,) in mm."""
 
     mitral: Vector
     tricuspid: Vector
@@ -58,9 +58,10 @@ class Axes(NamedTuple):
 
 
 def find_landmarks(atlas: Atlas) -> Landmarks:
-    """Centres of both valves, and the point of the left ventricle that is farthest from its own.
+    """Find the centres of both valves and the apex.
 
-    The point is the mean of the farthest hundredth: one voxel of a rough surface is no apex.
+    The apex is the mean of the hundredth of left-ventricular voxels farthest from the mitral valve,
+    because a single voxel of a rough surface is unreliable.
     """
     distance = {}
     for label in (Label.LV, Label.LA, Label.RV, Label.RA):
@@ -83,10 +84,11 @@ def _find_valve(atlas: Atlas, gap_mm: NDArray[np.float64]) -> Vector:
 
 
 def sample_pose(rng: np.random.Generator, view: View) -> Pose:
-    """Draw what Gilbert et al. draw: two rotations of the plane, a turn within it, a cone.
+    """Draw two rotations of the plane, one within it, and the opening angle, as Gilbert et al.
 
-    How far the probe looks (`depth_mm`) and stands off (`gap_mm`) are shares of the depth that
-    `frame_heart` turns into mm: the heart begins at 5 to 15 and ends at 80 to 90 per cent of it.
+    `depth_mm` and `gap_mm` (the distance of the probe from the heart) are shares of the depth here,
+    which `frame_heart` converts to mm: the heart begins at 5 to 15 per cent of the depth and ends
+    at 80 to 90.
     """
     roll, tilt = np.clip(rng.normal(0, JITTER_RAD, 2), -2 * JITTER_RAD, 2 * JITTER_RAD)
     opening = np.clip(rng.normal(90, 6), 78, 102)
@@ -103,8 +105,11 @@ def sample_pose(rng: np.random.Generator, view: View) -> Pose:
 
 
 def place_axes(marks: Landmarks, pose: Pose, level: float = 0.5) -> Axes:
-    """The jittered plane of a view. `level` is where it meets the long axis: 0 at the valve, 1 at
-    the apex; apical views turn about its middle."""
+    """Place the plane of a view with its random rotations.
+
+    level: where it crosses the long axis, from 0 at the valve to 1 at the apex. Apical views rotate
+    about the middle of the axis.
+    """
     long_axis = _unit(marks.apex - marks.mitral)
     across = marks.mitral - marks.tricuspid
     lateral = _unit(across - (across @ long_axis) * long_axis)
@@ -120,9 +125,12 @@ def place_axes(marks: Landmarks, pose: Pose, level: float = 0.5) -> Axes:
 
 
 def aim_beam(marks: Landmarks, plane: Axes, pose: Pose) -> Axes:
-    """The picture's directions in the plane: from the apex down to the mitral valve or, where the
-    right heart is in view, a third of the way to the tricuspid one; from a short axis to the back.
-    Then a turn more about the apex, or about the middle of the short axis."""
+    """Choose the directions of the image within its plane.
+
+    Down is from the apex to the mitral valve or, in A4C, to a point a third of the way from it to
+    the tricuspid valve; in short axis, to the back. The image is then rotated by `swing_rad` about
+    the apex or the middle of the short axis.
+    """
     out = np.cross(plane.down, plane.right)
 
     def onto(point: Vector) -> Vector:
@@ -139,10 +147,10 @@ def aim_beam(marks: Landmarks, plane: Axes, pose: Pose) -> Axes:
 
 
 def frame_heart(pose: Pose, labels: NDArray[np.uint8], plane: Plane, beam: Axes) -> Pose:
-    """Depth and stand-off in mm, from the extent of the heart on a coarse slice, and the shift of
-    the probe that puts the heart in the middle of the cone (in apical views by 12 mm at most).
+    """Compute depth, gap and shift of the probe in mm from the heart on a coarse slice.
 
-    A heart too wide for the cone or the square is stood off from until it fits.
+    The shift centres the heart in the sector, by at most 12 mm in apical views. If the heart is too
+    wide for the sector or the image, the gap is increased until it fits.
     """
     rows, columns = np.nonzero(np.isin(labels, HEART))
     if not len(rows):
@@ -164,7 +172,7 @@ def frame_heart(pose: Pose, labels: NDArray[np.uint8], plane: Plane, beam: Axes)
 
 
 def _centre_shift(lateral: Vector, depth: Vector, most: float) -> float:
-    """Shift of the probe from which points reach as far to the left as to the right, as angles."""
+    """Find the shift of the probe at which the largest angles to the left and right are equal."""
     low, high = -most, most
     for _ in range(20):
         shift = (low + high) / 2
@@ -174,15 +182,18 @@ def _centre_shift(lateral: Vector, depth: Vector, most: float) -> float:
 
 
 def coarse_plane(beam: Axes) -> Plane:
-    """A field of `FIELD_MM` around the centre of the beam's axes."""
+    """Return a coarse plane of `FIELD_MM` around the centre of the beam's axes."""
     num = round(FIELD_MM / COARSE_MM)
     corner = beam.centre_mm - FIELD_MM / 2 * (beam.right + beam.down)
     return Plane(corner, beam.right, beam.down, COARSE_MM, (num, num))
 
 
 def image_plane(pose: Pose, beam: Axes, size: int, radius: float) -> Plane:
-    """The pixels of the picture: the probe is at the top centre, and what it sees of depth fills
-    `radius` of the height. The square cuts the sides of a wide cone."""
+    """Return the pixel grid of the image.
+
+    The probe is at the top centre, and the depth fills the share `radius` of the height. The square
+    image crops the sides of a wide sector.
+    """
     spacing_mm = pose.depth_mm / (radius * size)
     probe = beam.centre_mm - pose.gap_mm * beam.down + pose.shift_mm * beam.right
     corner = probe + spacing_mm / 2 * (beam.down - (size - 1) * beam.right)
@@ -190,7 +201,7 @@ def image_plane(pose: Pose, beam: Axes, size: int, radius: float) -> Plane:
 
 
 def cone_mask(pose: Pose, plane: Plane) -> NDArray[np.bool_]:
-    """True (H, W) where the probe of an `image_plane` sees."""
+    """Return the mask (H, W) of the sector on an `image_plane`."""
     rows, columns = np.indices(plane.shape) + 0.5
     down, across = rows * plane.spacing_mm, (columns - plane.shape[1] / 2) * plane.spacing_mm
     is_near = np.hypot(down, across) < pose.depth_mm

@@ -1,1 +1,1 @@
-"""Frames of cardiac MR data sets."""
+"""Loaders of cardiac MR data sets."""

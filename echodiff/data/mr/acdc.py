@@ -1,4 +1,4 @@
-"""`echodiff prepare acdc`: the Automated Cardiac Diagnosis Challenge, cine MR in short axis."""
+"""`echodiff prepare acdc`: read the Automated Cardiac Diagnosis Challenge, short-axis cine MR."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,14 +25,14 @@ PATHOLOGIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class AcdcConfig(PrepareConfig):
-    """Turn ACDC into a frames folder: every short-axis slice at end of diastole and of systole.
+    """Convert ACDC to a frames folder: every short-axis slice at end of diastole and systole.
 
-    SRC is the folder that holds database/ or ACDC/database/, or the database folder itself.
+    SRC is a folder with database/ or ACDC/database/ in it, or the database folder itself.
     """
 
 
 def find_patients(config: AcdcConfig) -> DataSet:
-    """The patients of training/ and testing/, with what their Info.cfg says."""
+    """Find the patients in training/ and testing/ and read their Info.cfg."""
     root = find_root(config.src)
     cases = [
         build_case(folder, split)
@@ -54,11 +54,11 @@ def find_root(src: Path) -> Path:
     for root in (src, src / "database", src / "ACDC" / "database"):
         if any((root / part).is_dir() for part in SPLIT_OF):
             return root
-    raise InputError(f"{src}: is not ACDC: no training or testing in it, nor in its database")
+    raise InputError(f"{src}: is not ACDC: no folder training or testing in it or in database")
 
 
 def build_case(folder: Path, split: str) -> Case:
-    """One patient; what is wrong with an Info.cfg becomes the case's problem."""
+    """Build the case of a patient; a faulty Info.cfg becomes the problem of the case."""
     case = Case(
         name=folder.name,
         path=folder,
@@ -86,10 +86,10 @@ def build_case(folder: Path, split: str) -> Case:
 
 
 def find_stack(folder: Path, number: int, split: str) -> Stack:
-    """Files of the frame with this number, counted from 1."""
+    """Find the image and the mask of a frame; frames are counted from 1."""
     stem = f"{folder.name}_frame{number:02d}"
     mask = find_nifti(folder / f"{stem}_gt")
-    # The first release kept the masks of its testing patients back.
+    # The first release did not include the masks of the testing patients.
     has_mask = split != "test" or mask.exists()
     return Stack(find_nifti(folder / stem), mask if has_mask else None)
 

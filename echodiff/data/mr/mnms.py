@@ -1,4 +1,4 @@
-"""`echodiff prepare mnms`: Multi-Centre, Multi-Vendor & Multi-Disease cine MR in short axis."""
+"""`echodiff prepare mnms`: read M&Ms, short-axis cine MR of several centres and vendors."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,18 +43,18 @@ MOST_FRAMES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class MnmsConfig(PrepareConfig):
-    """Turn M&Ms into a frames folder: every short-axis slice at end of diastole and of systole.
+    """Convert M&Ms to a frames folder: every short-axis slice at end of diastole and systole.
 
-    SRC is the folder that holds OpenDataset/, or OpenDataset itself. Patients are those that have a
-    folder; the table may name more.
+    SRC is the folder OpenDataset, or the folder that contains it. The patients are those with a
+    folder; the table may list more.
     """
 
     unlabeled: bool = False
-    """Take the patients of Training/Unlabeled too, without masks: their mask files mean nothing."""
+    """Add the patients of Training/Unlabeled, without masks: their mask files are not valid."""
 
 
 def find_patients(config: MnmsConfig) -> DataSet:
-    """The patients that have a folder, with what the table says of them."""
+    """Find the patients with a folder, and read their rows of the table."""
     root = find_root(config.src)
     table = find_table(root)
     return DataSet(
@@ -72,7 +72,7 @@ def find_root(src: Path) -> Path:
     for root in (src, src / "OpenDataset"):
         if any((root / part).is_dir() for part in SPLIT_OF):
             return root
-    raise InputError(f"{src}: is not M&Ms: no Training, Validation or Testing in it")
+    raise InputError(f"{src}: is not M&Ms: no folder Training, Validation or Testing in it")
 
 
 def find_table(root: Path) -> Path:
@@ -87,7 +87,7 @@ def build_cases(root: Path, table: Path, *, with_unlabeled: bool) -> Iterator[Ca
     for number, row in read_csv(table, needed=COLUMNS):
         code = row["External code"].strip()
         if code in rows:
-            raise InputError(f"{table}, line {number}: {code} comes twice")
+            raise InputError(f"{table}, line {number}: {code} occurs twice")
         rows[code] = row
     for part, split in SPLIT_OF.items():
         if part == UNLABELED and not with_unlabeled:
@@ -112,7 +112,7 @@ def build_cases(root: Path, table: Path, *, with_unlabeled: bool) -> Iterator[Ca
 
 
 def fill_case(case: Case, row: Mapping[str, str], *, has_masks: bool) -> Case:
-    """What a row of the table says of a patient. Frames are counted from 0."""
+    """Add the facts and files of a patient to a case. The table counts frames from 0."""
     times = {
         phase: frame_number(row, phase, case.path, first=0, end=MOST_FRAMES)
         for phase in ("ED", "ES")

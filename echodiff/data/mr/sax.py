@@ -1,4 +1,4 @@
-"""Short-axis stacks of cine MR -> slices: what the ACDC and M&Ms loaders share."""
+"""Read short-axis stacks of cine MR as slices, for the ACDC and M&Ms loaders."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,27 +14,28 @@ from echodiff.data.volumes import find_turn, lay_out, lay_out_spacing, read_mask
 from echodiff.errors import InputError
 
 WINDOW = (0.5, 99.5)
-"""Percentiles that become black and white, over all voxels of a patient's stacks: MR has no units,
-and slices windowed one by one could not be compared."""
+"""Percentiles of all voxels of a patient that become black and white. MR values have no unit, and
+slices with a window each could not be compared."""
 CAPTION = (
     "{pathology}, {ef}, {chambers} visible, {view}, {slice} slice, {phase}, cine {picture}, {age}, "
     "{vendor} scanner"
 )
-"""The ventricles are all that these sets label; their cross-section is always round."""
+"""Default template. It lacks `lv_shape` and `la_size`: the left ventricle is always round in short
+axis, and atria are not labelled."""
 THICKER = 1.5
-"""How much farther apart than along the last axis voxels are along the axis of the slices."""
+"""Ratio to the spacing along the last axis from which another axis is that of the slices."""
 SPACING_MM = (0.05, 50.0)
-"""Least and largest distance of two voxels that a cine MR of a heart has."""
+"""Smallest and largest plausible spacing of a cine MR of a heart."""
 THIRDS = ("basal", "mid-ventricular", "apical")
 
 
 class Stack(NamedTuple):
-    """Where one phase of a patient lies on disk."""
+    """The files of one phase of a patient."""
 
     image: Path
     mask: Path | None = None
     time: int | None = None
-    """Index into files over time; None for a file of this phase alone."""
+    """Index of the phase in files with a time axis; None for files of this phase only."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -42,10 +43,11 @@ class Stack(NamedTuple):
 
 
 def read_sax(case: Case, *, table: Mapping[int, Label]) -> Iterator[Shot]:
-    """Every slice of every phase. `case.where` is {phase: Stack}, `table` what its labels mean.
+    """Yield every slice of every phase.
 
-    Slices are counted from 0 in the file's order, as nibabel has them. Volumes and ejection
-    fraction are sums over the slices of the masks.
+    case.where: {phase: Stack}. table: meaning of the mask's numbers. Slices are counted from 0 in
+    the order of the file, as nibabel returns them. Volumes and ejection fraction are sums over the
+    slices of the masks.
     """
     stacks: dict[str, Stack] = case.where
     volumes = {phase: read_stack(stack) for phase, stack in stacks.items()}
@@ -81,11 +83,13 @@ def read_sax(case: Case, *, table: Mapping[int, Label]) -> Iterator[Shot]:
 
 
 def read_stack(stack: Stack) -> Volume:
-    """(X, Y, Z) grey values."""
+    """Read the grey values (X, Y, Z) of a stack."""
     volume = read_volume(stack.image, times=None if stack.time is None else (stack.time,))
     values = volume.values if stack.time is None else volume.values[..., 0]
     if values.ndim != 3:
-        raise InputError(f"{stack.image}: expected a stack of slices, holds {values.shape} values")
+        raise InputError(
+            f"{stack.image}: expected a stack of slices, got an array of shape {values.shape}"
+        )
     if not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in volume.spacing_mm):
         raise InputError(f"{stack.image}: its header gives a spacing of {volume.spacing_mm} mm")
     if volume.affine is not None and (volume.affine == np.eye(4)).all():
@@ -96,10 +100,10 @@ def read_stack(stack: Stack) -> Volume:
 def put_slices_last(
     values: NDArray[Any], volume: Volume
 ) -> tuple[NDArray[Any], tuple[float, ...], NDArray[np.float64] | None]:
-    """Values, spacing and affine with the slices along the last axis, in the order of `Volume`.
+    """Return values, spacing and affine, as in `Volume`, with the slices along the last axis.
 
-    Programs that save a volume in canonical order put the slices of an oblique stack along another
-    axis. Slices are much farther apart than pixels.
+    The axis of the slices is the one with the largest spacing. It is not the last one if a program
+    has saved an oblique stack in canonical order.
     """
     order = [0, 1, 2]
     thickest = int(np.argmax(volume.spacing_mm))
@@ -110,13 +114,13 @@ def put_slices_last(
 
 
 def read_stack_mask(stack: Stack, volume: Volume, table: Mapping[int, Label]) -> NDArray[np.uint8]:
-    """(X, Y, Z) `Label` values."""
+    """Read the mask of a stack as `Label` values (X, Y, Z)."""
     assert stack.mask is not None
     times = None if stack.time is None else (stack.time,)
     mask = read_mask(stack.mask, table, image=volume, times=times)
     mask = mask if stack.time is None else mask[..., 0]
     if not mask.any():
-        # What a frame counted from the wrong number looks like.
+        # Typical if frames are counted from the wrong number.
         where = "" if stack.time is None else f" in frame {stack.time}"
         raise InputError(f"{stack.mask}: nothing is labelled{where}")
     return mask
@@ -125,7 +129,7 @@ def read_stack_mask(stack: Stack, volume: Volume, table: Mapping[int, Label]) ->
 def measure_lv(
     masks: Mapping[str, NDArray[np.uint8]], spacing_mm: Mapping[str, Sequence[float]]
 ) -> dict[str, float]:
-    """LV volumes in ml and ejection fraction in per cent, where both phases show the LV."""
+    """Compute LV volumes in ml and ejection fraction in per cent, if both phases show the LV."""
     ml = {
         phase: float((mask == Label.LV).sum() * np.prod(spacing_mm[phase])) / 1000
         for phase, mask in masks.items()
@@ -140,10 +144,10 @@ def measure_lv(
 def name_places(
     mask: NDArray[np.uint8], all_masks: Sequence[NDArray[np.uint8]]
 ) -> list[str | None]:
-    """Basal, mid-ventricular or apical by thirds of the slices that hold LV; None for the others.
+    """Name each slice basal, mid-ventricular or apical, by thirds of those with LV; else None.
 
-    Files run from base to apex or back, and their headers are not to be relied on: the base is the
-    end where the heart is wider, over all phases.
+    Files run from base to apex or the other way, and their headers are unreliable. The base is the
+    end at which the heart is wider, over all phases.
     """
     held = np.flatnonzero((mask == Label.LV).any(axis=(0, 1)))
     places: list[str | None] = [None] * mask.shape[2]
@@ -156,7 +160,7 @@ def name_places(
 
 
 def find_window(stacks: Sequence[NDArray[Any]], place: Path) -> tuple[float, float]:
-    """Grey values that become black and white."""
+    """Choose the grey values that become black and white."""
     low, high = np.percentile(np.concatenate([stack.ravel() for stack in stacks]), WINDOW)
     if not low < high:
         raise InputError(f"{place}: all grey values are the same")
@@ -164,6 +168,6 @@ def find_window(stacks: Sequence[NDArray[Any]], place: Path) -> tuple[float, flo
 
 
 def to_u8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Grey values -> 0..255, those outside the window clipped."""
+    """Map grey values to 0..255, clipped to the window."""
     share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
     return np.asarray(np.rint(share * 255), dtype=np.uint8)

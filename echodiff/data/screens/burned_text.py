@@ -1,7 +1,8 @@
-"""Text that was burned into a picture: found, and masked.
+"""Find and mask text that was burned into an image.
 
-A small convolutional network looks at the places where there may be text and says whether a line of
-letters or digits runs through them (`text_network`, measured by `benchmarks/burned_text.py`).
+One small network, the scout, selects the places where there may be text; another, the finder,
+decides whether a line of letters or digits runs through them (`text_network`). Accuracy is measured
+by `benchmarks/burned_text.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,34 +16,33 @@ from echodiff.data.screens.text_network import REACH, STRIDE, score_text, scout_
 from echodiff.images import resize_u8
 
 SMALL_PX, LEAST_PX = 500, 100
-"""A picture whose sides are all below the first, and none below the second, is looked at enlarged
-as well: the network knows letters of 7 to 28 px, and screenshots that were shrunk for a page have
-letters of 4 to 7 px."""
+"""Images with both sides below the first and none below the second are also searched at twice their
+size: the network knows letters of 7 to 28 px, and reduced screenshots have letters of 4 to 7 px."""
 HALVED_PX = 300
-"""Shorter side from which a picture is looked at in half its size, for letters above 28 px; in
-smaller ones tissue would be as small as letters."""
+"""Images with at least this shorter side are also searched at half their size, for letters above 28
+px. In smaller images, tissue would then be as small as letters."""
 SCOUTED = 0.15
-"""The finder looks where the scout's answer is above this."""
+"""The finder examines places for which the scout returns more than this."""
 AROUND = 2
-"""Answers of the scout (8 px) by which such a place is widened."""
+"""Number of scout outputs (8 px each) by which such a place is widened."""
 MOST_PLACES = 0.6
-"""Part of the picture from which on it is looked at whole, in place of piece by piece."""
+"""If the places cover more than this share of the image, the finder examines all of it."""
 THICKEST = 0.3
-"""Part of the shorter side, of a picture too small to be enlarged, above which in both directions
-no text goes: there a heart is as large as a word."""
+"""In images too small to be enlarged, a box larger than this share of the shorter side in both
+directions is not text, because a heart is as large as a word there."""
 SEEN, SURE = 0.3, 0.985
-"""A line is where answers are above the first, if one of them is above the second: in 219 CAMUS
-frames none is above 0.88, in cine MR of 256 px none above 0.982."""
+"""A line consists of outputs above the first, of which one is above the second. The largest output
+is 0.88 in 219 CAMUS frames and 0.982 in cine MR of 256 px."""
 LEAST_ANSWERS = 4
-"""Answers that a line has at least: 64 px of area, about two letters of 8 px."""
+"""Smallest number of outputs in a line: 64 px of area, about two letters of 8 px."""
 COLOURED = 40
-"""Levels by which the channels of a pixel differ where there is colour worth a look."""
+"""Difference between the channels above which the colour of an image is searched as well."""
 MARGIN = 1
-"""Answers added to a box on all sides: the end of a letter may lie in the next."""
+"""Number of outputs added to a box on all sides, as a letter may extend into the next."""
 
 
 class Box(NamedTuple):
-    """Where a text lies, in pixels, end exclusive."""
+    """The position of a text in pixels, end exclusive."""
 
     left: int
     top: int
@@ -51,11 +51,11 @@ class Box(NamedTuple):
 
 
 def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
-    """(H, W) or (H, W, 3) -> boxes of lines of text, from top to bottom.
+    """Return the boxes of lines of text in (H, W) or (H, W, 3), from top to bottom.
 
-    In colour it is looked for twice: in the brightest channel, as pure blue is dark in its luma,
-    and in how much the channels differ, as yellow on white tissue is as bright as that. Made for
-    letters of 8 to about 50 px.
+    Colour images are searched twice: in the brightest channel, because the luma of blue is dark,
+    and in the difference between the channels, because yellow text is as bright as white tissue.
+    Letters may be 8 to about 50 px high.
     """
     planes = [image_u8]
     if image_u8.ndim == 3:
@@ -93,7 +93,7 @@ def find_text(image_u8: NDArray[np.uint8]) -> list[Box]:
 
 
 def mask_text(image: NDArray[np.uint8], boxes: Sequence[Box], value: int = 0) -> NDArray[np.uint8]:
-    """A copy of (H, W) or (H, W, 3) with the boxes filled."""
+    """Return a copy of (H, W) or (H, W, 3) with the boxes filled."""
     masked = image.copy()
     for box in boxes:
         masked[box.top : box.bottom, box.left : box.right] = value
@@ -101,8 +101,10 @@ def mask_text(image: NDArray[np.uint8], boxes: Sequence[Box], value: int = 0) ->
 
 
 def look_for_text(image_u8: NDArray[np.uint8], half_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W), and itself at half its size -> (H/4, W/4), rounded up: answers of the finder, 0 where
-    the scout sees nothing."""
+    """Return the outputs of the finder (H/4, W/4), rounded up; 0 where the scout finds nothing.
+
+    image_u8: (H, W). half_u8: the same image at half its size.
+    """
     height, width = image_u8.shape
     answers = np.zeros((-(-height // STRIDE), -(-width // STRIDE)), np.float32)
     places = list(list_places(half_u8))
@@ -123,7 +125,7 @@ def look_for_text(image_u8: NDArray[np.uint8], half_u8: NDArray[np.uint8]) -> ND
 
 
 def list_places(half_u8: NDArray[np.uint8]) -> Iterator[Box]:
-    """Boxes, in pixels of the picture, of all places where the scout sees that text may be."""
+    """Yield the boxes, in pixels of the image, of all places where the scout expects text."""
     maybe = ndimage.maximum_filter(scout_text(half_u8) > SCOUTED, 2 * AROUND + 1)
     side = 2 * STRIDE
     for rows, columns in ndimage.find_objects(ndimage.label(maybe)[0]):
@@ -131,12 +133,12 @@ def list_places(half_u8: NDArray[np.uint8]) -> Iterator[Box]:
 
 
 def halve_size(shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of a picture at half its size, rounded up."""
+    """Return height and width of an image at half its size, rounded up."""
     return -(-shape[0] // 2), -(-shape[1] // 2)
 
 
 def group_answers(answers: NDArray[np.float32]) -> list[Box]:
-    """Boxes, in answers, of connected places that are text."""
+    """Return the boxes of connected outputs that are text, in units of outputs."""
     parts, _ = ndimage.label(answers > SEEN, structure=np.ones((3, 3)))
     found = []
     for number, place in enumerate(ndimage.find_objects(parts), start=1):

@@ -1,7 +1,7 @@
-"""What a scanner's screen shows: where the scan is, and whether it is a single B-mode picture.
+"""Find the scan on a scanner's screen, and recognise displays other than a single B-mode image.
 
-By pixels alone, for pictures that come without tags. Works on a copy of at most `WORKING_PX` rows,
-so that sizes in pixels mean the same in any export.
+The functions use only pixels, for images without tags. They work on a copy of at most `WORKING_PX`
+rows, so that sizes in pixels mean the same in any export.
 """
 
 from collections.abc import Sequence
@@ -16,42 +16,42 @@ from echodiff.data.screens.sector import ACTIVE_RANGE, fill_convex
 from echodiff.images import resize_u8, to_gray_u8
 
 COLOUR_DOPPLER, STRIP, PANELS = KINDS = ("colour Doppler", "M-mode or spectral", "several panels")
-"""What is left out unless asked for."""
+"""Displays that are skipped unless `--keep-doppler` is given."""
 WORKING_PX = 400
 SMALLEST_PX = 96
-"""Shorter side of a picture below which nothing is recognised in it."""
+"""Images with a shorter side below this are not examined."""
 FLAT_RANGE = 3
-"""Grey levels over 3 x 3 pixels of the screen."""
+"""Largest range of grey levels over 3 x 3 pixels of the screen."""
 EVEN_RANGES, MOSTLY = (24, 12, 6, 4), 0.6
-"""Grey levels between an even screen and a plane, in turn, and the part of an area that is as even
-as the last in the end."""
+"""Largest deviation of a screen from a fitted plane, in grey levels, in each round of the fit; and
+the smallest share of an area that must be within the last of them."""
 LEAST_FLAT = 0.003
-"""Part of the picture that such an area takes up at least."""
+"""Smallest share of the image for such an area."""
 THICK_PX = 4
-"""Half the thickness of what is scan rather than a trace, a rule or a letter."""
+"""Half the smallest thickness of a scan; anything thinner is a trace, a line or a letter."""
 LEAST_PART = 0.3
-"""Area of a part of the scan, of that of the largest."""
+"""Smallest area of a part of the scan, relative to the largest part."""
 MOST_GROWTH = 0.4
-"""Part of the scan's width by which it may grow within `GROWTH_ROWS` of the picture's rows."""
+"""Largest growth of the width of a sector within `GROWTH_ROWS`, relative to the final width."""
 GROWTH_ROWS = 0.03
+"""Relative to the number of rows."""
 BEATS_APART = 0.08
-"""Part of the picture's width that may lie between two beats of a spectrum."""
+"""Largest distance of two beats of a spectrum, relative to the width of the image."""
 LASTING_ROWS = 4
-"""So many times `GROWTH_ROWS` a strip is high at least."""
+"""Smallest height of a strip, in multiples of `GROWTH_ROWS`."""
 LINE_COLOUR = 40
-"""Channels' range from which a line has colour."""
+"""Difference between the channels above which a line is coloured."""
 SATURATED = 0.55
-"""Channels' range over the brightest channel, from which a pixel has the colours of flow."""
+"""Difference between the channels, relative to the brightest, above which a pixel may be flow."""
 LEAST_FLOW = 0.002
-"""Part of the picture that coloured areas take up in colour Doppler."""
+"""Smallest share of the image for the coloured areas of colour Doppler."""
 
 
 def find_scan(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> NDArray[np.bool_]:
-    """(H, W) or (H, W, 3), and where its texts are -> (H, W): the sector, or, of a scan of another
-    shape, its convex hull.
+    """Return the mask (H, W) of the sector, or of the convex hull of a scan with another shape.
 
-    Text, rules, traces, bars and flat areas of the screen do not count. All true where nothing is
-    left.
+    image_u8: (H, W) or (H, W, 3). boxes: its texts. Text, lines, traces, bars and flat areas of the
+    screen are ignored. The mask is all true if nothing else is found.
     """
     texture, hidden = find_texture(image_u8, boxes)
     parts = keep_large(texture)
@@ -67,8 +67,7 @@ def find_scan(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> NDArray
 
 
 def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str | None:
-    """Which of `KINDS` a picture is; None for a single B-mode picture, and for what is too small
-    to tell."""
+    """Return which of `KINDS` an image shows; None for a single B-mode image or a tiny one."""
     if min(image_u8.shape[:2]) < SMALLEST_PX:
         return None
     texture, hidden = find_texture(image_u8, boxes)
@@ -79,7 +78,7 @@ def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str 
         return COLOUR_DOPPLER
     if fit_fan(parts, hidden):
         return None
-    # The beats of a spectrum are many small parts beside each other.
+    # The beats of a spectrum are many small parts next to each other.
     across = round(BEATS_APART * texture.shape[1])
     beats = ndimage.binary_closing(
         np.pad(texture, ((0, 0), (across, across))), np.ones((1, across))
@@ -90,8 +89,8 @@ def name_display(image_u8: NDArray[np.uint8], boxes: Sequence[Box] = ()) -> str 
 def find_texture(
     image_u8: NDArray[np.uint8], boxes: Sequence[Box]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where a picture has texture that is not thin, and where texts and coloured lines hide what
-    there is; (rows, columns) of the working copy."""
+    """Return two masks of the working copy: areas with texture, without thin ones, and areas hidden
+    by text and coloured lines."""
     size = working_size(image_u8.shape)
     hidden = find_thin_colour(image_u8)
     scale = size[0] / len(image_u8)
@@ -105,22 +104,23 @@ def find_texture(
         )
         grey = grey[tuple(nearest)]
     lively = ~find_flat(grey) & ~hidden
-    # With a rim outside the picture: what touches the border is not thinner for that.
+    # Padded, so that an area at the border does not count as thinner.
     lively = np.pad(lively, 2 * THICK_PX, mode="edge")
     cross = ndimage.generate_binary_structure(2, 1)
     closed = ndimage.binary_closing(lively, cross, iterations=2)
-    # A line across the tissue parts it.
+    # Lines across the tissue have split it.
     bridged = ndimage.binary_closing(lively, cross, iterations=2 * THICK_PX)
     closed |= bridged & np.pad(hidden, 2 * THICK_PX, mode="edge")
     thick = ndimage.binary_opening(closed, cross, iterations=THICK_PX)
-    # The tips that an opening cuts off, such as the apex.
+    # Restore tips that the opening has cut off, such as the apex.
     thick = ndimage.binary_dilation(thick, cross, iterations=2 * THICK_PX, mask=closed)
     inner = slice(2 * THICK_PX, -2 * THICK_PX)
     return np.asarray(thick[inner, inner]), hidden
 
 
 def find_flat(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(H, W): the screen around the tissue, of one grey or of several, even or shaded evenly."""
+    """Return the mask (H, W) of the screen around the tissue: areas of constant or evenly changing
+    grey."""
     spread = ndimage.maximum_filter(grey, 3) - ndimage.minimum_filter(grey, 3)
     parts, _ = ndimage.label(spread <= FLAT_RANGE)
     sizes = np.bincount(parts.ravel())
@@ -130,7 +130,7 @@ def find_flat(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
         y, x = np.nonzero(parts == number)
         terms = np.stack([np.ones(len(y)), y, x], 1)
         values, even = grey[y, x].astype(float), np.ones(len(y), dtype=bool)
-        for most in EVEN_RANGES:  # dark tissue that hangs on to the screen is left out
+        for most in EVEN_RANGES:  # excludes dark tissue connected to the screen
             plane, *_ = np.linalg.lstsq(terms[even], values[even], rcond=None)
             near = np.abs(values - terms @ plane) <= most
             even = near if near.any() else even
@@ -144,7 +144,7 @@ def find_flat(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Coloured lines, such as an ECG, in the working copy."""
+    """Return the mask of coloured lines, such as an ECG, in the working copy."""
     size = working_size(image_u8.shape)
     if image_u8.ndim == 2:
         return np.zeros(size, dtype=bool)
@@ -157,7 +157,7 @@ def find_thin_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Connected parts of at least `LEAST_PART` of the largest one's area."""
+    """Keep the connected parts with at least `LEAST_PART` of the area of the largest."""
     parts, number = ndimage.label(thick)
     if not number:
         return thick
@@ -167,7 +167,7 @@ def keep_large(thick: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def working_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of the working copy."""
+    """Return height and width of the working copy."""
     scale = min(1.0, WORKING_PX / shape[0])
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
@@ -175,7 +175,7 @@ def working_size(shape: tuple[int, ...]) -> tuple[int, int]:
 def has_flow(image_u8: NDArray[np.uint8], boxes: Sequence[Box], parts: NDArray[np.bool_]) -> bool:
     """Whether areas within the scan have the colours of flow.
 
-    A picture tinted as a whole has one colour for every grey level, and hardly any grey.
+    A tinted image, in contrast, has one colour per grey level and hardly any grey.
     """
     image = resize_u8(image_u8, working_size(image_u8.shape)).astype(np.int16)
     scale = len(parts) / len(image_u8)
@@ -197,11 +197,11 @@ def has_flow(image_u8: NDArray[np.uint8], boxes: Sequence[Box], parts: NDArray[n
 
 
 def name_layout(parts: NDArray[np.bool_]) -> str | None:
-    """`STRIP` or `PANELS`, by how the width of the scan grows from the top down.
+    """Recognise `STRIP` or `PANELS` by how the width of the scan grows from top to bottom.
 
-    A sector widens evenly from one apex. A strip over time begins at its full width, below the
-    picture that it belongs to; the tops of two sectors, or of the beats of a spectrum, lie far
-    apart with nothing in between.
+    A sector widens evenly from one apex. A strip over time begins at its full width, below its
+    B-mode image. The tops of two sectors, or of the beats of a spectrum, are far apart with nothing
+    in between.
     """
     rows = np.flatnonzero(parts.any(axis=1))
     first = parts.argmax(axis=1)
@@ -216,14 +216,14 @@ def name_layout(parts: NDArray[np.bool_]) -> str | None:
     for row in sudden.tolist():
         stays = width[row : row + LASTING_ROWS * step]
         if np.median(stays) < 0.8 * width[row] or len(stays) < LASTING_ROWS * step:
-            continue  # a blot beside the sector
+            continue  # a spot next to the sector
         is_hollow = float(np.mean(filled[row : row + step])) < 0.6
         is_top = row < rows[0] + 2 * step
         if is_hollow:
             return PANELS if is_top else STRIP
         if not is_top:
             return STRIP
-    # Another sector below the first: the width falls, and grows once more.
+    # If there is a sector below the first, the width falls and grows again.
     after = width[width.argmax() :]
     regrown = after - np.minimum.accumulate(after) > MOST_GROWTH * widest
     if regrown.sum() > LASTING_ROWS * step:

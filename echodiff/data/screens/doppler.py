@@ -1,4 +1,4 @@
-"""What an ultrasound file shows by its tags: a B-mode picture, colour Doppler, a spectrum, M-mode.
+"""Recognise B-mode, colour Doppler, spectra and M-mode by the tags of an ultrasound file.
 
 Codes are those of DICOM PS3.3 C.8.5.5.1 (regions) and C.8.5.6.1.1 (Image Type, value 4).
 """
@@ -13,7 +13,7 @@ from scipy import ndimage
 PICTURE, M_MODE, SPECTRUM = 1, 2, 3
 """Region Spatial Format."""
 TISSUE, COLOUR_FLOW = 1, 2
-"""Region Data Type of a picture."""
+"""Region Data Type of an image."""
 SPECTRA = frozenset({3, 4})
 """Region Data Type of pulsed and continuous wave."""
 _COLOUR_BITS, _SPECTRUM_BITS, _M_MODE_BITS = 0x0110, 0x000C, 0x0022
@@ -23,23 +23,25 @@ COLOUR_DOPPLER, SPECTRAL_DOPPLER, OTHER = (
     "spectral Doppler",
     "ultrasound other than B-mode",
 )
-"""Why a file is left out."""
+"""Why a file is skipped."""
 
 COLOURED = 40
-"""Grey levels between two channels from which a pixel has colour."""
+"""Difference between two channels above which a pixel is coloured."""
 TINTED = 0.9
-"""Share of the lit pixels that have colour above which a picture may be tinted, without flow."""
+"""Share of coloured among bright pixels above which an image may be tinted, without flow."""
 MOST_TINT = 0.8
-"""Saturation, 0 to 1, below which colour may be a tint; that of flow is stronger."""
+"""Saturation, 0 to 1, below which a colour may be a tint; that of flow is higher."""
 LEAST_FLOW = 0.005
-"""Share of the picture that patches of colour take where there is flow; letters, lines and marks
-are no patches."""
+"""Smallest share of the image that patches of colour cover if there is flow; letters, lines and
+markers do not count as patches."""
 _PATCH = np.ones((5, 5), dtype=bool)
 
 
 def list_regions(tags: Any, *, with_doppler: bool) -> list[Any]:
-    """The regions that show a picture; colour flow and, where there is no other, spectra only
-    `with_doppler`."""
+    """List the regions with an image.
+
+    with_doppler: include colour flow, and spectra if there is nothing else.
+    """
     regions = tags.get("SequenceOfUltrasoundRegions") or ()
     pictures = [
         region
@@ -58,7 +60,7 @@ def is_spectrum(region: Any) -> bool:
 
 
 def find_reason(tags: Any, *, with_doppler: bool) -> str | None:
-    """Why a file is left out by its tags, or None."""
+    """Return why the tags exclude a file, or None."""
     regions = tags.get("SequenceOfUltrasoundRegions") or ()
     if regions and not list_regions(tags, with_doppler=True):
         return OTHER
@@ -78,7 +80,7 @@ def find_reason(tags: Any, *, with_doppler: bool) -> str | None:
 
 
 def has_colour_flow(regions: Sequence[Any]) -> bool:
-    """Whether colour flow lies over the tissue; a picture beside it is one of B-mode."""
+    """Whether colour flow lies over the tissue; a region next to it is a B-mode image."""
     pictures = [region for region in regions if region.get("RegionSpatialFormat") == PICTURE]
     flow = [region for region in pictures if region.get("RegionDataType") == COLOUR_FLOW]
     tissue = [region for region in pictures if region.get("RegionDataType") != COLOUR_FLOW]
@@ -100,7 +102,7 @@ def do_overlap(one: Any, other: Any) -> bool:
 
 
 def shows_flow(frames: Iterable[NDArray[np.uint8]]) -> bool:
-    """Whether one of some (H, W, 3) frames has patches of colour beside grey tissue."""
+    """Whether any of the frames (H, W, 3) has patches of colour and grey tissue."""
     for rgb in frames:
         coloured = np.ptp(rgb, axis=-1) > COLOURED
         lit = rgb.max(axis=-1) > COLOURED
@@ -114,7 +116,7 @@ def shows_flow(frames: Iterable[NDArray[np.uint8]]) -> bool:
 
 
 def _read_bits(tags: Any) -> int:
-    """Value 4 of Image Type, four hexadecimal digits, one bit a mode; 0 where there is none."""
+    """Read value 4 of Image Type, four hexadecimal digits with one bit per mode; 0 if missing."""
     words = tags.get("ImageType")
     if words is None or isinstance(words, str) or len(words) < 4:
         return 0

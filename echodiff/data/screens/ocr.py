@@ -1,7 +1,7 @@
-"""A second look for text by OCR (RapidOCR), which a steward switches on.
+"""Search for text by OCR (RapidOCR), for `--ocr`.
 
-`pip install echodiff[ocr]`. Its models come with its package; nothing is downloaded. What it read
-is dropped here: where a text lies is all that is told.
+The models are part of its package (`pip install echodiff[ocr]`); nothing is downloaded. Only the
+positions of texts are returned, not their content.
 """
 
 import logging
@@ -17,16 +17,16 @@ from echodiff.extras import pip_command
 from echodiff.images import resize_u8
 
 LEAST_PX = 640
-"""Longer side to which smaller pictures are enlarged."""
+"""Longer side to which smaller images are enlarged."""
 
 
 def check_ocr() -> None:
-    """InputError where the packages are not installed."""
+    """Raise InputError if the packages are not installed."""
     load_engine()
 
 
 def find_text_by_ocr(image_u8: NDArray[np.uint8]) -> list[Box]:
-    """(H, W) or (H, W, 3) -> boxes of texts that could be read, from top to bottom."""
+    """Return the boxes of readable texts in (H, W) or (H, W, 3), from top to bottom."""
     height, width = image_u8.shape[:2]
     scale = max(1, -(-LEAST_PX // max(height, width)))
     image = resize_u8(image_u8, (height * scale, width * scale))
@@ -45,7 +45,7 @@ def find_text_by_ocr(image_u8: NDArray[np.uint8]) -> list[Box]:
 
 @cache
 def load_engine() -> Any:
-    """The OCR of this process, on one thread: pictures are read by several processes."""
+    """Load the OCR of this process, with one thread, as several processes read images."""
     try:
         import onnxruntime  # noqa: F401
         from rapidocr import RapidOCR

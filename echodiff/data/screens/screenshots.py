@@ -1,4 +1,4 @@
-"""Screenshots made fit for training: text removed, cut to the scan, Doppler and M-mode left out."""
+"""Prepare screenshots: remove text, crop to the scan, skip Doppler and M-mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,17 +24,17 @@ from echodiff.data.screens.sector import crop_to, fill_convex
 from echodiff.errors import InputError
 
 OVER_SCAN = "text over the scan"
-"""Why a picture is left out by `--text mask`."""
+"""Why `--text mask` skips an image."""
 INSIDE_SHARE = 0.5
-"""Part of a text's box that lies in the scan where the text counts as inside. In screenshots the
-edge of the scan is known to a few pixels only."""
+"""Share of a text's box that must lie in the scan for the text to count as inside. In screenshots,
+the edge of the scan is known only to a few pixels."""
 LEAST_SCAN = 0.04
-"""Part of the picture that a scan takes up at least."""
+"""Smallest share of the image for a scan."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaning:
-    """What is to be done with the pictures of a data set; the flags of `PrepareConfig`."""
+    """What to do with the pixels of a data set; the flags of `PrepareConfig`."""
 
     crop: str
     text: str | None
@@ -42,8 +42,10 @@ class Cleaning:
 
 
 def choose_cleaning(config: PrepareConfig, modality: str) -> Cleaning | None:
-    """The flags that concern pixels; None where they ask for nothing. Only echo has displays that
-    are left out."""
+    """Return the flags that concern pixels; None if they change nothing.
+
+    Displays are only recognised in echo images.
+    """
     if config.crop == NO_CROP and config.text == KEEP:
         return None
     keep_doppler = config.keep_doppler or modality != "echo"
@@ -51,10 +53,10 @@ def choose_cleaning(config: PrepareConfig, modality: str) -> Cleaning | None:
 
 
 def clean_shots(shots: Sequence[Shot], cleaning: Cleaning) -> list[Shot]:
-    """The shots of one case without text and cropped, all alike where they are of one size.
+    """Remove text from the shots of one case and crop them; shots of one size are treated alike.
 
-    LeftOut for a display that was not asked for, and for text over the scan with `--text mask`.
-    InputError for any text with `--text refuse`, and where no scan is found to crop to.
+    LeftOut for a display that is not kept, and for text over the scan with `--text mask`.
+    InputError for any text with `--text refuse`, and if no scan is found to crop to.
     """
     cleaned: list[Shot] = []
     for shape in dict.fromkeys(shot.image_u8.shape[:2] for shot in shots):
@@ -104,8 +106,11 @@ def _clean_alike(shots: Sequence[Shot], cleaning: Cleaning) -> list[Shot]:
 def list_over_scan(
     shots: Sequence[Shot], scan: NDArray[np.bool_], boxes: Sequence[Box]
 ) -> list[Box]:
-    """Texts that reach into the scan: those that are still seen once the surroundings and all
-    lines, which are often taken for text, are gone."""
+    """List the texts that reach into the scan.
+
+    They are searched after the surroundings and all lines have been removed, because lines are
+    often mistaken for text.
+    """
     if not any(_within(scan, box).any() for box in boxes):
         return []
     crop = crop_to(scan)
@@ -124,13 +129,16 @@ def list_over_scan(
 def find_scan_of_all(
     shots: Sequence[Shot], boxes: Sequence[Box], *, must_be: bool
 ) -> NDArray[np.bool_]:
-    """(H, W): where any of the shots has scan; what a mask labels is scan, too."""
-    brightest = np.maximum.reduce([_as_colour(shot.image_u8) for shot in shots])
-    scan = find_scan(brightest, boxes)
+    """Return the mask (H, W) of the scan in any of the shots, including all labelled pixels."""
+    in_colour = [
+        shot.image_u8 if shot.image_u8.ndim == 3 else np.stack([shot.image_u8] * 3, axis=-1)
+        for shot in shots
+    ]
+    scan = find_scan(np.maximum.reduce(in_colour), boxes)
     if must_be and scan.mean() < LEAST_SCAN:
         raise InputError(
-            f"no scan was found to crop to, only {scan.mean():.1%} of the picture; --crop none "
-            "keeps it whole"
+            f"no scan was found to crop to, only {scan.mean():.1%} of the image; --crop none "
+            "keeps the whole image"
         )
     labelled = np.zeros(scan.shape, dtype=bool)
     for shot in shots:
@@ -149,7 +157,10 @@ def _clean_shot(
     boxes: Sequence[Box],
     burned_text: str,
 ) -> Shot:
-    """`hidden`: texts to blacken; `is_filled`: over the scan they and lines are filled in."""
+    """Clean one shot.
+
+    hidden: texts to blacken. is_filled: over the scan, fill in text and lines instead.
+    """
     image, mask = shot.image_u8.copy(), shot.mask_u8
     gaps = hidden & scan
     if is_cropped:
@@ -175,10 +186,6 @@ def _cover(shape: tuple[int, ...], boxes: Sequence[Box]) -> NDArray[np.bool_]:
     for box in boxes:
         covered[box.top : box.bottom, box.left : box.right] = True
     return covered
-
-
-def _as_colour(image_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image_u8 if image_u8.ndim == 3 else np.repeat(image_u8[..., None], 3, axis=-1)
 
 
 def _within(scan: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Where in an ultrasound picture the scan is: the region by its tags, and the sector by its pixels.
+"""Find the scan in an ultrasound image: the region by its tags, and the sector by its pixels.
 
 Geometry tags are those of DICOM PS3.3 C.8.5.5 (US Region Calibration Module).
 """
@@ -16,17 +16,17 @@ from echodiff.errors import InputError
 CENTIMETRES = 3
 """Physical Units code."""
 ACTIVE_RANGE = 10
-"""Grey levels a pixel must vary over a clip, or differ from the screen, to be scan."""
+"""Grey levels by which a pixel of the scan varies over a clip, or differs from the screen."""
 CLOSED_PX = 4
-"""Gaps of twice as many pixels are closed."""
+"""Gaps of up to twice as many pixels are closed."""
 ROUNDING = 1e-9
-"""Pixels by which a pixel's centre may lie outside an edge that goes through it."""
+"""Tolerance in pixels for the centre of a pixel that lies on an edge."""
 OVERSHOOT = 1.02
-"""Part of the picture's side that a region may reach to and still be off by rounding alone."""
+"""A region may reach to this multiple of the image's side because of rounding."""
 
 
 class Region(NamedTuple):
-    """Box of the B-mode picture in the stored pixels, end exclusive, and the size of a pixel."""
+    """Box of the B-mode image in the stored pixels, end exclusive, and the size of a pixel."""
 
     left: int
     top: int
@@ -39,13 +39,13 @@ class Region(NamedTuple):
 
 
 def find_region(tags: Any, shape: tuple[int, int], *, with_doppler: bool = False) -> Region:
-    """The largest B-mode region of a file, in its stored pixels; `with_doppler`: of those that
-    show flow too.
+    """Return the largest B-mode region of a file, in its stored pixels.
 
-    Exports that shrink the pixels often leave the region's tags as they were: a region that
-    reaches outside the picture is divided by the smallest whole number that brings it inside, and
-    its pixels are that much larger. One that ends at the right or lower border is of the picture's
-    own pixels, of which some were cut off. InputError where tags are missing or make no sense.
+    with_doppler: regions with colour flow count as well. Exports that reduce the image often keep
+    the tags of the original. A region that reaches outside the image is therefore divided by the
+    smallest whole number that brings it inside, and its pixels are that much larger. A region that
+    ends at the right or lower border refers to the stored pixels, some of which were cropped.
+    InputError if tags are missing or invalid.
     """
     height, width = shape
     regions = list_regions(tags, with_doppler=with_doppler)
@@ -82,17 +82,18 @@ def find_region(tags: Any, shape: tuple[int, int], *, with_doppler: bool = False
 def find_sector(
     low_u8: NDArray[np.uint8], high_u8: NDArray[np.uint8], *, is_clip: bool
 ) -> NDArray[np.bool_]:
-    """(H, W) least and largest value of every pixel over a clip -> (H, W): where the scan is.
+    """Return the mask (H, W) of the scan.
 
-    In a clip that is what moves; in a single frame, what differs from the grey of the screen.
-    Labels and scales lie apart; the largest connected part is the tissue, and a sector is convex.
-    All true where nothing shows.
+    low_u8, high_u8: (H, W) smallest and largest value of every pixel over a clip. In a clip, the
+    scan is what moves; in a single frame, what differs from the grey of the screen. Labels and
+    scales are separate parts: the largest connected part is the tissue, and its convex hull the
+    sector. The mask is all true if nothing is found.
     """
     if is_clip:
         lively = high_u8 - low_u8
     else:
         lively = np.abs(high_u8.astype(np.int16) - find_screen(high_u8)).astype(np.uint8)
-    # With a rim outside the picture: what touches the border would lose as many pixels there.
+    # Padded, so that an area at the border does not lose pixels there.
     rim = CLOSED_PX + 1
     canvas = np.zeros([side + 2 * rim for side in lively.shape], dtype=bool)
     inner = (slice(rim, -rim), slice(rim, -rim))
@@ -108,7 +109,7 @@ def find_sector(
 
 
 def fill_convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels (H, W) with their centre in the convex hull of the true ones; one is true at least."""
+    """Fill the convex hull of the true pixels of (H, W), at least one of which is true."""
     rows = np.flatnonzero(mask.any(axis=1))
     first = mask[rows].argmax(axis=1)
     last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
@@ -120,18 +121,18 @@ def fill_convex(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _find_hull(rows: NDArray[np.intp], first: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Left edge of the hull of pixels, at the centre of each row from the first to the last.
+    """Return the left edge of the convex hull at the centre of each row, from first to last.
 
-    rows, first: where the pixels are, and the leftmost of each row.
+    rows, first: the rows with pixels, and the leftmost pixel of each.
     """
-    # A pixel reaches half a pixel to each side; in half pixels all corners are whole numbers.
+    # In units of half a pixel, all corners of pixels are whole numbers.
     down = np.concatenate([2 * rows, 2 * rows - 1, 2 * rows + 1])
     across = np.concatenate([2 * first - 1, 2 * first, 2 * first])
     order = np.lexsort((across, down))
     down, across = down[order], across[order]
     is_corner = np.zeros(1, dtype=bool)
     while not is_corner.all():
-        # Monotone chain (Andrew 1979), all turns at once: out goes what is not left of its chord.
+        # Monotone chain (Andrew 1979), all points at once: keep points left of their chord.
         downs, acrosses = down[1:] - down[:-1], across[1:] - across[:-1]
         is_corner = np.ones(len(down), dtype=bool)
         is_corner[1:-1] = acrosses[:-1] * downs[1:] < acrosses[1:] * downs[:-1]
@@ -141,10 +142,10 @@ def _find_hull(rows: NDArray[np.intp], first: NDArray[np.intp]) -> NDArray[np.fl
 
 
 def _grow(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """What is true in (H, W) and its four neighbours, so many times over.
+    """Dilate a mask (H, W) by its four neighbours, `steps` times.
 
-    One step in memory is one along the row, or from its end to the start of the next: the mask has
-    a rim of one value, wider than the steps. A tenth of the time of scipy's.
+    Shifting the flat array by one wraps from the end of a row to the next, so the mask needs a
+    constant rim wider than `steps`. Takes a tenth of the time of scipy's binary dilation.
     """
     height, width = mask.shape
     flat = mask.ravel()
@@ -162,21 +163,21 @@ def _shrink(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 
 
 def find_screen(image_u8: NDArray[np.uint8]) -> int:
-    """Grey value of the screen around a scan: the most frequent value of the picture's border
-    where that takes up a fifth of it, else black."""
+    """Return the grey value of the screen: the most frequent value of the image's border if it
+    covers a fifth of it, else black."""
     border = np.concatenate([image_u8[0], image_u8[-1], image_u8[:, 0], image_u8[:, -1]])
     counts = np.bincount(border, minlength=256)
     return int(counts.argmax()) if counts.max() >= len(border) / 5 else 0
 
 
 def crop_to(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns of the smallest box that holds what is true."""
+    """Return rows and columns of the smallest box around the true pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _find_box(region: Any) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of a region as its tags say, both ends in it."""
+    """Read x0, y0, x1, y1 of a region from its tags, ends inclusive."""
     names = (f"RegionLocation{end}" for end in ("MinX0", "MinY0", "MaxX1", "MaxY1"))
     x0, y0, x1, y1 = (int(_number(region, name)) for name in names)
     return x0, y0, x1, y1

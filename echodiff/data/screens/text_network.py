@@ -1,7 +1,7 @@
-"""The two small networks that see text in a picture, run by numpy alone.
+"""Run the two small networks that find text in an image, with numpy only.
 
-The finder says for every 4 x 4 pixels whether a line of letters or digits runs there. The scout, a
-fifteenth of its work, reads the picture at half its size and says where the finder has to look.
+The finder decides for every 4 x 4 pixels whether a line of letters or digits runs there. The scout
+takes a fifteenth of its time, reads the image at half its size and selects where the finder looks.
 Weights and measurements: `echodiff/assets/text_finder`; training: `echodiff.pretrain.text_finder`.
 """
 
@@ -18,14 +18,14 @@ from scipy.special import expit
 from echodiff.files import shipped
 
 STRIDE = 4
-"""Pixels to a side of one answer, of the finder and of the scout."""
+"""Side of one output in pixels, of the finder and of the scout."""
 STRIP_BYTES = 2**21
-"""Memory for what is multiplied at once."""
-_kept = threading.local()  # asked for anew each time, it would cost as much as the products
+"""Memory for one product of matrices."""
+_kept = threading.local()  # allocating it each time would take as long as the products
 
 
 class Layer(NamedTuple):
-    """A convolution of 3 x 3 with a rectifier after it."""
+    """A convolution of 3 x 3 followed by a ReLU."""
 
     channels: int
     stride: int = 1
@@ -38,16 +38,16 @@ LAYERS = (Layer(16, stride=2), Layer(16), Layer(24, stride=2), Layer(24), Layer(
 SCOUT_LAYERS = (Layer(12, stride=2), Layer(16, stride=2), Layer(16), Layer(16, dilation=2),
                 Layer(16))  # fmt: skip
 REACH = 36
-"""Pixels around an answer of the finder that it depends on (33), rounded up to whole answers."""
+"""Pixels around an output of the finder that affect it (33), rounded up to whole outputs."""
 
 
 def score_text(image_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) -> (H/4, W/4), rounded up: how sure it is, 0 to 1, that text runs through a place."""
+    """Return the probability of text (H/4, W/4), rounded up, for an image (H, W)."""
     return _run(image_u8, LAYERS, load_weights("model"))
 
 
 def scout_text(half_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) of a picture at half its size -> (H/4, W/4), rounded up: where text may be, 0 to 1."""
+    """Return the scout's probability of text (H/4, W/4), rounded up, for a halved image (H, W)."""
     return _run(half_u8, SCOUT_LAYERS, load_weights("scout"))
 
 
@@ -58,10 +58,10 @@ def convolve(
     stride: int,
     dilation: int,
 ) -> NDArray[np.float32]:
-    """(C, H, W) by (O, C, 3, 3), plus (O,) -> (O, H/stride, W/stride), rounded up, not below 0;
-    black beyond the border.
+    """Convolve (C, H, W) with (O, C, 3, 3), add (O,) and apply a ReLU.
 
-    A few rows at a time, each of them one product of matrices.
+    Returns (O, H/stride, W/stride), rounded up. The border is padded with zeros. A few rows at a
+    time are one product of matrices.
     """
     channels, height, width = values.shape
     padded = np.zeros((channels, height + 2 * dilation, width + 2 * dilation), np.float32)
@@ -87,7 +87,7 @@ def convolve(
 
 
 def _take_memory(size: int) -> NDArray[np.float32]:
-    """(size,) of whatever was left in it by this thread's last use."""
+    """Return uninitialised memory (size,) that this thread reuses."""
     if getattr(_kept, "memory", np.empty(0)).size < size:
         _kept.memory = np.empty(max(size, STRIP_BYTES // 4), np.float32)
     memory: NDArray[np.float32] = _kept.memory[:size]
@@ -96,7 +96,7 @@ def _take_memory(size: int) -> NDArray[np.float32]:
 
 @cache
 def load_weights(name: str) -> Weights:
-    """Weights of `model`, the finder, or of `scout`."""
+    """Load the weights of `model` (the finder) or `scout`."""
     return dict(load_file(shipped("assets") / "text_finder" / f"{name}.safetensors"))
 
 

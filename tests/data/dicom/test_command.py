@@ -764,7 +764,7 @@ def test_no_files_is_one_line(tmp_path, capsys):
     assert "src: no DICOM files" in failure(tmp_path / "src", tmp_path / "out", capsys)
     write_dicom(tmp_path / "src/a.dcm", moving_disc(), Modality="CT")
     error = failure(tmp_path / "src", tmp_path / "out", capsys)
-    assert "no ultrasound or MR pictures (1 modality CT)" in error
+    assert "no ultrasound or MR images (1 modality CT)" in error
 
 
 def test_damaged_files_are_one_line(tmp_path, capsys):

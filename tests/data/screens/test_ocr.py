@@ -43,5 +43,5 @@ def test_ocr_sees_what_the_finder_misses(frames, monkeypatch, capsys):
     assert main(["check", str(frames), "--ocr"]) == 1
     printed = capsys.readouterr().out
     assert "error: burned-in-text (1)" in printed
-    assert "seen by OCR alone" in printed
+    assert "(found by OCR only)" in printed
     assert "PETROVA" not in printed
