@@ -188,8 +188,7 @@ def _add_fault(frame: Painted, rng: np.random.Generator) -> Painted:
     between, chamber = SEPTA[rng.integers(2)], CHAMBERS[rng.integers(4)]
     radius = len(frame.labels) * float(rng.uniform(0.02, 0.08))
     faults: Sequence[Callable[[], Painted]] = (
-        lambda: tear_septum(frame, rng, between, radius),
-        lambda: tear_septum(frame, rng, between, radius),
+        *[lambda: tear_septum(frame, rng, between, radius)] * 4,
         lambda: merge_chambers(frame, rng, between),
         lambda: tear_free_wall(frame, rng, chamber, 1.3 * radius),
         lambda: remove_wall(frame, rng, chamber),
