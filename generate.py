@@ -37,6 +37,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.frame_features import load_networks
+    from echodiff.metrics.segmenter import load_segmenter
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
@@ -44,6 +45,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     networks = None
     if state.is_main_process:
         networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
+        load_segmenter(config.segmenter)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model)
     reference = find_reference(
@@ -71,7 +73,8 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         print(f"scoring against {reference.text}")
         with reference.opened() as real:
             result = score_frames(job.out, real, features=networks, seed=config.seed,
-                                  out=job.out, white_level=white_level)  # fmt: skip
+                                  out=job.out, white_level=white_level,
+                                  segmenter=config.segmenter)  # fmt: skip
             write_report(
                 job.out / "report.html",
                 title=f"Images for {config.prompt_file.stem}",

@@ -31,6 +31,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.memory import state_memory
     from echodiff.diffusion.sampling.schedulers import check_steps
     from echodiff.metrics.held_out import open_held_out, open_networks
+    from echodiff.report.training_page import write_training_page
     from echodiff.training.folder import open_run
     from echodiff.training.loop import Intervals, train
     from echodiff.training.precision import start_accelerator
@@ -91,7 +92,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         if is_main:
             sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)
-            print(f"LoRA of rank {config.rank} in {run.run_dir / WEIGHTS_NAME}")
+            print(f"LoRA in {run.run_dir / WEIGHTS_NAME}, report in {write_training_page(run)}")
 
 
 if __name__ == "__main__":

@@ -212,9 +212,9 @@ def call(script: Path, flags: Sequence[str]) -> None:
 def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:
     """Write the captions of the held-out frames as prompts; return the file and their number."""
     from echodiff.diffusion.sampling.reference import held_out_pictures
-    from echodiff.report.page import find_pictures
+    from echodiff.report.pictures import find_pictures
 
-    captions = [text for _, text in find_pictures(held_out_pictures(run)) if text]
+    captions = [one.text for one in find_pictures(held_out_pictures(run)) if one.text]
     chosen = captions[: config.num_images]
     if len(chosen) < min(config.num_images, 8):
         raise InputError(f"{run.run_dir}: {len(chosen)} captioned held-out frames are too few")

@@ -34,6 +34,7 @@ from echodiff.metrics.frame_features import (
     load_networks,
     measure_frames,
 )
+from echodiff.metrics.intact import Reader, compare_anatomy
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.score import write_scores
 from echodiff.report.tables import format_difference, summary_lines
@@ -85,6 +86,9 @@ class EvaluateConfig:
     such as `.`. Default: installed packages only."""
     trust: bool = flag_only(default=False)
     """Run the TorchScript files of --features. They are programs, and can read and write files."""
+    segmenter: Path | None = None
+    """Folder of a segmenter of your own, model.safetensors and config.json, that labels the frames
+    for the score `intact`. Default: the shipped one, trained on phantom frames."""
     seed: int = 0
     """Random seed of intervals, baselines and permutations (0 or more)."""
     overwrite: bool = False
@@ -120,6 +124,7 @@ def score_frames(
     seed: int = 0,
     out: Path | None = None,
     white_level: int | None = None,
+    segmenter: Path | None = None,
 ) -> dict[str, Any]:
     """Score a frames folder against a reference; write `out/metrics.json` if `out` is given.
 
@@ -129,11 +134,13 @@ def score_frames(
     your own). Without the Inception weights, one line on stderr says so and `tiny` is used.
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored if `tiny` is among the features.
+    segmenter: folder of the network that labels frames for `intact`; by default the shipped one.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
     name, pictures = open_reference(reference, [generated])
-    of_generated = measure_frames(generated, networks.opened)
-    of_reference = measure_frames(pictures, networks.opened, name=name, white_level=white_level)
+    read = partial(measure_frames, networks=networks.opened, segmenter=_open_segmenter(segmenter))
+    of_generated = read(generated)
+    of_reference = read(pictures, name=name, white_level=white_level)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
@@ -149,18 +156,22 @@ def compare_frames(
     reference: Path | Sequence[Path],
     *,
     features: Sequence[str] = DEFAULT_FEATURES,
+    segmenter: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compare `second` (the LoRA) with `first` (the base) against one reference.
 
     `mmd_ratio_<features>`: MMD^2 of second over that of first, below 1 is nearer to the reference.
     `faithfulness_gain`, `faithfulness_gain_<finding>`, `specificity_gain`: second minus first, over
-    the findings that the prompts of both name.
+    the findings that the prompts of both name. `intact_gain`: the same of intact frames.
     """
     networks = load_networks(features).opened
     name, pictures = open_reference(reference, [first, second])
-    of_first, of_second = (measure_frames(source, networks) for source in (first, second))
-    of_reference = measure_frames(pictures, networks, name=name)
+    read = partial(measure_frames, networks=networks, segmenter=_open_segmenter(segmenter))
+    of_first, of_second, of_reference = read(first), read(second), read(pictures, name=name)
     gains: dict[str, dict[str, Any]] = {}
+    if of_first.anatomy and of_second.anatomy and of_reference.anatomy:
+        gain = compare_anatomy(of_first.anatomy, of_second.anatomy, of_reference.anatomy)
+        gains |= write_scores(gain)
     for network in networks:
         sets = [one.in_features(network.name) for one in (of_first, of_second, of_reference)]
         try:
@@ -209,7 +220,10 @@ def _score(
 ) -> int:
     networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
     networks = replace(networks, notes=(*networks.notes, *unknown))
-    read = partial(measure_frames, networks=networks.opened, num_readers=NUM_READERS)
+    read = partial(
+        measure_frames, networks=networks.opened, num_readers=NUM_READERS,
+        segmenter=_open_segmenter(config.segmenter),
+    )  # fmt: skip
     white_level = find_known_level(config, trained)
     reference = read(real.paths, name=str(config.reference), white_level=white_level)
     train = None
@@ -241,6 +255,12 @@ def _score(
     for difference in differences:
         print(format_difference(difference))
     return 0
+
+
+def _open_segmenter(folder: Path | None) -> Reader:
+    from echodiff.metrics.segmenter import load_segmenter  # imports torch
+
+    return load_segmenter(folder)
 
 
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:
@@ -294,18 +314,14 @@ def _write_report(
     differences: Sequence[Difference],
     white_level: int | None,
 ) -> None:
-    from echodiff.report.page import (
-        ImageSet,
-        draw_samples,
-        find_pictures,
-        write_report,
-    )
+    from echodiff.report.page import ImageSet, write_report
+    from echodiff.report.pictures import draw_samples, find_pictures
 
     titles = list(results) if config.compare else ["Generated"]
     samples = None
     if config.compare:
         pictures = {"reference": real.paths} | {
-            title: [path for path, _ in find_pictures(folder)]
+            title: [one.path for one in find_pictures(folder)]
             for title, folder in zip(titles, config.generated, strict=True)
         }
         samples = draw_samples(pictures, seed=config.seed, white=white_level)

@@ -120,3 +120,29 @@ def test_400_samples_are_near_held_out_phantoms():
         kernel = build_rbf_kernel(compute_bandwidth(y))
         apart = compute_mmd2(network(styles[0]), network(styles[1]), kernel)
         assert compute_mmd2(x, y, kernel) < 0.2 * apart, name
+
+
+def test_the_segmenter_reads_hearts_it_never_saw():
+    from echodiff.metrics.criteria import Expected, find_faults, find_scan
+    from echodiff.metrics.segmenter import load_segmenter
+
+    drawn, pictures = _frames(Population(styles=("random", *STYLES), finding_rate=0.0), 40, step=2)
+    found = load_segmenter()(pictures)
+    broken = [
+        find_faults(labels, find_scan(picture), Expected(one.pose.view, one.heart.is_child))
+        for labels, picture, one in zip(found, pictures, drawn, strict=True)
+    ]  # fmt: skip
+    assert sum(map(bool, broken)) <= 3
+    assert (ASSETS / "segmenter" / "model.safetensors").stat().st_size <= 3_000_000
+
+
+@pytest.mark.slow
+def test_intact_hearts_broken_ones_and_the_count_by_eye(load_benchmark):
+    benchmark = load_benchmark("intact")
+    segmenter = benchmark.load_segmenter()
+    assert benchmark.judge_sound(segmenter, 200).value >= 0.97
+    painted = benchmark.judge_painted(segmenter, 200)
+    assert painted["merged chambers"].value >= 0.9
+    assert painted["swap"].value >= 0.9
+    assert painted["all"].value >= 0.7
+    assert benchmark.hold_against_count(segmenter) >= 0.6

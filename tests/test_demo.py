@@ -22,7 +22,7 @@ from echodiff.diffusion.sampling.prompts import load_prompts
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import hash_frames, load_frames
-from echodiff.report.demo_page import gain_lines, headlines
+from echodiff.report.demo_page import build_demo_cards, gain_lines, write_demo_verdict
 from echodiff.runs import Run
 from echodiff.settings.command_line import run_main
 
@@ -155,19 +155,54 @@ def test_prompts_are_the_captions_of_the_held_out_frames(run: Run) -> None:
 # --- What is said -------------------------------------------------------------------------------
 
 
-def test_headlines_say_what_was_aimed_at_and_whether_it_was_reached() -> None:
-    cards = headlines({
+def test_cards_give_shares_before_and_after_and_whether_the_target_was_reached() -> None:
+    cards = build_demo_cards({
+        "intact_gain": gain(-0.04, -0.1, 0.02) | {"first": 0.9, "second": 0.86},
         "mmd_ratio_tiny": gain(0.23, 0.2, 0.3),
-        "mmd_ratio_texture": gain(0.7, None, None),
+        "mmd_ratio_texture": gain(0.7, 0.6, 0.8),
         "faithfulness_gain": gain(0.45, 0.35, 0.55),
-        "faithfulness_gain_asd": gain(-0.04, -0.1, 0.02),
+        "faithfulness_gain_asd": gain(-0.04, -0.1, 0.02) | {"second": 0.16},
+        "specificity_gain": gain(-0.03, -0.08, 0.02) | {"first": 0.91, "second": 0.88},
     })  # fmt: skip
-    assert [card.value for card in cards] == ["0.23 ×", "0.70 ×", "+45 points", "−4 points"]
-    assert [card.is_good for card in cards] == [True, False, True, False]
-    assert cards[0].interval == "95 % interval 0.20 to 0.30, n 128"
-    assert cards[1].interval == "no interval at n 128"
-    assert cards[3].interval == "95 % interval −10 to +2, n 128"
-    assert "From 20 % to 65 %" in cards[2].note
+    assert [card.value for card in cards] == [
+        "90 % → 86 %", "77 % nearer", "20 % → 65 %", "91 % → 88 %",
+    ]  # fmt: skip
+    assert [card.is_good for card in cards] == [True, False, True, None]
+    intact, distance, faithfulness, specificity = cards
+    assert intact.interval == "−4 points, 95 % interval −10 to +2, n 128"
+    assert distance.interval == "ratio of MMD², 95 % interval 0.20 to 0.30, n 128"
+    assert distance.note.startswith("In texture features: 30 % nearer (95 % interval 0.60 to 0.80")
+    assert "Septal defects (ASD): 20 % → 16 %." in faithfulness.note
+    assert specificity.note == "No significant difference."
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_good"), [(-0.1, 0.1, None), (-0.2, -0.01, False), (0.01, 0.2, True)]
+)
+def test_specificity_is_coloured_only_if_its_interval_excludes_0(
+    low: float, high: float, is_good: bool | None
+) -> None:
+    (card,) = build_demo_cards({"specificity_gain": gain((low + high) / 2, low, high)})
+    assert card.is_good is is_good
+
+
+def test_broken_hearts_are_a_missed_target_and_stand_in_the_verdict() -> None:
+    gains = {
+        "intact_gain": gain(-0.42, -0.55, -0.28) | {"first": 0.85, "second": 0.43},
+        "mmd_ratio_tiny": gain(0.08, 0.03, 0.13),
+        "mmd_ratio_texture": gain(0.9, 0.7, 1.1),
+        "faithfulness_gain": gain(0.45, 0.35, 0.55),
+    }
+    assert build_demo_cards(gains)[0].is_good is False
+    assert write_demo_verdict(gains) == (
+        "After fine-tuning, the images are nearer to the reference (by 92 % in tiny features) and "
+        "prompted findings are found more often (65 % instead of 20 %), but hearts are intact less "
+        "often (43 % instead of 85 %)."
+    )
+    further = {"mmd_ratio_tiny": gain(1.5, 1.2, 1.9)}
+    assert "farther from the reference (by 50 % in tiny features)" in write_demo_verdict(further)
+    unsure = {"specificity_gain": gain(-0.01, -0.1, 0.1), "mmd_ratio_tiny": gain(0.5, None, None)}
+    assert write_demo_verdict(unsure) == "These numbers of images show no significant change."
 
 
 def test_a_ratio_around_0_is_not_called_near() -> None:
@@ -175,11 +210,12 @@ def test_a_ratio_around_0_is_not_called_near() -> None:
         "mmd_ratio_tiny": gain(-0.3, -1.2, 0.6),
         "mmd_ratio_texture": gain(0.03, -0.05, 0.1),
     }
-    unsure, near = headlines(gains)
-    assert (unsure.is_good, near.is_good) == (None, True)
-    assert unsure.note == near.note == "Not distinguishable from 0. Aim: at most 0.5."
-    (alone,) = headlines({"mmd_ratio_tiny": gain(-0.01, None, None)})
-    assert alone.is_good is None
+    (card,) = build_demo_cards(gains)
+    assert (card.value, card.is_good) == ("At least 40 % nearer", None)
+    (near,) = build_demo_cards({"mmd_ratio_texture": gains["mmd_ratio_texture"]})
+    assert (near.value, near.is_good) == ("At least 90 % nearer", True)
+    (alone,) = build_demo_cards({"mmd_ratio_tiny": gain(-0.01, None, None)})
+    assert (alone.value, alone.is_good) == ("About as near", None)
     lines = gain_lines({**gains, "faithfulness_gain": gain(0.0, -0.1, 0.1)})
     assert [line.endswith(", not distinguishable from 0") for line in lines] == [True, True, False]
     assert lines[2].split("  ")[0] == "Faithfulness, LoRA minus base"
@@ -263,6 +299,9 @@ def test_toy_demo_ends_with_a_report_and_is_done_when_started_again(
     assert base[0].weights != lora[0].weights
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "not for diagnosis" in report
+    assert 'class="verdict"' in report
+    assert "Reference (simulated)" in report
+    assert (out / "run" / "report.html").is_file()
 
     start = time.monotonic()
     main(flags)

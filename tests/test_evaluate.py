@@ -24,7 +24,9 @@ SIDE = 32
 TOP_KEYS = [
     "scores",
     "alarms",
+    "alarm_frames",
     "left_out",
+    "anatomy",
     "notes",
     "generated",
     "reference",
@@ -105,12 +107,13 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert result["versions"]["numpy"] == np.__version__
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in printed] == [
-        f"scoring against 24 frames of {reference}",
+        f"scoring against 24 frames of {reference}", "Intact anatomy",
         "MMD² (tiny)", "MMD² (texture)", "Faithfulness",
         *(["Alarm"] * len(result["alarms"]) or ["Alarms"]), "Report",
     ]  # fmt: skip
-    assert all("; real against real " in line for line in printed[1:3])
-    assert printed[3].endswith("; real frames 100 %; n 12, reference 24")
+    assert printed[1].endswith("left out, no generated frame can be judged: view unknown (12)")
+    assert all("; real against real " in line for line in printed[2:4])
+    assert printed[4].endswith("; real frames 100 %; n 12, reference 24")
     assert printed[-1].endswith(
         f"{out / 'report.html'}; all {len(result['scores'])} scores in {out / 'metrics.json'}"
     )
@@ -193,9 +196,9 @@ def test_repeated_pictures_raise_an_alarm(reference, tmp_path):
     copies = write_frames(tmp_path / "copies", 4, seed=5)
     for name in ("0001.png", "0002.png"):
         (copies / "images" / name).write_bytes((copies / "images" / "0000.png").read_bytes())
-    assert score_frames(copies, reference, features=["texture"])["alarms"] == [
-        "copies: 2 of 4 generated images repeat another"
-    ]
+    result = score_frames(copies, reference, features=["texture"])
+    assert result["alarms"] == ["copies: 2 of 4 generated images repeat another"]
+    assert result["alarm_frames"] == {result["alarms"][0]: [1, 2]}
 
 
 def test_sizes_and_modes_may_differ(reference, tmp_path):
@@ -382,6 +385,10 @@ def test_copies_of_training_frames_raise_an_alarm(reference, tmp_path, capsys):
     assert result["scores"]["copies_texture"]["n_train"] == 24
     assert "copies: 12 generated images are training frames, pixel by pixel" in result["alarms"]
     assert re.search(r"^Alarm +copies: 12 ", capsys.readouterr().out, re.MULTILINE)
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "▲ Alarm.</strong> copies: 12 generated" in page
+    assert f"Look at {', '.join(f'{i:04d}' for i in range(12))}</summary>" in page
+    assert page.count('class="card') >= 4
     assert result["examples"]["nearest_of"] == "training"
     ours, theirs = result["examples"]["nearest"][0]
     assert Path(ours).name == Path(theirs).name

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from echodiff.diffusion.base import base_sha256, load_base
-from echodiff.diffusion.lora import add_lora, lora_state, save_lora
+from echodiff.diffusion.lora import KOHYA_NAME, PEFT_NAMES, add_lora, lora_state, save_lora
 from echodiff.files import shipped
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.frames.writer import FramesWriter
@@ -286,6 +286,53 @@ def test_merged_adapter_draws_what_the_loaded_one_draws(
         assert np.abs(merged[f"{index:06d}.png"] - image).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("weights", "precision"),
+    [("run", "no"), ("run", "bf16"), ("kohya.safetensors", "no"), ("peft", "no")],
+)
+def test_scale_0_is_the_bare_base_to_the_bit_and_1_the_adapter(
+    script: ModuleType,
+    place: Path,
+    flags: list[str],
+    tiny_random_base: Path,
+    weights: str,
+    precision: str,
+) -> None:
+    write_run(place / "run", tiny_random_base, place / "real")
+    shutil.copy(place / "run" / KOHYA_NAME, place / "kohya.safetensors")
+    (place / "peft").mkdir()
+    for name in PEFT_NAMES:
+        shutil.copy(place / "run" / name, place / "peft" / name)
+    flags = [*flags, "--num-images", "4", "--mixed-precision", precision]
+    script.main([*flags, "--out", "bare"])
+    flags += ["--weights", weights]
+    script.main([*flags, "--out", "whole"])
+    for scale in ("0", "0.5", "1"):
+        script.main([*flags, "--lora-scale", scale, "--out", scale])
+    assert_same_set(place / "0", place / "bare", levels=0)
+    assert_same_set(place / "1", place / "whole", levels=0)
+    sets = {name: read_images(place / name) for name in ("0", "0.5", "1")}
+    changes = [abs(sets[name]["000000.png"] - sets["0"]["000000.png"]).mean() for name in sets]
+    assert changes[0] < changes[1] < changes[2]
+
+    record = json.loads((place / "0.5" / "generate.json").read_text())
+    assert record["settings"]["lora_scale"] == record["config"]["lora_scale"] == 0.5
+    settings = json.loads(load_frames(place / "0.5")[0].settings or "")
+    assert (settings["lora_scale"], settings["guidance_interval"]) == (0.5, [0.0, 1.0])
+    assert "at scale 0.5" in (place / "0.5" / "report.html").read_text(encoding="utf-8")
+    bare = json.loads((place / "bare" / "generate.json").read_text())["settings"]
+    assert bare["lora_scale"] is None
+
+
+def test_a_scale_without_any_adapter_is_refused(
+    script: ModuleType, place: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = [flag for flag in flags if flag not in ("--weights", "none")]
+    message = fail(script, [*without, "--lora-scale", "0.5"], capsys)
+    assert "--lora-scale 0.5: no finished run" in message
+    assert not (place / "generated").exists()
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_adapter_is_merged_before_any_rounding(
     place: Path, tiny_random_base: Path, precision: str
@@ -430,6 +477,15 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
         (["--seed", str(2**64)], "must be below 2^64"),
         (["--guidance", "nan"], "--guidance"),
+        (["--guidance-interval", "0.5"], "--guidance-interval 0.5: must be START,END, 0 to 1"),
+        (["--guidance-interval", "0,0.5,1"], "--guidance-interval 0,0.5,1: must be START,END"),
+        (["--guidance-interval", "0.6,0.2"], "--guidance-interval 0.6,0.2: must be START,END"),
+        (["--guidance-interval", "0,1.1"], "--guidance-interval 0,1.1: must be START,END"),
+        (["--guidance-interval", "0,nan"], "--guidance-interval"),
+        (["--lora-scale", "-0.1"], "--lora-scale -0.1: must be 0 to 2"),
+        (["--lora-scale", "2.1"], "--lora-scale 2.1: must be 0 to 2"),
+        (["--lora-scale", "inf"], "--lora-scale"),
+        (["--lora-scale", "0.5"], "--lora-scale 0.5: --weights none has no adapter"),
         (["--scheduler", "lms"], "--scheduler: expected"),
         (["--steps", "0"], "--steps 0: must be 1 to 1000"),
         (["--steps", "1001"], "--steps 1001: must be 1 to 1000"),
@@ -437,6 +493,7 @@ def fail(script: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str
         (["--compile", "most"], "--compile: expected"),
         (["--exact", "--compile", "full"], "--compile full: its bits differ"),
         (["--resolution", "33"], "--resolution 33: must be a multiple of"),
+        (["--segmenter", "missing"], "--segmenter missing: model.safetensors is missing"),
         (["--features", "missing.pt"], "--features: no file missing.pt; or one of inception, tiny"),
         (["--features", "texture,texture"], "two networks called texture"),
         (["--features", "empty.txt"], "empty.txt: a TorchScript file is a program"),
@@ -554,14 +611,21 @@ def test_begun_with_other_settings_is_refused(
     script: ModuleType,
     place: Path,
     flags: list[str],
+    tiny_random_base: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flags = [*flags, "--batch-size", "2", "--out", "set"]
+    write_run(place / "run", tiny_random_base, place / "real")
+    flags = [*flags, "--weights", "run", "--batch-size", "2", "--out", "set"]
     with monkeypatch.context() as patched:
         stop_after(patched, 3, KeyboardInterrupt())
         assert run_main(lambda: script.main(flags), "generate.py") == 130
-    assert "set: was begun with other settings" in fail(script, [*flags, "--steps", "3"], capsys)
+    for flag, value in (
+        ("--steps", "3"), ("--lora-scale", "0.6"), ("--guidance-interval", "0.2,1"),
+    ):  # fmt: skip
+        message = fail(script, [*flags, flag, value], capsys)
+        assert "set: was begun with other settings" in message
+        assert f"{flag} (" in message
     script.main(flags)
     assert len(load_frames(place / "set")) == 7
 

@@ -71,6 +71,7 @@ def test_run_folder_has_exactly_these_files(
     assert found - events == {
         "config.yaml",
         "run.json",
+        "report.html",
         "metrics.jsonl",
         WEIGHTS,
         "pytorch_lora_weights_kohya.safetensors",
@@ -84,7 +85,8 @@ def test_run_folder_has_exactly_these_files(
         "checkpoints/step-000004/tensors.safetensors",
         "checkpoints/step-000004/state.json",
     }
-    assert str(out / WEIGHTS) in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"LoRA in {out / WEIGHTS}, report in {out / 'report.html'}" in said
     record = Run.load(out).record
     assert record["status"] == "finished"
     assert record["resolution"] == 32
@@ -96,6 +98,12 @@ def test_run_folder_has_exactly_these_files(
     panels, values = read_curves(out)
     assert panels == ["loss", "gradient_norm", "held_out_loss"]
     assert values >= {"2", "4"}  # the steps logged
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="card"') == 4
+    for text in ("The held-out loss", "Step 2", "Step 4", "checkpoint_every", "held-out loss</",
+                 record["weights_sha256"], record["base_sha256"], "not for diagnosis"):  # fmt: skip
+        assert text in page, text
+    assert page.count("data:image/png;base64,") == 2
     # What a tracker publishes holds no path.
     published = "".join(p.read_text(errors="ignore") for p in out.glob("logs/**/*hparams*"))
     assert str(tmp_path) not in published

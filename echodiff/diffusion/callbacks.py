@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from echodiff.diffusion.dataset import TrainingSet
     from echodiff.runs import Run
 
-Score = Callable[[Sequence[NDArray[np.uint8]]], Mapping[str, float]]
-"""Grey images (H, W) to named values."""
+Score = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], Mapping[str, float]]
+"""Grey images (H, W) and their prompts to named values."""
 
 DRAWN_AT_ONCE = 4
 """Images in one call of the networks: memory stays that of a grid, however many are scored."""
@@ -105,7 +105,7 @@ class SampleGrids:
         captioned = [frame for frame in dataset.watched if frame.text]
         frames = (captioned or dataset.train)[: config.num_samples]
         self.captions = [frame.text for frame in frames]
-        self.labels = ["real (held out)" if captioned else "real (trained on)"] * len(frames)
+        self.labels = ["held out" if captioned else "trained on"] * len(frames)
         self.real_u8 = [
             from_pm1(
                 read_image_pm1(dataset.folder / frame.file_name, resolution, dataset.max_value)[0]
@@ -149,7 +149,8 @@ class SampleScores:
     def __call__(self, unet: "UNet2DConditionModel", step: int) -> Mapping[str, float]:
         """Return the scores of the current `unet`."""
         count = self.config.evaluate_images
-        return self.score(draw_captions(self.config, unet, self.captions, count, self.resolution))
+        images = draw_captions(self.config, unet, self.captions, count, self.resolution)
+        return self.score(images, [self.captions[i % len(self.captions)] for i in range(count)])
 
 
 def draw_captions(

@@ -192,8 +192,8 @@ def find_lora(path: Path) -> Path:
     return path
 
 
-def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
-    """Add an adapter to the weights of `pipeline`; return its sha256.
+def load_lora(pipeline: "StableDiffusionPipeline", path: Path, scale: float = 1.0) -> str:
+    """Add `scale` times an adapter to the weights of `pipeline`; return the adapter's sha256.
 
     `path` is a run folder, or a safetensors file in any layout of `adapter_layouts`; every layer
     keeps its own rank and alpha. An adapter that does not fit the pipeline's UNet or text encoder
@@ -204,20 +204,20 @@ def load_lora(pipeline: "StableDiffusionPipeline", path: Path) -> str:
     layers = _find_layers(file, updates, pipeline)
     with torch.no_grad():
         for update, layer in zip(updates, layers, strict=True):
-            _add(update, layer)
+            _add(update, layer, scale)
     digest = hashlib.sha256(file.read_bytes())
     if file.name == PEFT_NAMES[1]:
         digest.update((file.parent / CONFIG_NAME).read_bytes())  # alpha is not in the weights
     return digest.hexdigest()
 
 
-def _add(update: LayerUpdate, layer: Any) -> None:
+def _add(update: LayerUpdate, layer: Any, scale: float) -> None:
     down, up = update.matrices["down"], update.matrices["up"]
     # A convolution of low rank is one with the kernel of `down`, then one of 1 x 1.
-    delta = (up.flatten(1) @ down.flatten(1)) * update.scale
+    delta = (up.flatten(1) @ down.flatten(1)) * (update.scale * scale)
     layer.weight += delta.view(layer.weight.shape).to(layer.weight)
     if "bias" in update.matrices:
-        layer.bias += (update.matrices["bias"] * update.scale).to(layer.bias)
+        layer.bias += (update.matrices["bias"] * (update.scale * scale)).to(layer.bias)
 
 
 def _find_layers(

@@ -17,6 +17,7 @@ from echodiff.errors import InputError
 from echodiff.files import shipped
 from echodiff.frames.rows import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
+from echodiff.hub.key_scores import list_key_scores
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
 from echodiff.published import IMAGE_PATTERN
@@ -51,6 +52,8 @@ class Contents:
     trained: Trained | None
     """None for images of the base model alone."""
     generated: Generated | None
+    of_base: Generated | None
+    """Images of the base alone, whose scores are shown beside."""
     cards: Sequence[DataCard]
     privacy: Mapping[str, Any] | None
     objections: Sequence[str]
@@ -118,6 +121,8 @@ def list_missing(contents: Contents) -> list[str]:
     missing = []
     if contents.generated is None:
         missing.append("scores and images: give a folder of generate.py with --generated")
+    elif contents.trained is not None and contents.of_base is None:
+        missing.append("scores of the base alone: give a set of generate.py with --generated-base")
     if contents.trained is not None and contents.privacy is None:
         missing.append("a privacy audit; the card says `not audited`")
     if not contents.base.model and not contents.base.is_embedded:
@@ -234,7 +239,7 @@ def _of_training(contents: Contents) -> dict[str, Any]:
 def _of_generated(contents: Contents) -> dict[str, Any]:
     generated = contents.generated
     if generated is None:
-        return {"samples": [], "scores": [], "steps": 25, "guidance": 5.0}
+        return {"samples": [], "scores": [], "steps": 25, "guidance": 5.0, "lora_scale": 1.0}
     scores = [generated.metrics["scores"]]
     rows = build_score_rows(["this"], scores)
     rows += [
@@ -248,9 +253,21 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         f"{settings['resolution']} pixels, {settings['dtype']}, "
         f"seed {generated.job['config'].get('seed')}"
     )
+    lora_scale = settings.get("lora_scale")
+    lora_scale = 1.0 if lora_scale is None else lora_scale  # of the bare base, or of an older set
+    if lora_scale != 1:
+        drawn += f", LoRA scale {lora_scale:g}"
+    if (interval := settings.get("guidance_interval", [0, 1])) != [0, 1]:
+        drawn += f", guidance from {interval[0]:g} to {interval[1]:g} of the steps"
     found: dict[str, Any] = {
         "samples": [_sample(frame) for frame in choose_samples(generated.frames)],
         "scores": rows,
+        "key_scores": [
+            dataclasses.replace(one, name=_cell(one.name))
+            for one in list_key_scores(generated, contents.of_base)
+        ],
+        "has_base_scores": contents.of_base is not None,
+        "lora_scale": lora_scale,
         "networks": list_networks([{row["key"]: scores[0][row["key"]] for row in rows}]),
         "alarms": [_cell(str(alarm)) for alarm in generated.metrics.get("alarms", [])],
         "num_images": len(generated.frames),

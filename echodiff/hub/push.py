@@ -24,7 +24,13 @@ from echodiff.hub.folder import (
 from echodiff.hub.licences import find_base, find_cards, find_objections
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
-from echodiff.hub.source import Generated, load_generated, load_privacy, load_trained
+from echodiff.hub.source import (
+    Generated,
+    check_comparable,
+    load_generated,
+    load_privacy,
+    load_trained,
+)
 from echodiff.images import read_image_u8
 from echodiff.published import CARD, DATASET_FILES, IMAGE_PATTERN, MODEL_FILES, parse_name
 from echodiff.runs import RECORD
@@ -50,6 +56,9 @@ class PushConfig:
     generated: Path | None = None
     """Folder of images that generate.py made with this run; its scores and first images go into
     the model card."""
+    generated_base: Path | None = None
+    """Folder of images that generate.py made with the base alone (--weights none), with the
+    prompts and the reference of --generated; its scores are shown beside."""
     dataset: Path | None = None
     """Push this folder of generated images as a data set, not the weights."""
     data: Path | None = None
@@ -76,6 +85,8 @@ class PushConfig:
             raise ValueError(
                 "--generated and --dataset exclude each other: a data set has its own scores"
             )
+        if self.generated_base is not None and self.generated is None:
+            raise ValueError("--generated-base: needs --generated, which it is compared with")
         if self.accept is not None and not self.accept.strip():
             raise ValueError("--accept: needs a reason")
 
@@ -121,7 +132,8 @@ def list_inputs(config: PushConfig, contents: Contents) -> list[Path | None]:
     """List the paths that are read: pushed, or compared with what is pushed."""
     trained = contents.trained
     data = None if trained is None else trained.data
-    return [config.run, config.generated, config.dataset, config.data, data]
+    given = [config.generated, config.generated_base, config.dataset, config.data]
+    return [config.run, *given, data]
 
 
 def write_and_push(config: PushConfig, contents: Contents, token: str | None) -> int:
@@ -153,7 +165,7 @@ def write_and_push(config: PushConfig, contents: Contents, token: str | None) ->
 
 def gather(config: PushConfig) -> Contents:
     """Open and check everything that the command line names."""
-    generated = None
+    generated, of_base = None, None
     if config.dataset is not None:
         generated = load_generated(config.dataset, "--dataset", None)
     run_dir = config.run or _run_behind(generated)
@@ -163,6 +175,10 @@ def gather(config: PushConfig) -> Contents:
             generated = load_generated(config.dataset, "--dataset", trained.weights_sha256)
         elif config.generated is not None:
             generated = load_generated(config.generated, "--generated", trained.weights_sha256)
+        if config.generated_base is not None and generated is not None:
+            base_sha256 = str(trained.run.record["base_sha256"])
+            of_base = load_generated(config.generated_base, "--generated-base", base_sha256)
+            check_comparable(of_base, generated, "--generated-base")
     known_base = trained.run.record if trained is not None else generated.job if generated else {}
     base = find_base(str(known_base["base"]), config.base_model)
     cards = []
@@ -173,6 +189,7 @@ def gather(config: PushConfig) -> Contents:
         base=base,
         trained=trained,
         generated=generated,
+        of_base=of_base,
         cards=cards,
         privacy=load_privacy(trained.run.run_dir, trained.weights_sha256) if trained else None,
         objections=find_objections(cards, base, has_data=trained is not None),

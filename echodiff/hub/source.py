@@ -138,6 +138,17 @@ def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Gener
     return Generated(folder, frames, job, metrics)
 
 
+def check_comparable(first: Generated, second: Generated, flag: str) -> None:
+    """InputError if the scores of two sets must not stand side by side."""
+    for what, ours, theirs in (
+        ("prompts", *([frame.text for frame in one.frames] for one in (first, second))),
+        ("reference", *(one.job.get("reference") for one in (first, second))),
+        ("settings", *({**one.job["settings"], "lora_scale": None} for one in (first, second))),
+    ):
+        if ours != theirs:
+            raise InputError(f"{flag} {first.folder}: has other {what} than {second.folder}")
+
+
 def load_privacy(run_dir: Path, weights_sha256: str) -> dict[str, Any] | None:
     """Read the privacy report of these weights; None if the run folder holds none."""
     path = run_dir / PRIVACY

@@ -11,6 +11,7 @@ from echodiff.metrics.diversity import find_alike, score_diversity
 from echodiff.metrics.faithfulness import score_faithfulness
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import Measured, Networks
+from echodiff.metrics.intact import describe_broken, score_anatomy
 from echodiff.metrics.paired import Pairing, score_pairs
 from echodiff.metrics.sample_size import score_by_count
 from echodiff.metrics.score import Score, write_scores
@@ -33,12 +34,20 @@ def score_measured(
     """All results of one reading of the two sets and of the training set."""
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
-    alarms = _find_repeated(generated, reference, train) + _find_formats(generated, reference)
+    alarm_frames = _find_repeated(generated, reference, train)
+    alarms = [*alarm_frames, *_find_formats(generated, reference)]
 
     def add(found: Mapping[str, Score], missing: Mapping[str, str]) -> None:
         scores.update(found)
         left_out.update(missing)
 
+    anatomy = {}
+    if generated.anatomy and reference.anatomy:
+        found, missing, broken_alarms = score_anatomy(generated.anatomy, reference.anatomy)
+        add(found, missing)
+        alarms += broken_alarms
+        names = [str(path.name) for path in generated.paths]
+        anatomy = {"anatomy": describe_broken(generated.anatomy, reference.anatomy, names)}
     for network in networks.opened:
         x, y = (one.in_features(network.name) for one in (generated, reference))
         add(*score_sets(x, y, network, seed=seed))
@@ -47,8 +56,8 @@ def score_measured(
             add(*score_copies(x, y, train.in_features(network.name), network))
         if network.name == "tiny" and generated.faithfulness and reference.faithfulness:
             add(score_faithfulness(generated.faithfulness, reference.faithfulness, network), {})
-        found = find_collapse(scores, network), find_copies(scores, network, left_out)
-        alarms += [alarm for alarm in found if alarm]
+        told = find_collapse(scores, network), find_copies(scores, network, left_out)
+        alarms += [alarm for alarm in told if alarm]
     of_look, without, look_alarms = score_appearance(
         generated.appearance, reference.appearance, generated.groups, reference.groups, seed=seed
     )
@@ -56,7 +65,9 @@ def score_measured(
     return {
         "scores": write_scores(scores),
         "alarms": alarms + look_alarms,
+        "alarm_frames": alarm_frames,
         "left_out": left_out,
+        **anatomy,
         "notes": list(networks.notes),
         "generated": generated.name,
         "reference": reference.name,
@@ -66,18 +77,31 @@ def score_measured(
     }
 
 
-def _find_repeated(generated: Measured, reference: Measured, train: Measured | None) -> list[str]:
-    """Return the alarms of images that are in a set where they should not be."""
-    digests = set(generated.digests)
-    alarms = []
-    if shared := len(digests & set(reference.digests)):
-        alarms.append(f"shared files: {shared} images are in both sets, pixel by pixel")
-    if repeated := len(generated) - len(digests):
-        alarms.append(f"copies: {repeated} of {len(generated)} generated images repeat another")
-    if train is not None and (copied := len(digests & set(train.digests))):
-        alarms.append(f"copies: {copied} generated images are training frames, pixel by pixel")
+def _find_repeated(
+    generated: Measured, reference: Measured, train: Measured | None
+) -> dict[str, list[int]]:
+    """Return the alarms of images that are in a set where they should not be, each with the rows of
+    the generated images that it is about."""
+    digests = generated.digests
+
+    def rows_in(other: Measured) -> list[int]:
+        theirs = set(other.digests)
+        return [row for row, digest in enumerate(digests) if digest in theirs]
+
+    first = {digest: row for row, digest in reversed([*enumerate(digests)])}
+    repeated = [row for row, digest in enumerate(digests) if first[digest] != row]
+    alarms = {}
+    if shared := rows_in(reference):
+        num = len({digests[row] for row in shared})
+        alarms[f"shared files: {num} images are in both sets, pixel by pixel"] = shared
+    if repeated:
+        text = f"copies: {len(repeated)} of {len(generated)} generated images repeat another"
+        alarms[text] = repeated
+    if train is not None and (copied := rows_in(train)):
+        num = len({digests[row] for row in copied})
+        alarms[f"copies: {num} generated images are training frames, pixel by pixel"] = copied
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
-        alarms.append(f"shared files: {leaked} reference frames are training frames")
+        alarms[f"shared files: {leaked} reference frames are training frames"] = []
     return alarms
 
 

@@ -27,6 +27,7 @@ from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
+from echodiff.metrics.intact import Anatomy, Judged, Reader, judge_frames
 from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
@@ -62,6 +63,8 @@ class Measured:
     """Rows of `appearance.describe_appearance`, (N, K), colours included."""
     white_level: int | None = None
     """White level by which images of more than 8 bits were read."""
+    anatomy: Anatomy | None = None
+    """Anatomy of every frame, if a segmenter is given."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -112,6 +115,7 @@ def measure_frames(
     name: str | None = None,
     num_readers: int = 1,
     white_level: int | None = None,
+    segmenter: Reader | None = None,
 ) -> Measured:
     """Read the images, a few at a time, and keep what the scores need of them.
 
@@ -120,7 +124,8 @@ def measure_frames(
     since a network's own resize would stretch the heart. name: what the set is called, else
     its folder. num_readers: processes that read a
     thousand images or more; a script that uses several is started again in each of them, so
-    its work belongs under `if __name__ == "__main__"`.
+    its work belongs under `if __name__ == "__main__"`. segmenter: labels the
+    frames whose anatomy is judged.
     """
     place, paths, rows = _find_frames(source)
     name = name or place
@@ -131,9 +136,11 @@ def measure_frames(
 
         tiny = load_tiny_features()
     features: dict[str, list[NDArray[np.float64]]] = {network.name: [] for network in networks}
-    probabilities, digests = [], []
+    probabilities: list[NDArray[np.float64]] = []
+    digests: list[str] = []
     appearance: list[NDArray[np.float64]] = []
     lossy: list[bool] = []
+    judged: list[Judged] = []
     parts = [paths[start : start + READ_AT_ONCE] for start in range(0, len(paths), READ_AT_ONCE)]
     read = map_in_order(partial(_read, max_value=max_value), parts, workers=num_readers)
     with ProgressBar(
@@ -142,6 +149,9 @@ def measure_frames(
         for images, looks, losses in read:
             appearance += looks
             lossy += losses
+            if segmenter is not None:
+                read_rows = rows[len(digests) : len(digests) + len(images)]
+                judged += judge_frames(images, read_rows, segmenter)
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))
@@ -169,6 +179,7 @@ def measure_frames(
         is_lossy=np.array(lossy),
         appearance=np.array(appearance),
         white_level=max_value,
+        anatomy=None if segmenter is None else Anatomy(tuple(judged), segmenter),
     )
 
 

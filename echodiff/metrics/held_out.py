@@ -16,6 +16,7 @@ from echodiff.images import pad_square, read_gray_u8
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import load_networks
+from echodiff.metrics.intact import Anatomy, judge_frames, score_anatomy
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.scores import MIN_FRAMES, score_sets
 
@@ -87,14 +88,17 @@ class HeldOutScores:
             },
         }
 
-    def __call__(self, images_u8: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+    def __call__(
+        self, images_u8: Sequence[NDArray[np.uint8]], prompts: Sequence[str] | None = None
+    ) -> dict[str, float]:
         """Values by name: `mmd_tiny`, `mmd_tiny_low`, `mmd_tiny_high`, `mmd_tiny_floor`, `kid_...`.
 
-        images_u8: grey squares, no two of one patient. KID is times a thousand, as everywhere. What
-        cannot be had, such as an interval over three patients, is left out.
+        images_u8: grey squares, no two of one patient. prompts: of each image; with them there are
+        `intact`, `intact_low`, `intact_high`, `intact_real` too. KID is times a thousand, as
+        everywhere. What cannot be had, such as an interval over three patients, is left out.
         """
         groups = build_groups([None] * len(images_u8))
-        row: dict[str, float] = {}
+        row = {} if prompts is None else self._score_anatomy(images_u8, prompts)
         for network in self.networks:
             generated = FeatureSet(network(images_u8), groups)
             scores, left_out = score_sets(
@@ -112,17 +116,46 @@ class HeldOutScores:
                     self._said.add(name)
         return row
 
+    def _score_anatomy(
+        self, images_u8: Sequence[NDArray[np.uint8]], prompts: Sequence[str]
+    ) -> dict[str, float]:
+        rows = [Frame(file_name="", text=text, prompt=text) for text in prompts]
+        segmenter = self._anatomy.source
+        generated = Anatomy(tuple(judge_frames(images_u8, rows, segmenter)), segmenter)
+        scores, left_out, _ = score_anatomy(generated, self._anatomy)
+        for name, reason in left_out.items():
+            if name not in self._said:
+                logger.warning("%s is left out: %s", name, reason)
+                self._said.add(name)
+        if (score := scores.get("intact")) is None:
+            return {}
+        parts = {"": score.value, "_low": score.low, "_high": score.high, "_real": score.real}
+        return {f"intact{part}": float(end) for part, end in parts.items() if end is not None}
+
+    @cached_property
+    def _anatomy(self) -> Anatomy:
+        from echodiff.metrics.segmenter import load_segmenter  # imports torch
+
+        segmenter, judged = load_segmenter(), []
+        for start in range(0, len(self.frames), READ_AT_ONCE):
+            frames = self.frames[start : start + READ_AT_ONCE]
+            judged += judge_frames(self._read(frames), frames, segmenter)
+        return Anatomy(tuple(judged), segmenter)
+
+    def _read(self, frames: Sequence[Frame]) -> list[NDArray[np.uint8]]:
+        """As `frame_features.measure_frames` reads them: a final evaluation gives the same."""
+        return [
+            pad_square(read_gray_u8(self.folder / frame.file_name, max_value=self.max_value))
+            for frame in frames
+        ]
+
     @cached_property
     def _reference(self) -> dict[str, FeatureSet]:
         parts: dict[str, list[NDArray[np.float64]]] = {
             network.name: [] for network in self.networks
         }
         for start in range(0, len(self.frames), READ_AT_ONCE):
-            # As `frame_features.measure_frames` reads them: a final evaluation gives the same.
-            images = [
-                pad_square(read_gray_u8(self.folder / frame.file_name, max_value=self.max_value))
-                for frame in self.frames[start : start + READ_AT_ONCE]
-            ]
+            images = self._read(self.frames[start : start + READ_AT_ONCE])
             for network in self.networks:
                 parts[network.name].append(network(images))
         groups = build_groups([known_patient(frame) for frame in self.frames])

@@ -234,6 +234,31 @@ class Score:
         )  # fmt: skip
 
     @classmethod
+    def of_anatomy(
+        cls, criterion: str, share: Counted, source: Source, real: Counted | None, *,
+        num_without: tuple[int, int], frames: Sequence[int],
+    ) -> Score:  # fmt: skip
+        """The share of frames that meet a criterion of anatomy, or all where it is empty.
+
+        num_without: frames of both sets that it does not apply to. frames: those that fail it.
+        """
+        return cls(
+            name=ScoreName(Kind.INTACT, criterion=criterion), **_common(share, source),
+            n=share.num, n_reference=real.num if real else 0, **(_beside(real) if real else {}),
+            num_without=num_without[0], num_without_reference=num_without[1], frames=frames,
+        )  # fmt: skip
+
+    @classmethod
+    def of_anatomy_gain(
+        cls, gain: Counted, source: Source, first: Counted, second: Counted
+    ) -> Score:
+        """Second minus first, of the share of frames that meet all criteria."""
+        return cls(
+            name=ScoreName(Kind.INTACT_GAIN), **_common(gain, source), n=second.num,
+            first=first.value, second=second.value, n_first=first.num,
+        )  # fmt: skip
+
+    @classmethod
     def of_ratio(
         cls, estimate: Interval, counts: tuple[int, int, int], source: Source, *,
         mmd2: tuple[float, float], bandwidth: float,
@@ -314,9 +339,10 @@ _KEYS: dict[Kind, tuple[str, ...]] = {
         ("value", "low", "high", "n", *_OF_NETWORK, "n_reference", *_REAL),
     ),
     **dict.fromkeys(
-        (Kind.FAITHFULNESS_GAIN, Kind.SPECIFICITY_GAIN),
+        (Kind.FAITHFULNESS_GAIN, Kind.SPECIFICITY_GAIN, Kind.INTACT_GAIN),
         ("value", "low", "high", "n", *_OF_NETWORK, "first", "second", "n_first"),
     ),
+    Kind.INTACT: (*_COMMON, *_REAL, "num_without", "num_without_reference", "frames"),
     Kind.MMD_RATIO: ("value", "low", "high", "mmd2_first", "mmd2_second", "n_first", "n",
                      "n_reference", *_OF_NETWORK[:3], "bandwidth"),
     **dict.fromkeys(PAIRED, (*_COMMON, "data_range", "is_masked", "num_identical", "values")),

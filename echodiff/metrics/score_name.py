@@ -45,12 +45,15 @@ class Kind(StrEnum):
     SPECTRUM_DEVIATION = "spectrum_deviation"
     COLOUR_DRIFT = "colour_drift"
     SECTOR_DRIFT = "sector_drift"
+    INTACT = "intact"
+    INTACT_GAIN = "intact_gain"
 
 
 DISTANCES = frozenset({Kind.MMD, Kind.KID, Kind.FID, Kind.FD})
 COVERAGES = (Kind.PRECISION, Kind.RECALL, Kind.DENSITY, Kind.COVERAGE)
 PAIRED = (Kind.SSIM, Kind.PSNR, Kind.PSNR_MIXED, Kind.MAE, Kind.MSE)
 _BY_FINDING = {Kind.FAITHFULNESS, Kind.SPECIFICITY, Kind.FAITHFULNESS_GAIN, Kind.SPECIFICITY_GAIN}
+_BY_CRITERION = {Kind.INTACT, Kind.INTACT_GAIN}
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,14 @@ class ScoreName:
     """The feature network; empty if the kind implies it."""
     finding: str = ""
     """Of faithfulness and specificity; empty for the mean over findings."""
+    criterion: str = ""
+    """Of `intact`; empty for frames that meet all criteria."""
     count: int | None = None
     """Images behind a Frechet distance, which is not comparable across counts."""
 
     def __str__(self) -> str:
-        text = "_".join(part for part in (self.kind, self.features or self.finding) if part)
+        part = self.features or self.finding or self.criterion
+        text = f"{self.kind}_{part}" if part else str(self.kind)
         return text if self.count is None else f"{text}@{self.count}"
 
     @classmethod
@@ -82,4 +88,6 @@ class ScoreName:
         rest = name[len(kind) + 1 :]
         if kind in _BY_FINDING:
             return cls(kind, finding=rest, count=number)
+        if kind in _BY_CRITERION:
+            return cls(kind, criterion=rest, count=number)
         return cls(kind, features=rest, count=number)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import View
+from echodiff.anatomy import Label, View
 from echodiff.captions.clinical import write_unchanged
 from echodiff.files import write_text_atomic
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
+from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import RANDOM
 from echodiff.progress import ProgressBar
 
@@ -38,7 +39,15 @@ POPULATIONS: dict[str, Population] = {
     "features": Population(
         styles=("aspen", "birch", "cedar"), finding_rate=0.75, views=(View.A4C,) * 7 + (View.A2C,)
     ),
+    # The segmenter must read any scanner's frames, every finding among them.
+    "segmenter": Population(
+        styles=("aspen", "birch", "cedar", RANDOM, RANDOM),
+        finding_rate=0.5,
+        views=(View.A4C,) * 3 + (View.A2C,),
+    ),
 }
+WITH_LABELS = ("segmenter",)
+"""Populations whose labels are kept beside the images."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Corpus:
 
     images_u8: NDArray[np.uint8]
     rows: list[dict[str, Any]]
+    labels: NDArray[np.uint8] | None = None
+    """(N, 128, 128) `Label` values, of the populations in `WITH_LABELS`."""
 
 
 def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> Corpus:
@@ -62,7 +73,14 @@ def build_corpus(folder: Path, name: str, num: int, seed: int, workers: int) -> 
     images = np.concatenate([np.load(path) for path in paths])
     tables = [path.with_suffix(".json").read_text("utf-8") for path in paths]
     rows = [row for table in tables for row in json.loads(table)]
-    return Corpus(images, rows)
+    labels = None
+    if name in WITH_LABELS:
+        labels = np.concatenate([np.load(_labels_beside(path)) for path in paths])
+    return Corpus(images, rows, labels)
+
+
+def _labels_beside(shard: Path) -> Path:
+    return shard.with_name(f"labels-{shard.name}")
 
 
 def _render_shard(job: tuple[Path, str, int, int, int]) -> Path:
@@ -72,11 +90,24 @@ def _render_shard(job: tuple[Path, str, int, int, int]) -> Path:
         return path
     images, rows = zip(*_frames(name, start, stop, seed), strict=True)
     write_text_atomic(path.with_suffix(".json"), json.dumps(rows))
+    if name in WITH_LABELS:
+        labels = [_render_labels(name, index, seed) for index in range(start, stop)]
+        _save(_labels_beside(path), np.stack(labels))
+    _save(path, np.stack(images))
+    return path
+
+
+def _save(path: Path, array: NDArray[np.uint8]) -> None:
     beside = path.with_suffix(".tmp")
     with beside.open("wb") as file:
-        np.save(file, np.stack(images))
+        np.save(file, array)
     os.replace(beside, path)
-    return path
+
+
+def _render_labels(name: str, index: int, seed: int) -> NDArray[np.uint8]:
+    pose = (acquisition := sample_acquisition(seed, index, POPULATIONS[name])).pose
+    anatomy, _ = slice_image(acquisition.heart, pose, SIZE)
+    return np.where(sector_mask(pose, SIZE), anatomy.labels, Label.BACKGROUND).astype(np.uint8)
 
 
 def _frames(

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from echodiff.runs import Run
 
 COLOURS = {
-    "base": "#b0642a", "tuned": "#0b6a75", "soft": "#5c666f", "real": "#1c2126", "line": "#dfe3e6",
+    "base": "#9c5518", "tuned": "#0b6a75", "soft": "#56606a", "real": "#1c2126", "line": "#d5dade",
 }  # fmt: skip
 """By the name of the page's variable."""
-SET_COLOURS = ("base", "tuned", "soft")
+SET_COLOURS, SET_MARKERS = ("base", "tuned", "soft"), ("o", "s", "^")
+"""Of the sets of a page in turn; a set alone takes the second of each."""
 RC = {
     "svg.fonttype": "none", "svg.hashsalt": "echodiff", "path.simplify": False, "font.size": 12.5,
     "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
@@ -85,24 +86,24 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def draw_score_curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Draw MMD^2 over the steps of a run's `metrics.jsonl`, one chart per feature network.
+    """Draw intact frames and MMD^2 over the steps of a run's `metrics.jsonl`, a chart per measure.
 
     Only where `train_lora.py --evaluate-every` left two readings or more.
     """
-    ends = ("_low", "_high", "_floor")
-    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("mmd_"))
+    ends = ("_low", "_high", "_floor", "_real")
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(("intact", "mmd_")))
     charts = []
     for key in (key for key in keys if not key.endswith(ends)):
         read = [row for row in rows if row.get(key) is not None]
         if len(read) < 2:
             continue
-        title = f"MMD² ({key.removeprefix('mmd_')})"
+        title = f"MMD² ({key.removeprefix('mmd_')})" if key != "intact" else "Intact anatomy"
         figure, axes = _build_figure(640, 250)
         has_band = all(key + end in row for row in read for end in ends[:2])
         if has_band:
             _draw_band(axes, [(row["step"], row[f"{key}_low"], row[f"{key}_high"]) for row in read])
         # One number: the real frames and their splits are the same at every step.
-        baseline = read[-1].get(key + "_floor")
+        baseline = read[-1].get(key + "_floor", read[-1].get(key + "_real"))
         if baseline is not None:
             axes.axhline(baseline, color=COLOURS["real"], linewidth=1, dashes=(5, 4))
         _draw_lines(axes, {title: [(row["step"], row[key]) for row in read]}, {title: "tuned"})
@@ -140,7 +141,8 @@ def draw_shares(
     if not shown:
         return None
     figure, axes = _build_figure(640, 50 + 34 * len(shown), left=150, right=40, top=8, bottom=26)
-    colours = SET_COLOURS if len(sets) > 1 else ("tuned",)
+    styles = list(zip(SET_COLOURS, SET_MARKERS, strict=True))
+    styles = styles if len(sets) > 1 else styles[1:2]
     for row, (key, name) in enumerate(shown.items()):
         scores = [one[key] for one in sets if key in one]
         if real := [score["real"] for score in scores if score.get("real") is not None]:
@@ -148,9 +150,10 @@ def draw_shares(
         for number, score in enumerate(scores):
             value, y = score["value"], row + (number - (len(scores) - 1) / 2) * 0.32
             low, high = (value if score[end] is None else score[end] for end in ("low", "high"))
-            colour = COLOURS[colours[number % len(colours)]]
+            name_of_colour, marker = styles[number % len(styles)]
+            colour = COLOURS[name_of_colour]
             axes.plot([low, high], [y, y], color=colour, alpha=0.55, linewidth=2.2)
-            (dot,) = axes.plot([value], [y], color=colour, marker="o", markersize=10)
+            (dot,) = axes.plot([value], [y], color=colour, marker=marker, markersize=9)
             dot.set_gid(f"title:{name}: {100 * value:.0f} % of {score['n']}")
     if len(shown) > 1 and prefix in shown:
         axes.axhline(len(shown) - 1.5, xmin=-150 / 450, color=COLOURS["real"], linewidth=0.8)
@@ -213,9 +216,9 @@ def _draw_count_chart(rows: Sequence[Mapping[str, Any]], key: str, title: str) -
     if has_band:
         _draw_band(axes, [(row["n"], row[f"{key}_low"], row[f"{key}_high"]) for row in rows])
     real = [(row["n"], row[f"{key}_floor"]) for row in rows if row[f"{key}_floor"] is not None]
-    curves = {"generated": [(row["n"], row[key]) for row in rows], "real": real}
+    curves = {"generated": [(row["n"], row[key]) for row in rows], "reference": real}
     axes.update_datalim([(counts[0], 0.0)])
-    _draw_lines(axes, curves, {"generated": "tuned", "real": "real"})
+    _draw_lines(axes, curves, {"generated": "tuned", "reference": "real"})
     axes.set_xlim(counts[0], counts[-1])
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xticks([], minor=True)

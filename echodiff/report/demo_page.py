@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echodiff.report.tables import without_minus_0
+from echodiff.report.cards import INTACT_MARGIN, Card
+from echodiff.report.tables import format_number, without_minus_0
 from echodiff.runs import Run
 
 NOT_TOLD_APART = "not distinguishable from 0"
-
+AS_NEAR = "about as near"
+FEATURES = ("tiny", "texture")
+NEAR = 0.5
+"""Largest ratio of distances, LoRA over base, that reaches the target."""
+GAIN = 0.3
+"""Smallest gain in faithfulness that reaches the target."""
 
 GAIN_NAMES = {
+    "intact_gain": "Intact anatomy, LoRA minus base",
     "mmd_ratio_tiny": "MMD² (tiny), LoRA over base",
     "mmd_ratio_texture": "MMD² (texture), LoRA over base",
     "faithfulness_gain": "Faithfulness, LoRA minus base",
@@ -20,8 +27,10 @@ GAIN_NAMES = {
 }
 """Gains for the terminal, in this order; those of single findings are in the report."""
 
+Gains = Mapping[str, Mapping[str, Any]]
 
-def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
+
+def gain_lines(gains: Gains) -> list[str]:
     """The comparison for the terminal, one line per number."""
     return [
         f"{title:<32}{without_minus_0('{:.2f}'.format(gains[name]['value'])):>6}  "
@@ -32,86 +41,160 @@ def gain_lines(gains: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def reaches_0(ratio: Mapping[str, Any]) -> bool:
-    """Whether a ratio of MMD^2 may be 0. The images are then not distinguishable from real ones,
-    and the ratio, which may be negative, is not meaningful by itself."""
-    return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
-
-
 def write_demo_page(
-    out: Path,
-    run: Run,
-    held_out: Sequence[Path],
-    gains: Mapping[str, Any],
-    commands: Sequence[str],
+    out: Path, run: Run, held_out: Sequence[Path], gains: Gains, commands: Sequence[str]
 ) -> Path:
-    """Write report.html into the demo's folder and return it; held_out: the real frames."""
+    """Write report.html into the demo's folder and return it; held_out: the reference frames."""
     from echodiff.report.page import ImageSet, write_report
 
     summary = (
-        "A small Stable Diffusion model that knows simulated hearts from two scanners was "
-        f"fine-tuned on {run.record['num_captioned']} described frames of a third. Base and tuned "
-        "model then drew the same descriptions of held-out hearts, and both sets were measured "
-        f"against {len(held_out)} held-out frames. All frames, real ones included, are simulated."
+        "A small Stable Diffusion model, trained on simulated hearts of two scanners, was "
+        f"fine-tuned (LoRA) on {run.record['num_captioned']} captioned frames of a third scanner. "
+        "The model before (base) and after (LoRA) generated images for the same captions, and both "
+        f"sets were compared with {len(held_out)} held-out frames of that scanner. All frames are "
+        "simulated, the reference included."
     )
     path = out / "report.html"
     write_report(
         path,
         title="What fine-tuning to a new hospital changed",
         summary=summary,
+        verdict=write_demo_verdict(gains),
+        cards=build_demo_cards(gains),
         sets=[
             ImageSet(title="Base", folder=out / "base", note="The model before."),
             ImageSet(title="LoRA", folder=out / "lora", note="The model after."),
             ImageSet(title="LoRA, ASD prompts", folder=out / "asd", note="prompts/asd.txt."),
         ],
         reference=held_out,
-        reference_text=f"{len(held_out)} held-out frames of the new hospital (simulated)",
-        reference_title="Held out",
+        reference_text=f"{len(held_out)} held-out frames of the new hospital",
         run=run,
-        headlines=headlines(gains),
         commands=commands,
     )
     return path
 
 
-def headlines(gains: Mapping[str, Any]) -> list[Any]:
-    """Build the numbers at the top of the page, with their targets."""
-    from echodiff.report.page import Headline
+# --- Verdict and cards --------------------------------------------------------------------------
 
+
+CHANGES = {
+    "intact_gain": "hearts are intact {} often",
+    "faithfulness_gain": "prompted findings are found {} often",
+    "specificity_gain": "findings that were not prompted are absent {} often",
+}
+"""Gains of shares in words, with `more` or `less`."""
+
+
+def write_demo_verdict(gains: Gains) -> str:
+    """State in one sentence what was gained and lost: only what differs significantly."""
+    ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
+    changes = {name: change for name in ratios if (change := state_change(ratios[name]))}
+    nearer = [f"{changes[name]} in {name}" for name in changes if ratios[name]["value"] <= 1]
+    farther = [f"{changes[name]} in {name}" for name in changes if ratios[name]["value"] > 1]
+    sentence = "the images are {} the reference (by {} features)"
+    gained = [sentence.format("nearer to", " and ".join(nearer))] if nearer else []
+    lost = [sentence.format("farther from", " and ".join(farther))] if farther else []
+    for key, words in CHANGES.items():
+        if (gain := gains.get(key)) is not None and excludes_0(gain):
+            first, second = (format_number(gain[name], True) for name in ("first", "second"))
+            is_more = gain["value"] > 0
+            sentence = words.format("more" if is_more else "less")
+            (gained if is_more else lost).append(f"{sentence} ({second} instead of {first})")
+    if not (gained or lost):
+        return "These numbers of images show no significant change."
+    text = ", but ".join(" and ".join(part) for part in (gained, lost) if part)
+    return f"After fine-tuning, {text}."
+
+
+def state_change(ratio: Mapping[str, Any]) -> str:
+    """State by how much the distance changed, as in `92 %`; empty if not significantly."""
+    low, high, value = ratio["low"], ratio["high"], ratio["value"]
+    if low is None or low <= 1 <= high:
+        return ""
+    if reaches_0(ratio):  # the ratio itself may be 0, or below
+        return f"at least {100 * (1 - high):.0f} %"
+    return f"{100 * abs(1 - value):.0f} %"
+
+
+def describe_ratio(ratio: Mapping[str, Any]) -> str:
+    """State a ratio of distances in words: `92 % nearer`."""
+    change = state_change(ratio)
+    return f"{change} {'nearer' if ratio['value'] <= 1 else 'farther'}" if change else AS_NEAR
+
+
+def build_demo_cards(gains: Gains) -> list[Card]:
+    """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent."""
     cards = []
-    for features, what in (("tiny", "anatomy"), ("texture", "speckle and gain")):
-        if (ratio := gains.get(f"mmd_ratio_{features}")) is not None:
-            cards.append(Headline(
-                label=f"Distance to the real frames in {what}, LoRA over base",
-                value=without_minus_0(f"{ratio['value']:.2f} ×").replace("-", "−"),
-                interval=_interval(ratio, 1, "{:.2f}"),
-                note=(f"{NOT_TOLD_APART.capitalize()}. " if reaches_0(ratio) else "")
-                + "Aim: at most 0.5.",
-                is_good=is_near(ratio),
-            ))  # fmt: skip
-    for key, what in (
-        ("faithfulness_gain", "Findings shown when prompted, LoRA minus base"),
-        ("faithfulness_gain_asd", "The same for septal defects (ASD)"),
-        ("specificity_gain", "Findings absent when not prompted, LoRA minus base"),
-    ):
-        if (gain := gains.get(key)) is not None:
-            is_aim = key != "specificity_gain"
-            cards.append(Headline(
-                label=what,
-                value=without_minus_0(f"{100 * gain['value']:+.0f} points").replace("-", "−"),
-                interval=_interval(gain, 100, "{:+.0f}"),
-                note=(f"From {100 * gain['first']:.0f} % to {100 * gain['second']:.0f} %."
-                      + (" Aim: 30 points, interval above 0." if is_aim else "")),
-                is_good=gain["value"] >= 0.3 and (gain["low"] or 0) > 0 if is_aim else None,
-            ))  # fmt: skip
+    if (gain := gains.get("intact_gain")) is not None:
+        is_kept = gain["value"] >= -INTACT_MARGIN
+        note = f"Target: at most {100 * INTACT_MARGIN:.0f} points lost."
+        cards.append(_build_gain_card("Hearts with intact anatomy", gain, note, is_kept))
+    ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
+    if ratios:
+        cards.append(_build_distance_card(ratios))
+    if (gain := gains.get("faithfulness_gain")) is not None:
+        asd = gains.get("faithfulness_gain_asd")
+        note = ("" if asd is None else f"Septal defects (ASD): {_from_to(asd)}. ") + (
+            f"Target: {100 * GAIN:.0f} points more.")  # fmt: skip
+        is_reached = gain["value"] >= GAIN and (gain["low"] or 0) > 0
+        cards.append(_build_gain_card("Prompted findings that are found", gain, note, is_reached))
+    if (gain := gains.get("specificity_gain")) is not None:
+        is_sure = excludes_0(gain)
+        note = "" if is_sure else "No significant difference."
+        is_better = gain["value"] > 0 if is_sure else None
+        cards.append(_build_gain_card("Findings absent where not prompted", gain, note, is_better))
     return cards
+
+
+def _build_gain_card(label: str, gain: Mapping[str, Any], note: str, is_good: bool | None) -> Card:
+    points = without_minus_0(f"{100 * gain['value']:+.0f}").replace("-", "−")
+    return Card(
+        label=f"{label}, base to LoRA",
+        value=_from_to(gain),
+        interval=f"{points} points, {_interval(gain, 100, '{:+.0f}')}",
+        note=note,
+        is_good=is_good,
+    )
+
+
+def _build_distance_card(ratios: Mapping[str, Mapping[str, Any]]) -> Card:
+    """Build the card of the distances: the first in large, the others in its note."""
+    (features, first), *others = ratios.items()
+    value = describe_ratio(first)
+    notes = [
+        f"In {name} features: {describe_ratio(ratio)} ({_interval(ratio, 1, '{:.2f}')})."
+        for name, ratio in others
+    ]
+    nears = [is_near(ratio) for ratio in ratios.values()]
+    return Card(
+        label=f"Distance to the reference in {features} features, LoRA against base",
+        value=value[:1].upper() + value[1:],
+        interval=f"ratio of MMD², {_interval(first, 1, '{:.2f}')}",
+        note=" ".join([*notes, f"Target: at least {100 * (1 - NEAR):.0f} % nearer in each."]),
+        is_good=False if False in nears else None if None in nears else True,
+    )
+
+
+def reaches_0(ratio: Mapping[str, Any]) -> bool:
+    """Whether a ratio of MMD^2 may be 0. The images are then not distinguishable from real ones,
+    and the ratio, which may be negative, is not meaningful by itself."""
+    return bool((ratio["value"] if ratio["low"] is None else ratio["low"]) <= 0)
+
+
+def excludes_0(gain: Mapping[str, Any]) -> bool:
+    """Whether the interval of a gain excludes 0."""
+    return gain["low"] is not None and (gain["low"] > 0 or gain["high"] < 0)
 
 
 def is_near(ratio: Mapping[str, Any]) -> bool | None:
     """Whether the target of at most 0.5 is reached; None if a ratio around 0 is too uncertain."""
     if not reaches_0(ratio):
-        return bool(ratio["value"] <= 0.5)
-    return True if ratio["high"] is not None and ratio["high"] <= 0.5 else None
+        return bool(ratio["value"] <= NEAR)
+    return True if ratio["high"] is not None and ratio["high"] <= NEAR else None
+
+
+def _from_to(gain: Mapping[str, Any]) -> str:
+    return f"{format_number(gain['first'], True)} → {format_number(gain['second'], True)}"
 
 
 def _interval(gain: Mapping[str, Any], scale: float, form: str) -> str:

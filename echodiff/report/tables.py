@@ -49,9 +49,9 @@ LOOK_NAMES: dict[Kind, str] = {
     Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
     Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
-DECISIVE = ("mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+DECISIVE = ("intact", "mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
 """Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
-_SHARES = frozenset({Kind.FAITHFULNESS, Kind.SPECIFICITY})
+_SHARES = frozenset({Kind.INTACT, Kind.FAITHFULNESS, Kind.SPECIFICITY})
 _OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
 
 
@@ -79,17 +79,22 @@ def _describe(name: ScoreName) -> str:
             return f"MMD² ratio ({name.features})"
         case Kind.FAITHFULNESS | Kind.SPECIFICITY if not name.finding:
             return f"{name.kind.capitalize()}, mean over findings"
+        case Kind.INTACT if name.criterion:
+            return f"Intact anatomy: {name.criterion.replace('_', ' ')}"
+        case Kind.INTACT:
+            return "Intact anatomy, all criteria"
     return str(name)
 
 
 def build_score_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Build rows of distances, then of mean shares, with the sets under each measure."""
+    """Build rows of intact anatomy, distances and mean shares, with the sets under each measure."""
     scores = [read_scores(one) for one in records]
     names = dict.fromkeys(score.name for one in scores for score in one.values())
     shown = [name for name in names if name.kind in DISTANCES]
     shown += [ScoreName(kind) for kind in (Kind.FAITHFULNESS, Kind.SPECIFICITY)]
+    shown = [ScoreName(Kind.INTACT), *shown]
     rows: list[dict[str, Any]] = []
     for name in shown:
         for title, of_set in zip(titles, scores, strict=True):
@@ -101,9 +106,9 @@ def build_score_rows(
             rows.append({
                 **_shown(name, title, score, rows, is_share),
                 "n_reference": score.n_reference,
-                "real": "–" if real is None else _number(real, is_share),
+                "real": "–" if real is None else format_number(real, is_share),
                 "same_n": score.floor_n if has_floor else "",
-                "at_same_n": _number(score.value_at_floor_n, False) if has_floor else "",
+                "at_same_n": format_number(score.value_at_floor_n, False) if has_floor else "",
             })  # fmt: skip
     return rows
 
@@ -111,22 +116,24 @@ def build_score_rows(
 def build_look_rows(
     titles: Sequence[str], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Build rows of diversity, copies, pairs and appearance, next to those of real frames."""
+    """Build rows of single criteria of anatomy, diversity, copies, pairs and appearance, next to
+    those of real frames."""
     scores = [read_scores(one) for one in records]
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(score.name for one in scores for score in one.values()):
-        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES:
+        if name.kind not in _OF_SETS and name.kind not in LOOK_NAMES and not name.criterion:
             continue
+        is_share = name.kind in _SHARES
         for title, of_set in zip(titles, scores, strict=True):
             if (score := of_set.get(str(name))) is None:
                 continue
             real = score.floor if name.kind in COVERAGES else score.real
             same_n = score.floor_n
             rows.append({
-                **_shown(name, title, score, rows, False),
-                "real": "–" if real is None else _number(real, False),
+                **_shown(name, title, score, rows, is_share),
+                "real": "–" if real is None else format_number(real, is_share),
                 "same_n": same_n or score.n_reference,
-                "at_same_n": _number(score.value_at_floor_n, False) if same_n else "",
+                "at_same_n": format_number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
     return rows
 
@@ -139,8 +146,8 @@ def _shown(
         "name": "" if above and above[-1]["key"] == str(name) else _describe(name),
         "key": str(name),
         "set": title,
-        "value": _number(score.value, is_share),
-        "interval": _interval(score.low, score.high, is_share),
+        "value": format_number(score.value, is_share),
+        "interval": format_interval(score.low, score.high, is_share),
         "n": score.n,
     }
 
@@ -151,8 +158,8 @@ def build_difference_rows(differences: Sequence[Difference]) -> list[dict[str, A
         {
             "name": score_name(one.score),
             "sets": f"{one.first} less {one.second}",
-            "value": _number(one.value, False),
-            "interval": _interval(one.low, one.high, False),
+            "value": format_number(one.value, False),
+            "interval": format_interval(one.low, one.high, False),
             "p": "–" if one.p_holm is None else _p_value(one.p_holm),
             "nearer": one.first if one.value < 0 else one.second,
             "is_sure": one.p_holm is not None and one.p_holm < 0.05,
@@ -166,7 +173,7 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
 
 
-def _number(value: float | None, is_share: bool) -> str:
+def format_number(value: float | None, is_share: bool) -> str:
     if value is None:
         return "–"
     if is_share:
@@ -181,10 +188,10 @@ def without_minus_0(text: str) -> str:
     return text if any(digit in digits for digit in "123456789") else text.replace("-", "")
 
 
-def _interval(low: float | None, high: float | None, is_share: bool) -> str:
+def format_interval(low: float | None, high: float | None, is_share: bool) -> str:
     if low is None or high is None:
         return "–"
-    return f"{_number(low, is_share)} to {_number(high, is_share)}"
+    return f"{format_number(low, is_share)} to {format_number(high, is_share)}"
 
 
 def list_networks(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -217,16 +224,25 @@ def list_sampling_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
     settings, config = job.get("settings", {}), job.get("config", {})
     facts = {
         "Weights": f"{job.get('weights', '?')} ({job.get('weights_sha256', '?')[:12]})",
+        "LoRA scale": settings.get("lora_scale"),
         "Prompt file": config.get("prompt_file"),
         "Images": config.get("num_images"),
         "Sampler": f"{settings.get('scheduler', '?')}, {settings.get('steps', '?')} steps",
         "Guidance": settings.get("guidance"),
+        "Guidance interval": _interval_of_steps(settings.get("guidance_interval")),
         "Resolution": settings.get("resolution"),
         "Precision": settings.get("dtype"),
         "Seed": config.get("seed"),
         "Drawn in": _duration(job.get("seconds"), job.get("num_drawn")),
     }
     return [(key, str(value)) for key, value in facts.items() if value is not None]
+
+
+def _interval_of_steps(interval: Sequence[float] | None) -> str | None:
+    """A part of the steps in words; None for all steps."""
+    if interval is None or list(interval) == [0, 1]:
+        return None
+    return f"{100 * interval[0]:g} to {100 * interval[1]:g} % of the steps"
 
 
 def _duration(seconds: float | None, num_images: int | None) -> str | None:
@@ -268,16 +284,18 @@ def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
 
 def _state(name: str, score: Mapping[str, Any]) -> str:
     """One score in words: value, 95 % interval, baseline, counts."""
-    is_share = name.startswith(("faithfulness", "copies_"))
-    text = _number(score["value"], is_share)
+    is_share = name.startswith(("intact", "faithfulness", "copies_"))
+    text = format_number(score["value"], is_share)
     if score["low"] is not None:
-        text += f" ({_interval(score['low'], score['high'], is_share)})"
+        text += f" ({format_interval(score['low'], score['high'], is_share)})"
     if score.get("floor") is not None:
-        text += f"; real against real {_number(score['floor'], False)} at n {score['floor_n']}"
+        text += (
+            f"; real against real {format_number(score['floor'], False)} at n {score['floor_n']}"
+        )
         if score["floor_n"] != score["n"]:
-            text += f", generated there {_number(score['value_at_floor_n'], False)}"
+            text += f", generated there {format_number(score['value_at_floor_n'], False)}"
     if score.get("real") is not None:
-        text += f"; real frames {_number(score['real'], is_share)}"
+        text += f"; real frames {format_number(score['real'], is_share)}"
     if score.get("data_range") is not None:
         text += f"; data range {score['data_range']}"
     return f"{text}; n {score['n']}, reference {score['n_reference']}"

@@ -34,7 +34,8 @@ hub_server = load_module(Path(__file__).parent / "hub_server.py")
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -> Path:
-    """A folder with `runs/ours`, a run on phantoms, and `generated/asd-1`, eight scored images."""
+    """A folder with `runs/ours`, a run on phantoms, and `generated/asd-1`, eight scored images;
+    `generated/base-1` are those of the base alone."""
     place = tmp_path_factory.mktemp("finished")
     base = shutil.copytree(tiny_random_base, place / "base")
     (base / "README.md").write_text(BASE_CARD)
@@ -49,9 +50,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -
         *("--prompt-file", str(place / "two.txt"), "--weights", str(run), "--num-images", "8"),
         *("--steps", "2", "--features", "texture", "--out", str(drawn)),
     ]
+    alone = [*draw, "--weights", "none", "--base", str(base), "--reference", str(run)]
+    alone += ["--out", str(place / "generated/base-1")]
     # diffusers 0.42's sigmas hand a tensor to np.array, which numpy 2 deprecates.
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        for script, flags in (("train_lora.py", train), ("generate.py", draw)):
+        for script, flags in (
+            ("train_lora.py", train), ("generate.py", draw), ("generate.py", alone),
+        ):  # fmt: skip
             forget_accelerate()
             load_module(shipped(script)).main(flags)
     forget_accelerate()
@@ -119,7 +124,7 @@ SCORED = ("--generated", "generated/asd-1",
 
 @pytest.fixture
 def scored() -> tuple[str, ...]:
-    """Flags of a push that lacks an audit alone."""
+    """Flags of a push that lacks an audit, and the scores of the base alone."""
     return SCORED
 
 

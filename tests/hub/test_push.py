@@ -61,7 +61,7 @@ def test_the_folder_holds_what_is_on_the_list_and_no_word_of_this_machine(push, 
     status, out, _ = push(*scored, "--out", "up")
     assert status == 0
     assert files_of(place / "up") == SCORED
-    assert out.count("missing:") == 1
+    assert out.count("missing:") == 2  # an audit, and the scores of the base alone
     texts = "".join(p.read_text() for p in (place / "up").iterdir() if p.suffix != ".png"
                     and p.suffix != ".safetensors")  # fmt: skip
     for word in (str(place), "phantom-0000", "/tmp", '"held_out"', "checkpoint_every"):
@@ -121,6 +121,76 @@ def test_the_card_is_rendered_from_the_run(push, place, scored, hub):
         assert said in text, said
     if not huggingface_hub.__version__.startswith("1."):  # that asks huggingface.co, always
         card.validate()  # asks the hub, as its own web page would
+
+
+def test_the_card_leads_with_use_limits_and_key_scores_and_folds_the_prompts(
+    push, place, scored, edit
+):
+    prompts = place / "generated/asd-1/metadata.jsonl"
+    prompts.write_text(prompts.read_text().replace("ASD, four", "</details> | ASD, four"))
+    base_set = place / "generated/base-1/metadata.jsonl"
+    base_set.write_text(base_set.read_text().replace("ASD, four", "</details> | ASD, four"))
+    for name, value in (("asd-1", 0.43), ("base-1", 0.85)):
+        metrics = json.loads((place / f"generated/{name}/metrics.json").read_text())
+        share = {"value": value, "low": 0.3, "high": 0.9, "n": 8, "n_reference": 4, "real": 0.99}
+        edit(place / f"generated/{name}/metrics.json", scores=metrics["scores"] | {"intact": share})
+    status, out, _ = push(*scored, "--generated-base", "generated/base-1")
+    assert status == 0
+    assert "missing: scores of the base alone" not in out
+    text = (place / "push/hearts/README.md").read_text()
+    headings = re.findall(r"^## (.+)", text, re.MULTILINE)
+    assert headings[:4] == ["Intended use", "Limits", "How to load", "Scores"]
+    assert headings.count("Intended use") == 1
+    head = text[: text.index("## How to load")]
+    rows = re.findall(r"^\| (.+) \| \*\*(.+)\*\* \| (.+) \| (.+) \|$", head, re.MULTILINE)
+    assert rows[0] == ("Hearts with intact anatomy", "43 %", "85 %", "99 %")
+    assert rows[1][0] == "Distance, MMD² (texture)"
+    assert all(re.fullmatch(r"–|−?\d+(\.\d{1,3})?", value) for value in rows[1][1:])
+    assert rows[1][1] != "–" != rows[1][2]
+    folded = head[head.index("<details>") : head.index("\n</details>")]
+    assert r"| 1 | \</details\> \| ASD, four chamber view | 0, 0 |" in folded
+
+
+def test_without_a_set_of_the_base_the_card_has_no_column_for_it(push, place, scored):
+    _, out, _ = push(*scored)
+    assert "missing: scores of the base alone" in out
+    assert (
+        "| 8 images | these weights | reference frames |"
+        in (place / "push/hearts/README.md").read_text()
+    )
+
+
+def test_a_set_of_the_base_that_is_not_comparable_is_refused(push, place, scored, edit):
+    job = place / "generated/base-1/generate.json"
+    flags = (*scored, "--generated-base", "generated/base-1")
+    for fields, what in (
+        ({"reference": "64 phantom frames"}, "other reference"),
+        ({"settings": {"steps": 3}}, "other settings"),
+    ):
+        kept = job.read_text()
+        edit(job, **fields)
+        status, _, err = push(*flags)
+        assert status == 2
+        assert f"--generated-base generated/base-1: has {what} than generated/asd-1" in err
+        job.write_text(kept)
+    status, _, err = push("--generated-base", "generated/base-1")
+    assert (status, "needs --generated" in err) == (2, True)
+    status, _, err = push(*scored, "--generated-base", "generated/asd-1")
+    assert (status, "--generated-base generated/asd-1: was generated with other" in err) == (
+        2,
+        True,
+    )
+
+
+def test_the_card_says_at_which_scale_the_images_were_generated(push, place, scored, edit):
+    job = place / "generated/asd-1/generate.json"
+    settings = json.loads(job.read_text())["settings"]
+    edit(job, settings=settings | {"lora_scale": 0.0, "guidance_interval": [0.25, 1]})
+    push(*scored)
+    text = (place / "push/hearts/README.md").read_text()
+    assert "LoRA scale 0, guidance from 0.25 to 1 of the steps" in text
+    assert "\npipeline.fuse_lora(lora_scale=0)\n" in text
+    assert "--weights hub:jane/hearts --lora-scale 0\n" in text
 
 
 def test_the_code_on_the_card_runs_and_draws_what_the_run_draws(push, place, scored, hub, finished):

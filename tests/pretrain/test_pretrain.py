@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from echodiff.__main__ import main
-from echodiff.pretrain import classifier, command, stage
+from echodiff.anatomy import Label
+from echodiff.metrics.segmenter import LABELS, load_segmenter
+from echodiff.pretrain import classifier, command, segmenter, stage
 from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
 from echodiff.pretrain.corpus import Corpus
 from echodiff.pretrain.denoiser import build_unet
@@ -19,7 +21,7 @@ TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
     *("--num-scanner-frames", "100", "--autoencoder-steps", "1", "--decoder-steps", "1"),
     *("--text-encoder-steps", "1", "--denoiser-steps", "1", "--detail-steps", "1"),
-    *("--classifier-steps", "1"),
+    *("--classifier-steps", "1", "--num-segmenter-frames", "100", "--segmenter-steps", "1"),
 ]
 
 
@@ -68,6 +70,27 @@ def test_the_card_says_how_it_was_made(pretrained):
     )
 
 
+def test_the_segmenter_is_one_that_evaluate_opens(pretrained):
+    network = load_segmenter(pretrained / "segmenter")
+    labels = network([np.zeros((128, 128), np.uint8), np.zeros((40, 40), np.uint8)])
+    assert labels.shape == (2, 128, 128)
+    assert set(np.unique(labels)) <= set(LABELS)
+    weights = pretrained / "segmenter" / "model.safetensors"
+    assert weights.stat().st_size < 3_000_000
+    card = json.loads((pretrained / "segmenter" / "config.json").read_text())
+    assert card["held_out"]["n"] == 10
+    assert set(card["held_out"]["dice"]) == {"sound", "broken"}
+
+
+def test_one_part_is_trained_alone_and_the_report_keeps_the_others(pretrained, capsys):
+    before = json.loads((pretrained / "report.json").read_text())
+    assert list(before) == ["segmenter", "tiny_features", "tiny"]
+    assert main([*TOY, "--out", str(pretrained), "--parts", "segmenter"]) == 0
+    assert json.loads((pretrained / "report.json").read_text()) == before
+    assert main([*TOY, "--out", str(pretrained), "--parts", "vae"]) == 2
+    assert "--parts: unknown ['vae']; known: segmenter" in capsys.readouterr().err
+
+
 def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
     assert main([*TOY, "--out", str(pretrained), "--seed", "3"]) == 2
     assert "--out" in capsys.readouterr().err
@@ -89,19 +112,25 @@ def test_the_autoencoder_halves_twice():
         assert vae.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean.shape == (1, 4, 32, 32)
 
 
-def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "train"),
+    [(classifier, classifier.train_classifier), (segmenter, segmenter.train_segmenter)],
+)
+def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch, module, train):
     rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (20, 128, 128), dtype=np.uint8)
+    labels = np.full_like(images, Label.LV)
+    labels[:, 64:] = Label.LA
     row = {"findings": ["asd"], "view": "A4C", "phase": "ED", "style": "aspen"}
-    corpus = Corpus(rng.integers(0, 255, (20, 128, 128), dtype=np.uint8), [row] * 20)
+    corpus = Corpus(images, [row] * 20, labels)
 
-    def train(folder):
+    def run(folder):
         folder.mkdir(exist_ok=True)
-        network, _ = classifier.train_classifier(corpus, folder, 4, 2, seed=1, device="cpu")
-        return network.state_dict()
+        return train(corpus, folder, 4, 2, seed=1, device="cpu")[0].state_dict()
 
-    whole = train(tmp_path / "whole")
+    whole = run(tmp_path / "whole")
     monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
-    vary, calls = classifier._vary, []
+    vary, calls = module._vary, []
 
     def stop_at_third(*arguments):
         calls.append(1)
@@ -109,10 +138,10 @@ def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypat
             raise KeyboardInterrupt
         return vary(*arguments)
 
-    monkeypatch.setattr(classifier, "_vary", stop_at_third)
+    monkeypatch.setattr(module, "_vary", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "killed")
-    resumed = train(tmp_path / "killed")
+        run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

@@ -143,9 +143,9 @@ def test_counts_stand_on_a_logarithmic_axis() -> None:
     assert (mmd.title, fd.title) == ("MMD² (tiny)", "Fréchet distance (tiny)")
     x = [x for x, _ in Drawn(mmd).points("generated")]
     assert x[1] == pytest.approx((x[0] + x[2]) / 2, abs=0.01)
-    assert len(Drawn(mmd).points("real")) == 2
+    assert len(Drawn(mmd).points("reference")) == 2
     assert {"20", "40", "80", "images"} <= set(Drawn(mmd).texts)
-    assert "real" not in Drawn(fd).texts
+    assert "reference" not in Drawn(fd).texts
     assert draw_counts(rows[:1]) == []
 
 

@@ -12,14 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.report.page import (
-    Headline,
-    ImageSet,
-    find_pictures,
-    write_report,
-)
+from echodiff.report.cards import Card
+from echodiff.report.page import ImageSet, write_report
+from echodiff.report.pictures import Picture, find_pictures
 from echodiff.runs import Run
 
 TEXTS = ["ASD, secundum, 4-chamber position", "normal heart", "LVH <thick> & narrow"]
@@ -51,12 +49,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def write_set(folder: Path, texts: list[str], *, seed: int, size: int = 32) -> Path:
+def write_set(
+    folder: Path, texts: list[str], *, seed: int, size: int = 32, source: str | None = None
+) -> Path:
     rng = np.random.default_rng(seed)
     with FramesWriter(folder) as writer:
         for index, text in enumerate(texts):
             image = rng.integers(0, 255, (size, size), dtype=np.uint8)
-            writer.add(Frame(file_name=f"{index:06d}.png", text=text), image)
+            writer.add(Frame(file_name=f"{index:06d}.png", text=text, source=source), image)
     return folder
 
 
@@ -101,7 +101,8 @@ def report(tmp_path: Path) -> str:
         reference=real,
         reference_text="3 frames",
         run=run,
-        headlines=[Headline(label="Gain", value="+45 points", interval="35 to 55", note="Aim.")],
+        verdict="All is well.",
+        cards=[Card(label="Gain", value="+45 points", interval="35 to 55", note="x", is_good=True)],
         commands=["python generate.py --out <here>"],
     )
     return (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -118,7 +119,7 @@ def test_page_is_one_sound_file_that_fetches_nothing(report: str) -> None:
 
 def test_real_base_and_lora_stand_side_by_side_for_each_caption(report: str) -> None:
     assert report.count('class="match"') == 3
-    assert Page(report).images == 3 * 3 + 4
+    assert Page(report).images == 3 * 3 + 4 * 3
     assert "LVH &lt;thick&gt; &amp; narrow" in report
 
 
@@ -127,7 +128,8 @@ def test_numbers_settings_and_warnings_are_there(report: str) -> None:
         "not for diagnosis", "+45 points", "MMD² (tiny)", "0.3 to 0.5", "Base: copies: 2",
         "no Inception.", "ab" * 32, "dpmpp, 2 steps", "6 s, 2000 ms an image", "training loss",
         "--out &lt;here&gt;", "Frames with caption", "Drawn in", "torch 2.", "reference frames",
-        "band: 95 % interval; dashed: real vs real",
+        "band: 95 % interval; dashed: held-out frames against others", "✓ Target reached",
+        "All is well.",
     ):  # fmt: skip
         assert text in report, text
 
@@ -144,7 +146,7 @@ def test_a_bare_set_makes_a_page_too(tmp_path: Path) -> None:
         reference_text="1 frame",
     )
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert page.images == 2
+    assert page.images == 1 + 3
 
 
 def test_reference_frames_of_12_bits_are_shown_on_one_scale(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_reference_frames_of_12_bits_are_shown_on_one_scale(tmp_path: Path) -> N
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     shown = [read_embedded(link) for link in page.links if not link.startswith("#")]
     levels = [int(image[0, 0]) for image in shown if (image == image[0, 0]).all()]
-    assert sorted(levels) == [round(1000 / 4095 * 255), round(4000 / 4095 * 255)]
+    assert set(levels) == {round(1000 / 4095 * 255), round(4000 / 4095 * 255)}
 
 
 def read_embedded(link: str) -> NDArray[np.uint8]:
@@ -173,7 +175,97 @@ def read_embedded(link: str) -> NDArray[np.uint8]:
 
 def test_pictures_bring_their_captions(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "real", TEXTS, seed=0)
-    assert find_pictures(folder)[2] == (folder / "images" / "000002.png", TEXTS[2])
+    assert find_pictures(folder)[2] == Picture(folder / "images" / "000002.png", TEXTS[2])
     assert find_pictures([folder / "images" / "000001.png"]) == [
-        (folder / "images" / "000001.png", TEXTS[1])
+        Picture(folder / "images" / "000001.png", TEXTS[1])
     ]
+
+
+# --- The first page -----------------------------------------------------------------------------
+
+
+def write_one(tmp_path: Path, *, source: str | None = None, **metrics: object) -> str:
+    """The page of one generated set with these fields in its metrics.json."""
+    real = write_set(tmp_path / "real", TEXTS, seed=0, source=source)
+    drawn = write_set(tmp_path / "drawn", TEXTS, seed=1)
+    (drawn / "metrics.json").write_text(json.dumps(metrics))
+    write_report(
+        tmp_path / "report.html",
+        title="One set",
+        summary="Three images.",
+        sets=[ImageSet(title="Generated", folder=drawn)],
+        reference=real,
+        reference_text="3 frames",
+    )
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_alarm_names_the_images_to_look_at_and_shows_them(tmp_path: Path) -> None:
+    score = {"value": 0.5, "low": None, "high": None, "n": 3, "n_reference": 3}
+    report = write_one(
+        tmp_path,
+        scores={"sector_drift": score | {"frames": [0, 2, 7]}},
+        alarms=["sector: 2 of 3 generated frames have a sector unlike any", "copies: 2"],
+    )
+    assert "Look at 000000, 000002</summary>" in report  # row 7 is none of the set
+    assert report.count("<figcaption>000000</figcaption>") == 1
+    assert report.count("▲ Alarm.") == 2
+    assert "2 alarms below." in report
+
+
+def test_broken_hearts_come_before_all_other_images_with_the_reason(tmp_path: Path) -> None:
+    fault = {"criterion": "atrial_septum", "reason": "atrial septum <open>", "box": [8, 16, 16, 32]}
+    entry = {"file_name": "images/000001.png", "faults": [fault]}
+    report = write_one(
+        tmp_path, scores={}, anatomy={"broken": [entry | {"row": 1}, entry | {"row": 9}], "num": 3}
+    )
+    assert "1 of 3 images fail a criterion of anatomy" in report
+    assert "000001: atrial septum &lt;open&gt;" in report
+    assert report.index("Broken hearts") < report.index("Sets at the same scale")
+
+
+def test_a_damaged_record_of_anatomy_names_its_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics\.json: anatomy: 'broken' must be"):
+        write_one(tmp_path, scores={}, anatomy={"broken": 3})
+
+
+def test_a_simulated_reference_is_called_so(tmp_path: Path) -> None:
+    report = write_one(tmp_path / "a", source="echodiff phantom")
+    assert "Reference (simulated)" in report
+    assert "3 frames (simulated)" in report
+    assert "simulated)" not in write_one(tmp_path / "b")
+
+
+def test_tables_have_headers_alts_are_short_and_grids_fit_a_phone(report: str) -> None:
+    assert not re.search(r"<th(?![^>]* scope=)", report.replace("<thead", ""))
+    assert max(map(len, re.findall(r' alt="([^"]*)"', report))) < 40
+    assert report.count('<div class="scroll"') == report.count("<table>") > 0
+    widths = re.findall(r"minmax\((?!min\(100%|max\(1\d\dpx|0|1fr)[^)]*\)", report)
+    assert widths == []
+
+
+def test_the_warning_is_repeated_on_printed_pages(report: str) -> None:
+    printed = report[report.index("@media print") :]
+    assert re.search(r"body \{ display: table;", printed)
+    assert re.search(r"\.warning \{ display: table-header-group; break-inside: avoid;", printed)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2 of a colour `#rgb` or `#rrggbb`."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(report: str, mode: str) -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", report, flags=re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#\w+);", light))
+    if mode == "dark":
+        assert dict(re.findall(r"--(\w+): (#\w+);", dark)).keys() == colours.keys()
+        colours = dict(re.findall(r"--(\w+): (#\w+);", dark))
+    for text in ("ink", "soft", "good", "bad", "base", "tuned", "real"):
+        for ground in ("paper", "wash", "alarm"):
+            first, second = sorted(luminance(colours[name]) for name in (text, ground))
+            assert (second + 0.05) / (first + 0.05) >= 4.5, (text, ground)

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from echodiff.report.tables import build_score_rows, score_name, summary_lines
+from echodiff.report.tables import (
+    build_look_rows,
+    build_score_rows,
+    score_name,
+    summary_lines,
+)
 
 
 def score(value: float, **others: object) -> dict[str, object]:
@@ -23,6 +28,8 @@ def test_names_are_those_of_the_field() -> None:
     assert score_name("fd_tiny@128") == "FD (tiny), n = 128"
     assert score_name("fid@800") == "FID, n = 800"
     assert score_name("faithfulness") == "Faithfulness, mean over findings"
+    assert score_name("intact") == "Intact anatomy, all criteria"
+    assert score_name("intact_atrial_septum") == "Intact anatomy: atrial septum"
 
 
 def test_rows_come_measure_by_measure_distances_first() -> None:
@@ -81,3 +88,12 @@ def test_the_terminal_gets_what_decides_and_where_the_rest_is() -> None:
 def test_no_number_is_minus_0() -> None:
     (row,) = build_score_rows(["A"], [{"faithfulness": score(-0.0, low=-0.001, real=-0.0)}])
     assert (row["value"], row["interval"], row["real"]) == ("0 %", "0 % to 50 %", "0 %")
+
+
+def test_intact_anatomy_leads_and_its_criteria_are_details() -> None:
+    names = ("mmd_tiny", "intact", "intact_atrial_septum", "recall_tiny")
+    scores = [{name: score(0.5, real=0.9) for name in names}]
+    rows = build_score_rows(["A"], scores)
+    assert [row["name"] for row in rows] == ["Intact anatomy, all criteria", "MMD² (tiny)"]
+    details = {row["name"]: (row["value"], row["real"]) for row in build_look_rows(["A"], scores)}
+    assert details["Intact anatomy: atrial septum"] == ("50 %", "90 %")

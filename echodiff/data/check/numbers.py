@@ -14,7 +14,7 @@ EMAIL = re.compile(
     r"|(?<=..)\sat\s[\w-]{2,63}\sdot\s\w{2,10}\b)",
     re.IGNORECASE,
 )
-"""Also disguised ones: jane (at) clinic.kz. A long word is read once, not from each of its letters."""
+"""Also disguised ones: jane (at) clinic.kz. A long word is read once, not from each letter."""
 CODE = re.compile(
     r"\b(?:SNOMED(?:[\s-]?CT)?|SCTID|ICD(?:-?1[01])?|LOINC|RadLex|UMLS|MeSH|DOI|PMID|PMCID|ISBN|ISSN"
     r"|arXiv|RRID|ORPHA|OMIM)\b[\s:#=]{0,3}(?:code\s?)?[\w./:-]{1,64}",

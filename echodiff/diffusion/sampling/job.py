@@ -78,6 +78,7 @@ def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Mode
         scheduler=config.solver.scheduler,
         resolution=model.resolution,
         exact=config.exact,
+        guidance_interval=config.guidance_interval,
     )
 
 
@@ -118,6 +119,8 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     settings = {
         "steps": config.solver.steps,
         "guidance": config.guidance,
+        "guidance_interval": list(config.guidance_interval),
+        "lora_scale": model.lora_scale,
         "scheduler": config.solver.scheduler,
         "exact": config.exact,
         "resolution": sampler.resolution,

@@ -34,6 +34,8 @@ class Model:
     """Run folder or file of the adapter; `none` for the bare base."""
     weights_sha256: str
     """Of the adapter; of the base where there is no adapter."""
+    lora_scale: float | None
+    """Of the adapter; None where there is no adapter."""
     resolution: int | None
     """Side in pixels; None is the base's own."""
     is_reproducible: bool
@@ -42,13 +44,18 @@ class Model:
     @property
     def name(self) -> str:
         """What drew the images, for a person."""
-        return self.base if self.weights == NO_WEIGHTS else f"{self.base} with {self.weights}"
+        if self.lora_scale is None:
+            return self.base
+        scale = "" if self.lora_scale == 1 else f" at scale {self.lora_scale:g}"
+        return f"{self.base} with {self.weights}{scale}"
 
 
 def load_model(config: GenerateConfig, device: torch.device) -> Model:
     """Load what --base and --weights ask for onto `device`; everything that does not fit is refused
     here, before anything is written."""
     path = find_weights(config.weights)
+    if path is None and config.lora_scale != 1:
+        raise InputError(f"--lora-scale {config.lora_scale}: no finished run, so no adapter")
     run = Run.load(path) if path is not None and (path / RECORD).is_file() else None
     trained_on = {} if run is None else run.record
     base = config.base or str(trained_on.get("base") or "tiny")
@@ -73,7 +80,7 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
         # Merged into the base the adapter costs nothing. In fp32, before any rounding: the sum is
         # then no further from its 16 bit form than the base alone is from its own.
         try:
-            weights_sha256 = load_lora(pipeline, path)
+            weights_sha256 = load_lora(pipeline, path, config.lora_scale)
         except InputError as error:
             raise InputError(f"--weights {error}") from error
         for network in networks.values():
@@ -95,6 +102,7 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
         run=run,
         weights=NO_WEIGHTS if path is None else name_weights(config.weights, path),
         weights_sha256=weights_sha256,
+        lora_scale=None if path is None else config.lora_scale,
         resolution=None if resolution is None else int(resolution),
         is_reproducible=device.type == "cpu" and precision.weight_dtype == torch.float32,
     )

@@ -41,6 +41,9 @@ class GenerateConfig:
     guidance: float = 5.0
     """Scale of classifier-free guidance: how closely images follow the prompt (1 or more; 1 is
     off)."""
+    guidance_interval: tuple[float, ...] = (0.0, 1.0)
+    """Part of the steps in which guidance acts, as START,END (0 to 1; the first step is 0). In the
+    other steps the prompt alone is followed (guidance 1), which takes half the time."""
     scheduler: Scheduler | None = None
     """Sampler; all of them are deterministic given the initial noise. Default: dpmpp, or
     dpmpp-karras with --fast."""
@@ -60,6 +63,9 @@ class GenerateConfig:
     weights: str | None = None
     """Run folder, LoRA file, hub:USER/NAME@REV (see `echodiff push`), or `none` for the base
     model alone. Default: the run that finished last."""
+    lora_scale: float = 1.0
+    """Strength of the adapter (0 to 2): 0 gives the images of the base model, 1 those of the
+    adapter as it was trained."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Number format of the networks. auto: 16 bits for a full-size base if the hardware supports
     it."""
@@ -81,6 +87,9 @@ class GenerateConfig:
     folder; test of a run, and val if it has fewer than four test frames."""
     features: tuple[str, ...] = network_names(("inception", "tiny", "texture"))
     """Feature networks of the scores, separated by commas; see `echodiff evaluate --help`."""
+    segmenter: Path | None = None
+    """Folder of a segmenter of your own (model.safetensors, config.json) for the score `intact`.
+    Default: the shipped one, trained on phantom frames."""
     features_path: Path | None = flag_only(default=None)
     """Folder that is searched for the module of module:function besides the installed packages,
     such as `.`. Default: installed packages only."""
@@ -116,6 +125,14 @@ class GenerateConfig:
             raise ValueError(f"--seed {self.seed}: must be below 2^64")
         if not math.isfinite(self.guidance) or self.guidance < 1:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
+        if not 0 <= self.lora_scale <= 2:
+            raise ValueError(f"--lora-scale {self.lora_scale}: must be 0 to 2")
+        if self.lora_scale != 1 and self.weights == NO_WEIGHTS:
+            raise ValueError(f"--lora-scale {self.lora_scale}: --weights none has no adapter")
+        interval = self.guidance_interval
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+            ends = ",".join(f"{end:g}" for end in interval)
+            raise ValueError(f"--guidance-interval {ends}: must be START,END, 0 to 1, in order")
         if not self.features:
             raise ValueError("--features: name at least one network")
         if self.resolution is not None and self.resolution < 1:

@@ -7,7 +7,7 @@ github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features.
 import re
 from typing import NamedTuple
 
-TAGS = "<lora:...> and like tags are left out: --weights names the adapter"
+TAGS = "<lora:...> and like tags are left out: --weights names the adapter, --lora-scale its scale"
 WEIGHTS = "(words:1.2), ((words)) and [words] are read as their words: weights are not supported"
 SETTINGS = "lines of settings (Steps: 20, Sampler: ...) are left out: flags set them"
 

@@ -1,5 +1,6 @@
 """Image i depends on (seed, i) alone, and our loop draws what diffusers' pipeline draws."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from echodiff.diffusion.sampling import sampler as sample
 from echodiff.diffusion.sampling.prompts import Prompt
 from echodiff.diffusion.sampling.sampler import (
     EXACT_BATCH,
+    Sampler,
     count_truncated,
     draw_noise,
     plan_batches,
@@ -114,6 +116,44 @@ def test_a_prompt_may_carry_its_own_guidance_and_negative(pipeline: Any) -> None
     np.testing.assert_allclose(mixed[1], draw(pipeline, [1])[1], atol=1)
     against = draw(pipeline, [0], prompts=[Prompt(text=PROMPTS[0], negative="dilated")])
     assert not np.array_equal(against[0], draw(pipeline, [0])[0])
+
+
+def test_guidance_acts_within_its_interval_of_steps(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = pipeline.unet.forward
+
+    def count(sample: Any, *inputs: Any, **options: Any) -> Any:
+        rows.append(len(sample))
+        return forward(sample, *inputs, **options)
+
+    def draw_two(interval: Sequence[float], **options: Any) -> np.ndarray:
+        rows.clear()
+        settings = {"steps": 4, "guidance": 60.0, "guidance_interval": interval, **options}
+        images = draw(pipeline, [0, 1], **settings)
+        return np.stack([images[0], images[1]]).astype(int)
+
+    monkeypatch.setattr(pipeline.unet, "forward", count)
+    whole = draw_two((0, 1))
+    assert rows == [4, 4, 4, 4]
+    late = draw_two((0.5, 1))
+    assert rows == [2, 2, 4, 4]
+    early = draw_two((0, 0.25))
+    assert rows == [4, 2, 2, 2]
+    with pytest.raises(InputError, match=r"--guidance-interval 0\.8,0\.9: none of 4 steps"):
+        draw_two((0.8, 0.9))
+    sets = [whole, late, early, draw_two((0, 1), guidance=1.0)]
+    assert all(np.abs(a - b).max() > 1 for a, b in itertools.combinations(sets, 2))
+    # A captured network takes one shape: the same images by calls of both halves.
+    sampler = Sampler(
+        pipeline, PROMPTS, seed=3, steps=4, guidance=60.0, scheduler="dpmpp",
+        guidance_interval=(0.5, 1),
+    )  # fmt: skip
+    sampler.min_rows = 2
+    rows.clear()
+    np.testing.assert_allclose([image for _, image in sampler.sample([0, 1])], late, atol=1)
+    assert rows == [4, 4, 4, 4]
 
 
 def test_resolution_is_free_in_steps_of_the_networks_factor(pipeline: Any) -> None:
