@@ -30,6 +30,8 @@ Points = NDArray[np.float32]
 AORTA_AZIMUTH_RAD = 2.15
 """Where the aortic root lies around the mitral annulus: in front, towards the septum."""
 
+_LOBES_MM = (26.0, 60.0)
+
 
 class Place(NamedTuple):
     """Points and what all parts of a heart are placed by; mm."""
@@ -39,6 +41,8 @@ class Place(NamedTuple):
     z: Field
     uneven: Field
     """Ripple of the inner surfaces."""
+    lobes: Field
+    """What makes the atria less round."""
     septum_x: float
     """Atrial septum at the annuli."""
     tricuspid_x: float
@@ -73,6 +77,7 @@ def place_heart(heart: Heart, points_mm: Points) -> Place:
     return Place(
         x, y, z,
         uneven=ripple(heart.ripple_mm, heart.ripple_seed, x, y, z),
+        lobes=ripple(2.6 * heart.ripple_mm, heart.ripple_seed + 1, x, y, z, _LOBES_MM),
         septum_x=-(heart.mitral_radius_mm + 0.5 * min(heart.septum_mm, heart.wall_mm)),
         tricuspid_x=-(heart.mitral_radius_mm + base + heart.tricuspid_radius_mm),
         tricuspid_y=6.0 * heart.scale,
@@ -140,7 +145,11 @@ def _atrium(
     axis = bent(along, length, ATRIUM_WAIST, mouth_x, middle, middle + side * 0.04 * radius)
     mouth = min(annulus, 0.97 * radius)
     front = place.y if side > 0 else place.y - place.tricuspid_y
-    return chamber(place.x - axis, front, along, length, ATRIUM_WAIST, mouth, radius, ATRIUM_DEPTH)
+    shape = chamber(place.x - axis, front, along, length, ATRIUM_WAIST, mouth, radius, ATRIUM_DEPTH)
+    # Annulus and septum stay where they are.
+    free = np.clip(along / (0.4 * length), 0, 1)
+    free *= np.clip(side * (place.x - place.septum_x) / (0.6 * radius), 0, 1)
+    return np.asarray(shape + free * place.lobes, np.float32)
 
 
 def aortic_root(heart: Heart) -> tuple[tuple[float, float], float]:

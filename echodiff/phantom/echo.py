@@ -28,6 +28,8 @@ Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
 _HAZE = (0.06, 0.12)
 """Shares of depth and of opening over which strong echoes smear into their surroundings."""
+_RIB_RATE = 0.05
+"""Share of patients whose rib hides a part of one side."""
 _SIDE_LOBES = 0.06
 """Share of the opening over which they smear sideways."""
 
@@ -64,6 +66,12 @@ class EchoSettings:
     num_shadows: int
     noise_db: float
     """Electronic noise at full depth, relative to myocardium."""
+    rib_db: float = 0.0
+    """Loss behind a rib that partly hides one side of the sector; 0: none."""
+    rib_place: float = 0.0
+    """Middle of its shadow, as a share of half the opening; negative on the left."""
+    rib_width: float = 0.25
+    """Half its width, in the same shares."""
 
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values."""
@@ -80,6 +88,8 @@ def sample_echo_settings(
     """
     s, u, n = style, rng.uniform, rng.normal
     pulse = scale**1.25
+    is_hidden = rng.random() < _RIB_RATE
+    rib_db, rib_place, rib_width = u(9, 20), u(0.5, 0.9) * rng.choice([-1.0, 1.0]), u(0.18, 0.34)
     return EchoSettings(
         style=name,
         seed=int(rng.integers(2**31)),
@@ -101,6 +111,9 @@ def sample_echo_settings(
         clutter_db=float(n(-5, 3)),
         num_shadows=int(rng.integers(0, 3)),
         noise_db=float(u(-17, -9)),
+        rib_db=float(rib_db) if is_hidden else 0.0,
+        rib_place=float(rib_place),
+        rib_width=float(rib_width),
     )
 
 
@@ -171,6 +184,9 @@ def _losses_db(grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
         width, start = rng.uniform(0.05, 0.16), rng.uniform(0.02, 0.5)
         onset = 1 / (1 + np.exp(-(depth - start) / 0.03))
         loss = loss - rng.uniform(4, 12) * onset * np.exp(-0.5 * ((place - centre) / width) ** 2)
+    if settings.rib_db > 0:
+        within = settings.rib_width - np.abs(place - settings.rib_place)
+        loss = loss - settings.rib_db / (1 + np.exp(-within / 0.04)) * np.minimum(depth / 0.12, 1)
     return np.asarray(loss, np.float32)
 
 

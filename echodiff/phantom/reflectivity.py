@@ -96,6 +96,9 @@ def compute_reflectivity(
     fading = solid & ~valve & ~septum
     level -= np.where(fading, _along_db(anatomy.labels) * (1 - facing) ** 1.5, 0)
     level -= fossa_db * fossa
+    lost = _lost_outline_db(anatomy.labels, hull, grid, rng) * ~septum
+    level -= lost
+    impedance *= to_power(-0.5 * lost)
     level = _through_slice_db(level) + _grains_db(anatomy, outside, -hull, rng)
 
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
@@ -149,13 +152,29 @@ def _surroundings_db(
     shape = hull_mm.shape
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     behind = np.maximum(hull_mm, 0)
-    band = 6.0 * np.exp(-behind / 7) * np.clip(2.2 * depth - 0.5, 0, 1) * (0.5 + 0.5 * facing)
+    left_db, right_db = rng.uniform(-2, 9, 2)  # one side is rarely like the other
+    side = np.interp(np.arange(shape[1]) / shape[1], (0.35, 0.65), (0, 1)).astype(np.float32)
+    uneven = np.clip(1 + 0.7 * smooth_noise(shape, (14, 9), rng), 0, 2)
+    band = (left_db + (right_db - left_db) * side) * uneven * np.exp(-behind / rng.uniform(3, 9))
+    band *= np.clip(2.2 * depth - 0.5, 0, 1) * (0.5 + 0.5 * facing)
     patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
     patches += rng.uniform(4, 20) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-depth / 0.09)
     chest = -12.0 * np.exp(-depth / 0.11)
-    return np.asarray(-6.0 + chest + band + patches + layers, np.float32)
+    return np.asarray(rng.uniform(-11, -5) + chest + band + patches + layers, np.float32)
+
+
+def _lost_outline_db(
+    labels: NDArray[np.uint8], hull_mm: Image, grid: PolarGrid, rng: np.random.Generator
+) -> Image:
+    """Loss along the outline of the atria, (R, B): far from the probe parts of it are not seen, and
+    what lies behind is as dark as blood."""
+    depth = grid.range_mm[:, None] / grid.range_mm[-1]
+    patches = np.clip(smooth_noise(labels.shape, (9, 10), rng) + rng.uniform(-0.7, 0.5), 0, 1)
+    thin = np.isin(labels, (Label.ATRIAL_WALL, Label.PERICARDIUM, Label.BACKGROUND))
+    near = thin * np.exp(-np.maximum(hull_mm, 0) / 8) * np.clip((depth - 0.5) / 0.15, 0, 1)
+    return np.asarray(16.0 * patches * near, np.float32)
 
 
 def _along_db(labels: NDArray[np.uint8]) -> Image:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import Level, View
+from echodiff.anatomy import Finding, Level, View
 from echodiff.phantom.chambers import AORTA_AZIMUTH_RAD, Points, aortic_root
 from echodiff.phantom.heart import Heart
 from echodiff.phantom.tissues import Anatomy, compute_anatomy
@@ -51,6 +51,8 @@ class Pose:
     depth_mm: float
     opening_rad: float
     """Full angle of the sector."""
+    crop: float = 0.88
+    """Share of the sector's width that a square image shows."""
 
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values."""
@@ -68,6 +70,8 @@ def sample_pose(
     rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
 ) -> Pose:
     """Draw a probe pose: two rotations of a few degrees, and a depth that holds the heart.
+
+    An apical sector may end within the atria, but not before the far edge of an atrial defect.
 
     One apical probe in four stands so far off the apex that it foreshortens the left ventricle.
     """
@@ -121,9 +125,21 @@ def sample_pose(
         tilt_rad=float(tilt),
         swing_rad=swing + turn,
         offset_mm=offset,
-        depth_mm=need * float(rng.uniform(1.03, 1.14)),
+        depth_mm=max(need * float(rng.uniform(0.9, 1.14)), base + _defect_reach_mm(heart)),
         opening_rad=opening,
+        crop=float(rng.uniform(0.88, 1.0)),
     )
+
+
+def _defect_reach_mm(heart: Heart) -> float:
+    """Depth below the annulus at which the far edge of an atrial defect can be judged, mm."""
+    asd = heart.find(Finding.ASD)
+    if asd is None or asd.size_mm is None:
+        return 0.0
+    roof = min(heart.la_length_mm, heart.ra_length_mm)
+    middle = {"secundum": 0.47 * roof, "primum": asd.size_mm / 2}
+    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.76 * roof
+    return far + 8 * heart.scale
 
 
 @dataclass(frozen=True)
@@ -146,10 +162,10 @@ def polar_grid(pose: Pose, num_samples: int, num_beams: int) -> PolarGrid:
 def image_grid(pose: Pose, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Lateral and depth coordinate (size, size) in mm of every pixel, and the pixel's size in mm.
 
-    The probe is at the top centre; the square cuts the lowest corners of a wide sector, as the
-    frames of EchoNet-Dynamic do.
+    The probe is at the top centre; the square may cut the lowest corners of a wide sector,
+    as the frames of EchoNet-Dynamic do.
     """
-    width = max(pose.depth_mm, 1.76 * pose.depth_mm * float(np.sin(pose.opening_rad / 2)))
+    width = max(pose.depth_mm, 2 * pose.crop * pose.depth_mm * float(np.sin(pose.opening_rad / 2)))
     spacing_mm = width / (0.985 * size)
     top = 0.5 * (size - pose.depth_mm / spacing_mm)
     axis = np.arange(size, dtype=np.float32) + 0.5

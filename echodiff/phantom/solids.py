@@ -85,12 +85,16 @@ def smooth_max(a: Field, b: Field, k: float) -> Field:
     return -smooth_min(-a, -b, k)
 
 
-def ripple(amplitude_mm: float, seed: int, x: Field, y: Field, z: Field) -> Field:
-    """Unevenness of the endocardium: a few plane waves of 9-30 mm, a function of position alone."""
+def ripple(
+    amplitude_mm: float, seed: int, x: Field, y: Field, z: Field,
+    waves_mm: tuple[float, float] = (9, 30),
+) -> Field:  # fmt: skip
+    """Unevenness of a surface: a few plane waves, a function of position alone. The endocardium's
+    are 9-30 mm long."""
     rng = np.random.default_rng(seed)
     total = np.zeros_like(x)
     for wave in rng.normal(size=(5, 3)):
-        k = (wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(9, 30)).astype(np.float32)
+        k = (wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(*waves_mm)).astype(np.float32)
         total += np.sin(k[0] * x + k[1] * y + k[2] * z + np.float32(rng.uniform(0, 2 * np.pi)))
     return np.asarray(amplitude_mm * total / 2.2, np.float32)
 

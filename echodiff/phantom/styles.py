@@ -67,7 +67,7 @@ STYLES: dict[str, Style] = {
     "cedar": Style(
         axial_mm=1.0,
         lateral_deg=1.85,
-        looks=2,
+        looks=3,
         dynamic_range_db=48,
         gain_db=27.5,
         blood_db=-22,
