@@ -125,7 +125,7 @@ def sample_pose(
         tilt_rad=float(tilt),
         swing_rad=swing + turn,
         offset_mm=offset,
-        depth_mm=max(need * float(rng.uniform(0.9, 1.14)), base + _defect_reach_mm(heart)),
+        depth_mm=max(need * float(rng.triangular(0.91, 1.12, 1.14)), base + _defect_reach_mm(heart)),
         opening_rad=opening,
         crop=float(rng.uniform(0.88, 1.0)),
     )

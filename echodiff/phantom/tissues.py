@@ -117,13 +117,17 @@ def _cut_defects(
             "inlet": (base + 0.9 * radius, -2.0),
         }.get(vsd.kind, (base + radius + 1.5, 6.0 * heart.scale))
         front = (y - centre_y) * min(0.3, radius / reach)
-        away = np.hypot(z - centre_z, front) - radius
+        # The muscle ends in a rounded crest: at its faces the defect is wider.
+        crest = 0.4 * heart.septum_mm
+        deep = crest - np.clip(np.minimum(parts.lv, parts.rv), 0, crest)
+        flare = crest - np.sqrt((crest - deep) * (crest + deep))
+        away = np.hypot(z - centre_z, front) - radius - flare
         thick = heart.septum_mm + 4 * heart.scale
         solid = np.isin(labels, (Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM)) & (x < 0)
         solid &= (np.maximum(parts.lv, parts.rv) < thick) & (z >= base)
         holes |= solid & (away < 0)
         labels[solid & (away < 0)] = Label.LV
-        edge |= solid & (away >= 0) & (away < 1.2 * heart.scale)
+        edge |= solid & (away >= 0) & (away < 1.2 * heart.scale) & (deep < 0.6 * crest)
     return holes, edge
 
 
@@ -183,8 +187,12 @@ def _effusion(heart: Heart, place: Place, hull: Field) -> Field:
         return np.zeros_like(hull)
     behind = 1 - 0.5 * np.clip(place.y / heart.lv_radius_mm, 0, 1)
     apex = 1 - 0.35 * np.clip(place.z / heart.lv_length_mm - 0.5, 0, 1)
-    left = np.clip((place.x - place.septum_x) / 8 + 0.5, 0, 1)
-    base = 1 - left * np.clip(-place.z / (0.35 * heart.la_length_mm), 0, 1)
+    beside = (place.x - place.septum_x) / 8 + 0.5
+    behind_ra = (np.abs(place.y - place.tricuspid_y) - heart.ra_radius_mm) / 8
+    left = np.clip(np.maximum(beside, behind_ra), 0, 1)
+    start, end = 0.2 * heart.lv_length_mm, -0.35 * heart.la_length_mm
+    towards = np.clip((start - place.z) / (start - end), 0, 1)
+    base = 1 - left * towards**2 * (3 - 2 * towards)
     roof = np.clip(2 + 2 * place.z / heart.ra_length_mm, 0, 1)
     right = 0.7 + 0.3 * np.clip(1 + place.x / heart.rv_basal_mm, 0, 1)
     return np.asarray(heart.effusion_mm * behind * apex * base * roof * right, np.float32)

@@ -191,3 +191,53 @@ def test_random_style_gives_every_patient_a_scanner_of_its_own():
     diastole, systole = sample_patient(5, 0, population)
     assert diastole.echo.near_db == systole.echo.near_db
     assert Acquisition.from_json(diastole.to_json()).echo == diastole.echo
+
+
+def test_a_rib_hides_a_part_of_one_side_in_one_patient_of_twenty():
+    population = Population(finding_rate=0.0)
+    patients = [sample_patient(3, i, population) for i in range(240)]
+    hidden = [pair for pair in patients if pair[0].echo.rib_db > 0]
+    assert 0.02 < len(hidden) / len(patients) < 0.09
+    for diastole, systole in hidden[:4]:
+        assert diastole.echo.rib_place == systole.echo.rib_place
+        clear = render(_with(diastole, rib_db=0.0), "echo", 128).astype(float)
+        lost = clear - render(diastole, "echo", 128)
+        left, right = (lost[:, part][clear[:, part] > 0].mean()
+                       for part in (slice(0, 54), slice(74, 128)))  # fmt: skip
+        sides = (left, right) if diastole.echo.rib_place < 0 else (right, left)
+        assert sides[0] > 3
+        assert abs(sides[1]) < 0.5
+
+
+def _outline(drawn):
+    """Step from blood to wall along the far half of the left atrium, in grey levels."""
+    labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
+    atrium = labels == Label.LA
+    rows = np.flatnonzero(atrium.any(1))
+    away = ndimage.distance_transform_edt(~atrium)
+    near, inner = (away > 0) & (away < 3.5), ndimage.binary_erosion(atrium, iterations=3)
+    near &= np.isin(labels, (Label.BACKGROUND, Label.PERICARDIUM, Label.ATRIAL_WALL))
+    near &= sector_mask(drawn.pose, 128) & (np.arange(128)[:, None] > rows.mean())
+    picture = ndimage.gaussian_filter(render(drawn, "echo", 128).astype(float), 1)
+    return picture[near] - np.median(picture[inner])
+
+
+def test_parts_of_the_atrial_outline_are_lost():
+    steps = [_outline(drawn) for drawn in _frames("aspen", 24)]
+    lost = np.array([(step < 10).mean() for step in steps])
+    assert 0.06 < np.mean(lost) < 0.17  # 0.11 in 110 frames of CAMUS
+    assert np.quantile(lost, 0.8) - np.quantile(lost, 0.2) > 0.1  # 0.18
+
+
+def test_the_sides_of_a_frame_differ():
+    """Next to the heart and behind it one side is brighter in most frames."""
+    unlike = []
+    for drawn in _frames("birch", 16):
+        labels = slice_image(drawn.heart, drawn.pose, 128)[0].labels
+        outside = (labels == Label.BACKGROUND) & sector_mask(drawn.pose, 128)
+        outside &= np.arange(128)[:, None] > 55
+        picture = render(_with(drawn, left_db=0.0, right_db=0.0), "echo", 128).astype(float)
+        left, right = (picture[:, part][outside[:, part]].mean()
+                       for part in (slice(0, 64), slice(64, 128)))  # fmt: skip
+        unlike.append(abs(np.log(left / right)))
+    assert np.median(unlike) > 0.2

@@ -20,6 +20,7 @@ from echodiff.phantom.acquisition import (
 )
 from echodiff.phantom.heart import contract, sample_heart
 from echodiff.phantom.slices import (
+    image_grid,
     plane_points,
     polar_grid,
     sample_pose,
@@ -156,8 +157,8 @@ def test_the_right_heart_of_adults_is_of_normal_size_and_function():
     sizes, changes, atria = [], [], []
     for seed in range(40):
         diastole, systole, pose = draw_beat(seed, straight=True)
-        pose = replace(pose, opening_rad=3.0)  # no part is cut by the sector
-        slices = [measure(heart, pose) for heart in (diastole, systole)]
+        whole = replace(pose, opening_rad=3.0, depth_mm=1.15 * pose.depth_mm)
+        slices = [measure(heart, whole, 160) for heart in (diastole, systole)]
         full, emptied = (area_cm2(*one, Label.RV) for one in slices)
         sizes.append(full)
         changes.append(1 - emptied / full)
@@ -557,3 +558,63 @@ def test_an_acquisition_survives_json(seed, index):
     )
     assert Acquisition.from_json(drawn.to_json(), drawn.text) == drawn
     assert json.loads(drawn.to_json())["heart"]["phase"] == drawn.heart.phase
+
+
+def _far_walls_beyond(drawn):
+    """For each atrium in the slice, the share of its far wall that the sector does not reach."""
+    whole = replace(drawn.pose, depth_mm=1.5 * drawn.pose.depth_mm, opening_rad=2.6)
+    labels = slice_image(drawn.heart, whole, SIZE)[0].labels
+    lateral, depth, _ = image_grid(whole, SIZE)
+    beyond = np.hypot(lateral, depth) > drawn.pose.depth_mm
+    shares = []
+    for label in (Label.LA, Label.RA):
+        columns = np.flatnonzero((labels == label).any(0))
+        columns = columns[columns.size // 6 : columns.size - columns.size // 6]
+        last = SIZE - 1 - (labels[::-1, columns] == label).argmax(0)
+        shares += [beyond[last, columns].mean()] if columns.size > 3 else []
+    return shares
+
+
+@pytest.mark.parametrize("view", [View.A4C, View.A2C])
+def test_some_sectors_end_within_the_atria_and_few_lose_half_a_far_wall(view):
+    population = Population(finding_rate=0.4, views=(view,))
+    drawn = [sample_acquisition(9, i, population) for i in range(160)]
+    beyond = np.array([max(_far_walls_beyond(a)) for a in drawn])
+    assert 0.08 < (beyond > 0).mean() < 0.3
+    assert 0.02 < (beyond > 0.5).mean() < 0.14
+
+
+@pytest.mark.parametrize("kind", KINDS[Finding.ASD])
+def test_the_sector_reaches_beyond_every_atrial_defect(kind):
+    for seed in range(24):
+        for heart in (beat := draw_beat(seed, Finding.ASD, kinds={Finding.ASD: kind}))[:2]:
+            whole = replace(beat[2], depth_mm=1.4 * beat[2].depth_mm)
+            closed = tuple(f for f in heart.findings if f.name is not Finding.ASD)
+            hole = measure(heart, whole)[0] != measure(replace(heart, findings=closed), whole)[0]
+            lateral, depth, _ = image_grid(whole, SIZE)
+            assert np.hypot(lateral, depth)[hole].max(initial=0) < beat[2].depth_mm - 1
+
+
+def test_a_ventricular_septum_ends_in_a_rounded_crest():
+    """The defect is as wide as it says in the middle of the septum, and wider at its faces."""
+    kinds, grades = {Finding.VSD: "inlet"}, {Finding.VSD: Grade.SEVERE}
+    for seed in range(6):
+        _, systole, pose = draw_beat(seed, Finding.VSD, kinds=kinds, grades=grades, straight=True)
+        closed = tuple(f for f in systole.findings if f.name is not Finding.VSD)
+        labels, spacing_mm = measure(replace(systole, findings=closed), pose, 192)
+        hole = (labels == Label.LV_MYOCARDIUM) & (measure(systole, pose, 192)[0] == Label.LV)
+        columns = np.flatnonzero(hole.any(0))
+        first = hole[:, columns].argmax(0)
+        assert first[columns.size // 2] - first[:-1].min() >= 2
+        radius = hole[:, columns[columns.size // 2]].sum() * spacing_mm / 2
+        assert radius == pytest.approx(systole.find(Finding.VSD).size_mm / 2, abs=1.5)
+
+
+def test_an_effusion_in_two_chambers_ends_at_the_groove_on_both_sides():
+    grades = {Finding.PERICARDIAL_EFFUSION: Grade.SEVERE}
+    for seed in range(8):
+        heart, _, pose = draw_beat(seed, Finding.PERICARDIAL_EFFUSION, view=View.A2C, grades=grades)
+        labels, spacing_mm = measure(heart, pose)
+        fluid, atrium = labels == Label.PERICARDIAL_FLUID, labels == Label.LA
+        top = np.flatnonzero(atrium.any(1))[0]
+        assert np.flatnonzero(fluid.any(1))[-1] - top < 0.5 * heart.la_length_mm / spacing_mm
