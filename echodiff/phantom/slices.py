@@ -116,7 +116,10 @@ def sample_pose(
     tilt += np.arctan2(aim - offset, base)
     if view is not View.A5C:  # farther to the front, beside the atria, is the aorta
         tilt = min(tilt, np.arctan2(4 * scale - offset, base + 30 * scale))
-    need = base + max(heart.la_length_mm, heart.ra_length_mm)
+    # One sector in six ends within the atria, one in ten before half of a far wall.
+    whole = base + max(heart.la_length_mm, heart.ra_length_mm)
+    depth = whole * float(rng.triangular(0.91, 1.12, 1.14))
+    depth = max(depth, base + _defect_reach_mm(heart))
     return Pose(
         view=view,
         gap_mm=gap,
@@ -125,7 +128,7 @@ def sample_pose(
         tilt_rad=float(tilt),
         swing_rad=swing + turn,
         offset_mm=offset,
-        depth_mm=max(need * float(rng.triangular(0.91, 1.12, 1.14)), base + _defect_reach_mm(heart)),
+        depth_mm=depth,
         opening_rad=opening,
         crop=float(rng.uniform(0.88, 1.0)),
     )
