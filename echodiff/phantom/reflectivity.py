@@ -152,14 +152,14 @@ def _surroundings_db(
     shape = hull_mm.shape
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
     behind = np.maximum(hull_mm, 0)
-    left_db, right_db = rng.uniform(-2, 9, 2)  # one side is rarely like the other
+    left_db, right_db = rng.uniform(-2, 13, 2)  # one side is rarely like the other
     side = np.interp(np.arange(shape[1]) / shape[1], (0.35, 0.65), (0, 1)).astype(np.float32)
     uneven = np.clip(1 + 0.7 * smooth_noise(shape, (14, 9), rng), 0, 2)
     band = (left_db + (right_db - left_db) * side) * uneven * np.exp(-behind / rng.uniform(3, 9))
     band *= np.clip(2.2 * depth - 0.5, 0, 1) * (0.5 + 0.5 * facing)
     patches = 7.0 * smooth_noise(shape, (6, 5), rng) + 3.0 * smooth_noise(shape, (32, 8), rng)
     spots = np.clip(smooth_noise(shape, (30, 6), rng) - 0.5, 0, 1.5) * np.exp(-behind / 14)
-    patches += rng.uniform(4, 20) * spots * np.minimum(depth / 0.5, 1)
+    patches += rng.uniform(4, 24) * spots * np.minimum(depth / 0.5, 1)
     layers = 5.0 * smooth_noise(shape, (60, 2), rng) * np.exp(-depth / 0.09)
     chest = -12.0 * np.exp(-depth / 0.11)
     return np.asarray(rng.uniform(-11, -5) + chest + band + patches + layers, np.float32)

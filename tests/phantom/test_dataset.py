@@ -50,6 +50,9 @@ def test_columns_say_what_the_caption_leaves_out(tmp_path):
         assert row["wall_mm"] == round(heart["wall_mm"], 1)
         assert 0.15 < row["bsa_m2"] < 2.7
         assert 40 < row["depth_mm"] < 300
+        lit = np.flatnonzero(read_gray_u8(tmp_path / "out" / row["file_name"]).any(1))
+        high_mm = (lit[-1] - lit[0] + 1) * row["spacing_mm"]
+        assert high_mm == pytest.approx(row["depth_mm"], abs=2.5 * row["spacing_mm"])
         assert (row["level"] in ("basal", "mid", "apical")) == (row["view"] == "PSAX")
         defect = next((f for f in heart["findings"] if f["name"] == "asd"), None)
         assert row["asd_kind"] == (defect and defect["kind"])
