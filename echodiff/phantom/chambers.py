@@ -31,6 +31,7 @@ AORTA_AZIMUTH_RAD = 2.15
 """Where the aortic root lies around the mitral annulus: in front, towards the septum."""
 
 _LOBES_MM = (26.0, 60.0)
+"""Lengths of the waves that make the atria less round."""
 
 
 class Place(NamedTuple):
