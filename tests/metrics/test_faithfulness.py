@@ -35,7 +35,7 @@ def state(named):
 def judge(seen, named):
     """named: the findings of each frame; None where it has no caption."""
     stated = [{} if one is None else state(one) for one in named]
-    return compute_faithfulness(probabilities(*seen), np.full(len(Finding), 0.5), stated)
+    return compute_faithfulness(probabilities(*seen), dict.fromkeys(Finding, 0.5), stated)
 
 
 def test_share_has_wilsons_interval():
@@ -84,7 +84,7 @@ def test_a_finding_that_a_caption_leaves_open_counts_as_neither():
     texts = ["ASD", "no ASD", "possible ASD", "LVH", "status post repair of an ASD"]
     seen = probabilities(ASD, NONE, ASD, ASD, NONE)
     stated = [read_findings(text) for text in texts]
-    result = compute_faithfulness(seen, np.full(len(Finding), 0.5), stated)
+    result = compute_faithfulness(seen, dict.fromkeys(Finding, 0.5), stated)
     assert (result.found[Finding.ASD].value, result.found[Finding.ASD].num) == (1.0, 1)
     assert (result.absent[Finding.ASD].value, result.absent[Finding.ASD].num) == (1.0, 1)
     assert set(result.found) == {Finding.ASD, Finding.LVH}
