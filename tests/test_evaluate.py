@@ -119,6 +119,22 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     )
 
 
+def test_a_finding_that_the_network_does_not_know_is_noted(
+    generated, reference, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(Judge, "thresholds", {Finding.VSD: 0.5})
+    monkeypatch.setattr(Judge, "findings_of", lambda _, features: np.zeros((len(features), 1)))
+    out = tmp_path / "scores"
+    assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
+    note = "faithfulness leaves out asd: tiny does not know it"
+    result = json.loads((out / "metrics.json").read_text())
+    assert note in result["notes"]
+    assert result["scores"]["specificity_vsd"]["value"] == 1
+    assert not {"faithfulness", "faithfulness_asd"} & set(result["scores"])
+    assert note in capsys.readouterr().out
+    assert note in (out / "report.html").read_text()
+
+
 @pytest.mark.parametrize("patients", [1, 2, 3])
 def test_few_patients_of_many_frames_have_no_interval(generated, tmp_path, patients):
     reference = write_frames(tmp_path / "few", 24, seed=2, shows_asd=1.0, text="ASD, secundum")

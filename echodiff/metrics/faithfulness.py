@@ -46,6 +46,8 @@ class Faithfulness:
     """Of the frames whose caption denies it, the share in which it is not found."""
     known: Sequence[Finding]
     """Findings that the classifier knows."""
+    unknown: Sequence[Finding]
+    """Findings that captions state and the classifier does not know."""
     is_named: NDArray[np.bool_]
     """(N, F) whether the frame's caption states the finding, columns as in `known`."""
     is_denied: NDArray[np.bool_]
@@ -88,7 +90,9 @@ def compute_faithfulness(
             found[finding] = compute_share(int(positive.sum()), len(positive))
         if len(negative):
             absent[finding] = compute_share(int((~negative).sum()), len(negative))
-    return Faithfulness(found, absent, known, is_named, is_denied, is_detected)
+    named = {finding for said in stated for finding in said if said[finding] == Presence.PRESENT}
+    unknown = [finding for finding in Finding if finding in named - {*known}]
+    return Faithfulness(found, absent, known, unknown, is_named, is_denied, is_detected)
 
 
 def compute_share(hits: int, num: int) -> Estimate:

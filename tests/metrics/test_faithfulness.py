@@ -155,6 +155,15 @@ def test_a_gain_over_shared_frames_is_as_unsure_as_its_means():
     assert (whole.low, whole.high) == pytest.approx((of_asd.low, of_asd.high))
 
 
+def test_a_finding_that_the_classifier_does_not_know_is_named_and_not_scored():
+    columns = {Finding.LVH: 0.5, Finding.ASD: 0.2}  # of another order than `Finding`
+    stated = [read_findings("ASD"), read_findings("LVH, pericardial effusion")]
+    result = compute_faithfulness(np.array([[0.1, 0.3], [0.4, 0.3]]), columns, stated)
+    assert {name: share.value for name, share in result.found.items()} == {"asd": 1, "lvh": 0}
+    assert result.average_found([Finding.ASD]).value == 1
+    assert result.unknown == [Finding.PERICARDIAL_EFFUSION]
+
+
 def test_records_stand_beside_the_real_share():
     generated = judge([ASD, NONE], [ASD, ASD])
     real = judge([ASD, ASD, NONE], [ASD, ASD, NONE])
