@@ -40,7 +40,7 @@ class Judge:
     """Stands in for the shipped network: the first pixel says whether there is an ASD."""
 
     sha256 = "a" * 64
-    thresholds = np.full(len(Finding), 0.5)
+    thresholds = dict.fromkeys(Finding, 0.5)
 
     def embed(self, images_u8):
         return np.array(
@@ -117,6 +117,22 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert printed[-1].endswith(
         f"{out / 'report.html'}; all {len(result['scores'])} scores in {out / 'metrics.json'}"
     )
+
+
+def test_a_finding_that_the_network_does_not_know_is_noted(
+    generated, reference, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(Judge, "thresholds", {Finding.VSD: 0.5})
+    monkeypatch.setattr(Judge, "findings_of", lambda _, features: np.zeros((len(features), 1)))
+    out = tmp_path / "scores"
+    assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
+    note = "faithfulness leaves out asd: tiny does not know it"
+    result = json.loads((out / "metrics.json").read_text())
+    assert note in result["notes"]
+    assert result["scores"]["specificity_vsd"]["value"] == 1
+    assert not {"faithfulness", "faithfulness_asd"} & set(result["scores"])
+    assert note in capsys.readouterr().out
+    assert note in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("patients", [1, 2, 3])

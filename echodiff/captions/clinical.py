@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Phase, Sex, View
+from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Level, Phase, Sex, View
 
 _VIEWS = {
     View.A4C: ("apical four-chamber view", "apical four-chamber view", "4-chamber position"),
@@ -143,9 +143,11 @@ _LEFT = _Scope(
     frozenset(), _GROUPS["left chambers"], ("mitral leaflets thin", "mitral valve unchanged")
 )
 _VENTRICLES = _Scope(frozenset({Finding.VSD}), _GROUPS["both ventricles"], ())
+_SHORT_AXIS = _VENTRICLES._replace(septa=frozenset())
+"""Without septa: one level says nothing of a whole septum."""
 _SCOPES = {
     View.A4C: _WHOLE, View.SUBCOSTAL: _WHOLE, View.A2C: _LEFT, View.A3C: _LEFT, View.PLAX: _LEFT,
-    View.A5C: _VENTRICLES, View.PSAX: _VENTRICLES, View.SAX: _VENTRICLES,
+    View.A5C: _VENTRICLES, View.PSAX: _SHORT_AXIS, View.SAX: _SHORT_AXIS,
 }  # fmt: skip
 
 
@@ -162,15 +164,20 @@ class Described(Protocol):
     def age_group(self) -> AgeGroup: ...
 
 
-def write_caption(heart: Described, view: View, rng: np.random.Generator) -> str:
-    """Write about 23 words: findings, then what is normal, view, phase, and patient."""
+def write_caption(
+    heart: Described, view: View, rng: np.random.Generator, level: Level | None = None
+) -> str:
+    """Write about 23 words: findings, then what is normal, view, phase, and patient.
+
+    level: where a short axis cuts the ventricle.
+    """
     parts = list(_describe_findings(heart, rng)) or [_pick(_HEALTHY, rng)]
     normal = _list_normal(heart, view, is_partial=True)
     parts += [_pick(choices, rng) for choices in normal[: max(0, 4 - len(parts))]]
     valves = _list_valves(heart, view)
     if not heart.findings and valves and rng.random() < 0.3:
         parts.append(_pick(valves, rng))
-    return ", ".join([*parts, write_view(heart, view, rng)])
+    return ", ".join([*parts, write_view(heart, view, rng, level)])
 
 
 def write_unchanged(heart: Described, view: View, rng: np.random.Generator, share: float) -> str:
@@ -185,9 +192,12 @@ def write_unchanged(heart: Described, view: View, rng: np.random.Generator, shar
     return ", ".join([*parts, write_view(heart, view, rng)])
 
 
-def write_view(heart: Described, view: View, rng: np.random.Generator) -> str:
-    """Write view, phase, and age group; nothing about findings."""
-    parts = [_pick(_VIEWS[view], rng), _pick(_PHASES[heart.phase], rng)]
+def write_view(
+    heart: Described, view: View, rng: np.random.Generator, level: Level | None = None
+) -> str:
+    """Write view, level of a short axis, phase, and age group; nothing about findings."""
+    parts = [_pick(_VIEWS[view], rng), *([f"{level} level"] if level else [])]
+    parts.append(_pick(_PHASES[heart.phase], rng))
     return ", ".join([*parts, f"echocardiogram of the {heart.age_group}"])
 
 

@@ -44,8 +44,12 @@ class Faithfulness:
     """Of the frames whose caption states the finding, the share in which it is found."""
     absent: Mapping[Finding, Estimate]
     """Of the frames whose caption denies it, the share in which it is not found."""
+    known: Sequence[Finding]
+    """Findings that the classifier knows."""
+    unknown: Sequence[Finding]
+    """Findings that captions state and the classifier does not know."""
     is_named: NDArray[np.bool_]
-    """(N, F) whether the frame's caption states the finding, columns as in `Finding`."""
+    """(N, F) whether the frame's caption states the finding, columns as in `known`."""
     is_denied: NDArray[np.bool_]
     """(N, F) whether the frame's caption denies it; neither where it is unknown."""
     is_detected: NDArray[np.bool_]
@@ -54,27 +58,27 @@ class Faithfulness:
     def average_found(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean over the given findings, or over all that are named; None where none is named."""
         wanted = [f for f in (self.found if findings is None else findings) if f in self.found]
-        return _average(self.found, wanted, self.is_named, self.is_detected)
+        return _average(self.found, wanted, self.known, self.is_named, self.is_detected)
 
     def average_absent(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean specificity over the given findings, or over all."""
         wanted = [f for f in (self.absent if findings is None else findings) if f in self.absent]
-        return _average(self.absent, wanted, self.is_denied, ~self.is_detected)
+        return _average(self.absent, wanted, self.known, self.is_denied, ~self.is_detected)
 
 
 def compute_faithfulness(
     probabilities: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
+    thresholds: Mapping[Finding, float],
     stated: Sequence[Mapping[Finding, Presence]],
 ) -> Faithfulness:
     """Compare classifier probabilities (N, F) with what captions state.
 
-    Columns are the first F of `Finding`; the classifier knows no others, and none is scored.
-    thresholds: (F,) probability from which a finding counts as found.
+    thresholds: probability from which each finding counts as found, in the order of the columns;
+    the classifier knows no others, and none is scored.
     stated: what each frame's caption says of the findings; one that is missing is unknown.
     """
-    is_detected = probabilities >= np.asarray(thresholds)[None, :]
-    known = list(Finding)[: probabilities.shape[1]]
+    known = tuple(thresholds)
+    is_detected = probabilities >= np.array([*thresholds.values()], np.float64)
     rows = [[said.get(finding, Presence.UNKNOWN) for finding in known] for said in stated]
     table = np.array(rows, dtype=object).reshape(len(stated), len(known))
     is_named, is_denied = table == Presence.PRESENT, table == Presence.ABSENT
@@ -86,7 +90,9 @@ def compute_faithfulness(
             found[finding] = compute_share(int(positive.sum()), len(positive))
         if len(negative):
             absent[finding] = compute_share(int((~negative).sum()), len(negative))
-    return Faithfulness(found, absent, is_named, is_denied, is_detected)
+    named = {finding for said in stated for finding in said if said[finding] == Presence.PRESENT}
+    unknown = [finding for finding in Finding if finding in named - {*known}]
+    return Faithfulness(found, absent, known, unknown, is_named, is_denied, is_detected)
 
 
 def compute_share(hits: int, num: int) -> Estimate:
@@ -113,16 +119,18 @@ def compute_difference(first: Estimate, second: Estimate) -> Estimate:
 def _average(
     shares: Mapping[Finding, Estimate],
     wanted: Sequence[Finding],
+    known: Sequence[Finding],
     is_asked: NDArray[np.bool_],
     is_right: NDArray[np.bool_],
 ) -> Estimate | None:
     """Mean of the wanted shares, with Zou and Donner's interval for estimates that go together.
 
-    is_asked: (N, F) frames behind each share. is_right: (N, F) whether the frame counts for it.
+    known: findings of the columns. is_asked: (N, F) frames behind each share. is_right: (N, F)
+    whether the frame counts for it.
     """
     if not wanted:
         return None
-    columns = [list(Finding).index(finding) for finding in wanted]
+    columns = [known.index(finding) for finding in wanted]
     value = float(np.mean([shares[f].value for f in wanted]))
     below = np.array([shares[f].value - shares[f].low for f in wanted])
     above = np.array([shares[f].high - shares[f].value for f in wanted])

@@ -140,7 +140,7 @@ def sample_patient(seed: int, patient: int, population: Population) -> list[Acqu
     acquisitions = []
     for number, instant in enumerate((heart, systole)):
         settings = replace(echo, seed=echo.seed ^ number)
-        text = write_caption(instant, view, rng)
+        text = write_caption(instant, view, rng, pose.level)
         acquisitions.append(Acquisition(heart=instant, pose=pose, echo=settings, text=text))
     return acquisitions
 

@@ -23,7 +23,7 @@ FINDING_NAMES = {
     Finding.DILATED_RV: "Dilated RV",
     Finding.DILATED_LA: "Dilated LA",
     Finding.DILATED_RA: "Dilated RA",
-    Finding.SEPTAL_HYPERTROPHY: "Asymmetric septal hypertrophy",
+    Finding.SEPTAL_HYPERTROPHY: "Septal hypertrophy",
     Finding.RVH: "RV hypertrophy",
     Finding.HYPOPLASTIC_LV: "Hypoplastic LV",
     Finding.HYPOPLASTIC_RV: "Hypoplastic RV",
@@ -260,7 +260,7 @@ def format_difference(one: Difference) -> str:
 
 
 def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
-    """List the main scores for the terminal: MMD² and its baseline, faithfulness, alarms, counts.
+    """List the main scores for the terminal: MMD² and its baseline, faithfulness, notes, alarms.
 
     result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
     are shown if requested. The last line gives the file of all scores.
@@ -275,6 +275,7 @@ def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
         )
         for name in shown
     ]
+    rows += [("Note", note) for note in result.get("notes", ())]
     rows += [("Alarm", alarm) for alarm in result["alarms"]] or [("Alarms", "none")]
     rest = f"{len(scores)} scores in {place / 'metrics.json'}"
     rows.append(("Report", f"{place / 'report.html'}; all {rest}"))

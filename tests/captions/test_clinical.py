@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, View
+from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Level, View
 from echodiff.captions.clinical import write_caption, write_unchanged
 from echodiff.captions.findings import Presence, findings_in, read_findings
 from echodiff.data.check.tokens import TOKEN_LIMIT, estimate_tokens
@@ -119,7 +119,7 @@ def test_captions_tell_grade_kind_and_size_in_a_clinicians_words(finding, words)
     [
         (View.A2C, r"right|tricuspid|both|sept(a|um)\b|heart cavities"),
         (View.A3C, r"right|tricuspid|both|sept(a|um)\b|heart cavities"),
-        (View.PSAX, r"atri|leaflet|valve|septa\b|heart cavities|cavities of"),
+        (View.PSAX, r"atri|leaflet|valve|sept(a|um)\b|heart cavities|cavities of"),
         (View.A5C, r"atri|leaflet|valve|septa\b|heart cavities|cavities of"),
     ],
 )
@@ -135,6 +135,21 @@ def test_a_caption_calls_nothing_normal_that_the_view_does_not_show(view, hidden
 def test_captions_of_every_view_state_the_findings_of_their_heart(seed, index, view):
     drawn = sample_acquisition(seed, index, Population(finding_rate=0.9, views=(view,)))
     assert findings_in(drawn.text) == drawn.heart.finding_names, drawn.text
+    # "Normal heart" is of the heart as a whole; all else is of what the view shows. Of the walls
+    # that A2C shows the reader takes the septum for one.
+    parts = re.sub("(normal heart|heart unchanged|healthy heart), ", "", drawn.text)
+    told = {f for f, said in read_findings(parts).items() if said is not Presence.UNKNOWN}
+    assert told <= VISIBLE[view] | {Finding.SEPTAL_HYPERTROPHY}, drawn.text
+
+
+def test_a_caption_of_a_short_axis_names_its_level():
+    levels = set()
+    for index in range(0, 40, 2):
+        drawn = sample_acquisition(1, index, Population(views=(View.PSAX,)))
+        assert f"short-axis view, {drawn.pose.level} level, " in drawn.text
+        levels.add(drawn.pose.level)
+    assert levels == set(Level)
+    assert "level" not in sample_acquisition(1, 0, EVERYONE).text
 
 
 # --- Prompt files ------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def state(named):
 def judge(seen, named):
     """named: the findings of each frame; None where it has no caption."""
     stated = [{} if one is None else state(one) for one in named]
-    return compute_faithfulness(probabilities(*seen), np.full(len(Finding), 0.5), stated)
+    return compute_faithfulness(probabilities(*seen), dict.fromkeys(Finding, 0.5), stated)
 
 
 def test_share_has_wilsons_interval():
@@ -84,7 +84,7 @@ def test_a_finding_that_a_caption_leaves_open_counts_as_neither():
     texts = ["ASD", "no ASD", "possible ASD", "LVH", "status post repair of an ASD"]
     seen = probabilities(ASD, NONE, ASD, ASD, NONE)
     stated = [read_findings(text) for text in texts]
-    result = compute_faithfulness(seen, np.full(len(Finding), 0.5), stated)
+    result = compute_faithfulness(seen, dict.fromkeys(Finding, 0.5), stated)
     assert (result.found[Finding.ASD].value, result.found[Finding.ASD].num) == (1.0, 1)
     assert (result.absent[Finding.ASD].value, result.absent[Finding.ASD].num) == (1.0, 1)
     assert set(result.found) == {Finding.ASD, Finding.LVH}
@@ -153,6 +153,15 @@ def test_a_gain_over_shared_frames_is_as_unsure_as_its_means():
     whole, of_asd = gains["faithfulness_gain"], gains["faithfulness_gain_asd"]
     assert (whole.value, whole.n, whole.n_first) == (0.5, 20, 20)
     assert (whole.low, whole.high) == pytest.approx((of_asd.low, of_asd.high))
+
+
+def test_a_finding_that_the_classifier_does_not_know_is_named_and_not_scored():
+    columns = {Finding.LVH: 0.5, Finding.ASD: 0.2}  # of another order than `Finding`
+    stated = [read_findings("ASD"), read_findings("LVH, pericardial effusion")]
+    result = compute_faithfulness(np.array([[0.1, 0.3], [0.4, 0.3]]), columns, stated)
+    assert {name: share.value for name, share in result.found.items()} == {"asd": 1, "lvh": 0}
+    assert result.average_found([Finding.ASD]).value == 1
+    assert result.unknown == [Finding.PERICARDIAL_EFFUSION]
 
 
 def test_records_stand_beside_the_real_share():
