@@ -208,6 +208,9 @@ def start_processes(threads: int | None) -> "PartialState":
             "accelerate launch starts one process on a CPU and ignores --num_processes: "
             "torchrun --nproc-per-node N starts N"
         )
+    # A process that ends with the one line of an error while another still joins would leave
+    # that one with a traceback.
+    state.wait_for_everyone()
     choose_threads(threads, state.num_processes)
     set_float32("ieee")
     return state

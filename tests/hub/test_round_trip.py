@@ -96,7 +96,7 @@ def test_a_data_set_of_a_hub_becomes_a_frames_folder(push, hub, place, capsys, m
     capsys.readouterr()
     assert main([*argv[:2], "hub:jane/other", "--out", "none"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("echodiff prepare dataset: error: hub:jane/other: there is no such repos")
+    assert err.startswith("echodiff prepare dataset: error: hub:jane/other: no such repository")
     assert err.count("\n") == 1
     assert not (place / "none").exists()
 
