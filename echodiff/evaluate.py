@@ -34,7 +34,7 @@ from echodiff.metrics.frame_features import (
     load_networks,
     measure_frames,
 )
-from echodiff.metrics.intact import Reader, compare_anatomy
+from echodiff.metrics.intact import MOST_OF_REFERENCE, Reader, compare_anatomy
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.score import write_scores
 from echodiff.report.tables import format_difference, summary_lines
@@ -140,7 +140,7 @@ def score_frames(
     name, pictures = open_reference(reference, [generated])
     read = partial(measure_frames, networks=networks.opened, segmenter=_open_segmenter(segmenter))
     of_generated = read(generated)
-    of_reference = read(pictures, name=name, white_level=white_level)
+    of_reference = read(pictures, name=name, white_level=white_level, most_judged=MOST_OF_REFERENCE)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
@@ -167,7 +167,8 @@ def compare_frames(
     networks = load_networks(features).opened
     name, pictures = open_reference(reference, [first, second])
     read = partial(measure_frames, networks=networks, segmenter=_open_segmenter(segmenter))
-    of_first, of_second, of_reference = read(first), read(second), read(pictures, name=name)
+    of_first, of_second = read(first), read(second)
+    of_reference = read(pictures, name=name, most_judged=MOST_OF_REFERENCE)
     gains: dict[str, dict[str, Any]] = {}
     if of_first.anatomy and of_second.anatomy and of_reference.anatomy:
         gain = compare_anatomy(of_first.anatomy, of_second.anatomy, of_reference.anatomy)
@@ -225,10 +226,13 @@ def _score(
         segmenter=_open_segmenter(config.segmenter),
     )  # fmt: skip
     white_level = find_known_level(config, trained)
-    reference = read(real.paths, name=str(config.reference), white_level=white_level)
+    reference = read(
+        real.paths, name=str(config.reference), white_level=white_level,
+        most_judged=MOST_OF_REFERENCE,
+    )  # fmt: skip
     train = None
     if trained is not None:
-        train = read(trained.paths, name=str(config.train), white_level=white_level)
+        train = read(trained.paths, name=str(config.train), white_level=white_level, segmenter=None)
     sets = {name: read(folder) for name, folder in zip(names, config.generated, strict=True)}
     if config.compare:
         _check_counts(sets)

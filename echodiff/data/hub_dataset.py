@@ -124,6 +124,8 @@ def load_splits(config: DatasetConfig) -> tuple[Mapping[str, Any], Path]:
     import datasets
 
     src = config.src.as_posix()
+    if config.name is not None and not src.startswith(PREFIX):
+        raise InputError(f"--name {config.name}: {src} is a saved data set, which has one only")
     try:
         with told_in_one_line(src):
             if src.startswith(PREFIX):

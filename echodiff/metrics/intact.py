@@ -30,26 +30,21 @@ from echodiff.metrics.criteria import (
     list_criteria,
 )
 from echodiff.metrics.faithfulness import Estimate, compute_difference, compute_share
-from echodiff.metrics.limits import LIMITS
-from echodiff.metrics.score import Score, by_name
+from echodiff.metrics.limits import FALL, LIMITS
+from echodiff.metrics.score import Score, Source, by_name
 from echodiff.metrics.score_name import Kind
 
 KNOWN_KIND = 0.9
 """Where certainly fewer of the reference frames are intact, the segmenter does not know them."""
-FALL = 0.05
-"""Fall below the reference that is an alarm."""
+MOST_OF_REFERENCE = 500
+"""Most reference frames that are judged, evenly spread: their share need not be known better."""
+NOT_IN_SAMPLE = "not in the sample"
 _VIEWS = {view for view, _ in LIMITS}
 
 
-class Reader(Protocol):
+class Reader(Source, Protocol):
     """A segmenter (see `segmenter.Segmenter`)."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def resize(self) -> str: ...
     def __call__(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Labels (N, S, S) of square images."""
 

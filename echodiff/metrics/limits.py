@@ -47,6 +47,8 @@ LEAK = {Label.LV: 0.16, Label.LA: 0.16, Label.RA: 0.16, Label.RV: 0.3}
 not show all of it."""
 OUTSIDE = 0.55
 """Most of a chamber's outline that the edge of the scan may cut."""
+FALL = 0.05
+"""Largest fall of the share of intact frames, below the reference or the base, that is no alarm."""
 SCAN = 0.15
 """Least part of the image that is a scan."""
 GREY = 10

@@ -1,13 +1,12 @@
 """Small U-Net that labels chambers, walls and valves of an apical echo frame.
 
-It is trained on phantom frames, sound and broken, by `echodiff pretrain --stages segmenter`; on
+It is trained on phantom frames, sound and broken, by `echodiff pretrain --parts segmenter`; on
 other frames its labels are meaningless. `metrics.criteria` judges the label maps.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +25,7 @@ from echodiff.anatomy import Label
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped
+from echodiff.fingerprints import sha256_file
 from echodiff.images import resize_u8
 
 SIZE = 128
@@ -127,8 +127,10 @@ def load_segmenter(folder: Path | None = None) -> Segmenter:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--segmenter {weights}: not the weights of {CONFIG} ({reason})") from None
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return Segmenter(network.eval().requires_grad_(False), name, sha256)
+    for tensor, values in network.named_parameters():
+        if not values.isfinite().all():
+            raise InputError(f"--segmenter {weights}: {tensor} holds values that are not finite")
+    return Segmenter(network.eval().requires_grad_(False), name, sha256_file(weights))
 
 
 def describe_network(network: SegmenterNetwork, channels: Sequence[int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from echodiff.metrics.limits import FALL
 from echodiff.metrics.score import Score, read_scores
 from echodiff.metrics.score_name import Kind
 from echodiff.report.tables import format_number, score_name
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from echodiff.metrics.comparison import Difference
 
 NUM_CARDS = 4
-INTACT_MARGIN = 0.05
-"""Largest loss of `intact`, against the reference or the base, that is no alarm."""
 SIGNIFICANT_P = 0.05
 ORDER = (
     Kind.INTACT,
@@ -112,7 +111,7 @@ def _describe_reference(score: Score, real: str) -> str:
         words = {True: " Not distinguishable.", False: " Distinguishable.", None: ""}[level]
         return f"Reference frames against others: {real}.{words}"
     if score.kind is Kind.INTACT:
-        points = f"{100 * INTACT_MARGIN:.0f}"
+        points = f"{100 * FALL:.0f}"
         return f"Target: at most {points} points below reference frames ({real})."
     if level is None or score.kind is Kind.FAITHFULNESS:
         return f"Reference frames: {real}."
@@ -123,7 +122,7 @@ def is_level(score: Score) -> bool | None:
     """Whether a set is as good as reference frames; None if the score cannot tell."""
     match score.kind:
         case Kind.INTACT:
-            return None if score.real is None else score.value >= score.real - INTACT_MARGIN
+            return None if score.real is None else score.value >= score.real - FALL
         case Kind.MMD if score.p is not None:
             return score.p >= SIGNIFICANT_P
         case Kind.MMD | Kind.FID:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echodiff.report.cards import INTACT_MARGIN, Card
+from echodiff.metrics.limits import FALL
+from echodiff.report.cards import Card
 from echodiff.report.tables import format_number, without_minus_0
 from echodiff.runs import Run
 
@@ -126,8 +127,8 @@ def build_demo_cards(gains: Gains) -> list[Card]:
     """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent."""
     cards = []
     if (gain := gains.get("intact_gain")) is not None:
-        is_kept = gain["value"] >= -INTACT_MARGIN
-        note = f"Target: at most {100 * INTACT_MARGIN:.0f} points lost."
+        is_kept = gain["value"] >= -FALL
+        note = f"Target: at most {100 * FALL:.0f} points lost."
         cards.append(_build_gain_card("Hearts with intact anatomy", gain, note, is_kept))
     ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
     if ratios:

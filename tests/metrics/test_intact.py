@@ -103,6 +103,16 @@ def test_broken_hearts_are_counted_named_and_shown_first(sound, reference, tmp_p
     assert re.search(r"Intact anatomy +\d+ % \(\d+ % to \d+ %\); real frames \d+ %; n 12", printed)
 
 
+def test_of_a_large_reference_a_sample_is_judged(sound, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr("echodiff.evaluate.MOST_OF_REFERENCE", 5)
+    monkeypatch.setattr("echodiff.metrics.frame_features.READ_AT_ONCE", 4)
+    result, _ = evaluate(write_generated(tmp_path / "sound", sound), reference, tmp_path / "out")
+    score, anatomy = result["scores"]["intact"], result["anatomy"]
+    assert (score["n"], score["n_reference"]) == (NUM, 4)  # rows 0, 3, 6 and 9
+    assert anatomy["not_measured_reference"] == {"not in the sample": 8}
+    assert anatomy["not_measured"] == {}
+
+
 def test_a_defect_that_was_asked_for_is_intact(sound, reference, tmp_path):
     def open_septum(frame, rng):
         return broken_hearts.tear_septum(frame, rng, broken_hearts.SEPTA[0], 6)
@@ -168,6 +178,7 @@ def test_a_segmenter_of_ones_own(sound, reference, tmp_path, capsys):
         (lambda own: edit(own, channels=[24, 40]), "not the weights"),
         (lambda own: edit(own, channels=[7]), "multiples of 8"),
         (lambda own: edit(own, channels="many"), "channels"),
+        (lambda own: spoil(own), "head.bias holds values that are not finite"),
     ],
 )
 def test_a_folder_that_is_no_segmenter_is_refused(
@@ -183,6 +194,12 @@ def test_a_folder_that_is_no_segmenter_is_refused(
     assert main([*flags, "--features", "texture"]) == 2
     assert words in capsys.readouterr().err
     assert not (out / "metrics.json").exists()
+
+
+def spoil(own):
+    weights = load_file(own / "model.safetensors")
+    weights["head.bias"][0] = float("nan")
+    save_file(weights, own / "model.safetensors")
 
 
 def edit(own, **fields):
