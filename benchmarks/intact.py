@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from echodiff.anatomy import Finding, Label, View
+from echodiff.anatomy import Label, View
 from echodiff.metrics.criteria import Criterion, Expected, find_faults, find_scan
 from echodiff.metrics.faithfulness import Estimate, compute_share
 from echodiff.metrics.feature_set import FeatureSet
@@ -28,7 +28,6 @@ from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.scores import score_sets
 from echodiff.metrics.segmenter import Segmenter, load_segmenter
 from echodiff.phantom.acquisition import Population, render, sample_acquisition
-from echodiff.phantom.heart import Heart
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.pretrain.broken_hearts import (
     CHAMBERS,
@@ -75,11 +74,7 @@ def draw_hearts(num: int, seed: int, views: tuple[View, ...]) -> Iterator[tuple[
         anatomy, _ = slice_image(heart, pose, SIZE)
         labels = np.where(sector_mask(pose, SIZE), anatomy.labels, Label.BACKGROUND)
         frame = Painted(render(acquisition, "echo", SIZE, anatomy), labels.astype(np.uint8))
-        yield frame, Expected(pose.view, heart.is_child, heart_findings(heart))
-
-
-def heart_findings(heart: Heart) -> frozenset[Finding]:
-    return frozenset(one if isinstance(one, Finding) else one.name for one in heart.findings)
+        yield frame, Expected(pose.view, not heart.person.is_adult, heart.finding_names)
 
 
 def judge_sound(segmenter: Segmenter, num: int) -> Estimate:

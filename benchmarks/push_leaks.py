@@ -20,7 +20,7 @@ import numpy as np
 from leak_forms import FORMS, HELD_OUT
 from leak_images import BYTES, CHANGES, Grey
 
-from echodiff.anatomy import Finding, View
+from echodiff.anatomy import AgeGroup, Finding, View
 from echodiff.captions.clinical import write_caption
 from echodiff.frames.reader import load_frames
 from echodiff.hub.gallery import Gallery
@@ -257,8 +257,9 @@ def draw_captions(seed: int = 0, num: int = NUM_CAPTIONS) -> Iterator[str]:
     for i in range(num):
         rng = np.random.default_rng([seed, i])
         if i % 2:
-            chosen = frozenset(f for f in findings if rng.random() < 0.3)
-            heart = sample_heart(rng, chosen, is_child=bool(rng.random() < 0.3))
+            chosen = [f for f in findings if rng.random() < 0.2]
+            age_group = AgeGroup.CHILD if rng.random() < 0.3 else AgeGroup.ADULT
+            heart = sample_heart(rng, chosen, age_group=age_group)
             heart = contract(heart, rng) if rng.random() < 0.5 else heart
             yield write_caption(heart, View.A4C, rng)
         else:

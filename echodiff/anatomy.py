@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 class Label(IntEnum):
@@ -33,15 +35,39 @@ class Label(IntEnum):
     """Main pulmonary artery and its branches."""
     VEIN = 12
     """Venae cavae and pulmonary veins."""
+    PERICARDIAL_FLUID = 13
+    """Effusion between heart and pericardium."""
 
 
 class View(StrEnum):
     """Echocardiographic window and plane."""
 
     A4C = "A4C"
+    """Apical four-chamber view."""
     A2C = "A2C"
+    """Apical two-chamber view."""
     PLAX = "PLAX"
+    """Parasternal long-axis view."""
     SAX = "SAX"
+    """Short axis of MR and of models; that of echo is PSAX."""
+    A3C = "A3C"
+    """Apical long-axis (three-chamber) view."""
+    A5C = "A5C"
+    """Apical five-chamber view."""
+    SUBCOSTAL = "SUBCOSTAL"
+    """Subcostal four-chamber view."""
+    PSAX = "PSAX"
+    """Parasternal short-axis view; its `Level` says where."""
+
+
+class Level(StrEnum):
+    """Where a short axis cuts the left ventricle."""
+
+    BASAL = "basal"
+    """Mitral valve."""
+    MID = "mid"
+    """Papillary muscles."""
+    APICAL = "apical"
 
 
 class Phase(StrEnum):
@@ -53,19 +79,98 @@ class Phase(StrEnum):
     """End of systole: the ventricles are smallest."""
 
 
+class Sex(StrEnum):
+    """Sex of a patient, as the columns of public data sets write it."""
+
+    FEMALE = "F"
+    MALE = "M"
+
+
+class AgeGroup(StrEnum):
+    """Age of a patient."""
+
+    INFANT = "infant"
+    """Below 1 year."""
+    CHILD = "child"
+    """1 to 17 years."""
+    ADULT = "adult"
+
+
 class Finding(StrEnum):
-    """Finding that a caption may state; a heart can have several."""
+    """Name of a finding that a caption may state; a heart can have several."""
 
     ASD = "asd"
-    """Atrial septal defect (secundum or primum)."""
+    """Atrial septal defect."""
     VSD = "vsd"
     """Ventricular septal defect."""
     LVH = "lvh"
-    """Left-ventricular hypertrophy."""
+    """Concentric left-ventricular hypertrophy."""
     DILATED_LV = "dilated_lv"
     DILATED_RV = "dilated_rv"
     DILATED_LA = "dilated_la"
     DILATED_RA = "dilated_ra"
+    SEPTAL_HYPERTROPHY = "septal_hypertrophy"
+    """Asymmetric septal hypertrophy, as in hypertrophic cardiomyopathy."""
+    RVH = "rvh"
+    """Right-ventricular hypertrophy."""
+    HYPOPLASTIC_LV = "hypoplastic_lv"
+    HYPOPLASTIC_RV = "hypoplastic_rv"
+    THICKENED_VALVES = "thickened_valves"
+    """Thickened atrio-ventricular leaflets."""
+    COMMON_AV_VALVE = "common_av_valve"
+    """One valve for both ventricles, over a primum ASD and an inlet VSD (complete AVSD)."""
+    PERICARDIAL_EFFUSION = "pericardial_effusion"
+
+
+class Grade(StrEnum):
+    """Severity of a finding; of a defect or an effusion: small, moderate, large."""
+
+    MILD = "mild"
+    MODERATE = "moderate"
+    SEVERE = "severe"
+
+
+KINDS: dict[Finding, tuple[str, ...]] = {
+    Finding.ASD: ("secundum", "primum", "sinus_venosus"),
+    Finding.VSD: ("muscular", "inlet", "perimembranous"),
+    Finding.THICKENED_VALVES: ("mitral", "tricuspid", "both"),
+}
+"""Kinds of the findings that have some. A sinus venosus defect has no upper margin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradedFinding:
+    """One finding of one heart."""
+
+    name: Finding
+    grade: Grade
+    kind: str = ""
+    """One of `KINDS`; empty for a finding that has none."""
+    size_mm: float | None = None
+    """Length that the grade is read from: diameter of a defect, thickness of a wall or leaflet,
+    width of an effusion, basal diameter of a right ventricle."""
+    volume_ml_m2: float | None = None
+    """Volume per body surface that the grade is read from: dilated LV, LA and RA (the atria at end
+    of systole), hypoplastic LV."""
+    cause: Finding | None = None
+    """The finding that this one accompanies: a defect dilates chambers."""
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-serialisable values."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> GradedFinding:
+        """Restore a finding from `to_record`."""
+        cause = record["cause"]
+        return cls(
+            **record
+            | {
+                "name": Finding(record["name"]),
+                "grade": Grade(record["grade"]),
+                "cause": None if cause is None else Finding(cause),
+            }
+        )
 
 
 PALETTE: dict[Label, tuple[int, int, int]] = {
@@ -82,5 +187,6 @@ PALETTE: dict[Label, tuple[int, int, int]] = {
     Label.PERICARDIUM: (120, 120, 120),
     Label.PULMONARY_ARTERY: (90, 90, 200),
     Label.VEIN: (60, 180, 220),
+    Label.PERICARDIAL_FLUID: (90, 220, 120),
 }
 """RGB of each label where a mask is shown to a person."""

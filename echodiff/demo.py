@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from echodiff.anatomy import Finding
+from echodiff.captions.findings import findings_in
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.documents import read_record
@@ -43,6 +45,9 @@ IMPORTED_MEANWHILE = (
     "echodiff.report.page",
 )
 """Modules for generating and comparing, imported while the training starts."""
+
+NUM_JUDGED = 16
+"""Prompts that state a finding from which its share of images can be judged."""
 
 RECORDS = {"run": RECORD, "base": "generate.json", "lora": "generate.json", "asd": "generate.json"}
 """Folder of each stage, and the record that its command writes there."""
@@ -215,13 +220,29 @@ def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:
     from echodiff.report.pictures import find_pictures
 
     captions = [one.text for one in find_pictures(held_out_pictures(run)) if one.text]
-    chosen = captions[: config.num_images]
+    chosen = choose_prompts(captions, config.num_images)
     if len(chosen) < min(config.num_images, 8):
         raise InputError(f"{run.run_dir}: {len(chosen)} captioned held-out frames are too few")
     path = config.out / "held-out.txt"
-    head = "# Captions of the held-out frames in their order: image i is asked for frame i's."
+    head = f"# Captions of held-out frames, each finding in {NUM_JUDGED} if they are enough."
     write_text_atomic(path, "\n".join([head, *chosen]) + "\n")
     return path, len(chosen)
+
+
+def choose_prompts(captions: Sequence[str], num: int) -> list[str]:
+    """Choose `num` captions, in their order: first enough to judge each finding, ASD before others,
+    then the earliest; none takes more than a fifth of few images."""
+    stated = [findings_in(caption) for caption in captions]
+    wanted = min(NUM_JUDGED, num // 5)
+    chosen: set[int] = set()
+    for finding in Finding:
+        showing = [place for place, named in enumerate(stated) if finding in named]
+        missing = max(wanted - len(chosen.intersection(showing)), 0)
+        others = [place for place in showing if place not in chosen]
+        chosen.update(others[: min(missing, num - len(chosen))])
+    rest = [place for place in range(len(captions)) if place not in chosen]
+    chosen.update(rest[: num - len(chosen)])
+    return [captions[place] for place in sorted(chosen)]
 
 
 # --- What was gained ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from echodiff import demo
 from echodiff.demo import (
     DemoConfig,
     Stage,
+    choose_prompts,
     generation_stages,
     main,
     run_stage,
@@ -150,6 +151,15 @@ def test_prompts_are_the_captions_of_the_held_out_frames(run: Run) -> None:
     assert num_images == 12
     captions = [frame.text for frame in load_frames(folder)]
     assert [prompt.text for prompt in load_prompts(path)] == captions
+
+
+def test_prompts_ask_often_enough_for_each_finding_to_judge_it_the_defect_first() -> None:
+    normal, lvh, asd = "normal heart", "LVH", "small secundum ASD"
+    captions = [*[normal] * 60, *[lvh] * 20, *[asd] * 20]
+    assert choose_prompts(captions, 80) == [normal] * 48 + [lvh] * 16 + [asd] * 16
+    assert choose_prompts(captions, 10) == [normal] * 6 + [lvh] * 2 + [asd] * 2
+    assert choose_prompts([*[lvh] * 20, asd], 20) == [lvh] * 19 + [asd]
+    assert choose_prompts(captions, 200) == captions
 
 
 # --- What is said -------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Judge:
     """Stands in for the shipped network: the first pixel says whether there is an ASD."""
 
     sha256 = "a" * 64
-    thresholds = np.full(len(Finding), 0.5)
+    thresholds = dict.fromkeys(Finding, 0.5)
 
     def embed(self, images_u8):
         return np.array(
@@ -73,13 +73,18 @@ def write_frames(out, num, *, seed=0, level=60, shows_asd=0.0, **columns):
 @pytest.fixture
 def generated(tmp_path):
     return write_frames(
-        tmp_path / "generated", 12, seed=1, shows_asd=0.5, prompt="ASD, secundum", patient_id=None
+        tmp_path / "generated",
+        12,
+        seed=1,
+        shows_asd=0.5,
+        prompt="ASD, secundum, no VSD",
+        patient_id=None,
     )
 
 
 @pytest.fixture
 def reference(tmp_path):
-    return write_frames(tmp_path / "real", 24, seed=2, shows_asd=1.0, text="ASD, secundum")
+    return write_frames(tmp_path / "real", 24, seed=2, shows_asd=1.0, text="ASD, no VSD")
 
 
 def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys):
@@ -95,6 +100,8 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     }  # fmt: skip
     assert result["scores"]["faithfulness_asd"]["value"] == 0.5
     assert result["scores"]["faithfulness_asd"]["real"] == 1.0
+    assert result["scores"]["specificity_vsd"]["n"] == 12
+    assert "specificity_lvh" not in result["scores"]  # the prompts leave it open
     assert result["scores"]["mmd_tiny"]["features_sha256"] == "a" * 64
     assert not [name for name in result["scores"] if name.startswith("fid")]
     assert result["versions"]["numpy"] == np.__version__
@@ -110,6 +117,22 @@ def test_the_command_writes_metrics_json(generated, reference, tmp_path, capsys)
     assert printed[-1].endswith(
         f"{out / 'report.html'}; all {len(result['scores'])} scores in {out / 'metrics.json'}"
     )
+
+
+def test_a_finding_that_the_network_does_not_know_is_noted(
+    generated, reference, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(Judge, "thresholds", {Finding.VSD: 0.5})
+    monkeypatch.setattr(Judge, "findings_of", lambda _, features: np.zeros((len(features), 1)))
+    out = tmp_path / "scores"
+    assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
+    note = "faithfulness leaves out asd: tiny does not know it"
+    result = json.loads((out / "metrics.json").read_text())
+    assert note in result["notes"]
+    assert result["scores"]["specificity_vsd"]["value"] == 1
+    assert not {"faithfulness", "faithfulness_asd"} & set(result["scores"])
+    assert note in capsys.readouterr().out
+    assert note in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("patients", [1, 2, 3])
@@ -293,8 +316,8 @@ def test_scores_say_that_frames_are_padded(generated, reference):
 
 
 def test_compare_tells_the_nearer_set(reference, tmp_path):
-    far = write_frames(tmp_path / "base", 20, seed=7, level=90, prompt="ASD")
-    near = write_frames(tmp_path / "lora", 20, seed=8, prompt="ASD", shows_asd=0.9)
+    far = write_frames(tmp_path / "base", 20, seed=7, level=90, prompt="ASD, no VSD")
+    near = write_frames(tmp_path / "lora", 20, seed=8, prompt="ASD, no VSD", shows_asd=0.9)
     gains = compare_frames(far, near, reference)
     assert set(gains) >= {
         "mmd_ratio_tiny",
@@ -306,6 +329,15 @@ def test_compare_tells_the_nearer_set(reference, tmp_path):
     assert gains["mmd_ratio_tiny"]["high"] < 0.5
     assert gains["faithfulness_gain"]["value"] == pytest.approx(0.9)
     assert gains["faithfulness_gain"]["low"] > 0.5
+
+
+def test_captions_in_cyrillic_letters_are_counted_and_their_findings_unknown(
+    generated, tmp_path, caplog
+):
+    foreign = write_frames(tmp_path / "foreign", 24, seed=2, shows_asd=1.0, text="ДМПП, ГЛЖ")
+    result = score_frames(generated, foreign)
+    assert "Cyrillic letters in 24 of 24 captions" in caplog.text
+    assert result["scores"]["faithfulness_asd"]["real"] is None
 
 
 def test_bad_input_is_one_line_and_status_2(generated, reference, tmp_path, capsys):

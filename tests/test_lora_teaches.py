@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from echodiff.anatomy import Finding
-from echodiff.captions.findings import findings_in
+from echodiff.captions.findings import read_findings
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.lora import load_lora
 from echodiff.diffusion.sampling.sampler import sample_images
@@ -107,8 +107,8 @@ def draw(run_dir: Path | None) -> list[np.ndarray]:
 def found_share(images: list[np.ndarray]) -> float:
     """Mean over the findings taught of the share of images that show what their prompt names."""
     judge = load_tiny_features()
-    named = [findings_in(PROMPTS[i % len(PROMPTS)]) for i in range(NUM_IMAGES)]
-    result = compute_faithfulness(judge.findings(images), judge.thresholds, named)
+    stated = [read_findings(PROMPTS[i % len(PROMPTS)]) for i in range(NUM_IMAGES)]
+    result = compute_faithfulness(judge.findings(images), judge.thresholds, stated)
     average = result.average_found()
     assert average is not None
     return average.value

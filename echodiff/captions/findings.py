@@ -1,95 +1,251 @@
-"""Read the findings that a caption states: `findings_in`."""
+"""Read the findings of a report: each is present, absent or unknown."""
 
-import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import NamedTuple
 
 from echodiff.anatomy import Finding
+from echodiff.captions.phrases import Item, Mode
+from echodiff.captions.scope import read_sentences
+from echodiff.captions.tokens import read_tokens
 
-_PATTERNS = {
-    Finding.ASD: re.compile(
-        r"\b(asd|(inter-?)?atrial sept(al|um) (defects?|open)|open atrial septum)\b"
-    ),
-    Finding.VSD: re.compile(r"\b(vsd|(inter-?)?ventricular sept(al|um) defects?)\b"),
-    Finding.LVH: re.compile(r"\b(lvh|(left ventricular|lv) hypertrophy|thickened walls)\b"),
+
+class Presence(StrEnum):
+    """What a text says of a finding."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+    """Not mentioned, in doubt, contradicted, or history."""
+
+
+class _Statement(NamedTuple):
+    finding: Finding
+    presence: Presence
+    level: int
+    """2: of this part by name; 1: of several parts; 0: in general ("normal heart")."""
+    is_past: bool = False
+
+
+_Findings = Mapping[str, tuple[Finding, ...]]
+_DILATED: _Findings = {
+    "LV": (Finding.DILATED_LV,), "RV": (Finding.DILATED_RV,),
+    "LA": (Finding.DILATED_LA,), "RA": (Finding.DILATED_RA,),
+    "LV-wall": (Finding.DILATED_LV,), "RV-wall": (Finding.DILATED_RV,),
+}  # fmt: skip
+"""A wall stands for its ventricle: "LV walls thickened, cavity narrow"."""
+_SMALL: _Findings = {"LV": (Finding.HYPOPLASTIC_LV,), "RV": (Finding.HYPOPLASTIC_RV,)}
+_THICK: _Findings = {
+    **dict.fromkeys(("LV", "LV-wall", "WALL"), (Finding.LVH,)),
+    **dict.fromkeys(("RV", "RV-wall"), (Finding.RVH,)),
+    **dict.fromkeys(("MV", "TV"), (Finding.THICKENED_VALVES,)),
 }
-_ENLARGED = re.compile(r"\b(dilated|dilatation|dilation|enlarged|enlargement)\b")
-_UNCHANGED = re.compile(r"\b(normal|unchanged)\b")
-_DENIAL = re.compile(r"\b(no|not|non|nor|neither|without|free of|normal|intact)\b")
-"""Denies the words after it: "no ASD", "dilated left ventricle without hypertrophy"."""
-_ABSENCE = re.compile(r"\b(absent|closed|excluded|not (seen|present|found|visible|detected))\b")
-"""Denies the words before it as well: "ASD not seen"."""
-_SHARED_NOUNS = (
-    (re.compile(r"\b(left|right) and (left|right) (atri\w+|ventric\w+)"), r"\1 \3 and \2 \3"),
-    (
-        re.compile(r"\b(atrial|ventricular) and (atrial|ventricular) (sept(?:al|um) defects?)"),
-        r"\1 \3 or \2 \3",
-    ),
+_HYPERTROPHIED: _Findings = {
+    **{part: _THICK[part] for part in ("LV", "LV-wall", "WALL", "RV", "RV-wall")},
+    **dict.fromkeys(("IVS", "SEPTUM"), (Finding.SEPTAL_HYPERTROPHY,)),
+}
+_SEPTUM_THICK: _Findings = dict.fromkeys(
+    ("IVS", "SEPTUM"), (Finding.LVH, Finding.SEPTAL_HYPERTROPHY)
 )
-"""Two things that share a noun, and the same with the noun repeated."""
-
-
-def _name_chamber(side: str, noun: str, adjective: str, plural: str) -> re.Pattern[str]:
-    """How a chamber is named; by its adjective only where its size, not its wall, is meant."""
-    sized = r"(?=\s*$|\s+(or|cavity|chamber|size|dilat|enlarge))"
-    return re.compile(
-        rf"(the )?\b({side} ({noun}\b|{adjective}\b{sized})|{side[0]}{noun[0]}\b"
-        rf"|both {plural}\b|(all|four) (heart )?(cavities|chambers)\b)"
-    )
-
-
-_CHAMBERS = {
-    Finding.DILATED_LV: _name_chamber("left", "ventricles?", "ventricular", "ventricles"),
-    Finding.DILATED_RV: _name_chamber("right", "ventricles?", "ventricular", "ventricles"),
-    Finding.DILATED_LA: _name_chamber("left", "atri(um|a)", "atrial", "atria"),
-    Finding.DILATED_RA: _name_chamber("right", "atri(um|a)", "atrial", "atria"),
+_OPEN: _Findings = {"IAS": (Finding.ASD,), "IVS": (Finding.VSD,)}
+_NORMAL: _Findings = {
+    **_OPEN,
+    "LV": (Finding.DILATED_LV, Finding.HYPOPLASTIC_LV, Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+    "RV": (Finding.DILATED_RV, Finding.HYPOPLASTIC_RV, Finding.RVH),
+    "LA": (Finding.DILATED_LA,), "RA": (Finding.DILATED_RA,),
+    **{part: (*_THICK[part], Finding.SEPTAL_HYPERTROPHY) for part in ("LV-wall", "WALL")},
+    "RV-wall": (Finding.RVH,),
+    "MV": (Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE),
+    "TV": (Finding.THICKENED_VALVES, Finding.COMMON_AV_VALVE),
+    "PERICARDIUM": (Finding.PERICARDIAL_EFFUSION,),
+    "HEART": tuple(Finding),
+}  # fmt: skip
+_PRESENT, _ABSENT, _UNKNOWN = Presence.PRESENT, Presence.ABSENT, Presence.UNKNOWN
+_STATES: Mapping[str, tuple[tuple[_Findings, Presence], ...]] = {
+    "dilated": ((_DILATED, _PRESENT),),
+    "small": ((_DILATED, _ABSENT), (_SMALL, _PRESENT)),
+    "narrow": ((_DILATED, _ABSENT), (_SMALL, _UNKNOWN)),
+    "normal size": ((_DILATED, _ABSENT), (_SMALL, _ABSENT)),
+    "thick": ((_THICK, _PRESENT), (_SEPTUM_THICK, _UNKNOWN)),
+    "hypertrophied": ((_HYPERTROPHIED, _PRESENT),),
+    "thin": ((_THICK, _ABSENT), (_SEPTUM_THICK, _ABSENT)),
+    "normal thickness": ((_THICK, _ABSENT), (_SEPTUM_THICK, _ABSENT)),
+    "open": ((_OPEN, _PRESENT),),
+    "intact": ((_OPEN, _ABSENT),),
+    "closed": ((_OPEN, _ABSENT),),
+    "normal": ((_NORMAL, _ABSENT),),
 }
+"""Findings by part, and what a state of the part says of them."""
+_TERMS: Mapping[str, tuple[Finding, ...]] = {
+    "asd": (Finding.ASD,),
+    "vsd": (Finding.VSD,),
+    "septal-defects": (Finding.ASD, Finding.VSD),
+    "both-defects": (Finding.ASD, Finding.VSD),
+    "avsd": (Finding.ASD,),
+    "partial-avsd": (Finding.ASD,),
+    "complete-avsd": (Finding.ASD, Finding.VSD, Finding.COMMON_AV_VALVE),
+    "fallot": (Finding.VSD, Finding.RVH),
+    "lvh": (Finding.LVH,),
+    "rvh": (Finding.RVH,),
+    "both-hypertrophied": (Finding.LVH, Finding.RVH),
+    "septal-hypertrophy": (Finding.SEPTAL_HYPERTROPHY,),
+    "dilated-all": (
+        Finding.DILATED_LV,
+        Finding.DILATED_RV,
+        Finding.DILATED_LA,
+        Finding.DILATED_RA,
+    ),
+    "dilated-lv": (Finding.DILATED_LV,),
+    "dilated-rv": (Finding.DILATED_RV,),
+    "dilated-la": (Finding.DILATED_LA,),
+    "dilated-ra": (Finding.DILATED_RA,),
+    "hypoplastic-lv": (Finding.HYPOPLASTIC_LV,),
+    "hypoplastic-rv": (Finding.HYPOPLASTIC_RV,),
+    "common-valve": (Finding.COMMON_AV_VALVE,),
+    "effusion": (Finding.PERICARDIAL_EFFUSION,),
+}
+"""Findings of the terms that name part and state at once."""
+_DENIED: Mapping[str, tuple[Finding, ...]] = {
+    "avsd": (Finding.COMMON_AV_VALVE,),
+    "partial-avsd": (),
+    "complete-avsd": (Finding.COMMON_AV_VALVE,),
+    "fallot": (),
+    "lvh": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+}
+"""The same where a denial says less or more."""
+_ANYWHERE: Mapping[str, tuple[Finding, ...]] = {
+    "dilated": (Finding.DILATED_LV, Finding.DILATED_RV, Finding.DILATED_LA, Finding.DILATED_RA),
+    "thick": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+    "hypertrophied": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY, Finding.RVH),
+    "abnormal": tuple(Finding),
+}
+"""What a denial without a part denies: "no dilatation"."""
+_ALL_SIZES = (*_ANYWHERE["dilated"], Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV)
+_SIDES = {"lvh": "LV", "rvh": "RV"}
+_THICKENING = frozenset({"thick", "hypertrophied"})
+_OPPOSITE = {_PRESENT: _ABSENT, _ABSENT: _UNKNOWN, _UNKNOWN: _UNKNOWN}
+
+
+def read_findings(text: str) -> dict[Finding, Presence]:
+    """Return what a text in English says of each finding.
+
+    A finding that the text does not mention, doubts ("possible", "cannot be excluded"), contradicts
+    or reports as history ("status post closure of an ASD") is unknown, never absent.
+    """
+    statements = _list_statements(text)
+    return {
+        finding: _decide([s for s in statements if s.finding is finding]) for finding in Finding
+    }
 
 
 def findings_in(text: str) -> frozenset[Finding]:
-    """Return the findings that a caption states; "no ASD" and "cavities not dilated" state none.
-
-    A text is read clause by clause (comma, semicolon, full stop). A denial holds to the end of its
-    phrase, that is up to "with", "and" or "but": write "no ASD or VSD" where both are denied.
-    """
-    text = text.lower()
-    for shared, repeated in _SHARED_NOUNS:
-        text = shared.sub(repeated, text)
-    found: set[Finding] = set()
-    for clause in re.split(r"[,;.()\n]", text):
-        words = re.split(r"\b(with|and|but)\b", clause)
-        phrases, links = [word.strip() for word in words[::2]], words[1::2]
-        stated = [_drop_denied(phrase) for phrase in phrases]
-        found |= {f for f, pattern in _PATTERNS.items() if any(map(pattern.search, stated))}
-        found |= _find_enlarged(phrases, stated, links)
-    return frozenset(found)
+    """Return the findings that a text states as present."""
+    read = read_findings(text).items()
+    return frozenset(finding for finding, presence in read if presence is Presence.PRESENT)
 
 
-def _drop_denied(phrase: str) -> str:
-    if _ABSENCE.search(phrase):
-        return ""
-    return re.split(_DENIAL, phrase, maxsplit=1)[0].strip()
+def _list_statements(text: str) -> list[_Statement]:
+    statements: list[_Statement] = []
+    for sentence in read_sentences(read_tokens(text)):
+        side = ""
+        thick = {p for item in sentence if item.state in _THICKENING for p in item.parts}
+        for item in sentence:
+            if item.state == "hypertrophied" and thick & {"WALL", "LV-wall", "LV"}:
+                # "Hypertrophy of septum and posterior wall" is concentric.
+                others = (part for part in item.parts if part not in ("IVS", "SEPTUM"))
+                item = item._replace(parts=tuple(others))
+            if item.state == "repaired":
+                statements = [_repair(statement) for statement in statements]
+            if item.state == "open" and not item.parts:  # the defects spoken of before
+                defects = {statement.finding for statement in statements}
+                septa = tuple(part for part, found in _OPEN.items() if defects & set(found))
+                item = item._replace(parts=septa)
+            named = (_SIDES.get(item.state, ""), *(part[:2] for part in item.parts))
+            side = next((part for part in named if part in ("LV", "RV")), side)
+            statements += _state(item, side)
+    return statements
 
 
-def _find_enlarged(phrases: list[str], stated: list[str], links: list[str]) -> set[Finding]:
-    """Chambers that the phrases of a clause call enlarged.
-
-    In "dilated A and B" and in "A and B dilated", one phrase says the size of both.
-    """
-    is_large = [_is_enlarged(phrase, kept) for phrase, kept in zip(phrases, stated, strict=True)]
-    patterns = _CHAMBERS.values()
-    for i, link in enumerate(links):
-        begins = any(pattern.match(stated[i + 1]) for pattern in patterns)
-        if link == "and" and begins and is_large[i + 1] is None:
-            is_large[i + 1] = is_large[i]
-    for i, link in reversed(list(enumerate(links))):
-        is_whole = any(pattern.fullmatch(stated[i]) for pattern in patterns)
-        if link == "and" and is_whole and is_large[i] is None:
-            is_large[i] = is_large[i + 1]
-    large = [kept for kept, is_so in zip(stated, is_large, strict=True) if is_so]
-    return {f for f, pattern in _CHAMBERS.items() if any(map(pattern.search, large))}
+def _repair(statement: _Statement) -> _Statement:
+    """Make a defect that a later word calls closed part of the history."""
+    is_defect = statement.finding in (Finding.ASD, Finding.VSD)
+    if is_defect and statement.presence is _PRESENT:
+        return statement._replace(presence=_UNKNOWN, is_past=True)
+    return statement
 
 
-def _is_enlarged(phrase: str, stated: str) -> bool | None:
-    """None where the phrase says nothing on size; `stated` is what it does not deny."""
-    if _ENLARGED.search(stated):
-        return True
-    return False if _ENLARGED.search(phrase) or _UNCHANGED.search(phrase) else None
+def _state(item: Item, side: str) -> Iterator[_Statement]:
+    """What an item says; `side` is the ventricle last named, whose wall a bare "wall" is."""
+    if item.mode is Mode.DROPPED:
+        return
+    for finding, presence, level in _find_affected(item, side):
+        if item.mode in (Mode.DOUBTED, Mode.PAST):
+            yield _Statement(finding, _UNKNOWN, level, item.mode is Mode.PAST)
+        elif item.mode is Mode.DENIED:
+            is_opened = item.state in ("intact", "closed")
+            denied = _PRESENT if is_opened else _OPPOSITE[presence]
+            if denied is not _UNKNOWN:
+                yield _Statement(finding, denied, level)
+        else:
+            yield _Statement(finding, presence, level)
+
+
+def _find_affected(item: Item, side: str) -> Iterator[tuple[Finding, Presence, int]]:
+    """Findings that an item is about, what it says where it is stated, and its level."""
+    is_denied = item.mode is Mode.DENIED
+    term = item.state.removesuffix("-kind")
+    if term == "normal-heart":
+        yield from ((finding, _ABSENT, 0) for finding in Finding)
+    elif term == "nothing-dilated":
+        yield from ((finding, _ABSENT, 1) for finding in _ANYWHERE["dilated"])
+    elif term in _TERMS:
+        is_vague = term == "septal-defects"  # alone it does not say which
+        presence = _UNKNOWN if is_vague and not is_denied else _PRESENT
+        found = _DENIED.get(term, _TERMS[term]) if is_denied else _TERMS[term]
+        yield from ((finding, presence, 1 if is_vague else 2) for finding in found)
+    elif item.state == "abnormal":
+        if is_denied:
+            normal = [f for part in item.parts for f in _NORMAL.get(part, ())]
+            yield from ((f, _PRESENT, 0) for f in normal or _ANYWHERE["abnormal"])
+    else:
+        affected = list(_find_of_parts(item, side))
+        tables = [table for table, _ in _STATES.get(item.state, ())]
+        if is_denied and not any(part in table for part in item.parts for table in tables):
+            affected = [(f, _PRESENT, 1) for f in _ANYWHERE.get(item.state, ())]
+        elif item.state == "normal size" and not item.parts:
+            affected = [(f, _ABSENT, 1) for f in _ALL_SIZES]
+        yield from affected
+
+
+def _find_of_parts(item: Item, side: str) -> Iterator[tuple[Finding, Presence, int]]:
+    is_wide = len(item.parts) > 1
+    level = 0 if item.state == "normal" or "HEART" in item.parts else 1 if is_wide else 2
+    for table, presence in _STATES.get(item.state, ()):
+        is_absent = (presence is _ABSENT) != (item.mode is Mode.DENIED)
+        for part in item.parts:
+            if part == "WALL" and side == "RV":
+                part = "RV-wall"
+            if part in ("MV", "TV") and is_absent and not {"MV", "TV"} <= set(item.parts):
+                continue  # the other valve may be thick
+            for finding in table.get(part, ()):
+                yield finding, presence, level
+            is_lv = part in ("LV", "LV-wall", "WALL") and (
+                table is _THICK or table is _HYPERTROPHIED
+            )
+            if is_lv and is_absent:
+                yield Finding.SEPTAL_HYPERTROPHY, presence, min(level, 1)
+
+
+def _decide(statements: list[_Statement]) -> Presence:
+    """Weigh what a text says of one finding: the more specific statement holds."""
+    said = [s for s in statements if not s.is_past]
+    if any(s.is_past for s in statements):
+        said = [s for s in said if s.level > 0]  # "status post repair, normal heart"
+    if not said:
+        return _UNKNOWN
+    level = max(s.level for s in said)
+    stated = [s.presence for s in said if s.presence is not _UNKNOWN and s.level > 0]
+    if _PRESENT in stated and not any(s.level == level and s.presence is _ABSENT for s in said):
+        return _PRESENT
+    top = [s.presence for s in said if s.level == level]
+    return _UNKNOWN if _PRESENT in top else top[-1]

@@ -32,9 +32,19 @@ _VIEWS = {
     View.A2C: "apical 2-chamber view",
     View.PLAX: "parasternal long-axis view",
     View.SAX: "short-axis view",
+    View.A3C: "apical long-axis view",
+    View.A5C: "apical 5-chamber view",
+    View.SUBCOSTAL: "subcostal 4-chamber view",
+    View.PSAX: "parasternal short-axis view",
 }
 _PHASES = {"ED": "end of diastole", "ES": "end of systole"}
-_MODALITIES = {"echo": "echocardiogram", "mr": "MR", "ct": "CT", "pseudo": "pseudo image"}
+_MODALITIES = {
+    "echo": "echocardiogram",
+    "mr": "MR",
+    "ct": "CT",
+    "ct-contrast": "contrast-enhanced CT",
+    "pseudo": "pseudo image",
+}
 _CHAMBERS = {
     Label.LV: "left ventricle",
     Label.LA: "left atrium",

@@ -1,10 +1,12 @@
 """`--captions` of `echodiff prepare`: a template, and a table of captions that takes precedence."""
 
 import unicodedata
+import warnings
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from echodiff.captions.language import describe_cyrillic
 from echodiff.captions.templates import PLAIN, check_template, fill
 from echodiff.data.csv_tables import is_table, read_captions_table
 from echodiff.data.records import Case
@@ -73,6 +75,8 @@ def load_captions(
         return Captions(own, texts or {})
     if is_table(option):
         rows = read_captions_table(Path(option))
+        if sentence := describe_cyrillic([row["text"] for row in rows.values()]):
+            warnings.warn(f"{option}: {sentence}", stacklevel=2)
         return Captions(own, {normalize(name): row["text"] for name, row in rows.items()})
     if option.endswith(".txt"):
         try:

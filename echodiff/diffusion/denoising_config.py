@@ -42,8 +42,8 @@ class FramesConfig:
     """Phantom frames to write without --data (count)."""
     phantom_style: str = "cedar"
     """Their scanner style: aspen and birch are known to the embedded base, cedar is not."""
-    phantom_findings: str = "asd,vsd,lvh,dilated_lv,dilated_rv,dilated_la,dilated_ra"
-    """Their findings, separated by commas."""
+    phantom_findings: str = ",".join(Finding)
+    """Their findings, separated by commas. Default: all."""
     phantom_finding_rate: Share = 0.5
     """Share of their patients with a finding (0 to 1)."""
     annotated: Count | None = None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from echodiff.captions.language import describe_cyrillic
 from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
 from echodiff.progress import ProgressBar
 from echodiff.training.row_file import RowFile
@@ -97,6 +98,8 @@ def encode_frames(
         latents.create()
         embeddings.create()
         _warn_of_long(pipeline, captions)
+        if sentence := describe_cyrillic(captions):
+            logger.warning("%s", sentence)
     state.wait_for_everyone()
     mine = slice(state.process_index, None, state.num_processes)
     missing, missing_captions = latents.missing()[mine], embeddings.missing()[mine]

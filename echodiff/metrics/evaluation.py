@@ -8,7 +8,7 @@ from echodiff.metrics.appearance_scores import score_appearance
 from echodiff.metrics.copies import find_copies, measure_nearest, score_copies
 from echodiff.metrics.coverage import find_collapse, rank_frames, score_coverage
 from echodiff.metrics.diversity import find_alike, score_diversity
-from echodiff.metrics.faithfulness import score_faithfulness
+from echodiff.metrics.faithfulness import Faithfulness, score_faithfulness
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import Measured, Networks
 from echodiff.metrics.intact import describe_broken, score_anatomy
@@ -41,6 +41,7 @@ def score_measured(
         scores.update(found)
         left_out.update(missing)
 
+    notes = list(networks.notes)
     anatomy = {}
     if generated.anatomy and reference.anatomy:
         found, missing, broken_alarms = score_anatomy(generated.anatomy, reference.anatomy)
@@ -56,6 +57,7 @@ def score_measured(
             add(*score_copies(x, y, train.in_features(network.name), network))
         if network.name == "tiny" and generated.faithfulness and reference.faithfulness:
             add(score_faithfulness(generated.faithfulness, reference.faithfulness, network), {})
+            notes += _find_unknown(generated.faithfulness)
         told = find_collapse(scores, network), find_copies(scores, network, left_out)
         alarms += [alarm for alarm in told if alarm]
     of_look, without, look_alarms = score_appearance(
@@ -68,7 +70,7 @@ def score_measured(
         "alarm_frames": alarm_frames,
         "left_out": left_out,
         **anatomy,
-        "notes": list(networks.notes),
+        "notes": notes,
         "generated": generated.name,
         "reference": reference.name,
         "train": train.name if train else None,
@@ -103,6 +105,12 @@ def _find_repeated(
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
         alarms[f"shared files: {leaked} reference frames are training frames"] = []
     return alarms
+
+
+def _find_unknown(faithfulness: Faithfulness) -> list[str]:
+    """Return a note if prompts state findings that the classifier does not know."""
+    names = ", ".join(faithfulness.unknown)
+    return [f"faithfulness leaves out {names}: tiny does not know it"] if names else []
 
 
 def _find_formats(generated: Measured, reference: Measured) -> list[str]:

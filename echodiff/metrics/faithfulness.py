@@ -1,9 +1,10 @@
 """Prompt faithfulness: does a frame show the finding its prompt names?
 
-For each finding, the share of frames whose prompt names it in which the classifier finds it; their
-mean over the findings named is the score. Specificity is the converse: of the frames whose prompt
-does not name it, the share in which it is not found. A classifier errs, so both are read next to
-the same shares on real frames, where the caption is true.
+For each finding, the share of frames whose prompt states it in which the classifier finds it; their
+mean over the findings stated is the score. Specificity is the converse: of the frames whose prompt
+denies it, the share in which it is not found. A prompt that leaves a finding open counts for
+neither. A classifier errs, so both are read next to the same shares on real frames, where the
+caption is true.
 
 Intervals: Wilson's for one share, Newcombe's (1998, method 10) for a difference, and for a mean of
 shares the same square-and-add of distances to the Wilson limits (Zou and Donner 2008), with a
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import Presence
 from echodiff.metrics.resampling import Z_95
 from echodiff.metrics.score import Network, Score, by_name
 from echodiff.metrics.score_name import Kind
@@ -39,51 +41,58 @@ class Faithfulness:
     """Findings of the classifier in one set of frames, and in their captions."""
 
     found: Mapping[Finding, Estimate]
-    """Of the frames whose caption names the finding, the share in which it is found."""
+    """Of the frames whose caption states the finding, the share in which it is found."""
     absent: Mapping[Finding, Estimate]
-    """Of the frames whose caption does not, the share in which it is not found."""
+    """Of the frames whose caption denies it, the share in which it is not found."""
+    known: Sequence[Finding]
+    """Findings that the classifier knows."""
+    unknown: Sequence[Finding]
+    """Findings that captions state and the classifier does not know."""
     is_named: NDArray[np.bool_]
-    """(N, F) whether the frame's caption names the finding, columns as in `Finding`."""
-    is_told: NDArray[np.bool_]
-    """(N,) whether the frame has a caption to hold it to."""
+    """(N, F) whether the frame's caption states the finding, columns as in `known`."""
+    is_denied: NDArray[np.bool_]
+    """(N, F) whether the frame's caption denies it; neither where it is unknown."""
     is_detected: NDArray[np.bool_]
     """(N, F) whether the classifier finds it."""
 
     def average_found(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean over the given findings, or over all that are named; None where none is named."""
         wanted = [f for f in (self.found if findings is None else findings) if f in self.found]
-        return _average(self.found, wanted, self.is_named, self.is_detected)
+        return _average(self.found, wanted, self.known, self.is_named, self.is_detected)
 
     def average_absent(self, findings: Iterable[Finding] | None = None) -> Estimate | None:
         """Mean specificity over the given findings, or over all."""
         wanted = [f for f in (self.absent if findings is None else findings) if f in self.absent]
-        is_asked = self.is_told[:, None] & ~self.is_named
-        return _average(self.absent, wanted, is_asked, ~self.is_detected)
+        return _average(self.absent, wanted, self.known, self.is_denied, ~self.is_detected)
 
 
 def compute_faithfulness(
     probabilities: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
-    named: Sequence[frozenset[Finding] | None],
+    thresholds: Mapping[Finding, float],
+    stated: Sequence[Mapping[Finding, Presence]],
 ) -> Faithfulness:
-    """Compare classifier probabilities (N, F), columns as in `Finding`, with what captions name.
+    """Compare classifier probabilities (N, F) with what captions state.
 
-    thresholds: (F,) probability from which a finding counts as found.
-    named: findings of each frame's caption; None where the frame has no caption to hold it to.
+    thresholds: probability from which each finding counts as found, in the order of the columns;
+    the classifier knows no others, and none is scored.
+    stated: what each frame's caption says of the findings; one that is missing is unknown.
     """
-    is_detected = probabilities >= np.asarray(thresholds)[None, :]
-    is_told = np.array([findings is not None for findings in named], dtype=bool)
-    rows = [[finding in (findings or ()) for finding in Finding] for findings in named]
-    is_named = np.array(rows, dtype=bool).reshape(len(named), len(Finding))
+    known = tuple(thresholds)
+    is_detected = probabilities >= np.array([*thresholds.values()], np.float64)
+    rows = [[said.get(finding, Presence.UNKNOWN) for finding in known] for said in stated]
+    table = np.array(rows, dtype=object).reshape(len(stated), len(known))
+    is_named, is_denied = table == Presence.PRESENT, table == Presence.ABSENT
     found, absent = {}, {}
-    for column, finding in enumerate(Finding):
+    for column, finding in enumerate(known):
         positive = is_detected[is_named[:, column], column]
-        negative = is_detected[is_told & ~is_named[:, column], column]
+        negative = is_detected[is_denied[:, column], column]
         if len(positive):
             found[finding] = compute_share(int(positive.sum()), len(positive))
         if len(negative):
             absent[finding] = compute_share(int((~negative).sum()), len(negative))
-    return Faithfulness(found, absent, is_named, is_told, is_detected)
+    named = {finding for said in stated for finding in said if said[finding] == Presence.PRESENT}
+    unknown = [finding for finding in Finding if finding in named - {*known}]
+    return Faithfulness(found, absent, known, unknown, is_named, is_denied, is_detected)
 
 
 def compute_share(hits: int, num: int) -> Estimate:
@@ -110,16 +119,18 @@ def compute_difference(first: Estimate, second: Estimate) -> Estimate:
 def _average(
     shares: Mapping[Finding, Estimate],
     wanted: Sequence[Finding],
+    known: Sequence[Finding],
     is_asked: NDArray[np.bool_],
     is_right: NDArray[np.bool_],
 ) -> Estimate | None:
     """Mean of the wanted shares, with Zou and Donner's interval for estimates that go together.
 
-    is_asked: (N, F) frames behind each share. is_right: (N, F) whether the frame counts for it.
+    known: findings of the columns. is_asked: (N, F) frames behind each share. is_right: (N, F)
+    whether the frame counts for it.
     """
     if not wanted:
         return None
-    columns = [list(Finding).index(finding) for finding in wanted]
+    columns = [known.index(finding) for finding in wanted]
     value = float(np.mean([shares[f].value for f in wanted]))
     below = np.array([shares[f].value - shares[f].low for f in wanted])
     above = np.array([shares[f].high - shares[f].value for f in wanted])

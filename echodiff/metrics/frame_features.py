@@ -1,6 +1,7 @@
-"""A set of frames read once: its features, what its captions name, what repeats."""
+"""A set of frames read once: its features, what its captions state, what repeats."""
 
 import hashlib
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echodiff.anatomy import Finding
-from echodiff.captions.findings import findings_in
+from echodiff.captions.findings import Presence, read_findings
+from echodiff.captions.language import describe_cyrillic
 from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
@@ -31,6 +33,8 @@ from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
 from echodiff.system import num_cores
+
+logger = logging.getLogger(__name__)
 
 READ_AT_ONCE = 64
 """Images that go through a network together, and that one process reads at a time."""
@@ -163,6 +167,8 @@ def measure_frames(
             if tiny is not None:
                 probabilities.append(tiny.findings_of(features["tiny"][-1]))
             progress.update(len(images))
+    if sentence := describe_cyrillic([_text_of(row) for row in rows if row is not None]):
+        logger.warning("%s: %s", name, sentence)
     groups = build_groups([None if row is None else known_patient(row) for row in rows])
     return Measured(
         name=name,
@@ -175,7 +181,7 @@ def measure_frames(
         faithfulness=None
         if tiny is None
         else compute_faithfulness(
-            np.concatenate(probabilities), tiny.thresholds, [_named_findings(r) for r in rows]
+            np.concatenate(probabilities), tiny.thresholds, [_stated_findings(r) for r in rows]
         ),
         digests=tuple(digests),
         paths=tuple(paths),
@@ -228,14 +234,18 @@ def _find_frames(
     return str(paths[0].parent), paths, [rows.get(path) for path in paths]
 
 
-def _named_findings(row: Frame | None) -> frozenset[Finding] | None:
-    """Return the findings of the frame's prompt or caption; None if it has neither."""
+def _stated_findings(row: Frame | None) -> dict[Finding, Presence]:
+    """What is known of a frame: by its prompt, else its column of findings, else its caption."""
     if row is None:
-        return None
+        return {}
     if row.prompt is None and row.findings is not None:
-        return frozenset(Finding(name) for name in row.findings if name in set(Finding))
-    text = row.text if row.prompt is None else row.prompt
-    return findings_in(text) if text.strip() else None
+        names = set(row.findings)
+        return {f: Presence.PRESENT if f in names else Presence.ABSENT for f in Finding}
+    return read_findings(_text_of(row))
+
+
+def _text_of(row: Frame) -> str:
+    return row.text if row.prompt is None else row.prompt
 
 
 def _digest(image_u8: NDArray[np.uint8]) -> str:

@@ -23,7 +23,6 @@ from echodiff.anatomy import Finding
 from echodiff.images import resize_u8
 
 ASSET = Path(__file__).parent.parent / "assets" / "tiny_features"
-FINDINGS = tuple(Finding)
 VIEWS = ("A4C", "A2C")
 PHASES = ("ED", "ES")
 STYLES = ("aspen", "birch", "cedar")
@@ -51,7 +50,7 @@ class _Residual(nn.Module):
 class TinyFeatures(nn.Module):
     """(B, 1, 128, 128) in [-1, 1] to 64 features; linear heads on top of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_findings: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         previous = 1
@@ -60,7 +59,7 @@ class TinyFeatures(nn.Module):
             previous = channels
         self.trunk = nn.Sequential(*layers, nn.GroupNorm(8, previous), nn.SiLU())
         self.features = nn.Linear(2 * previous, NUM_FEATURES)
-        self.head_findings = nn.Linear(NUM_FEATURES, len(FINDINGS))
+        self.head_findings = nn.Linear(NUM_FEATURES, num_findings)
         self.head_view = nn.Linear(NUM_FEATURES, len(VIEWS))
         self.head_phase = nn.Linear(NUM_FEATURES, len(PHASES))
         self.head_style = nn.Linear(NUM_FEATURES, len(STYLES))
@@ -73,7 +72,7 @@ class TinyFeatures(nn.Module):
         return y
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits of the four heads: findings (B, 7), view (B, 2), phase (B, 2), style (B, 3)."""
+        """Logits of the four heads: findings (B, F), view (B, 2), phase (B, 2), style (B, 3)."""
         hidden = torch.nn.functional.silu(features)
         return {
             "findings": self.head_findings(hidden),
@@ -90,7 +89,12 @@ class TinyClassifier:
         self.network = network.eval().requires_grad_(False)
         self.config = config
         self.sha256 = sha256
-        self.thresholds = np.array([config["thresholds"][f] for f in FINDINGS], np.float64)
+        columns = _list_columns(config)
+        self.thresholds = {
+            f: float(config["thresholds"][f]) for f in columns if f in config["thresholds"]
+        }
+        """Probability from which each finding that the network knows counts as found."""
+        self._known = [columns.index(finding) for finding in self.thresholds]
 
     def _run(self, images_u8: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, dict[str, Tensor]]:
         features, logits = [], []
@@ -107,14 +111,14 @@ class TinyClassifier:
         return self._run(images_u8)[0].double().numpy()
 
     def findings(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Probability (N, 7) of each finding, in the order of `Finding`."""
+        """Probability (N, F) of each finding of `thresholds`, in their order."""
         return self.findings_of(self.embed(images_u8))
 
     def findings_of(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same (N, 7) from the features (N, 64) of the frames."""
+        """The same (N, F) from the features (N, 64) of the frames."""
         with torch.inference_mode():
             logits = self.network.logits(torch.from_numpy(features).float())["findings"]
-        return torch.sigmoid(logits).double().numpy()
+        return torch.sigmoid(logits[:, self._known]).double().numpy()
 
     def classify(self, images_u8: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.int64]]:
         """Index (N,) of the likeliest view, phase and style."""
@@ -122,11 +126,17 @@ class TinyClassifier:
         return {name: logits[name].argmax(1).numpy() for name in ("view", "phase", "style")}
 
 
+def _list_columns(config: dict[str, Any]) -> list[Finding]:
+    """Findings in the order of the head's outputs; a network without `columns` has a threshold for
+    each."""
+    return [Finding(name) for name in config.get("columns", config["thresholds"])]
+
+
 @functools.cache
 def load_tiny_features(folder: Path = ASSET) -> TinyClassifier:
     """The network in `folder` (`model.safetensors`, `config.json`); the shipped one by default."""
     weights = folder / "model.safetensors"
-    network = TinyFeatures()
-    network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     config = json.loads((folder / "config.json").read_text("utf-8"))
+    network = TinyFeatures(len(_list_columns(config)))
+    network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     return TinyClassifier(network, config, hashlib.sha256(weights.read_bytes()).hexdigest())

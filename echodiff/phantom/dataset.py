@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from echodiff.phantom.acquisition import (
     render,
     sample_acquisition,
 )
+from echodiff.phantom.heart import Heart
 from echodiff.phantom.seeds import seed_words
-from echodiff.phantom.slices import sector_mask, slice_image
+from echodiff.phantom.slices import VIEWS, Pose, sector_mask, slice_image
 from echodiff.phantom.styles import STYLE_NAMES
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
@@ -141,10 +142,38 @@ def _render(
         spacing_mm=round(spacing_mm, 5),
         source=SOURCE,
         pair_id=f"phantom-{seed}-{index:06d}",
-        findings=[str(finding) for finding in heart.findings],
+        findings=[str(finding.name) for finding in heart.findings],
         record=acquisition.to_json(),
+        extra=describe(heart, pose),
     )
     return images, mask, frame
+
+
+def describe(heart: Heart, pose: Pose) -> dict[str, Any]:
+    """Columns on patient, function, sizes and findings; None where there is nothing to say.
+
+    `grades` go with `findings`, one for one. Sizes are of the frame's own instant; the ejection
+    fraction and the volumes of the atria (at end of systole) are the patient's.
+    """
+    asd, vsd = heart.find(Finding.ASD), heart.find(Finding.VSD)
+    return {
+        "grades": [str(finding.grade) for finding in heart.findings],
+        "sex": str(heart.sex),
+        "age_years": heart.age_years,
+        "age_group": str(heart.age_group),
+        "bsa_m2": heart.bsa_m2,
+        "ef": heart.ef,
+        "lv_ml": round(heart.lv_ml, 1),
+        "wall_mm": round(heart.wall_mm, 1),
+        "septum_mm": round(heart.septum_mm, 1),
+        "la_ml_m2": heart.la_ml_m2,
+        "asd_kind": None if asd is None else asd.kind,
+        "asd_mm": None if asd is None else asd.size_mm,
+        "vsd_kind": None if vsd is None else vsd.kind,
+        "vsd_mm": None if vsd is None else vsd.size_mm,
+        "level": None if pose.level is None else str(pose.level),
+        "depth_mm": round(pose.depth_mm, 1),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +187,8 @@ class PhantomConfig:
     size: int = 256
     """Width and height in pixels (64 to 1024)."""
     modality: str = "echo"
-    """Modalities, separated by commas: echo, mr, ct, pseudo; several show the same slices."""
+    """Modalities, separated by commas: echo, mr, ct, ct-contrast, pseudo; several show the same
+    slices."""
     styles: str = "aspen,birch"
     """Scanner styles of the echo, separated by commas: aspen, birch, cedar, or random for a new
     style per patient."""
@@ -167,9 +197,10 @@ class PhantomConfig:
     finding_rate: float = 0.5
     """Share of patients with a finding that their view can show (0 to 1)."""
     child_rate: float = 0.25
-    """Share of patients who are children (0 to 1)."""
+    """Share of patients who are children (0 to 1); hypoplastic ventricles and common valves are
+    drawn as children's unless it is 0."""
     views: str = "A4C"
-    """Views, separated by commas: A4C, A2C."""
+    """Views, separated by commas: A4C, A2C, A3C, A5C, SUBCOSTAL, PSAX."""
     split: str = "70/15/15"
     """Percentages of patients in train, val and test."""
     seed: int = 0
@@ -208,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         findings=() if no_findings else _listed(config.findings, tuple(Finding), "--findings"),
         finding_rate=config.finding_rate,
         child_rate=config.child_rate,
-        views=_listed(config.views, (View.A4C, View.A2C), "--views"),
+        views=_listed(config.views, VIEWS, "--views"),
         splits=_shares(config.split),
         modalities=modalities,
         workers=config.workers,

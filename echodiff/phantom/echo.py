@@ -7,31 +7,31 @@ whose envelope has mean/std = 1.91 (Burckhardt, IEEE Trans. Sonics Ultrason. 25(
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy, Heart
+from echodiff.phantom.heart import Heart
+from echodiff.phantom.reflectivity import (
+    Reflectivity,
+    compute_reflectivity,
+    roughen,
+    smooth_noise,
+    to_power,
+)
 from echodiff.phantom.slices import PolarGrid, Pose, image_grid, polar_grid, slice_polar
 from echodiff.phantom.styles import Style
 
 Image = NDArray[np.float32]
 _FWHM = 2.3548  # full width at half maximum of a Gaussian, in standard deviations
-
-# Backscatter in dB relative to myocardium, and specular impedance (arbitrary units), by label.
-_TISSUE = {
-    Label.BACKGROUND: (-6.0, 0.30),
-    Label.LV_MYOCARDIUM: (0.0, 0.55),
-    Label.RV_MYOCARDIUM: (0.0, 0.55),
-    Label.ATRIAL_WALL: (1.0, 0.60),
-    Label.VALVE: (6.0, 0.9),
-    Label.AORTA: (-14.0, 0.25),
-    Label.PERICARDIUM: (10.0, 0.9),
-}
+_HAZE = (0.06, 0.12)
+"""Shares of depth and of opening over which strong echoes smear into their surroundings."""
+_RIB_RATE = 0.05
+"""Share of patients whose rib hides a part of one side."""
+_SIDE_LOBES = 0.06
+"""Share of the opening over which they smear sideways."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,35 +55,65 @@ class EchoSettings:
     """Residual attenuation after depth-gain compensation."""
     dropout_db: float
     """Strength of patchy drop-out."""
+    left_db: float
+    """Loss behind ribs and lung on the left side of the image."""
+    right_db: float
+    """The same on the right, where it hides the lateral wall."""
+    fossa_db: float
+    """Loss in the middle of the atrial septum, which runs along the beam."""
+    clutter_db: float
+    """Near-field clutter at the probe, relative to myocardium."""
     num_shadows: int
     noise_db: float
     """Electronic noise at full depth, relative to myocardium."""
+    rib_db: float = 0.0
+    """Loss behind a rib that partly hides one side of the sector; 0: none."""
+    rib_place: float = 0.0
+    """Middle of its shadow, as a share of half the opening; negative on the left."""
+    rib_width: float = 0.25
+    """Half its width, in the same shares."""
 
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values."""
         return asdict(self)
 
 
-def sample_echo_settings(rng: np.random.Generator, name: str, style: Style) -> EchoSettings:
-    """Draw acquisition parameters around a style; name: the style's name in the record."""
+def sample_echo_settings(
+    rng: np.random.Generator, name: str, style: Style, scale: float = 1.0
+) -> EchoSettings:
+    """Draw acquisition parameters around a style.
+
+    name: the style's name in the record. scale: size of the patient as a share of an adult's;
+    small hearts are scanned with a shorter pulse and a narrower beam.
+    """
     s, u, n = style, rng.uniform, rng.normal
+    pulse = scale**1.25
+    is_hidden = rng.random() < _RIB_RATE
+    rib_db, rib_place, rib_width = u(9, 20), u(0.5, 0.9) * rng.choice([-1.0, 1.0]), u(0.18, 0.34)
     return EchoSettings(
         style=name,
         seed=int(rng.integers(2**31)),
-        axial_mm=s.axial_mm * float(u(0.9, 1.1)),
-        lateral_deg=s.lateral_deg * float(u(0.9, 1.1)),
-        dynamic_range_db=s.dynamic_range_db + float(n(0, 1.5)),
-        gain_db=s.gain_db + float(n(0, 2.0)),
+        axial_mm=pulse * s.axial_mm * float(u(0.9, 1.1)),
+        lateral_deg=(1 + pulse) / 2 * s.lateral_deg * float(u(0.9, 1.1)),
+        dynamic_range_db=s.dynamic_range_db + float(n(0, 3.0)),
+        gain_db=s.gain_db + float(n(0, 3.0)),
         blood_db=s.blood_db + float(n(0, 1.5)),
         haze_db=s.haze_db + float(n(0, 1.5)),
         contrast=s.contrast * float(u(0.94, 1.06)),
         near_db=s.near_db,
         looks=s.looks,
         edge_enhancement=s.edge_enhancement,
-        attenuation_db_per_mm=float(n(0.02, 0.025)),
+        attenuation_db_per_mm=float(n(0.0, 0.025)),
         dropout_db=float(u(3.0, 8.0)),
+        left_db=float(max(0, u(-8, 9))),
+        right_db=float(max(0, u(-6, 10))),
+        fossa_db=float(max(0, u(-8, 12))),
+        clutter_db=float(n(-5, 3)),
         num_shadows=int(rng.integers(0, 3)),
-        noise_db=float(u(-36, -27)),
+        noise_db=float(u(-17, -9)),
+        rib_db=float(rib_db) if is_hidden else 0.0,
+        rib_place=float(rib_place),
+        rib_width=float(rib_width),
     )
 
 
@@ -91,11 +121,13 @@ def simulate_echo(heart: Heart, pose: Pose, settings: EchoSettings, size: int) -
     """Render a heart as a phased array would show it: (size, size) uint8."""
     detail = max(size, 128)
     grid = polar_grid(pose, num_samples=detail * 5 // 4 + 64, num_beams=detail // 2 + 32)
-    anatomy = slice_polar(heart, pose, grid)
     rng = np.random.default_rng(settings.seed)
-    level_db, specular = _tissue_maps(anatomy, grid, settings, rng)
-    polar_db = _acquire(level_db, specular, grid, settings, rng)
-    return _display(_scan_convert(polar_db, pose, size), settings)
+    anatomy = roughen(slice_polar(heart, pose, grid), rng)
+    reflectivity = compute_reflectivity(
+        anatomy, grid, blood_db=settings.blood_db, fossa_db=settings.fossa_db, rng=rng
+    )
+    polar_db = _acquire(reflectivity, grid, settings, rng)
+    return _display(*_scan_convert(polar_db, pose, size), settings)
 
 
 def simulate_envelope(
@@ -122,145 +154,113 @@ def _receive(
     step_deg = float(np.rad2deg(grid.angle_rad[1] - grid.angle_rad[0]))
     sigmas = (axial_mm / _FWHM / step_mm, lateral_deg / _FWHM / step_deg)
     out = ndimage.gaussian_filter(field, sigmas, truncate=3.0, mode="nearest")
-    energy = 4 * np.pi * sigmas[0] * sigmas[1]  # 1 / sum of squares of a unit-sum 2D Gaussian
-    return np.asarray(out * np.float32(np.sqrt(energy)), np.complex64)
+    return np.asarray(out / np.float32(_gain(sigmas[0]) * _gain(sigmas[1])), np.complex64)
 
 
-def _smooth_noise(
-    shape: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator
-) -> Image:
-    """Smooth field of about unit variance with the given number of cells each way."""
-    coarse = rng.standard_normal((cells[0] + 3, cells[1] + 3), dtype=np.float32)
-    rows, cols = _spline(shape[0], cells[0]), _spline(shape[1], cells[1])
-    # einsum and not @: BLAS starts threads, and one of these runs on every core already.
-    field = np.einsum("il,jl->ij", np.einsum("ik,kl->il", 1.4 * rows, coarse), cols)
-    return np.asarray(field, np.float32)
+def _gain(sigma: float) -> float:
+    """Root of the energy of a sampled Gaussian of unit sum."""
+    radius = int(3.0 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return float(np.sqrt((kernel**2).sum()) / kernel.sum())
 
 
-@lru_cache(maxsize=64)
-def _spline(num: int, cells: int) -> Image:
-    """Cubic spline from cells + 3 knots to `num` even places between the second and the last but
-    one, as a matrix (num, cells + 3): a field is two small products instead of a gather."""
-    places = np.linspace(1, cells + 1, num)[None]
-    knots = np.eye(cells + 3)
-    columns = [ndimage.map_coordinates(knot, places, order=3, mode="nearest") for knot in knots]
-    return np.asarray(np.stack(columns, axis=1), np.float32)
-
-
-def _tissue_maps(
-    anatomy: Anatomy, grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
-) -> tuple[Image, Image]:
-    """Backscatter level in dB relative to myocardium, and specular amplitude; both (R, B)."""
-    shape = anatomy.labels.shape
-    table = np.full((2, max(Label) + 1), settings.blood_db, np.float32)
-    table[1] = 0.1
-    for label, (level, impedance) in _TISSUE.items():
-        table[:, label] = level, impedance
-    level, impedance = table[0][anatomy.labels], table[1][anatomy.labels]
-    level[anatomy.papillary] = -6.0
-    level[anatomy.fibrous] = 5.0
-    impedance[anatomy.fibrous] = 0.8
-    impedance[anatomy.papillary] = 0.3
-
-    # Outside: chest wall above, a bright band behind the pericardium that fades into lung and
-    # liver.
-    outside = anatomy.labels == Label.BACKGROUND
-    depth = grid.range_mm[:, None] / grid.range_mm[-1]
-    band = 15.0 * np.exp(-np.maximum(anatomy.hull_mm, 0) / 9) * np.clip(2.2 * depth - 0.5, 0, 1)
-    patchy = 5.5 * _smooth_noise(shape, (5, 5), rng)
-    level = np.where(outside, -14.0 + band + patchy - 2.0 * depth, level)
-    texture = 2.2 * _smooth_noise(shape, (22, 12), rng)
-    level = level + np.where(level > -12, texture, 0.3 * texture)
-
-    facing = _facing(anatomy.hull_mm, grid)
-    solid = ~outside & (level > -12)
-    level = level - np.where(solid, 9.0 * (1 - facing) ** 2, 0)  # walls along the beam fade
-    level = level - np.where(anatomy.labels == Label.PERICARDIUM, 12 * (1 - depth), 0)
-
-    soft = ndimage.gaussian_filter1d(impedance, 1.0, axis=0)
-    edge = np.abs(np.gradient(soft, axis=0)) * (0.35 + depth)
-    return level.astype(np.float32), (5.0 * edge).astype(np.float32)
-
-
-def _facing(hull_mm: Image, grid: PolarGrid) -> Image:
-    """Cosine between beam and the normal of the heart's surface, (R, B) in [0, 1]."""
-    along = np.gradient(hull_mm, axis=0) / float(grid.range_mm[1] - grid.range_mm[0])
-    step_mm = grid.range_mm[:, None] * float(grid.angle_rad[1] - grid.angle_rad[0])
-    across = np.gradient(hull_mm, axis=1) / step_mm
-    return np.asarray(np.abs(along) / (np.hypot(along, across) + 1e-6), np.float32)
-
-
-def _losses_db(
-    grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
-) -> tuple[Image, Image]:
-    """Patchy drop-out with the depth gain's remainder (R, B), and shadows (R, B); dB, added."""
+def _losses_db(grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator) -> Image:
+    """Gain and losses on the way to each place, (R, B) dB, added: depth gain, patchy drop-out,
+    beams of unequal gain, lung or ribs over the sides of the sector, shadows."""
     shape = (grid.range_mm.size, grid.angle_rad.size)
     depth = grid.range_mm[:, None] / grid.range_mm[-1]
-    patches = settings.dropout_db * np.minimum(_smooth_noise(shape, (6, 8), rng), 0.5)
-    tilt = settings.near_db * (np.exp(-depth / 0.22) - 0.15)
-    steady = patches + tilt - settings.attenuation_db_per_mm * (grid.range_mm[:, None] - 60.0)
-
-    half = grid.angle_rad[-1]
-    across = grid.angle_rad[None, :]
-    shadow = -3.0 * np.maximum(0, np.abs(across / half) - 0.8) / 0.2 * rng.uniform(0.2, 2.0)
+    place = grid.angle_rad[None, :] / grid.angle_rad[-1]
+    loss = settings.dropout_db * np.minimum(smooth_noise(shape, (5, 6), rng), 0.8)
+    loss = loss + settings.near_db * (np.exp(-depth / 0.22) - 0.15)
+    loss = loss - settings.attenuation_db_per_mm * (grid.range_mm[:, None] - 60.0)
+    loss = loss - 7.0 * np.exp(-depth / 0.05)  # the probe does not hear its own pulse's end
+    loss = loss + 1.3 * np.minimum(depth / 0.3, 1) * smooth_noise(shape, (3, 48), rng)
+    for side, side_db in ((-1, settings.left_db), (1, settings.right_db)):
+        start = rng.uniform(0.25, 0.7)
+        loss = loss - side_db / (1 + np.exp(-(side * place - start) / 0.08))
+    loss = loss - 3.0 * np.maximum(0, np.abs(place) - 0.9) / 0.1
     for _ in range(settings.num_shadows):
-        side = rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 1.0) * half
-        width = rng.uniform(0.04, 0.12)
-        start = rng.uniform(0.02, 0.5)
+        centre = rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 1.0)
+        width, start = rng.uniform(0.05, 0.16), rng.uniform(0.02, 0.5)
         onset = 1 / (1 + np.exp(-(depth - start) / 0.03))
-        shadow = shadow - rng.uniform(5, 14) * onset * np.exp(-0.5 * ((across - side) / width) ** 2)
-    return np.asarray(steady, np.float32), np.asarray(shadow + 0 * steady, np.float32)
+        loss = loss - rng.uniform(4, 12) * onset * np.exp(-0.5 * ((place - centre) / width) ** 2)
+    if settings.rib_db > 0:
+        within = settings.rib_width - np.abs(place - settings.rib_place)
+        loss = loss - settings.rib_db / (1 + np.exp(-within / 0.04)) * np.minimum(depth / 0.12, 1)
+    return np.asarray(loss, np.float32)
 
 
 def _acquire(
-    level_db: Image,
-    specular: Image,
-    grid: PolarGrid,
-    settings: EchoSettings,
-    rng: np.random.Generator,
+    reflectivity: Reflectivity, grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
 ) -> Image:
     """Received envelope in dB relative to myocardium, (R, B)."""
-    steady, shadow = _losses_db(grid, settings, rng)
-    loss = 10 ** ((steady + shadow) / 20)
-    scatter = 10 ** (level_db / 20)
-    depth = grid.range_mm[:, None] / grid.range_mm[-1]
-    noise = 10 ** ((settings.noise_db + 12 * (depth - 1)) / 20)
-    phase = np.exp(1j * 2.0 * _smooth_noise(level_db.shape, (12, 9), rng)).astype(np.complex64)
-    power = np.zeros_like(level_db)
+    gain = to_power(0.5 * _losses_db(grid, settings, rng))
+    diffuse = gain * to_power(0.5 * reflectivity.diffuse_db)
+    specular = gain * reflectivity.specular
+    power = diffuse**2 + _clutter_power(np.hypot(diffuse, specular), grid, settings, rng)
+    phase = np.exp(2j * smooth_noise(gain.shape, (12, 9), rng)).astype(np.complex64)
+    coherent = (1.2 * specular).astype(np.float32) * phase
+    amplitude = np.sqrt(power).astype(np.float32)
+    received = np.zeros_like(gain)
     for _ in range(settings.looks):
-        field = _scatter((scatter * loss).astype(np.float32), rng)
-        field += (1.2 * specular * loss).astype(np.float32) * phase
-        field += _scatter(np.broadcast_to(noise, level_db.shape).astype(np.float32), rng)
-        power += np.abs(_receive(field, grid, settings.axial_mm, settings.lateral_deg)) ** 2
-    envelope = np.sqrt(power / settings.looks)
-    # Reverberation and side lobes smear a little of everything over the dark chambers, most up
-    # close.
-    haze = ndimage.gaussian_filter(envelope, (14, 10), mode="nearest", truncate=2.0)
-    grain = np.abs(_receive(_scatter(np.ones_like(envelope), rng), grid, settings.axial_mm, 2.5))
-    near = 1 + 2.5 * np.exp(-depth / 0.09)
-    envelope = envelope + 10 ** (settings.haze_db / 20) * haze * grain * near
-    return np.asarray(20 * np.log10(envelope + 1e-5), np.float32)
+        field = coherent + _scatter(amplitude, rng)
+        received += np.abs(_receive(field, grid, settings.axial_mm, settings.lateral_deg)) ** 2
+    received /= settings.looks
+    # Up close a beam is as wide as the probe, so that echoes there are bars and not a fan.
+    tip = int(np.searchsorted(grid.range_mm, 0.2 * grid.range_mm[-1]))
+    bars = received[:tip]
+    for _ in range(3):
+        bars = ndimage.uniform_filter1d(bars, received.shape[1] // 4, axis=1, mode="nearest")
+    weight = np.exp(-((grid.range_mm[:tip, None] / (0.1 * grid.range_mm[-1])) ** 2))
+    received[:tip] += weight * (bars - received[:tip])
+    return np.asarray(10 * np.log10(received + 1e-10), np.float32)
 
 
-def _scan_convert(polar_db: Image, pose: Pose, size: int) -> Image:
-    """Beam grid to image grid, (size, size) dB; outside of the sector -inf."""
-    lateral, depth, _ = image_grid(pose, size)
+def _clutter_power(
+    amplitude: Image, grid: PolarGrid, settings: EchoSettings, rng: np.random.Generator
+) -> Image:
+    """Power that is not from the place where it is shown, (R, B): side lobes and reverberation of
+    everything around, near-field clutter, electronic noise that grows with depth."""
+    depth = grid.range_mm[:, None] / grid.range_mm[-1]
+    haze = lobes = amplitude
+    num_lobe = max(3, round(_SIDE_LOBES * amplitude.shape[1]))
+    extent = [max(3, round(share * num)) for share, num in zip(_HAZE, haze.shape, strict=True)]
+    for _ in range(3):
+        lobes = ndimage.uniform_filter1d(lobes, num_lobe, axis=1, mode="nearest")
+        haze = ndimage.uniform_filter(haze, extent, mode="nearest")
+    haze = (0.7 * lobes**2 + haze**2) * to_power(settings.haze_db)
+    patches = smooth_noise(haze.shape, (7, 6), rng)
+    bars = 5 * np.exp(-depth / 0.15) * smooth_noise(haze.shape, (60, 3), rng)
+    near = settings.clutter_db - 34 * depth + 4 * smooth_noise(haze.shape, (5, 4), rng) + bars
+    noise = settings.noise_db + 5 * (depth - 1)
+    return haze * to_power(3.5 * patches) + to_power(near) + to_power(noise + patches)
+
+
+def _scan_convert(polar_db: Image, pose: Pose, size: int) -> tuple[Image, Image]:
+    """Beam grid to image grid, (size, size) dB, and the share of each pixel inside the sector.
+
+    The samples of a pixel are averaged, so that small images are large ones reduced.
+    """
+    lateral, depth, spacing_mm = image_grid(pose, size)
     r, a = np.hypot(lateral, depth), np.arctan2(lateral, depth)
     num_samples, num_beams = polar_db.shape
     rows = (r - 0.5) / (pose.depth_mm - 0.5) * (num_samples - 1)
     cols = (a / pose.opening_rad + 0.5) * (num_beams - 1)
-    picture = ndimage.map_coordinates(polar_db, [rows, cols], order=1, mode="nearest")
-    inside = (r < pose.depth_mm) & (r > 0.5) & (np.abs(a) < pose.opening_rad / 2)
-    return np.asarray(np.where(inside, picture, -np.inf), np.float32)
+    per_pixel = max(1.0, spacing_mm * (num_samples - 1) / pose.depth_mm)
+    reach = int(np.ceil((per_pixel - 1) / 2))
+    share = np.clip(per_pixel / 2 + 0.5 - np.abs(np.arange(-reach, reach + 1)), 0, 1)
+    averaged = ndimage.convolve1d(polar_db, share / share.sum(), axis=0, mode="nearest")
+    picture = ndimage.map_coordinates(averaged, [rows, cols], order=1, mode="nearest")
+    inward_mm = np.minimum(pose.depth_mm - r, r * (pose.opening_rad / 2 - np.abs(a)))
+    share = np.where(r > 0.5, np.clip(inward_mm / spacing_mm, 0, 1), 0)
+    return np.asarray(picture, np.float32), np.asarray(share, np.float32)
 
 
-def _display(picture_db: Image, settings: EchoSettings) -> NDArray[np.uint8]:
+def _display(picture_db: Image, share: Image, settings: EchoSettings) -> NDArray[np.uint8]:
     """Log-compressed grey map; the sector's outside stays 0."""
-    inside = np.isfinite(picture_db)
-    level = np.where(inside, picture_db, -200.0)
-    grey = 1 + (level - settings.gain_db) / settings.dynamic_range_db
+    grey = 1 + (picture_db - settings.gain_db) / settings.dynamic_range_db
     grey = np.clip(grey, 0, 1) ** settings.contrast
     if amount := settings.edge_enhancement:
         soft = ndimage.gaussian_filter(grey, picture_db.shape[0] / 128)
         grey = np.clip(grey + amount * (grey - soft), 0, 1)
-    return np.asarray(np.rint(255 * grey * inside), np.uint8)
+    return np.asarray(np.rint(255 * grey * share), np.uint8)

@@ -1,22 +1,36 @@
-"""A parametric 3D heart as implicit surfaces in mm.
+"""A parametric 3D heart at one instant: its sizes, its findings, and how it contracts.
 
 Heart frame: origin at the centre of the mitral annulus, +z from base to apex along the long axis of
 the left ventricle, +x towards the lateral wall, -x towards septum and right heart, +y anterior.
-Every field is close to a signed distance in mm, negative inside.
+`tissues` turns a heart into labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from echodiff.anatomy import Finding, Label, Phase
-
-Points = NDArray[np.float32]
-Field = NDArray[np.float32]
+from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Phase, Sex
+from echodiff.phantom.grading import grade_findings
+from echodiff.phantom.physiology import Person, sample_normal, sample_person
+from echodiff.phantom.sizing import (
+    draw_ejection_fraction,
+    size_atria,
+    size_left_ventricle,
+    size_right_ventricle,
+    size_valves,
+)
+from echodiff.phantom.solids import (
+    APEX_WALL,
+    ATRIUM_DEPTH,
+    ATRIUM_WAIST,
+    LV_WAIST,
+    chamber_ml,
+    shape_atrium,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +38,33 @@ class Heart:
     """One heart at one instant; lengths in mm, angles in rad."""
 
     phase: Phase
-    is_child: bool
-    findings: tuple[Finding, ...]
+    sex: Sex
+    age_years: float
+    bsa_m2: float
+    """Body surface area."""
+    findings: tuple[GradedFinding, ...]
+    ef: float
+    """Ejection fraction of the left ventricle, percent."""
+    la_ml_m2: float
+    """Left-atrial volume by body surface at end of systole."""
+    ra_ml_m2: float
+    """Right-atrial volume by body surface at end of systole."""
     lv_length_mm: float
     """Mitral annulus to apex of the cavity."""
     lv_radius_mm: float
     """Largest short-axis radius of the cavity."""
+    mitral_radius_mm: float
+    """Radius of the mitral annulus."""
     wall_mm: float
-    """Left-ventricular wall and inter-ventricular septum."""
-    rv_width_mm: float
+    """Free wall of the left ventricle."""
+    septum_mm: float
+    """Inter-ventricular septum."""
+    rv_length_mm: float
+    """Tricuspid annulus to apex."""
+    rv_basal_mm: float
     """Septum to free wall, at the widest."""
+    rv_wall_mm: float
+    tricuspid_radius_mm: float
     la_length_mm: float
     la_radius_mm: float
     ra_length_mm: float
@@ -41,297 +72,173 @@ class Heart:
     atrial_septum_mm: float
     tricuspid_offset_mm: float
     """Apical offset of the tricuspid annulus from the mitral annulus."""
+    mitral_leaflet_mm: float
+    """Thickness of the mitral leaflets."""
+    tricuspid_leaflet_mm: float
     mitral_opening_rad: float
+    """Angle of the open leaflets with the annulus; 0: closed."""
     tricuspid_opening_rad: float
-    asd_type: str
-    """`secundum`, `primum` or empty."""
-    asd_radius_mm: float
-    vsd_type: str
-    """`muscular`, `inlet` or empty."""
-    vsd_radius_mm: float
+    effusion_mm: float
+    """Fluid between heart and pericardium where it is widest."""
     ripple_mm: float
     """Amplitude of the unevenness of the inner surfaces."""
     ripple_seed: int
 
+    @property
+    def person(self) -> Person:
+        """Whose heart it is."""
+        return Person(sex=self.sex, age_years=self.age_years, bsa_m2=self.bsa_m2)
+
+    @property
+    def age_group(self) -> AgeGroup:
+        """Infant, child or adult."""
+        return self.person.age_group
+
+    @property
+    def scale(self) -> float:
+        """Size of what no finding changes, as a share of an adult's."""
+        return self.person.length_scale
+
+    @property
+    def finding_names(self) -> frozenset[Finding]:
+        """Names of all findings."""
+        return frozenset(finding.name for finding in self.findings)
+
+    def find(self, name: Finding) -> GradedFinding | None:
+        """Return the finding of this name, if the heart has it."""
+        return next((finding for finding in self.findings if finding.name is name), None)
+
+    @property
+    def lv_ml(self) -> float:
+        """Volume of the left ventricle."""
+        return chamber_ml(
+            self.lv_length_mm, self.lv_radius_mm, self.mitral_radius_mm, LV_WAIST, 1.0
+        )
+
+    @property
+    def la_ml(self) -> float:
+        """Volume of the left atrium."""
+        mouth = min(self.mitral_radius_mm, 0.97 * self.la_radius_mm)
+        return chamber_ml(self.la_length_mm, self.la_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
+
+    @property
+    def ra_ml(self) -> float:
+        """Volume of the right atrium."""
+        mouth = min(self.tricuspid_radius_mm, 0.97 * self.ra_radius_mm)
+        return chamber_ml(self.ra_length_mm, self.ra_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
+
+    @property
+    def apex_mm(self) -> float:
+        """The outermost point of the heart above the mitral annulus."""
+        rv = self.tricuspid_offset_mm + self.rv_length_mm + self.rv_wall_mm
+        return max(self.lv_length_mm + APEX_WALL * self.wall_mm, rv)
+
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values, sufficient to rebuild this heart."""
-        return asdict(self) | {
-            "phase": str(self.phase),
-            "findings": [str(f) for f in self.findings],
-        }
+        return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Heart:
         """Restore a heart from `to_record`."""
-        findings = tuple(Finding(name) for name in record["findings"])
-        return cls(**(record | {"phase": Phase(record["phase"]), "findings": findings}))
+        words = {
+            "phase": Phase(record["phase"]),
+            "sex": Sex(record["sex"]),
+            "findings": tuple(GradedFinding.from_record(f) for f in record["findings"]),
+        }
+        return cls(**(record | words))
 
 
 def sample_heart(
-    rng: np.random.Generator, findings: frozenset[Finding] = frozenset(), is_child: bool = False
+    rng: np.random.Generator,
+    findings: Iterable[Finding] = (),
+    *,
+    age_group: AgeGroup | None = None,
+    grades: Mapping[Finding, Grade] | None = None,
+    kinds: Mapping[Finding, str] | None = None,
+    visible: Iterable[Finding] = tuple(Finding),
 ) -> Heart:
-    """Draw an end-diastolic heart within anatomical ranges.
+    """Draw an end-diastolic heart: normal sizes of a person, then what the findings change.
 
-    Ranges follow the normal limits of adult chamber quantification (ASE/EACVI 2015: LV length about
-    75-95 mm, cavity radius 20-26 mm, wall 6-10 mm; atria about 40-52 mm long); dilation multiplies
-    a chamber, hypertrophy gives a wall of 14-19 mm. A child is the same heart at 0.6 to 0.8 of its
-    size.
+    age_group: an adult if None. grades, kinds: of findings for which they are not to be drawn.
+    visible: what the view can show; a finding brings no company beyond it.
     """
-    u = rng.uniform
-
-    def dilation(finding: Finding, low: float, high: float) -> float:
-        factor = float(u(low, high))
-        return factor if finding in findings else 1.0
-
-    lv = dilation(Finding.DILATED_LV, 1.32, 1.55)
-    rv = dilation(Finding.DILATED_RV, 1.4, 1.65)
-    la = dilation(Finding.DILATED_LA, 1.32, 1.55)
-    ra = dilation(Finding.DILATED_RA, 1.32, 1.55)
-    wall = float(u(7.0, 9.5))
-    cavity = 1.0
-    thick, squeeze = float(u(14.5, 19.0)), float(u(0.72, 0.85))
-    if Finding.LVH in findings:
-        wall, cavity = thick, squeeze
-    asd_type, asd_radius = _draw_defect(rng, ("secundum", "primum"), (6.5, 11.0))
-    vsd_type, vsd_radius = _draw_defect(rng, ("muscular", "inlet"), (4.5, 8.0))
-    has_asd, has_vsd = Finding.ASD in findings, Finding.VSD in findings
-    heart = Heart(
-        phase=Phase.ED,
-        is_child=is_child,
-        findings=tuple(sorted(findings)),
-        lv_length_mm=float(u(76, 92)) * (1 + 0.2 * (lv - 1)),
-        lv_radius_mm=float(u(20, 24.5)) * lv * cavity,
-        wall_mm=wall,
-        rv_width_mm=float(u(26, 33)) * rv,
-        la_length_mm=float(u(41, 51)) * la,
-        la_radius_mm=float(u(19, 23)) * la,
-        ra_length_mm=float(u(40, 49)) * ra,
-        ra_radius_mm=float(u(18.5, 22.5)) * ra,
-        atrial_septum_mm=float(u(2.6, 3.8)),
-        tricuspid_offset_mm=float(u(3.0, 7.0)),
-        mitral_opening_rad=float(u(0.15, 0.75)),
-        tricuspid_opening_rad=float(u(0.1, 0.7)),
-        asd_type=asd_type if has_asd else "",
-        asd_radius_mm=asd_radius if has_asd else 0.0,
-        vsd_type=vsd_type if has_vsd else "",
-        vsd_radius_mm=vsd_radius if has_vsd else 0.0,
-        ripple_mm=float(u(0.5, 1.3)),
-        ripple_seed=int(rng.integers(2**31)),
+    person = sample_person(rng, age_group)
+    normal = sample_normal(rng, person)
+    graded = grade_findings(
+        rng, findings, person, normal, grades=grades or {}, kinds=kinds or {}, visible=visible
     )
-    return _scaled(heart, float(u(0.6, 0.8))) if is_child else heart
-
-
-def _draw_defect(
-    rng: np.random.Generator, kinds: tuple[str, str], radius_mm: tuple[float, float]
-) -> tuple[str, float]:
-    """Draw a kind and a radius; always drawn, so that a finding does not shift the other draws."""
-    return kinds[int(rng.integers(2))], float(rng.uniform(*radius_mm))
-
-
-def _scaled(heart: Heart, factor: float) -> Heart:
-    lengths = {k: v * factor for k, v in asdict(heart).items() if k.endswith("_mm")}
-    return replace(heart, **lengths)
+    found = {finding.name: finding for finding in graded}
+    left = size_left_ventricle(rng, found, normal, person)
+    right = size_right_ventricle(rng, found, normal, left["lv_length_mm"])
+    annuli = left["mitral_radius_mm"], right["tricuspid_radius_mm"]
+    atria = size_atria(rng, found, normal, person, annuli)
+    sizes: dict[str, Any] = left | right | atria | size_valves(rng, found, normal, person)
+    effusion = found.get(Finding.PERICARDIAL_EFFUSION)
+    return Heart(
+        phase=Phase.ED,
+        sex=person.sex,
+        age_years=person.age_years,
+        bsa_m2=person.bsa_m2,
+        findings=graded,
+        ef=round(draw_ejection_fraction(rng, found, normal), 1),
+        effusion_mm=effusion.size_mm or 0.0 if effusion else 0.0,
+        ripple_mm=float(rng.uniform(0.5, 1.2)) * person.length_scale,
+        ripple_seed=int(rng.integers(2**31)),
+        **sizes,
+    )
 
 
 def contract(heart: Heart, rng: np.random.Generator) -> Heart:
-    """Return the heart at end of systole: smaller ventricles, thicker walls, full atria, closed
-    valves."""
-    weak = 0.5 if Finding.DILATED_LV in heart.findings else 1.0
-    shorten = 1 - weak * rng.uniform(0.12, 0.18)
+    """Return the heart at end of systole: the ventricles empty by the ejection fraction, walls
+    thicken by as much as keeps their volume, the atria are full and the valves closed."""
+    u = rng.uniform
+    stroke = heart.ef / 100
+    length = heart.lv_length_mm * (1 - stroke * float(u(0.22, 0.3)))
+    annulus = heart.mitral_radius_mm * (1 - stroke * float(u(0.1, 0.18)))
+    volume = 1000 * heart.lv_ml * (1 - stroke)
+    area = volume / (np.pi * length)
+    radius = float(np.sqrt(max(area - LV_WAIST / 3 * annulus**2, 0) * 1.5))
+    if annulus > 0.97 * radius:  # the base is never wider than the ventricle
+        radius = float(np.sqrt(area / (2 / 3 + LV_WAIST / 3 * 0.97**2)))
+        annulus = 0.97 * radius
+    wall = _thicken(heart, length, radius, annulus)
+    squeeze = stroke / 0.62 * (0.75 if Finding.DILATED_RV in heart.finding_names else 1.0)
+    tricuspid_radius = heart.tricuspid_radius_mm * (1 - 0.14 * squeeze)
+    la = shape_atrium(heart.la_ml_m2 * heart.bsa_m2, annulus, float(u(1.0, 1.2)))
+    ra = shape_atrium(heart.ra_ml_m2 * heart.bsa_m2, tricuspid_radius, float(u(1.0, 1.2)))
     return replace(
         heart,
         phase=Phase.ES,
-        lv_length_mm=heart.lv_length_mm * shorten,
-        lv_radius_mm=heart.lv_radius_mm * (1 - weak * rng.uniform(0.2, 0.32)),
-        wall_mm=heart.wall_mm * (1 + weak * rng.uniform(0.2, 0.35)),
-        rv_width_mm=heart.rv_width_mm * rng.uniform(0.76, 0.88),
-        la_length_mm=heart.la_length_mm * rng.uniform(1.06, 1.15),
-        la_radius_mm=heart.la_radius_mm * rng.uniform(1.04, 1.1),
-        ra_length_mm=heart.ra_length_mm * rng.uniform(1.06, 1.15),
-        ra_radius_mm=heart.ra_radius_mm * rng.uniform(1.04, 1.1),
-        mitral_opening_rad=float(rng.uniform(0.08, 0.25)),
-        tricuspid_opening_rad=float(rng.uniform(0.08, 0.25)),
+        lv_length_mm=length,
+        lv_radius_mm=radius,
+        mitral_radius_mm=annulus,
+        wall_mm=wall,
+        septum_mm=heart.septum_mm * (1 + 0.8 * (wall / heart.wall_mm - 1)),
+        rv_basal_mm=heart.rv_basal_mm * (1 - squeeze * float(u(0.22, 0.32))),
+        rv_length_mm=heart.rv_length_mm * (1 - squeeze * float(u(0.18, 0.25))),
+        rv_wall_mm=heart.rv_wall_mm * float(u(1.1, 1.3)),
+        tricuspid_radius_mm=tricuspid_radius,
+        la_length_mm=la[0],
+        la_radius_mm=la[1],
+        ra_length_mm=ra[0],
+        ra_radius_mm=ra[1],
+        mitral_opening_rad=0.0,
+        tricuspid_opening_rad=0.0,
     )
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """Anatomy at each requested point; arrays of the points' shape without the last axis."""
+def _thicken(heart: Heart, length: float, radius: float, annulus: float) -> float:
+    """Thickness at which the contracted wall has the volume of the relaxed one."""
 
-    labels: NDArray[np.uint8]
-    """`Label` values."""
-    hull_mm: Field
-    """Signed distance to the outside of the heart."""
-    papillary: NDArray[np.bool_]
-    """Muscle inside the LV or RV cavity (papillary muscles, moderator band): cavity to a mask."""
-    fibrous: NDArray[np.bool_]
-    """Annuli and the edges of septal defects: bright to ultrasound."""
+    def shell_ml(wall: float, length: float, radius: float, annulus: float) -> float:
+        outer = (length + APEX_WALL * wall, radius + wall, annulus + wall)
+        whole = chamber_ml(*outer, LV_WAIST, 1.0)
+        return whole - chamber_ml(length, radius, annulus, LV_WAIST, 1.0)
 
-
-def compute_anatomy(heart: Heart, points_mm: Points) -> Anatomy:
-    """Label every point of `points_mm`, (..., 3) in the heart frame, mm."""
-    x, y, z = (np.ascontiguousarray(points_mm[..., i], np.float32) for i in range(3))
-    ripple = _ripple(heart, x, y, z)
-    r, wall, length = heart.lv_radius_mm, heart.wall_mm, heart.lv_length_mm
-    axial = np.hypot(x, y)
-
-    lv = np.maximum(_bullet(axial, z, r, length) + ripple, -z)
-    epicardium = _bullet(axial, z, r + wall, length + 0.75 * wall)
-    septum_x = -(0.80 * r + 0.5 * wall)  # where the two septa meet at the crux
-    rv_z, rv_half = heart.tricuspid_offset_mm, 0.62 * length
-    rv_centre = (septum_x - 0.42 * heart.rv_width_mm, 6.0, 0.16 * length)
-    rv_shape = _ellipsoid(
-        x, y, z, rv_centre, (0.92 * heart.rv_width_mm, 1.25 * heart.rv_width_mm, rv_half)
-    )
-    rv = np.maximum(np.maximum(rv_shape + 1.3 * ripple, 0.6 - epicardium), rv_z - z)
-    rv_wall = 3.5 * (0.7 if heart.is_child else 1.0)
-
-    bow = 1.2 * np.sin(z / 14)  # the atrial septum is not quite straight
-    septal_plane = np.asarray(x - septum_x - 0.04 * z + bow, np.float32)
-    half = 0.5 * heart.atrial_septum_mm
-    la_shape = _atrium(
-        x, y, z, septum_x + 0.74 * heart.la_radius_mm, heart.la_length_mm, heart.la_radius_mm
-    )
-    ra_shape = _atrium(
-        x, y, z - rv_z, septum_x - 0.74 * heart.ra_radius_mm, heart.ra_length_mm, heart.ra_radius_mm
-    )
-    la = np.maximum(np.maximum(la_shape + 0.5 * ripple, z), half - septal_plane)
-    ra = np.maximum(np.maximum(ra_shape + 0.5 * ripple, z - rv_z), half + septal_plane)
-
-    atria = np.minimum(np.maximum(la_shape, z - 4), np.maximum(ra_shape, z - 4 - rv_z)) - 2.6
-    hull = _smooth_min(_smooth_min(epicardium, rv_shape - rv_wall, 9.0), atria, 8.0)
-    labels = np.zeros(x.shape, np.uint8)
-    labels[np.abs(hull - 1.2) < 1.3] = Label.PERICARDIUM
-    labels[hull < 0] = Label.ATRIAL_WALL
-    labels[(np.maximum(rv_shape - rv_wall, rv_z - z) < 0)] = Label.RV_MYOCARDIUM
-    labels[np.maximum(epicardium, -2 - z) < 0] = Label.LV_MYOCARDIUM
-    aorta = np.hypot(x + 0.35 * r, y - 1.05 * r - 0.35 * z) - 0.5 * r
-    labels[(aorta < 0) & (z < 0.1 * length) & (hull < 0)] = Label.AORTA
-    labels[rv < 0], labels[ra < 0] = Label.RV, Label.RA
-    labels[lv < 0], labels[la < 0] = Label.LV, Label.LA
-
-    fibrous = _cut_defects(heart, labels, x, y, z, septum_x, septal_plane, lv, rv)
-    mitral = _leaflets(axial * np.sign(x + 1e-3), z, 0.8 * r, heart.mitral_opening_rad)
-    tv_x, tv_half = (
-        rv_centre[0],
-        0.5 * (septum_x - 0.5 * wall - (rv_centre[0] - 0.9 * heart.rv_width_mm)),
-    )
-    tv_axial = np.hypot(x - tv_x, y) * np.sign(x - tv_x + 1e-3)
-    tricuspid = _leaflets(-tv_axial, z - rv_z, tv_half, heart.tricuspid_opening_rad)
-    blood = (lv < 0) | (la < 0) | (rv < 0) | (ra < 0)
-    labels[(np.minimum(mitral, tricuspid) < 0) & blood] = Label.VALVE
-    ring = np.abs(np.hypot(axial - 0.86 * r, 1.2 * z)) < 3.2
-    fibrous |= ring & (hull < 0) & ~blood
-    return Anatomy(labels, hull, _papillary(heart, x, y, z, lv, rv), fibrous)
-
-
-def _bullet(axial: Field, z: Field, radius: float, length: float) -> Field:
-    """Ventricle: two half ellipsoids that meet at a third of its length, open below."""
-    centre = 0.32 * length
-    semi = np.where(z > centre, length - centre, centre / 0.6).astype(np.float32)
-    return _scaled_norm(axial / radius, (z - centre) / semi, radius, semi)
-
-
-def _scaled_norm(a: Field, b: Field, ra: float, rb: Field | float) -> Field:
-    k0 = np.sqrt(a * a + b * b) + 1e-6
-    k1 = np.sqrt((a / ra) ** 2 + (b / rb) ** 2) + 1e-6
-    return np.asarray(k0 * (k0 - 1) / k1, np.float32)
-
-
-def _ellipsoid(
-    x: Field,
-    y: Field,
-    z: Field,
-    centre: tuple[float, float, float],
-    semi: tuple[float, float, float],
-) -> Field:
-    a, b, c = (x - centre[0]) / semi[0], (y - centre[1]) / semi[1], (z - centre[2]) / semi[2]
-    k0 = np.sqrt(a * a + b * b + c * c) + 1e-6
-    k1 = np.sqrt((a / semi[0]) ** 2 + (b / semi[1]) ** 2 + (c / semi[2]) ** 2) + 1e-6
-    return np.asarray(k0 * (k0 - 1) / k1, np.float32)
-
-
-def _atrium(x: Field, y: Field, z: Field, centre_x: float, length: float, radius: float) -> Field:
-    """Egg with its blunt end at the annulus, which its flat top closes."""
-    return _ellipsoid(x, y, z, (centre_x, 0.0, -0.46 * length), (radius, radius, 0.56 * length))
-
-
-def _smooth_min(a: Field, b: Field, k: float) -> Field:
-    h = np.clip(0.5 + 0.5 * (b - a) / k, 0, 1)
-    return np.asarray(b + (a - b) * h - k * h * (1 - h), np.float32)
-
-
-def _ripple(heart: Heart, x: Field, y: Field, z: Field) -> Field:
-    """Unevenness of the endocardium: a few plane waves of 9-30 mm, a function of position alone."""
-    rng = np.random.default_rng(heart.ripple_seed)
-    total = np.zeros_like(x)
-    for wave in rng.normal(size=(5, 3)):
-        k = (wave / np.linalg.norm(wave) * 2 * np.pi / rng.uniform(9, 30)).astype(np.float32)
-        total += np.sin(k[0] * x + k[1] * y + k[2] * z + np.float32(rng.uniform(0, 2 * np.pi)))
-    return np.asarray(heart.ripple_mm * total / 2.2, np.float32)
-
-
-def _leaflets(u: Field, z: Field, radius: float, opening_rad: float) -> Field:
-    """Two leaflets hinged at u = -radius (long) and u = +radius (short); z grows into the
-    ventricle."""
-    c, s = float(np.cos(opening_rad)), float(np.sin(opening_rad))
-    meet = 0.18 * radius
-    shut = opening_rad < 0.3
-    thickness = 1.0
-    result = np.full_like(u, 1e3)
-    for hinge, sign, share in ((-radius, 1.0, 1.18), (radius, -1.0, 0.82)):
-        length = abs(meet - hinge) / c if shut else share * radius * 0.95
-        along = sign * (u - hinge) * c + z * s
-        across = -sign * (u - hinge) * s + z * c
-        bow = 0.10 * length * np.sin(np.pi * np.clip(along / length, 0, 1))
-        beyond = np.maximum(np.maximum(-along, along - length), 0)
-        result = np.minimum(result, np.hypot(across - bow, beyond) - thickness)
-    return np.asarray(result, np.float32)
-
-
-def _cut_defects(
-    heart: Heart,
-    labels: NDArray[np.uint8],
-    x: Field,
-    y: Field,
-    z: Field,
-    septum_x: float,
-    septal_plane: Field,
-    lv: Field,
-    rv: Field,
-) -> NDArray[np.bool_]:
-    """Open the defects in place (blood takes the place of septum); return their fibrous edges.
-
-    A defect is an oval, long from front to back, so that a plane tilted by a few degrees meets it.
-    """
-    across = 0.3 * y
-    edge = np.zeros(labels.shape, bool)
-    if heart.asd_type:
-        length = 0.5 * (heart.la_length_mm + heart.ra_length_mm)
-        centre = -0.47 * length if heart.asd_type == "secundum" else -0.75 * heart.asd_radius_mm
-        away = np.hypot(z - centre, across) - heart.asd_radius_mm
-        slab = np.abs(septal_plane) < 0.5 * heart.atrial_septum_mm + 3.0
-        solid = (labels == Label.ATRIAL_WALL) | (labels == Label.LV_MYOCARDIUM)
-        hole = slab & solid & (away < 0)
-        labels[hole & (septal_plane >= 0)] = Label.LA
-        labels[hole & (septal_plane < 0)] = Label.RA
-        edge |= slab & solid & (away >= 0) & (away < 2.0)
-    if heart.vsd_type:
-        where = 0.46 if heart.vsd_type == "muscular" else 0.16
-        away = np.hypot(z - where * heart.lv_length_mm, across) - heart.vsd_radius_mm
-        solid = (labels == Label.LV_MYOCARDIUM) | (labels == Label.RV_MYOCARDIUM)
-        septum = solid & (x < 0) & (lv < heart.wall_mm + 3) & (rv < heart.wall_mm + 4)
-        labels[septum & (away < 0)] = Label.LV
-        edge |= septum & (away >= 0) & (away < 1.5)
-    return edge
-
-
-def _papillary(
-    heart: Heart, x: Field, y: Field, z: Field, lv: Field, rv: Field
-) -> NDArray[np.bool_]:
-    r, length = heart.lv_radius_mm, heart.lv_length_mm
-    lateral = _ellipsoid(x, y, z, (0.72 * r, 0.45 * r, 0.52 * length), (4.5, 5.0, 0.16 * length))
-    medial = _ellipsoid(x, y, z, (0.5 * r, -0.62 * r, 0.5 * length), (4.5, 5.0, 0.15 * length))
-    band = np.hypot(z - 0.6 * length - 0.35 * (x + 1.3 * r), y - 6) - 3.0
-    muscle = ((np.minimum(lateral, medial) < 0) & (lv < 0)) | ((band < 0) & (rv < 0))
-    return np.asarray(muscle)
+    relaxed = (heart.lv_length_mm, heart.lv_radius_mm, heart.mitral_radius_mm)
+    kept = shell_ml(heart.wall_mm, *relaxed)
+    low, high = heart.wall_mm, 2.5 * heart.wall_mm
+    for _ in range(30):
+        wall = (low + high) / 2
+        low, high = (wall, high) if shell_ml(wall, length, radius, annulus) < kept else (low, wall)
+    return low

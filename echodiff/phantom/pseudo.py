@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
-from echodiff.phantom.heart import Anatomy
+from echodiff.phantom.tissues import Anatomy
 
 _TISSUE = (
     Label.LV_MYOCARDIUM,

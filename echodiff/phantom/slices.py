@@ -8,11 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import View
-from echodiff.phantom.heart import Anatomy, Heart, Points, compute_anatomy
+from echodiff.anatomy import Finding, Level, View
+from echodiff.phantom.chambers import AORTA_AZIMUTH_RAD, Points, aortic_root
+from echodiff.phantom.heart import Heart
+from echodiff.phantom.tissues import Anatomy, compute_anatomy
 
-_ROTATION_RAD = {View.A4C: 0.0, View.A2C: -1.2}
-"""Rotation of the plane about the long axis; A2C excludes the right heart."""
+_FOUR_CHAMBER_RAD = -0.14
+"""Turn of the plane that holds the centres of both valves; the right heart lies in front."""
+_TURN_RAD = {
+    View.A4C: _FOUR_CHAMBER_RAD, View.A5C: _FOUR_CHAMBER_RAD, View.SUBCOSTAL: _FOUR_CHAMBER_RAD,
+    View.A2C: 1.15, View.A3C: AORTA_AZIMUTH_RAD, View.PSAX: 0.45,
+}  # fmt: skip
+"""Turn of the plane about the long axis, towards the anterior wall, which the two-chamber view has
+on its right; it leaves the right heart behind."""
+VIEWS = tuple(_TURN_RAD)
+"""Views that can be sliced."""
+_LEVEL = {Level.BASAL: (0.12, 0.2), Level.MID: (0.42, 0.56), Level.APICAL: (0.81, 0.87)}
+"""Where a short axis cuts the ventricle, in its length from the mitral annulus."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,42 +42,107 @@ class Pose:
     """Plane tipped out of the long axis (anterior positive)."""
     swing_rad: float
     """Beam axis turned within the plane."""
+    offset_mm: float = 0.0
+    """Probe off the apex, to the front of the plane: the view is foreshortened."""
+    level: Level | None = None
+    """Level of a short axis."""
+    height: float = 0.0
+    """Height of a short axis above the mitral annulus, in lengths of the ventricle."""
     depth_mm: float
     opening_rad: float
     """Full angle of the sector."""
+    crop: float = 0.88
+    """Share of the sector's width that a square image shows."""
 
     def to_record(self) -> dict[str, Any]:
         """JSON-serialisable values."""
-        return asdict(self) | {"view": str(self.view)}
+        return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Pose:
         """Restore a pose from `to_record`."""
-        return cls(**(record | {"view": View(record["view"])}))
+        level = record["level"]
+        words = {"view": View(record["view"]), "level": None if level is None else Level(level)}
+        return cls(**(record | words))
 
 
 def sample_pose(
     rng: np.random.Generator, heart: Heart, view: View, opening_deg: tuple[float, float]
 ) -> Pose:
-    """Draw a probe pose: two rotations N(0, 9 deg) clipped, as in Gilbert et al., and a depth that
-    holds the atria."""
-    small = 0.72 if heart.is_child else 1.0
-    gap = float(rng.uniform(6, 16)) * small
-    longest = max(heart.la_length_mm, heart.ra_length_mm)
-    need = gap + 0.75 * heart.wall_mm + heart.lv_length_mm + longest
-    shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * small
-    aim = -0.42 * heart.lv_radius_mm - 0.16 * heart.rv_width_mm if view is View.A4C else 0.0
-    swing = float(np.arctan2(aim - shift, need - longest))
+    """Draw a probe pose: two rotations of a few degrees, and a depth that holds the heart.
+
+    An apical sector may end within the atria, but not before the far edge of an atrial defect.
+
+    One apical probe in four stands so far off the apex that it foreshortens the left ventricle.
+    """
+    scale = heart.scale
+    roll = float(np.clip(rng.normal(0, 0.09), -0.18, 0.18))
+    turn = float(np.clip(rng.normal(0, 0.06), -0.12, 0.12))
+    opening = float(np.deg2rad(rng.uniform(*opening_deg)))
+    gap = float(rng.uniform(6, 16)) * scale + 0.7 * heart.effusion_mm
+    side = heart.lv_radius_mm + heart.wall_mm
+    right = side + heart.rv_basal_mm + heart.rv_wall_mm
+    if view is View.PSAX:
+        level = tuple(Level)[int(rng.integers(3))]
+        return Pose(
+            view=view, level=level, height=float(rng.uniform(*_LEVEL[level])),
+            gap_mm=gap + 16 * scale,
+            shift_mm=-0.15 * (right - side), roll_rad=roll, tilt_rad=roll / 2, swing_rad=turn,
+            depth_mm=(gap + 2.3 * side + 28 * scale) * float(rng.uniform(1.05, 1.2)),
+            opening_rad=opening,
+        )  # fmt: skip
+    if view is View.SUBCOSTAL:
+        gap += float(rng.uniform(22, 36)) * scale  # the liver
+        return Pose(
+            view=view, gap_mm=gap, shift_mm=0.0, roll_rad=roll, tilt_rad=roll / 3,
+            swing_rad=1.25 + 2 * turn, opening_rad=opening,
+            depth_mm=(gap + right + side + 12 * scale) * float(rng.uniform(1.05, 1.2)),
+        )  # fmt: skip
+    wide = max(heart.rv_basal_mm - 40 * scale, 0)  # a sector holds a wide heart farther away
+    gap += 0.6 * wide if view is View.A4C else 0
+    base = gap + heart.apex_mm
+    shift = float(np.clip(rng.normal(-3, 3), -8, 3)) * scale
+    swing = -float(np.arctan2(shift, base))
+    if view in (View.A4C, View.A5C):  # the right heart and the lateral wall reach equally far
+        left_rad = np.arctan2(right + shift, base - 0.2 * heart.rv_length_mm)
+        right_rad = np.arctan2(side - shift, base - 0.32 * heart.lv_length_mm)
+        swing = 0.45 * float(right_rad - left_rad)
+    offset = float(np.clip(rng.normal(0, 2.5), -5, 5)) * scale
+    if rng.random() < 0.25:
+        offset = float(rng.choice([-1.0, 1.0]) * rng.uniform(6, 13)) * scale
+    # Wherever the probe stands, it is tipped until the valves come into view.
+    aim = 0.66 * aortic_root(heart)[0][1] if view is View.A5C else 0.0
+    tilt = np.clip(rng.normal(0, 0.035), -0.08, 0.045) * (0.4 if view is View.A5C else 1)
+    tilt += np.arctan2(aim - offset, base)
+    if view is not View.A5C:  # farther to the front, beside the atria, is the aorta
+        tilt = min(tilt, np.arctan2(4 * scale - offset, base + 30 * scale))
+    # One sector in six ends within the atria, one in ten before half of a far wall.
+    whole = base + max(heart.la_length_mm, heart.ra_length_mm)
+    depth = whole * float(rng.triangular(0.91, 1.12, 1.14))
+    depth = max(depth, base + _defect_reach_mm(heart))
     return Pose(
         view=view,
         gap_mm=gap,
         shift_mm=shift,
-        roll_rad=float(np.clip(rng.normal(0, 0.1), -0.2, 0.2)),
-        tilt_rad=float(np.clip(rng.normal(0, 0.05), -0.1, 0.1)),
-        swing_rad=swing + float(np.clip(rng.normal(0, 0.06), -0.12, 0.12)),
-        depth_mm=need * float(rng.uniform(1.03, 1.14)),
-        opening_rad=float(np.deg2rad(rng.uniform(*opening_deg))),
+        roll_rad=roll,
+        tilt_rad=float(tilt),
+        swing_rad=swing + turn,
+        offset_mm=offset,
+        depth_mm=depth,
+        opening_rad=opening,
+        crop=float(rng.uniform(0.88, 1.0)),
     )
+
+
+def _defect_reach_mm(heart: Heart) -> float:
+    """Depth below the annulus at which the far edge of an atrial defect can be judged, mm."""
+    asd = heart.find(Finding.ASD)
+    if asd is None or asd.size_mm is None:
+        return 0.0
+    roof = min(heart.la_length_mm, heart.ra_length_mm)
+    middle = {"secundum": 0.47 * roof, "primum": asd.size_mm / 2}
+    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.76 * roof
+    return far + 8 * heart.scale
 
 
 @dataclass(frozen=True)
@@ -88,10 +165,10 @@ def polar_grid(pose: Pose, num_samples: int, num_beams: int) -> PolarGrid:
 def image_grid(pose: Pose, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Lateral and depth coordinate (size, size) in mm of every pixel, and the pixel's size in mm.
 
-    The probe is at the top centre; the square cuts the lowest corners of a wide sector, as the
-    frames of EchoNet-Dynamic do.
+    The probe is at the top centre; the square may cut the lowest corners of a wide sector,
+    as the frames of EchoNet-Dynamic do.
     """
-    width = max(pose.depth_mm, 1.76 * pose.depth_mm * float(np.sin(pose.opening_rad / 2)))
+    width = max(pose.depth_mm, 2 * pose.crop * pose.depth_mm * float(np.sin(pose.opening_rad / 2)))
     spacing_mm = width / (0.985 * size)
     top = 0.5 * (size - pose.depth_mm / spacing_mm)
     axis = np.arange(size, dtype=np.float32) + 0.5
@@ -104,28 +181,43 @@ def plane_points(
 ) -> Points:
     """Heart-frame points (..., 3) of plane coordinates: lateral (image right) and depth (image
     down)."""
-    apex = heart.lv_length_mm + 0.75 * heart.wall_mm
-    roll = _ROTATION_RAD[pose.view] + pose.roll_rad
-    lateral_axis = np.array([np.cos(roll), np.sin(roll), 0.0])
-    out = np.array([-np.sin(roll), np.cos(roll), 0.0])
-    down = np.cos(pose.tilt_rad) * np.array([0.0, 0.0, -1.0]) + np.sin(pose.tilt_rad) * out
+    turn = _TURN_RAD[pose.view] + pose.roll_rad
+    side = np.array([np.cos(turn), np.sin(turn), 0.0])
+    front = np.array([-np.sin(turn), np.cos(turn), 0.0])
+    long_axis = np.array([0.0, 0.0, 1.0])
+    outer = heart.lv_radius_mm + heart.wall_mm
+    if pose.view is View.PSAX:  # seen from the apex, the anterior wall at the top
+        straight, out = -front, -long_axis
+        start = pose.height * heart.lv_length_mm * long_axis
+        start = start + (1.15 * outer + pose.gap_mm) * front
+    else:
+        straight, out = -long_axis, front
+        start = (heart.apex_mm + pose.gap_mm) * long_axis
+    if pose.view is View.SUBCOSTAL:  # from below the right ventricle, the apex to the right
+        right = outer + heart.rv_basal_mm + heart.rv_wall_mm + pose.gap_mm
+        start = 0.42 * heart.lv_length_mm * long_axis - right * side
+    down = np.cos(pose.tilt_rad) * straight + np.sin(pose.tilt_rad) * out
     c, s = np.cos(pose.swing_rad), np.sin(pose.swing_rad)
-    e, d = c * lateral_axis - s * down, s * lateral_axis + c * down
-    origin = np.array([0.0, 0.0, apex + pose.gap_mm]) + pose.shift_mm * lateral_axis
-    points = origin + lateral_mm[..., None] * e + depth_mm[..., None] * d
+    e, d = c * side - s * down, s * side + c * down
+    origin = start + pose.shift_mm * side + pose.offset_mm * out
+    first, across, below = (vector.astype(np.float32) for vector in (origin, e, d))
+    points = first + lateral_mm[..., None] * across + depth_mm[..., None] * below
     return np.asarray(points, np.float32)
 
 
 def slice_image(heart: Heart, pose: Pose, size: int) -> tuple[Anatomy, float]:
     """Anatomy on the (size, size) image grid, and the spacing in mm per pixel."""
     lateral, depth, spacing_mm = image_grid(pose, size)
-    return compute_anatomy(heart, plane_points(heart, pose, lateral, depth)), spacing_mm
+    points = plane_points(heart, pose, lateral, depth)
+    return compute_anatomy(heart, points, least_mm=1.45 * spacing_mm), spacing_mm
 
 
 def slice_polar(heart: Heart, pose: Pose, grid: PolarGrid) -> Anatomy:
     """Anatomy on the (R, B) beam grid."""
     r, a = grid.range_mm[:, None], grid.angle_rad[None, :]
-    return compute_anatomy(heart, plane_points(heart, pose, r * np.sin(a), r * np.cos(a)))
+    points = plane_points(heart, pose, r * np.sin(a), r * np.cos(a))
+    between_beams_mm = 0.75 * pose.depth_mm * float(grid.angle_rad[1] - grid.angle_rad[0])
+    return compute_anatomy(heart, points, least_mm=1.2 * between_beams_mm)
 
 
 def sector_mask(pose: Pose, size: int) -> NDArray[np.bool_]:

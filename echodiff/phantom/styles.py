@@ -35,47 +35,47 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    # crisp and grainy, mid-grey far field
+    # crisp, fine grain
     "aspen": Style(
-        axial_mm=2.3,
-        lateral_deg=1.9,
-        looks=2,
-        dynamic_range_db=58,
-        gain_db=20,
-        blood_db=-25,
-        haze_db=-30,
+        axial_mm=0.5,
+        lateral_deg=1.15,
+        looks=3,
+        dynamic_range_db=52,
+        gain_db=29,
+        blood_db=-24,
+        haze_db=-12.5,
         contrast=1.0,
         opening_deg=(72, 78),
         near_db=0.0,
         edge_enhancement=0.0,
     ),
-    # compounded and soft, wide sector, dark blood
+    # compounded and soft, low contrast, wide sector
     "birch": Style(
-        axial_mm=2.6,
-        lateral_deg=2.4,
+        axial_mm=0.45,
+        lateral_deg=1.2,
         looks=4,
-        dynamic_range_db=66,
-        gain_db=23,
-        blood_db=-31,
-        haze_db=-27,
-        contrast=1.25,
+        dynamic_range_db=56,
+        gain_db=28,
+        blood_db=-28,
+        haze_db=-13,
+        contrast=1.2,
         opening_deg=(78, 86),
         near_db=-4.0,
         edge_enhancement=0.0,
     ),
-    # narrow, hard contrast, coarse grain, bright near field, grey haze in the chambers
+    # narrow, hard contrast, rough grain, bright near field
     "cedar": Style(
-        axial_mm=2.9,
-        lateral_deg=2.7,
-        looks=2,
-        dynamic_range_db=50,
-        gain_db=17,
+        axial_mm=1.0,
+        lateral_deg=1.85,
+        looks=3,
+        dynamic_range_db=48,
+        gain_db=27.5,
         blood_db=-22,
-        haze_db=-21,
-        contrast=0.85,
+        haze_db=-10,
+        contrast=0.95,
         opening_deg=(64, 70),
-        near_db=4.0,
-        edge_enhancement=0.5,
+        near_db=5.0,
+        edge_enhancement=0.05,
     ),
 }
 
@@ -93,14 +93,15 @@ def draw_style(name: str, rng: np.random.Generator) -> Style:
     if name != RANDOM:
         return STYLES[name]
     opening = float(rng.uniform(62, 82))
+    dynamic_range = float(rng.uniform(42, 66))
     return Style(
-        axial_mm=float(rng.uniform(1.9, 3.3)),
-        lateral_deg=float(rng.uniform(1.6, 3.1)),
-        looks=int(rng.integers(1, 6)),
-        dynamic_range_db=float(rng.uniform(46, 72)),
-        gain_db=float(rng.uniform(14, 26)),
-        blood_db=float(rng.uniform(-34, -19)),
-        haze_db=float(rng.uniform(-33, -18)),
+        axial_mm=float(rng.uniform(0.5, 1.7)),
+        lateral_deg=float(rng.uniform(1.1, 2.3)),
+        looks=int(rng.integers(2, 8)),
+        dynamic_range_db=dynamic_range,
+        gain_db=dynamic_range * float(rng.uniform(0.42, 0.62)),
+        blood_db=float(rng.uniform(-32, -19)),
+        haze_db=float(rng.uniform(-19, -7)),
         contrast=float(rng.uniform(0.75, 1.4)),
         opening_deg=(opening, opening + 6),
         near_db=float(rng.uniform(-5, 5)),

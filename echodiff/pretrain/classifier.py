@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from echodiff.metrics.tiny_features import FINDINGS, PHASES, STYLES, VIEWS, TinyFeatures
-from echodiff.pretrain.corpus import Corpus
+from echodiff.metrics.tiny_features import PHASES, STYLES, VIEWS, TinyFeatures
+from echodiff.pretrain.corpus import FINDINGS, Corpus
 from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators, to_pm1
+
+logger = logging.getLogger(__name__)
+
+LEAST = 10
+"""Held-out frames with and without a finding, in each half, that a threshold needs."""
 
 
 def train_classifier(
@@ -23,7 +29,7 @@ def train_classifier(
     torch.manual_seed(seed)
     targets = _targets(corpus.rows)
     num_train = len(corpus.rows) * 9 // 10
-    network = TinyFeatures().to(device)
+    network = TinyFeatures(len(FINDINGS)).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     stage = Stage(folder / "classifier.pt", steps, {"network": network, "opt": optimizer})
     for step, bar in stage.run("feature network"):
@@ -78,7 +84,7 @@ def _held_out_card(
     network: TinyFeatures, corpus: Corpus, targets: dict[str, Tensor], num_train: int
 ) -> dict[str, Any]:
     """Choose the thresholds of best balanced accuracy on one half of the held-out frames, and
-    compute the scores on the other."""
+    compute the scores on the other; a finding that too few of them show gets neither."""
     with torch.inference_mode():
         batches = to_pm1(corpus.images_u8[num_train:], torch.device("cpu")).split(64)
         logits = [network.logits(network(batch)) for batch in batches]
@@ -86,9 +92,20 @@ def _held_out_card(
     probability = torch.sigmoid(joined["findings"]).double().numpy()
     truth = targets["findings"][num_train:].numpy() > 0.5
     half = len(truth) // 2
-    card: dict[str, Any] = {"thresholds": {}, "held_out": {"n": len(truth) - half, "findings": {}}}
+    card: dict[str, Any] = {
+        "columns": list(FINDINGS),
+        "thresholds": {},
+        "held_out": {"n": len(truth) - half, "findings": {}},
+    }
     for column, finding in enumerate(FINDINGS):
         p, y = probability[:, column], truth[:, column]
+        counts = [np.bincount(part, minlength=2).min() for part in (y[:half], y[half:])]
+        if (least := int(min(counts))) < LEAST:
+            logger.warning(
+                "feature network: %s is left out: %d of a half of the held-out frames, "
+                "%d are needed; raise --num-feature-frames", finding, least, LEAST,
+            )  # fmt: skip
+            continue
         candidates = np.linspace(0.05, 0.95, 91)
         balanced = [_rates(p[:half], y[:half], c)["balanced_accuracy"] for c in candidates]
         threshold = round(float(candidates[int(np.argmax(balanced))]), 2)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.anatomy import Label, View
+from echodiff.anatomy import Finding, Label, View
 from echodiff.captions.clinical import write_unchanged
 from echodiff.files import write_text_atomic
-from echodiff.phantom.acquisition import Population, render, sample_acquisition
+from echodiff.phantom.acquisition import VISIBLE, Population, render, sample_acquisition
 from echodiff.phantom.slices import sector_mask, slice_image
 from echodiff.phantom.styles import RANDOM
 from echodiff.progress import ProgressBar
@@ -28,14 +28,15 @@ TOLD_SHARE = 0.35
 mention are normal as well, so an omission only hints at a finding."""
 
 POPULATIONS: dict[str, Population] = {
-    # Two scanners. Each finding is in a few per cent of the frames, but captions mention only
-    # normal parts and never name a finding.
+    # Two scanners. Each finding is in a few per cent of the frames (dilated atria, which accompany
+    # others, in up to a fifth), but captions mention only normal parts and never name a finding.
     "base": Population(
         styles=("aspen", "birch"), finding_rate=0.4, views=(View.A4C,) * 11 + (View.A2C,)
     ),
     # Further frames for the VAE, each patient with another scanner, for speckle of all kinds.
     "scanners": Population(styles=(RANDOM,), finding_rate=0.4),
-    # For the feature network, which must recognise all findings and styles.
+    # For the feature network, which must recognise all findings and styles: each finding is in at
+    # least one of 25 frames.
     "features": Population(
         styles=("aspen", "birch", "cedar"), finding_rate=0.75, views=(View.A4C,) * 7 + (View.A2C,)
     ),
@@ -46,6 +47,12 @@ POPULATIONS: dict[str, Population] = {
         views=(View.A4C,) * 3 + (View.A2C,),
     ),
 }
+FINDINGS = tuple(
+    finding
+    for finding in Finding
+    if any(finding in VISIBLE[view] for view in POPULATIONS["features"].views)
+)
+"""Findings that the feature network learns, in the order of its outputs."""
 WITH_LABELS = ("segmenter",)
 """Populations whose labels are kept beside the images."""
 
@@ -121,7 +128,7 @@ def _frames(
             render(acquisition, "echo", SIZE),
             {
                 "text": write_unchanged(heart, view, words, TOLD_SHARE),
-                "findings": [str(finding) for finding in heart.findings],
+                "findings": [str(finding.name) for finding in heart.findings],
                 "view": str(view),
                 "phase": str(heart.phase),
                 "style": acquisition.echo.style,

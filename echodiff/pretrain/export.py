@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from echodiff.files import write_json_atomic, write_text_atomic
 from echodiff.metrics.tiny_features import TinyFeatures
+from echodiff.pretrain.corpus import FINDINGS
 from echodiff.pretrain.language import build_captions
 
 
@@ -71,7 +72,8 @@ def export_base(
 
 
 def export_features(folder: Path, network: TinyFeatures, card: dict[str, Any]) -> None:
-    """Write `model.safetensors` (fp16) and `config.json` (thresholds and held-out scores)."""
+    """Write `model.safetensors` (fp16) and `config.json`: the findings in the order of the
+    head's outputs (`columns`), thresholds of those it knows, held-out scores."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -104,9 +106,10 @@ It was trained by `echodiff pretrain` (seeded, resumable):
 
 The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
 apical four-chamber view, some in two-chamber view. Of these frames,
-{facts["finding_percent"]:g} per cent show one of seven findings (septal defects, hypertrophy,
-dilations). Captions give view, phase and age and mention some of the normal parts, but never a
-finding: the model knows the shapes, and a LoRA teaches their names.
+{facts["finding_percent"]:g} per cent show at least one of {len(FINDINGS)} findings (septal defects,
+hypertrophy, dilations, hypoplastic ventricles, valves, effusions). Captions give view, phase and
+age and mention some of the normal parts, but never a finding: the model knows the shapes, and a
+LoRA teaches their names.
 
 The text encoder was trained first and separately, on captions without images, including those of
 findings. It can distinguish the words, but has not seen what they describe. The base was not

@@ -20,12 +20,12 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from echodiff.anatomy import View
-from echodiff.phantom.acquisition import Population, sample_acquisition
+from echodiff.phantom.acquisition import VISIBLE, Population, sample_acquisition
 from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators
 
 TEXT_WIDTH = 128
-CAPTIONS = Population(finding_rate=0.7, views=(View.A4C, View.A2C))
-"""Hearts that only contribute captions; they are not rendered."""
+CAPTIONS = Population(finding_rate=0.7, views=(View.A4C,) * 5 + tuple(VISIBLE))
+"""Hearts that only contribute captions, of every view; they are not rendered."""
 MIN_COUNT = 10
 """Smallest number of captions with a word or pair for it to be a target."""
 

@@ -23,6 +23,13 @@ FINDING_NAMES = {
     Finding.DILATED_RV: "Dilated RV",
     Finding.DILATED_LA: "Dilated LA",
     Finding.DILATED_RA: "Dilated RA",
+    Finding.SEPTAL_HYPERTROPHY: "Septal hypertrophy",
+    Finding.RVH: "RV hypertrophy",
+    Finding.HYPOPLASTIC_LV: "Hypoplastic LV",
+    Finding.HYPOPLASTIC_RV: "Hypoplastic RV",
+    Finding.THICKENED_VALVES: "Thickened valves",
+    Finding.COMMON_AV_VALVE: "Common AV valve",
+    Finding.PERICARDIAL_EFFUSION: "Pericardial effusion",
 }
 
 LOOK_NAMES: dict[Kind, str] = {
@@ -253,7 +260,7 @@ def format_difference(one: Difference) -> str:
 
 
 def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
-    """List the main scores for the terminal: MMD² and its baseline, faithfulness, alarms, counts.
+    """List the main scores for the terminal: MMD² and its baseline, faithfulness, notes, alarms.
 
     result: scores of one set, as `metrics.json` in the folder `place` holds them. Copies and pairs
     are shown if requested. The last line gives the file of all scores.
@@ -268,6 +275,7 @@ def summary_lines(result: Mapping[str, Any], place: Path) -> list[str]:
         )
         for name in shown
     ]
+    rows += [("Note", note) for note in result.get("notes", ())]
     rows += [("Alarm", alarm) for alarm in result["alarms"]] or [("Alarms", "none")]
     rest = f"{len(scores)} scores in {place / 'metrics.json'}"
     rows.append(("Report", f"{place / 'report.html'}; all {rest}"))

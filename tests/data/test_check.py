@@ -324,6 +324,11 @@ def _(folder):
     change(folder, set_in_rows([0], text="dilated left ventricle with thin walls, " * 12))
 
 
+@breaks("caption-cyrillic", image(1))
+def _(folder):
+    change(folder, set_in_rows([1], text="ДМПП, полости сердца не расширены"))
+
+
 @breaks("card-missing", "README.md")
 def _(folder):
     (folder / "README.md").write_text("just words")

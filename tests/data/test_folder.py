@@ -116,6 +116,15 @@ def test_captions_come_from_a_table(src, tmp_path):
     assert by_name["images/patient0004_4CH_ED.png"].text == ""
 
 
+def test_a_table_in_cyrillic_letters_is_warned_about_once(src, tmp_path):
+    table = tmp_path / "captions.csv"
+    rows = "patient0003_4CH_ED.png,ДМПП\npatient0004_4CH_ED.png,ГЛЖ\npatient0005_4CH_ED.png,ASD\n"
+    table.write_text(f"file_name,text\n{rows}", encoding="utf-8")
+    with pytest.warns(UserWarning, match="Cyrillic letters in 2 of 3 captions") as caught:
+        prepare(src, "--patient-regex", REGEX, "--captions", str(table))
+    assert len(caught) == 1
+
+
 def test_only_matching_pictures_are_taken(src):
     _, out = prepare(src, "--match", "*_ES.png", "--patient-regex", REGEX)
     assert len(load_frames(out)) == 10
@@ -417,7 +426,7 @@ def test_tables_are_read_as_spreadsheets_save_them(tmp_path, separator, encoding
     src = grey(tmp_path / "src", ["a.png", "b.png"])
     rows = [
         ["patient_id", "file_name", " text "],
-        ["Müller", "a.png", '"ДМПП, secundum; wide\u2028left\x85\x0bto right"'],
+        ["Müller", "a.png", '"ÄSD, secundum; wide\u2028left\x85\x0bto right"'],
         ["", "", ""],
         ["P2", "b.png", "nan"],
     ]
@@ -427,7 +436,7 @@ def test_tables_are_read_as_spreadsheets_save_them(tmp_path, separator, encoding
         status, out = prepare(src, "--captions", str(tmp_path / "c.csv"))
     assert status == 0
     assert texts_by_grey(out) == {
-        10: ("ДМПП, secundum; wide\u2028left\x85\x0bto right", "Müller"),
+        10: ("ÄSD, secundum; wide\u2028left\x85\x0bto right", "Müller"),
         20: ("", "P2"),
     }
 

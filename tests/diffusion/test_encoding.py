@@ -76,6 +76,19 @@ def test_long_captions_are_cut_with_one_warning_that_counts(
     ]
 
 
+def test_captions_in_cyrillic_letters_are_counted_in_one_warning(
+    encoders: Any, toy_frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [
+        replace(frame, text=text)
+        for frame, text in zip(load_frames(toy_frames), ["ASD", "ДМПП", "ГЛЖ"], strict=False)
+    ]
+    with caplog.at_level(logging.WARNING):
+        encode_frames(encoders, toy_frames, frames, resolution=32, store=tmp_path)
+    (record,) = caplog.records
+    assert record.message.startswith("Cyrillic letters in 2 of 3 captions")
+
+
 def test_grey_becomes_three_equal_channels_and_keeps_its_shape(tmp_path: Path) -> None:
     wide = np.full((20, 40), 255, np.uint8)
     Image.fromarray(wide).save(tmp_path / "wide.png")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from echodiff.anatomy import Finding
+from echodiff.captions.findings import Presence, read_findings
 from echodiff.metrics.faithfulness import (
     compare_faithfulness,
     compute_difference,
@@ -26,8 +27,15 @@ def probabilities(*rows):
     return np.array([[0.9 if f in row else 0.1 for f in Finding] for row in rows])
 
 
+def state(named):
+    """What a caption says that states these findings and denies all others."""
+    return {f: Presence.PRESENT if f in named else Presence.ABSENT for f in Finding}
+
+
 def judge(seen, named):
-    return compute_faithfulness(probabilities(*seen), np.full(len(Finding), 0.5), named)
+    """named: the findings of each frame; None where it has no caption."""
+    stated = [{} if one is None else state(one) for one in named]
+    return compute_faithfulness(probabilities(*seen), dict.fromkeys(Finding, 0.5), stated)
 
 
 def test_share_has_wilsons_interval():
@@ -70,6 +78,18 @@ def test_a_finding_where_none_is_named_costs_specificity():
     result = judge([ASD, NONE, NONE, NONE], [NONE] * 4)
     assert result.absent[Finding.ASD].value == 0.75
     assert result.absent[Finding.LVH].value == 1.0
+
+
+def test_a_finding_that_a_caption_leaves_open_counts_as_neither():
+    texts = ["ASD", "no ASD", "possible ASD", "LVH", "status post repair of an ASD"]
+    seen = probabilities(ASD, NONE, ASD, ASD, NONE)
+    stated = [read_findings(text) for text in texts]
+    result = compute_faithfulness(seen, dict.fromkeys(Finding, 0.5), stated)
+    assert (result.found[Finding.ASD].value, result.found[Finding.ASD].num) == (1.0, 1)
+    assert (result.absent[Finding.ASD].value, result.absent[Finding.ASD].num) == (1.0, 1)
+    assert set(result.found) == {Finding.ASD, Finding.LVH}
+    assert result.absent.keys() == {Finding.ASD}
+    assert result.average_absent().num == 1
 
 
 def test_average_interval_covers_the_truth():
@@ -133,6 +153,15 @@ def test_a_gain_over_shared_frames_is_as_unsure_as_its_means():
     whole, of_asd = gains["faithfulness_gain"], gains["faithfulness_gain_asd"]
     assert (whole.value, whole.n, whole.n_first) == (0.5, 20, 20)
     assert (whole.low, whole.high) == pytest.approx((of_asd.low, of_asd.high))
+
+
+def test_a_finding_that_the_classifier_does_not_know_is_named_and_not_scored():
+    columns = {Finding.LVH: 0.5, Finding.ASD: 0.2}  # of another order than `Finding`
+    stated = [read_findings("ASD"), read_findings("LVH, pericardial effusion")]
+    result = compute_faithfulness(np.array([[0.1, 0.3], [0.4, 0.3]]), columns, stated)
+    assert {name: share.value for name, share in result.found.items()} == {"asd": 1, "lvh": 0}
+    assert result.average_found([Finding.ASD]).value == 1
+    assert result.unknown == [Finding.PERICARDIAL_EFFUSION]
 
 
 def test_records_stand_beside_the_real_share():

@@ -1,8 +1,11 @@
 """`echodiff phantom` through its own door."""
 
+import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +35,44 @@ def test_a_folder_holds_frames_masks_captions_and_what_was_drawn(tmp_path):
         assert np.array_equal(picture, render(Acquisition.from_json(frame.record), "echo", 64))
 
 
+def test_columns_say_what_the_caption_leaves_out(tmp_path):
+    flags = ["--finding-rate", "1", "--findings", "asd,lvh", "--num", "24", "--views", "A4C,PSAX"]
+    assert main([*FEW, *flags, "--out", str(tmp_path / "out")]) == 0
+    rows = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    kinds = set()
+    for row in map(json.loads, rows):
+        heart = json.loads(row["record"])["heart"]
+        assert row["findings"] == [finding["name"] for finding in heart["findings"]]
+        assert row["grades"] == [finding["grade"] for finding in heart["findings"]]
+        assert row["age_group"] in ("infant", "child", "adult")
+        assert row["sex"] in ("F", "M")
+        assert 52 <= row["ef"] <= 74
+        assert row["wall_mm"] == round(heart["wall_mm"], 1)
+        assert 0.15 < row["bsa_m2"] < 2.7
+        assert 40 < row["depth_mm"] < 300
+        lit = np.flatnonzero(read_gray_u8(tmp_path / "out" / row["file_name"]).any(1))
+        high_mm = (lit[-1] - lit[0] + 1) * row["spacing_mm"]
+        assert high_mm == pytest.approx(row["depth_mm"], abs=2.5 * row["spacing_mm"])
+        assert (row["level"] in ("basal", "mid", "apical")) == (row["view"] == "PSAX")
+        defect = next((f for f in heart["findings"] if f["name"] == "asd"), None)
+        assert row["asd_kind"] == (defect and defect["kind"])
+        assert row["asd_mm"] == (defect and defect["size_mm"])
+        assert row["vsd_kind"] is row["vsd_mm"] is None
+        kinds.add(row["asd_kind"])
+    assert len(kinds) > 1
+
+
+def test_codes_of_the_documentation_are_those_of_dicom():
+    from pydicom.sr.codedict import codes
+
+    page = (Path(__file__).parents[2] / "docs" / "phantom.md").read_text("utf-8")
+    table = re.findall(r"\| (\d{8,}) \| (.+) \|", page)
+    lists = (codes.cid12226, codes.cid12236, codes.cid12248)
+    known = [getattr(one, name) for one in lists for name in one.dir()]
+    assert len(table) == 10
+    assert set(table) <= {(code.value, code.meaning) for code in known}
+
+
 def test_datasets_opens_it(tmp_path):
     import datasets
 
@@ -44,8 +85,8 @@ def test_datasets_opens_it(tmp_path):
 
 def test_modalities_are_pairs_of_one_slice(tmp_path):
     out = tmp_path / "out"
-    assert main([*FEW, "--modality", "echo,mr,ct,pseudo", "--out", str(out)]) == 0
-    rows = {m: load_frames(out / m) for m in ("echo", "mr", "ct", "pseudo")}
+    assert main([*FEW, "--modality", "echo,mr,ct,ct-contrast,pseudo", "--out", str(out)]) == 0
+    rows = {m: load_frames(out / m) for m in ("echo", "mr", "ct", "ct-contrast", "pseudo")}
     assert len({tuple(f.pair_id for f in folder) for folder in rows.values()}) == 1
     masks = {(out / m / f[0].mask_file_name).read_bytes() for m, f in rows.items()}
     assert len(masks) == 1

@@ -2,20 +2,24 @@
 
 import inspect
 import json
+import logging
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from echodiff.__main__ import main
-from echodiff.anatomy import Label
+from echodiff.anatomy import Finding, Label, Level, View
 from echodiff.metrics.segmenter import LABELS, load_segmenter
+from echodiff.metrics.tiny_features import ASSET, load_tiny_features
+from echodiff.phantom.acquisition import VISIBLE, Population, sample_acquisition
 from echodiff.pretrain import classifier, command, segmenter, stage
 from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radial_power
-from echodiff.pretrain.corpus import Corpus
+from echodiff.pretrain.corpus import FINDINGS, POPULATIONS, Corpus
 from echodiff.pretrain.denoiser import build_unet
 from echodiff.pretrain.export import build_tokenizer
-from echodiff.pretrain.language import find_words, tokenize
+from echodiff.pretrain.language import build_captions, find_words, tokenize
 
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
@@ -68,6 +72,69 @@ def test_the_card_says_how_it_was_made(pretrained):
     assert set(report["tiny_features"]["held_out"]["findings"]) == set(
         json.loads((pretrained / "tiny_features" / "config.json").read_text())["thresholds"]
     )
+
+
+def test_the_feature_network_has_an_output_for_every_finding_of_its_views(pretrained):
+    assert set(FINDINGS) == VISIBLE[View.A4C] | VISIBLE[View.A2C]
+    config = json.loads((pretrained / "tiny_features" / "config.json").read_text())
+    assert config["columns"] == list(FINDINGS)
+    judge = load_tiny_features(pretrained / "tiny_features")
+    assert judge.network.head_findings.out_features == len(FINDINGS)
+    # A toy holds out five frames a half: too few for any threshold.
+    assert not judge.thresholds
+    assert judge.findings([np.zeros((128, 128), np.uint8)]).shape == (1, 0)
+
+
+def test_a_finding_that_too_few_held_out_frames_show_is_left_out(tmp_path, caplog):
+    shown = {Finding.ASD: 10, Finding.RVH: 9, Finding.PERICARDIAL_EFFUSION: 12}
+    held_out = [[f for f, num in shown.items() if i % 20 < num] for i in range(40)]
+    rows = [
+        {"findings": found, "view": "A4C", "phase": "ED", "style": "aspen"}
+        for found in [[]] * 360 + held_out
+    ]
+    corpus = Corpus(np.zeros((400, 128, 128), np.uint8), rows)
+    with caplog.at_level(logging.WARNING):
+        _, card = classifier.train_classifier(corpus, tmp_path, 1, 2, seed=1, device="cpu")
+    assert list(card["thresholds"]) == list(card["held_out"]["findings"]) == ["asd"]
+    assert len(caplog.messages) == len(FINDINGS) - 1
+    assert any("rvh is left out: 9 of a half" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_a_network_judges_the_findings_its_config_names(tmp_path, is_old):
+    names = ["asd", "vsd", "lvh"]
+    config = json.loads((ASSET / "config.json").read_text())
+    config["thresholds"] = dict.fromkeys(names if is_old else ["lvh", "asd"], 0.5)
+    config |= {} if is_old else {"columns": names}
+    state = load_file(ASSET / "model.safetensors")
+    state["head_findings.weight"] = torch.zeros(3, 64)
+    state["head_findings.bias"] = torch.tensor([-9.0, 0.0, 9.0])
+    save_file(state, tmp_path / "model.safetensors")
+    if is_old:
+        config.pop("columns", None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    judge = load_tiny_features(tmp_path)
+    probability = judge.findings([np.zeros((128, 128), np.uint8)])[0]
+    found = dict(zip(judge.thresholds, probability.round(), strict=True))
+    assert found == ({"asd": 0, "vsd": 0, "lvh": 1} if is_old else {"asd": 0, "lvh": 1})
+
+
+def test_every_finding_is_in_enough_frames_of_the_feature_network():
+    drawn = [sample_acquisition(5, 2 * i, POPULATIONS["features"]).heart for i in range(2500)]
+    shares = {f: np.mean([f in heart.finding_names for heart in drawn]) for f in FINDINGS}
+    assert min(shares.values()) > 0.035, shares
+
+
+def test_the_text_encoder_reads_every_word_that_captions_of_any_view_use():
+    known = {word for text in build_captions(7, 2500) for word in text.replace(",", "").split()}
+    others = Population(finding_rate=0.9, views=tuple(VISIBLE))
+    texts = [sample_acquisition(99, i, others).text for i in range(1500)]
+    words = {word for text in texts for word in text.replace(",", "").split()}
+    assert not {word for word in words - known if word.isalpha()}
+    assert {*Level, "five-chamber", "parasternal", "subcostal"} <= known
+    tokenizer = build_tokenizer(5)
+    assert max(len(ids) for ids in tokenizer(texts).input_ids) <= 77
+    assert not [w for w in words if w.isalpha() and len(tokenizer(w).input_ids) > 3]
 
 
 def test_the_segmenter_is_one_that_evaluate_opens(pretrained):

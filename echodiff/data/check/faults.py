@@ -84,6 +84,7 @@ KINDS: dict[str, Kind] = {
     # Captions and data card
     "caption-unknown": Kind(_W, "a caption that stands for no caption, such as nan"),
     "caption-too-long": Kind(_W, "a caption that CLIP will truncate"),
+    "caption-cyrillic": Kind(_W, "a caption in Cyrillic letters, which CLIP cannot read"),
     "card-missing": Kind(_W, "no data card, or one that cannot be read"),
     "licence-unknown": Kind(_W, "a data card without a licence"),
 }

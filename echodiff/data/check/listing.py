@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from echodiff.captions.language import is_cyrillic
 from echodiff.data.cards import CARD, read_head
 from echodiff.data.check.disclosure import (
     find_identifiers,
@@ -74,6 +75,9 @@ def find_row_faults(folder: Path, frames: Sequence[Frame]) -> Iterator[Fault]:
         if (length := estimate_tokens(frame.text)) > TOKEN_LIMIT:
             message = f"about {length} tokens; CLIP reads {TOKEN_LIMIT}"
             yield Fault("caption-too-long", frame.file_name, message)
+        if is_cyrillic(frame.text):
+            message = "Cyrillic letters; CLIP reads English"
+            yield Fault("caption-cyrillic", frame.file_name, message)
     yield from _find_identifiers_in_rows(frames)
     yield from _find_card_faults(folder)
 

@@ -22,7 +22,7 @@ from echodiff.data.echonet.tracings import POINTS, open_tracings
 from echodiff.data.records import DataSet, Source
 from echodiff.errors import InputError
 
-VIEWS = {"A4C": View.A4C, "PSAX": View.SAX}
+VIEWS = {"A4C": View.A4C, "PSAX": View.PSAX}
 """Views by folder name."""
 FACTS = {
     "EF": "ef",

@@ -25,10 +25,10 @@ from echodiff.data.mesh.views import (
     sample_pose,
 )
 from echodiff.errors import InputError
-from echodiff.phantom.heart import Anatomy
 from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose
+from echodiff.phantom.tissues import Anatomy
 
 LEVELS = (0.15, 0.85)
 """Where short axes cross the long axis, from 0 at the mitral valve to 1 at the apex."""

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from echodiff.captions.language import describe_cyrillic
 from echodiff.diffusion.sampling import web_ui
 from echodiff.errors import InputError
 from echodiff.files import shipped
@@ -66,6 +67,8 @@ def load_prompts(path: Path) -> list[Prompt]:
         logger.warning("--prompt-file %s, line %d: %s", path, number, sentence)
     if not prompts:
         raise InputError(f"--prompt-file {path}: contains no prompt")
+    if counted := describe_cyrillic([prompt.text for prompt in prompts]):
+        logger.warning("--prompt-file %s: %s", path, counted)
     return prompts
 
 

@@ -331,7 +331,7 @@ def test_children_come_back_exactly(tmp_path):
     known = {"ef": 40.0, "age_years": 17.0, "weight_kg": 60.0, "height_cm": 170.5}
     assert frames[f"A4C-{second}_ED.png"].extra == known
     assert frames[third].extra == {"sex": "M"}
-    assert [frames[name].view for name in boxes] == ["A4C", "A4C", "A4C", "SAX"]
+    assert [frames[name].view for name in boxes] == ["A4C", "A4C", "A4C", "PSAX"]
     assert [frames[name].split for name in boxes] == ["val", "val", "train", "val"]
 
 
@@ -347,7 +347,7 @@ def test_one_view_is_read_by_itself(tmp_path, monkeypatch):
     write_children(tmp_path / "src")
     monkeypatch.chdir(tmp_path / "src/PSAX")
     assert prepare("pediatric", ".", tmp_path / "out") == 0
-    assert {frame.view for frame in load_frames(tmp_path / "out")} == {"SAX"}
+    assert {frame.view for frame in load_frames(tmp_path / "out")} == {"PSAX"}
     assert prepare("pediatric", tmp_path / "src", tmp_path / "a", "--views", "A4C") == 0
     assert {frame.view for frame in load_frames(tmp_path / "a")} == {"A4C"}
 

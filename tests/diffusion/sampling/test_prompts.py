@@ -26,6 +26,16 @@ def test_comments_blank_lines_and_options_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_prompts_in_cyrillic_letters_are_counted_in_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("ДМПП, полости не расширены\nASD\nГЛЖ\n", encoding="utf-8")
+    assert len(load_prompts(path)) == 3
+    (record,) = caplog.records
+    assert "Cyrillic letters in 2 of 3 captions" in record.message
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
