@@ -144,6 +144,14 @@ def findings_in(text: str) -> frozenset[Finding]:
     return frozenset(finding for finding, presence in read if presence is Presence.PRESENT)
 
 
+def findings_possible_in(text: str) -> frozenset[Finding]:
+    """Return the findings that a text states as present or leaves open: in doubt, contradicted or
+    history. Those it does not mention are not among them."""
+    mentioned = {statement.finding for statement in _list_statements(text)}
+    read = read_findings(text)
+    return frozenset(one for one in mentioned if read[one] is not Presence.ABSENT)
+
+
 def _list_statements(text: str) -> list[_Statement]:
     statements: list[_Statement] = []
     for sentence in read_sentences(read_tokens(text)):

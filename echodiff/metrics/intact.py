@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Finding, View
-from echodiff.captions.findings import findings_in
+from echodiff.captions.findings import findings_possible_in
 from echodiff.captions.views import is_child_in, view_in
 from echodiff.frames.rows import Frame
 from echodiff.images import resize_u8
@@ -110,7 +110,7 @@ def describe_expected(row: Frame | None) -> Expected | str:
     if row.prompt is None and row.findings is not None:
         findings = frozenset(Finding(name) for name in row.findings if name in set(Finding))
     elif text.strip():
-        findings = findings_in(text)
+        findings = findings_possible_in(text)
     return Expected(View(view), is_child_in(text), findings)
 
 

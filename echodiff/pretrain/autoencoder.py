@@ -104,11 +104,21 @@ def radial_power(image: Tensor, bands: Tensor) -> Tensor:
 
 
 def train_autoencoder(
-    images_u8: NDArray[np.uint8], folder: Path, steps: int, batch_size: int, seed: int, device: str
+    images_u8: NDArray[np.uint8],
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+    start: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
-    """Train on frames (N, 128, 128) uint8; the state is saved in `folder`."""
+    """Train on frames (N, 128, 128) uint8; the state is saved in `folder`.
+
+    start: a trained VAE to go on from, at a third of the learning rate.
+    """
     torch.manual_seed(seed)
-    vae, critic = build_autoencoder().to(device), GrainCritic().to(device)
+    rate = 1.5e-3 if start is None else 5e-4
+    vae, critic = (start or build_autoencoder()).to(device), GrainCritic().to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
     parts = {"vae": vae, "critic": critic, "opt": optimizer, "critic_opt": critic_optimizer}
@@ -118,7 +128,7 @@ def train_autoencoder(
         real = to_pm1(
             images_u8[rng.integers(len(images_u8), size=batch_size)], torch.device(device)
         )
-        set_rate(optimizer, 1.5e-3 * cosine(step, steps, 100))
+        set_rate(optimizer, rate * cosine(step, steps, 100))
         with autocast_bf16(device):
             posterior = vae.encode(real.expand(-1, 3, -1, -1)).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()

@@ -26,6 +26,8 @@ from echodiff.pretrain.export import (
     build_tokenizer,
     export_base,
     export_features,
+    hash_base,
+    load_base,
     num_parameters,
 )
 from echodiff.pretrain.language import build_captions, tokenize, train_text_encoder
@@ -47,6 +49,9 @@ class PretrainConfig:
     `segmenter/`)."""
     parts: tuple[str, ...] = PARTS
     """Networks to train, separated by commas: segmenter, features, base."""
+    init_from: Path | None = None
+    """Folder of an earlier base (`tiny/`) that VAE and UNet start from; --denoiser-steps is then
+    not used. Default: random weights."""
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
@@ -56,7 +61,7 @@ class PretrainConfig:
     out."""
     num_segmenter_frames: int = 3000
     """Number of phantom frames that the segmenter is trained on; the last tenth is held out."""
-    segmenter_steps: int = 2400
+    segmenter_steps: int = 4800
     """Steps of the segmenter (8 frames each, three in five of them with broken hearts)."""
     autoencoder_steps: int = 1200
     """Steps of the autoencoder (16 frames each)."""
@@ -68,7 +73,7 @@ class PretrainConfig:
     """Steps of the UNet with attention at 8x8 and 4x4 (32 frames each)."""
     detail_steps: int = 2000
     """Further steps of the UNet, with attention at 16x16 as well (32 frames each)."""
-    classifier_steps: int = 1000
+    classifier_steps: int = 3000
     """Steps of the feature network (48 frames each)."""
     seed: int = 2026
     """Random seed (0 or more)."""
@@ -87,15 +92,17 @@ class PretrainConfig:
         for name in vars(self):
             if name.endswith("_steps") and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.init_from is not None and not (self.init_from / "model_index.json").is_file():
+            raise ValueError(f"--init-from {self.init_from}: model_index.json is missing")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"--device must be cpu, cuda or auto, got {self.device}")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that affect the weights."""
-        return {
-            k: v for k, v in asdict(self).items() if k not in ("out", "parts", "workers", "device")
-        }
+        apart = ("out", "parts", "workers", "device", "init_from")
+        start = None if self.init_from is None else hash_base(self.init_from)
+        return {k: v for k, v in asdict(self).items() if k not in apart} | {"init_from": start}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -145,7 +152,11 @@ def _train_base(
     num_train = len(corpus.images_u8) * 31 // 32
     images = corpus.images_u8
     seen = np.concatenate([images[:num_train], scanners.images_u8])
-    vae = train_autoencoder(seen, config.out, config.autoencoder_steps, 16, config.seed, device)
+    start = load_base(config.init_from) if config.init_from else None
+    vae, unet = start if start else (None, None)
+    vae = train_autoencoder(
+        seen, config.out, config.autoencoder_steps, 16, config.seed, device, vae
+    )
     mean, std = encode_frames(vae, images[:num_train])
     vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
     ratio = spectrum_ratio(vae, images[num_train:][:256])
@@ -159,7 +170,7 @@ def _train_base(
     ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
     material = Material((mean * scale, std * scale), ids, null, text_encoder)
     steps = (config.denoiser_steps, config.detail_steps)
-    unet = train_denoiser(material, config.out, steps, 32, config.seed, device)
+    unet = train_denoiser(material, config.out, steps, 32, config.seed, device, unet)
     facts = {
         "settings": config.settings,
         "finding_percent": 100 * POPULATIONS["base"].finding_rate,

@@ -102,14 +102,20 @@ def train_denoiser(
     batch_size: int,
     seed: int,
     device: str,
+    start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train for steps[0] without and steps[1] with attention at 16x16; return averaged weights."""
-    torch.manual_seed(seed)
-    first = Course("denoiser", stream=2, steps=steps[0], rate=8e-4)
-    unet = _train(build_unet(2), material, first, folder, batch_size, seed, device)
-    torch.manual_seed(seed)
+    """Train for steps[0] without and steps[1] with attention at 16x16; return averaged weights.
+
+    start: a trained UNet that takes the place of the first stage.
+    """
+    if start is None:
+        torch.manual_seed(seed)
+        first = Course("denoiser", stream=2, steps=steps[0], rate=8e-4)
+        unet = _train(build_unet(2), material, first, folder, batch_size, seed, device)
+        torch.manual_seed(seed)
+        start = add_attention(unet)
     second = Course("detail", stream=5, steps=steps[1], rate=5e-4)
-    return _train(add_attention(unet), material, second, folder, batch_size, seed, device)
+    return _train(start, material, second, folder, batch_size, seed, device)
 
 
 def _train(

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from echodiff.files import write_json_atomic, write_text_atomic
+from echodiff.fingerprints import sha256_file
 from echodiff.metrics.tiny_features import TinyFeatures
 from echodiff.pretrain.corpus import FINDINGS
 from echodiff.pretrain.language import build_captions
@@ -71,6 +73,18 @@ def export_base(
     pipeline.to(torch.float32)
 
 
+def load_base(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
+    """Load VAE and UNet of an exported base in float32."""
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32)
+    return vae, unet
+
+
+def hash_base(folder: Path) -> dict[str, str]:
+    """SHA-256 of the weights that `load_base` reads, by network."""
+    return {name: sha256_file(folder / name / SAFETENSORS_WEIGHTS_NAME) for name in ("unet", "vae")}
+
+
 def export_features(folder: Path, network: TinyFeatures, card: dict[str, Any]) -> None:
     """Write `model.safetensors` (fp16) and `config.json`: the findings in the order of the
     head's outputs (`columns`), thresholds of those it knows, held-out scores."""
@@ -87,6 +101,12 @@ def num_parameters(module: nn.Module) -> int:
 
 def base_card(facts: dict[str, Any]) -> str:
     """Write the model card of the embedded base."""
+    start = (
+        "VAE and UNet went on from an earlier version of this base, which was trained on phantoms "
+        "as well; `init_from` has the SHA-256 of its weights.\n\n"
+        if facts["settings"]["init_from"]
+        else ""
+    )
     return f"""---
 license: apache-2.0
 library_name: diffusers
@@ -95,8 +115,8 @@ tags: [echocardiography, synthetic, phantom, text-to-image]
 # tiny: the embedded base of echodiff
 
 A small Stable Diffusion (same classes as 1.5: `UNet2DConditionModel`, `AutoencoderKL`,
-`CLIPTextModel`, `CLIPTokenizer`) for images of 128x128, trained from scratch on frames of
-echodiff's phantom. No image of a patient was used. **Not for diagnosis**: its hearts are simulated.
+`CLIPTextModel`, `CLIPTokenizer`) for images of 128x128, trained on frames of echodiff's
+phantom alone. No image of a patient was used. **Not for diagnosis**: its hearts are simulated.
 
 It was trained by `echodiff pretrain` (seeded, resumable):
 
@@ -104,7 +124,7 @@ It was trained by `echodiff pretrain` (seeded, resumable):
 {json.dumps(facts, indent=2)}
 ```
 
-The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
+{start}The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
 apical four-chamber view, some in two-chamber view. Of these frames,
 {facts["finding_percent"]:g} per cent show at least one of {len(FINDINGS)} findings (septal defects,
 hypertrophy, dilations, hypoplastic ventricles, valves, effusions). Captions give view, phase and

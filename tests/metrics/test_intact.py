@@ -235,6 +235,18 @@ def test_what_a_frame_should_show_is_read_from_its_row():
     assert known.findings == {Finding.ASD}
     # Without a caption nothing says whether a septum may be open.
     assert describe_expected(replace(row, modality="echo")).findings is None
+    # A finding in doubt is not held against a heart, nor is a closed septum after a repair.
+    asked = {
+        "apical four-chamber view": frozenset(),
+        "A4C, ostium secundum defect of the interatrial septum": {Finding.ASD},
+        "A4C, partial AVSD": {Finding.ASD},
+        "A4C, possible VSD": {Finding.VSD},
+        "A4C, status post closure of an ASD": {Finding.ASD},
+        "A4C, no ASD": frozenset(),
+    }
+    for text, findings in asked.items():
+        expected = describe_expected(replace(row, text=text, modality="echo"))
+        assert expected.findings == findings, text
     assert is_child_in("echocardiogram of the child")
     assert not is_child_in("echocardiogram of the adult")
 

@@ -3,6 +3,8 @@
 import inspect
 import json
 import logging
+import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -156,6 +158,25 @@ def test_one_part_is_trained_alone_and_the_report_keeps_the_others(pretrained, c
     assert json.loads((pretrained / "report.json").read_text()) == before
     assert main([*TOY, "--out", str(pretrained), "--parts", "vae"]) == 2
     assert "--parts: unknown ['vae']; known: segmenter" in capsys.readouterr().err
+
+
+def test_a_base_goes_on_from_an_earlier_one(pretrained, tmp_path, monkeypatch, capsys):
+    for name in TRAININGS:
+        monkeypatch.setattr(command, name, with_two_frames(getattr(command, name)))
+    earlier, out = pretrained / "tiny", tmp_path / "out"
+    shutil.copytree(pretrained / "corpus", out / "corpus")
+    flags = [*TOY, "--out", str(out), "--parts", "base", "--init-from"]
+    assert main([*flags, str(earlier)]) == 0
+    assert not (out / "denoiser.pt").exists()  # the earlier UNet takes the place of that stage
+    started = json.loads((out / "settings.json").read_text())["init_from"]
+    weights = [earlier / name / "diffusion_pytorch_model.safetensors" for name in ("unet", "vae")]
+    assert list(started.values()) == [sha256(path.read_bytes()).hexdigest() for path in weights]
+    assert started["unet"] in (out / "tiny" / "README.md").read_text()
+    before, after = (load_file(base / "unet" / weights[0].name) for base in (earlier, out / "tiny"))
+    changes = [float((before[name] - after[name]).abs().max()) for name in before]
+    assert 0 < max(changes) < 0.01  # one step away, not drawn anew
+    assert main([*flags, str(tmp_path)]) == 2
+    assert f"--init-from {tmp_path}: model_index.json is missing" in capsys.readouterr().err
 
 
 def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
