@@ -15,6 +15,10 @@ COMMANDS = {
     "prepare": ("", "turn data sets, DICOM and 3D hearts into frames folders"),
     "check": ("echodiff.data.check.command", "validate a frames folder and look for identifiers"),
     "train-lora": ("train_lora.py", "fine-tune Stable Diffusion with a LoRA; also train_lora.py"),
+    "train-controlnet": (
+        "echodiff.diffusion.command",
+        "train what makes images obey a label mask, in four kinds",
+    ),
     "generate": ("generate.py", "generate images for a prompt file; also generate.py"),
     "train-gan": ("echodiff.gan.command", "train CycleGAN, CUT, patch-cGAN, a CNN or SRGAN"),
     "translate": ("echodiff.gan.translate", "run a trained generator over a frames folder"),

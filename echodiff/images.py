@@ -173,11 +173,16 @@ def write_mask(path: Path, mask_u8: NDArray[np.uint8]) -> None:
     image = Image.fromarray(_checked(mask_u8))
     if image.mode != "L":
         raise ValueError(f"a mask is (H, W), got {mask_u8.shape}")
+    image.putpalette(colour_mask(np.arange(256, dtype=np.uint8)).tobytes())
+    _write_png(path, image)
+
+
+def colour_mask(mask_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours (H, W, 3) of a mask of `Label` values, as its file is shown."""
     colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     for label, rgb in PALETTE.items():
         colours[label] = rgb
-    image.putpalette(colours.tobytes())
-    _write_png(path, image)
+    return colours[mask_u8]
 
 
 def resize_u8(image_u8: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -37,6 +37,9 @@ _WRITTEN = re.compile(
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors
+    | (controlnet | t2i_adapter | control_lora)/(config\.json
+        | (diffusion_pytorch_model | control_lora)\.safetensors)
+    | concat/concat\.safetensors | lora/[^/]+\.(safetensors | json)
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
     | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
@@ -55,7 +58,7 @@ _KINDS: Kinds = {
         (
             "command", "status", "created", "finished", "fingerprint", "data", "base",
             "base_sha256", "init_sha256", "weights_sha256", "mixed_precision", "draws",
-            "data_dir", "source_dir", "target_dir",
+            "data_dir", "source_dir", "target_dir", "kind", "lora",
         ),
         str,
     ),
@@ -71,6 +74,8 @@ _KINDS: Kinds = {
     **dict.fromkeys(("resolution", "num_steps", "num_captioned", "num_null_text"), int),
     **dict.fromkeys(("white_level", "source_white_level", "target_white_level"), int | None),
     "trained_on": dict | None,
+    "labels": list[str],
+    "lora_scale": float,
 }  # fmt: skip
 """Fields of `run.json` that commands read."""
 

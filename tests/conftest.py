@@ -279,6 +279,12 @@ def tape() -> Any:
 
 
 @pytest.fixture(scope="session")
+def masked_frames() -> ModuleType:
+    """`masked_frames.write_masked_frames(folder)`: frames with masks; `draw_mask(index, size)`."""
+    return load_script("tests/masked_frames")
+
+
+@pytest.fixture(scope="session")
 def load_benchmark() -> Callable[[str], ModuleType]:
     """`load_benchmark("faults")`: a script of `benchmarks/` as a module."""
     return lambda name: load_script(f"benchmarks/{name}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
+from echodiff.documents import read_yaml_record
 from echodiff.errors import InputError
 from echodiff.images import read_mask_u8, read_rgb_u8
 
@@ -70,14 +71,17 @@ def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
 
 
 def parse_table(text: str | None) -> Table | None:
-    """Parse `hvsmr`, `1=LV,2=RV` or `#ff0000=LV,#000000=BACKGROUND`; 0 is background."""
+    """Parse `hvsmr`, `1=LV,2=RV`, `#ff0000=LV,#000000=BACKGROUND`, or the path of a YAML file.
+
+    The file holds a line `1: LV` or `"#ff0000": LV` for each number or colour. 0 is background.
+    """
     if text is None:
         return None
     if text in TABLES:
         return TABLES[text]
     numbers: dict[int, Label] = {0: Label.BACKGROUND}
     colours: dict[Colour, Label] = {(0, 0, 0): Label.BACKGROUND}
-    for part in text.split(","):
+    for part in _list_entries(text):
         key, equals, name = (word.strip() for word in part.partition("="))
         if not equals or name.upper() not in Label.__members__:
             raise InputError(
@@ -96,3 +100,18 @@ def parse_table(text: str | None) -> Table | None:
     if len(numbers) > 1 and len(colours) > 1:
         raise InputError("--mask-labels: numbers and colours do not go together")
     return colours if len(colours) > 1 else numbers
+
+
+def _list_entries(text: str) -> list[str]:
+    """Return the entries `1=LV` of a list, or of a YAML file with a line for each."""
+    if Path(text).suffix.lower() not in {".yaml", ".yml"}:
+        return text.split(",")
+    try:
+        entries = read_yaml_record(Path(text))
+    except OSError as error:
+        raise InputError(f"--mask-labels {text}: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"--mask-labels {error}") from None
+    if not entries:
+        raise InputError(f"--mask-labels {text}: holds no label")
+    return [f"{key}={name}" for key, name in entries.items()]

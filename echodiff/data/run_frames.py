@@ -76,8 +76,9 @@ def _count_changed(run: Run, folder: Path, frames: Sequence[Frame], key: str) ->
     if not known:
         return 0
     counts: list[int] = []
-    for has_masks in (False, True) if prefix else (False,):  # a translation may use masks only
-        found = partial(hash_frames, folder, has_images=not has_masks, has_masks=has_masks)
+    # A translation may use masks alone, a training with masks uses both.
+    for has_images, has_masks in ((True, False), (False, True) if prefix else (True, True)):
+        found = partial(hash_frames, folder, has_images=has_images, has_masks=has_masks)
         hashes = found(frames)
         left = [f for f in frames if known.get(prefix + f.file_name) != hashes[f.file_name]]
         # Without a split column the training split the rows itself, and ignored some captions.

@@ -14,8 +14,8 @@ from echodiff.anatomy import Finding
 from echodiff.data.leaks import TRAINED_ON, describe_trained, inherit_trained
 from echodiff.data.splits import TrainingFrames, draw_training_frames, warn_without_patient
 from echodiff.diffusion.base import load_base
+from echodiff.diffusion.denoising_config import DenoisingConfig
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
-from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 PHANTOM_SHARES = (0.7, 0.1, 0.2)
 """Train, val and test of a run's own phantoms: most of the held-out ones are for final scores."""
+FEW_PAIRS = 10
+"""Frames with a mask below which a training with masks warns."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,21 @@ class TrainingSet:
         }
 
 
-def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -> TrainingSet:
+def load_set(
+    config: DenoisingConfig,
+    folder: Path,
+    *,
+    is_quiet: bool = False,
+    needs_masks: bool = False,
+    parents: Sequence[Path] = (),
+) -> TrainingSet:
     """Choose the frames in `folder` by the counts and the seed of `config`.
 
-    is_quiet: no warnings, of several processes one gives them.
+    is_quiet: no warnings, of several processes one gives them. needs_masks: frames without a mask
+    are left out. parents: weights that the training goes on from, besides --init-from.
     """
-    frames = load_frames(folder)
+    everything = load_frames(folder)
+    frames = _with_masks(folder, everything, is_quiet=is_quiet) if needs_masks else everything
     num_all = len(frames)
     with warnings.catch_warnings():
         # A first draw of all gives the number of frames of the train patients.
@@ -122,14 +133,35 @@ def load_set(config: TrainLoraConfig, folder: Path, *, is_quiet: bool = False) -
             logger.warning("%s: %s", folder, line)
     for frame in watched:
         read_image_u8(folder / frame.file_name)  # damaged ones stop here, before there is a run
+    trained_on = describe_trained([(folder, train)])
+    for parent in (config.init_from, *parents):
+        trained_on = inherit_trained(trained_on, parent)
     return TrainingSet(
         folder=folder,
         train=train,
         held_out=chosen.held_out,
         watched=watched,
-        max_value=of_frames(folder, frames),
-        trained_on=inherit_trained(describe_trained([(folder, train)]), config.init_from),
+        max_value=of_frames(folder, everything),
+        trained_on=trained_on,
     )
+
+
+def _with_masks(folder: Path, frames: list[Frame], *, is_quiet: bool) -> list[Frame]:
+    """Return the frames that have a mask, with one line on how many have none, or on how few do."""
+    found = [frame for frame in frames if frame.mask_file_name]
+    if not found:
+        raise InputError(f"{folder}: none of its {len(frames)} frames has a mask")
+    if not is_quiet and len(found) < len(frames):
+        logger.warning(
+            "%s: %d of %d frames have no mask and are left out",
+            *(folder, len(frames) - len(found), len(frames)),
+        )
+    if not is_quiet and len(found) < FEW_PAIRS:
+        logger.warning(
+            "%s: %d frames have a mask: with fewer than %d, masks are hardly obeyed",
+            *(folder, len(found), FEW_PAIRS),
+        )
+    return found
 
 
 def _add_hint(warning: object, chosen: TrainingFrames) -> str:
@@ -154,7 +186,7 @@ def _list_gaps(chosen: TrainingFrames, *, has_val: bool) -> Iterator[str]:
         )
 
 
-def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
+def list_inputs(config: DenoisingConfig, frames: list[Frame]) -> list[Path]:
     """Everything of this machine that the training reads."""
     pictures = [config.data / frame.file_name for frame in frames] if config.data else []
     given = [path for path in (config.data, config.init_from) if path is not None]
@@ -162,7 +194,7 @@ def list_inputs(config: TrainLoraConfig, frames: list[Frame]) -> list[Path]:
 
 
 def encode_set(
-    config: TrainLoraConfig,
+    config: DenoisingConfig,
     dataset: TrainingSet,
     resolution: int,
     device: torch.device,
@@ -195,11 +227,17 @@ def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Fram
 
 
 def simulate_set(
-    config: TrainLoraConfig, run: "Run", resolution: int, accelerator: "Accelerator"
+    config: DenoisingConfig,
+    run: "Run",
+    resolution: int,
+    accelerator: "Accelerator",
+    *,
+    needs_masks: bool = False,
+    parents: Sequence[Path] = (),
 ) -> TrainingSet:
     """Write phantom frames into a run without data, once for all processes, and choose from them.
 
-    A resumed run uses what is there.
+    A resumed run uses what is there. needs_masks, parents: as of `load_set`.
     """
     from echodiff.phantom.dataset import write_phantom_frames
 
@@ -218,7 +256,13 @@ def simulate_set(
             overwrite=not run.is_resumed,
         )
     accelerator.wait_for_everyone()
-    return load_set(config, folder, is_quiet=not accelerator.is_main_process)
+    return load_set(
+        config,
+        folder,
+        is_quiet=not accelerator.is_main_process,
+        needs_masks=needs_masks,
+        parents=parents,
+    )
 
 
 def _or(value: int | None, default: int) -> int:

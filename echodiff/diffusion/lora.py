@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from echodiff.training.checkpoints import check_finite, with_sorted_header, writ
 from echodiff.training.streams import Stream, build_stream, sample_uniform
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionPipeline
 
 LORA_TARGETS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 """Cross-attention (`attn2`) of every block: where the text meets the image."""
@@ -42,17 +42,23 @@ _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
 def add_lora(
-    unet: "UNet2DConditionModel", *, rank: int, alpha: float, seed: int = 0
+    unet: Any,
+    *,
+    rank: int,
+    alpha: float,
+    seed: int = 0,
+    targets: Sequence[str] = LORA_TARGETS,
 ) -> dict[str, torch.nn.Parameter]:
-    """Freeze `unet` and add a float32 adapter to its cross-attention, initialised from `seed`.
+    """Freeze a diffusers network and add a float32 adapter to `targets`, initialised from `seed`.
 
-    Returns the parameters of the adapter by name.
+    targets: ends of the names of its layers, by default the cross-attention of a UNet. Returns the
+    parameters of the adapter by name.
     """
     from peft import LoraConfig
 
     unet.requires_grad_(False)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS), init_lora_weights=True
+        r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True
     )
     unet.add_adapter(config, adapter_name=_ADAPTER)
     # peft moves an adapter to its base's dtype: in bf16 most updates would round to nothing.
@@ -63,7 +69,7 @@ def add_lora(
             continue
         if ".lora_A." in name:
             # The draw of peft (Kaiming uniform, a = sqrt 5) from our own stream.
-            bound = 1.0 / math.sqrt(parameter.shape[1])
+            bound = 1.0 / math.sqrt(parameter[0].numel())
             values = sample_uniform(stream, parameter.shape) * (2 * bound) - bound
             parameter.data.copy_(values)
     return lora_parameters(unet)

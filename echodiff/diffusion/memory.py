@@ -11,8 +11,8 @@ import torch
 
 from echodiff.diffusion.callbacks import DRAWN_AT_ONCE, draw_captions
 from echodiff.diffusion.dataset import TrainingSet, encode_set
+from echodiff.diffusion.denoising_config import DenoisingConfig
 from echodiff.diffusion.encoding import EncodedFrames
-from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.frames.rows import Frame
 from echodiff.images import write_image
 from echodiff.system import read_peak_memory_gib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def state_memory(
-    config: TrainLoraConfig,
+    config: DenoisingConfig,
     accelerator: "Accelerator",
     build_trainer: Callable[[EncodedFrames], Trainer],
     resolution: int,
@@ -49,8 +49,9 @@ def state_memory(
     peaks["a training step"] = take_peak_gib(device)
     if config.sample_every or config.evaluate_every:
         one_step = replace(config, sample_steps=1)
+        masks = np.zeros((1, resolution, resolution), np.uint8)
         with trainer.averaged() as averaged:
-            draw_captions(one_step, averaged, [""], DRAWN_AT_ONCE, resolution)
+            draw_captions(one_step, averaged, [""], DRAWN_AT_ONCE, resolution, masks)
         peaks["drawing samples"] = take_peak_gib(device)
     if device.type == "cuda":
         title = f"peak memory on {torch.cuda.get_device_name(device)}, next to its CUDA context"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from echodiff.diffusion.condition import keep_channels
 from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.training.streams import Stream, build_stream, sample_normal
 
@@ -25,6 +26,8 @@ class Draw:
     """(S,) one from each of S equal parts of the schedule."""
     is_caption_dropped: torch.Tensor
     """(S,) bool."""
+    kept: torch.Tensor | None = None
+    """(S, channels) bool: which channels of its mask a sample keeps; None: all."""
 
 
 class Samples(NamedTuple):
@@ -39,7 +42,8 @@ class Samples(NamedTuple):
     embeddings: torch.Tensor
     """(B, tokens, dim) of the caption, or of the empty prompt."""
     condition: torch.Tensor | None = None
-    """(B, channels, H, W) of the frame, if the network takes one next to the caption."""
+    """(B, channels, H, W) of the frame, if the network takes one next to the caption; of a mask
+    (B, 1, H, W) uint8 channel numbers (`condition`)."""
 
     def tensors(self) -> list[torch.Tensor]:
         """All that are there, in order: `Samples(*samples.tensors())` is `samples`."""
@@ -131,12 +135,15 @@ def gather_samples(encoded: EncodedFrames, draw: Draw, rows: torch.Tensor) -> Sa
     """The samples `rows` (B,) of a step's `draw`, on the CPU: only these are copied to a GPU."""
     indices = draw.indices[rows]
     captions = encoded.caption_index[indices].masked_fill(draw.is_caption_dropped[rows], 0)
+    condition = None if encoded.condition is None else encoded.condition[indices]
+    if condition is not None and draw.kept is not None:
+        condition = keep_channels(condition, draw.kept[rows])
     return Samples(
         latents=encoded.latent_mean[indices] + encoded.latent_std[indices] * draw.posterior[rows],
         noise=draw.noise[rows],
         times=draw.times[rows],
         embeddings=encoded.embeddings[captions],
-        condition=None if encoded.condition is None else encoded.condition[indices],
+        condition=condition,
     )
 
 

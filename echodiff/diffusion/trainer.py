@@ -4,14 +4,16 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.checkpoint import checkpoint as recompute
 
+from echodiff.diffusion.condition import KeptOfStep
+from echodiff.diffusion.denoising_config import DenoisingConfig
 from echodiff.diffusion.encoding import EncodedFrames
-from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.objective import Objective, compute_losses
 from echodiff.diffusion.samples import (
     SampleOrder,
@@ -59,10 +61,11 @@ class StepSamples:
 
     def __init__(
         self,
-        config: TrainLoraConfig,
+        config: DenoisingConfig,
         encoded: EncodedFrames,
         objective: Objective,
         accelerator: "Accelerator",
+        draw_kept: KeptOfStep | None = None,
     ) -> None:
         is_captioned = [row > 0 for row in encoded.caption_index.tolist()]
         self.size = config.batch_size * config.gradient_accumulation
@@ -77,6 +80,7 @@ class StepSamples:
         self._rows = rows_of_process(config, accelerator)
         self._num_processes = accelerator.num_processes
         self._config, self._encoded, self._objective = config, encoded, objective
+        self._draw_kept = draw_kept
 
     def draw(self, step: int) -> tuple[Samples, torch.Tensor]:
         """Samples of step number `step` (0 is the first), all passes in a row, with their shares.
@@ -92,6 +96,8 @@ class StepSamples:
             caption_dropout=self._config.caption_dropout,
             noise_offset=self._config.noise_offset,
         )
+        if self._draw_kept is not None:
+            drawn = replace(drawn, kept=self._draw_kept(step, self.size))
         weights = self._frame_weights[drawn.indices] * self._objective.weight
         # Gradients are averaged over processes: each counts its share so many times.
         shares = weights[self._rows] * self._num_processes / self.size
@@ -108,14 +114,15 @@ class DenoisingTrainer:
 
     network: a diffusers model. parameters: name to parameter of those that are trained; all others
     must be frozen. prefix: of their names in a checkpoint. predict: how `network` is
-    called; with several processes it is given the network wrapped.
+    called; with several processes it is given the network wrapped. draw_kept: drop-out of masks
+    and labels, if the frames have masks.
     """
 
     names: tuple[str, ...] = ("loss", GRADIENT_NORM)
 
     def __init__(
         self,
-        config: TrainLoraConfig,
+        config: DenoisingConfig,
         accelerator: "Accelerator",
         network: Any,
         encoded: EncodedFrames,
@@ -124,9 +131,10 @@ class DenoisingTrainer:
         parameters: Mapping[str, torch.nn.Parameter],
         prefix: str,
         predict: PredictWith = predict_from_text,
+        draw_kept: KeptOfStep | None = None,
     ) -> None:
         self._config, self._accelerator, self.objective = config, accelerator, objective
-        self._samples = StepSamples(config, encoded, objective, accelerator)
+        self._samples = StepSamples(config, encoded, objective, accelerator, draw_kept)
         self._prefix, self.predict = prefix, predict
         self.num_steps = self._samples.num_steps
         device = accelerator.device
@@ -232,7 +240,7 @@ class DenoisingTrainer:
 
 
 def build_optimizer(
-    config: TrainLoraConfig,
+    config: DenoisingConfig,
     parameters: Sequence[torch.nn.Parameter],
     device: torch.device,
     *,
@@ -254,7 +262,7 @@ def build_optimizer(
     )
 
 
-def rows_of_process(config: TrainLoraConfig, accelerator: "Accelerator") -> torch.Tensor:
+def rows_of_process(config: DenoisingConfig, accelerator: "Accelerator") -> torch.Tensor:
     """Rows of a step's draw that this process sees, pass by pass, of each pass as many."""
     rank, num_processes = accelerator.process_index, accelerator.num_processes
     batch_size = config.batch_size
@@ -266,7 +274,7 @@ def rows_of_process(config: TrainLoraConfig, accelerator: "Accelerator") -> torc
     )
 
 
-def learning_rate_at(step: int, num_steps: int, config: TrainLoraConfig) -> float:
+def learning_rate_at(step: int, num_steps: int, config: DenoisingConfig) -> float:
     """Rate of step number `step` (0 is the first) of `num_steps`."""
     if step < config.lr_warmup:
         return config.learning_rate * (step + 1) / config.lr_warmup

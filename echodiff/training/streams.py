@@ -26,6 +26,7 @@ class Stream(IntEnum):
     IMAGE = 5
     ADAPTER = 6
     NETWORK = 7
+    MASK = 8
 
 
 def build_stream(seed: int, stream: Stream, counter: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from echodiff.runs import Run
 
 
-PLACES = ("base", "data", "source", "target", "out", "tracker")
+PLACES = ("base", "data", "source", "target", "out", "tracker", "mask_labels")
 """Settings that may hold a path."""
 
 

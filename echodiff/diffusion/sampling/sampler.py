@@ -23,6 +23,7 @@ from echodiff.diffusion.sampling.acceleration import (
     UNetCall,
     call_eagerly,
 )
+from echodiff.diffusion.sampling.mask_control import MaskControl
 from echodiff.diffusion.sampling.prompts import Prompt
 from echodiff.diffusion.sampling.schedulers import build_scheduler, check_steps
 from echodiff.errors import InputError
@@ -64,6 +65,7 @@ def sample_images(
     resolution: int | None = None,
     exact: bool = False,
     guidance_interval: Sequence[float] = (0.0, 1.0),
+    control: MaskControl | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (index, image) for the indices, image (H, W) uint8; see Sampler for the arguments."""
     sampler = Sampler(
@@ -76,6 +78,7 @@ def sample_images(
         resolution=resolution,
         exact=exact,
         guidance_interval=guidance_interval,
+        control=control,
     )
     for batch in plan_batches(indices, batch_size, exact):
         yield from sampler.sample(batch)
@@ -91,6 +94,8 @@ class Sampler:
     ``resolution``: side in pixels, a multiple of the VAE's factor; None = the base's own.
     ``exact``: every call of the network has EXACT_BATCH rows and image i always lies in row
     ``i mod EXACT_BATCH``, so its bits do not depend on the other images requested.
+    ``control``: masks that the images obey. Guidance acts on the mask as on the prompt: the other
+    half of the network's rows has the empty mask.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Sampler:
         resolution: int | None = None,
         exact: bool = False,
         guidance_interval: Sequence[float] = (0.0, 1.0),
+        control: MaskControl | None = None,
     ) -> None:
         if not prompts:
             raise InputError("no prompt to draw")
@@ -123,7 +129,9 @@ class Sampler:
             )
         self.latent_shape = _latent_shape(pipeline, resolution)
         self.embeddings: dict[str, Tensor] = {}
-        self.predict_noise: UNetCall = call_eagerly(pipeline.unet)
+        self.control = control
+        self._network = pipeline.unet if control is None else control.steps
+        self.predict_noise: UNetCall = call_eagerly(self._network)
         self.min_rows = 0
 
     @property
@@ -142,12 +150,15 @@ class Sampler:
         All batches are padded to the shape of the first, which is the largest. On a CPU the
         network is compiled only on request; `auto` does nothing there.
         """
-        unet = self.pipeline.unet
-        if not batches or (unet.device.type != "cuda" and requested in ("auto", "none")):
+        device = self.pipeline.unet.device
+        if not batches or (device.type != "cuda" and requested in ("auto", "none")):
             yield
             return
         quicker = AcceleratedUNet(
-            unet, requested, num_calls=len(batches) * self.steps, calls_per_batch=self.steps
+            self._network,
+            requested,
+            num_calls=len(batches) * self.steps,
+            calls_per_batch=self.steps,
         )
         plain, self.predict_noise, self.min_rows = self.predict_noise, quicker, len(batches[0])
         try:
@@ -164,7 +175,8 @@ class Sampler:
             assert all(index // EXACT_BATCH == block for index in slots)
             slots = list(range(block * EXACT_BATCH, (block + 1) * EXACT_BATCH))
         slots += [slots[-1]] * (self.min_rows - len(slots))
-        with _evaluation_mode(self.pipeline):
+        control = [] if self.control is None else [self.control.network]
+        with _evaluation_mode(self.pipeline, *control):
             images = dict(zip(slots, self._draw(slots), strict=True))
         for index in indices:
             yield index, images[index]
@@ -181,15 +193,18 @@ class Sampler:
         if self.is_guided:
             text = torch.cat([torch.cat([self._encode(p.negative) for p in prompts]), text])
         scale = torch.tensor([self._scale_of(p) for p in prompts]).view(-1, 1, 1, 1)
+        encoded = ()
+        if self.control is not None:
+            encoded = self.control.encode(slots, self.resolution, has_empty=self.is_guided)
 
-        latents = self._denoise(
-            noise.to(unet.device), text.to(unet.device, unet.dtype), scale.to(unet.device)
-        )
+        given = (text.to(unet.device, unet.dtype), *encoded)
+        latents = self._denoise(noise.to(unet.device), given, scale.to(unet.device))
         return self._decode(latents, slots)
 
-    def _denoise(self, latents: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    def _denoise(self, latents: Tensor, given: Sequence[Tensor], scale: Tensor) -> Tensor:
         """Denoise (N, C, h, w) to latents in fp32; the network has its own precision.
 
+        given: text, and what the masks were encoded to; with guidance first the half without.
         Nothing here waits for the device: the scheduler counts its steps on the CPU, and passes
         its coefficients as numbers. (Only `unipc` computes some of them on the device.)
         """
@@ -203,8 +218,8 @@ class Sampler:
             has_both = is_guided or (self.is_guided and self.min_rows > 0)
             rows = torch.cat([latents, latents]) if has_both else latents
             rows = self.scheduler.scale_model_input(rows, t).to(dtype)
-            used = text if has_both else text[-len(latents) :]
-            prediction = self.predict_noise(rows, t_of_network, used).float()
+            used = [one if has_both else one[-len(latents) :] for one in given]
+            prediction = self.predict_noise(rows, t_of_network, *used).float()
             if has_both:
                 without, prediction = prediction.chunk(2)
             if is_guided:
@@ -266,9 +281,9 @@ def _to_gray_u8(images_pm1: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluation_mode(pipeline: StableDiffusionPipeline) -> Iterator[None]:
+def _evaluation_mode(pipeline: StableDiffusionPipeline, *others: torch.nn.Module) -> Iterator[None]:
     """Turn drop-out off while drawing, and restore the former mode."""
-    modules = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
+    modules = [pipeline.unet, pipeline.vae, pipeline.text_encoder, *others]
     was_training = [module.training for module in modules]
     for module in modules:
         module.eval()

@@ -1,0 +1,152 @@
+"""Label masks that images are drawn for: find them, read them, and check their labels.
+
+A mask here is (S, S) uint8 of `Label` values: padded to a square with background, as images are
+with black, and resized by nearest neighbour, so that it lies on its image pixel by pixel.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.anatomy import Label
+from echodiff.data.labels import Table, read_labels
+from echodiff.errors import InputError
+from echodiff.fingerprints import sha256_file
+from echodiff.frames.layout import METADATA
+from echodiff.frames.reader import load_frames
+from echodiff.frames.rows import Frame
+from echodiff.images import list_pictures, pad_square, resize_mask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask on disk, with the row of its frame where there is one."""
+
+    path: Path
+    name: str
+    """Relative to the folder that was given."""
+    frame: Frame | None = None
+
+    @property
+    def text(self) -> str:
+        """Caption of its frame; empty without one."""
+        return self.frame.text if self.frame is not None else ""
+
+
+def find_masks(folder: Path) -> list[MaskFile]:
+    """List the masks of a frames folder, of its folder `masks`, of any folder of images, or one.
+
+    Rows of a frames folder give captions and views. InputError where there is no mask.
+    """
+    if folder.is_file():
+        return [MaskFile(folder, folder.name)]
+    if not folder.is_dir():
+        raise InputError(f"--masks {folder}: no such folder")
+    if (folder / METADATA).is_file() or any(folder.glob("metadata.partial*.jsonl")):
+        return _find_in_rows(folder)
+    listing = list_pictures(folder)
+    if not listing.pictures:
+        raise InputError(f"--masks {folder}: holds no image")
+    rows: dict[Path, Frame] = {}
+    home = folder.resolve().parent
+    if (home / METADATA).is_file():
+        frames = load_frames(home)
+        rows = {home / f.mask_file_name: f for f in frames if f.mask_file_name}
+        if any(home / frame.file_name in set(map(Path.resolve, listing.pictures))
+               for frame in frames):  # fmt: skip
+            raise InputError(f"--masks {folder}: holds the images of {home}, not their masks")
+    return [
+        MaskFile(path, path.relative_to(folder).as_posix(), rows.get(path.resolve()))
+        for path in listing.pictures
+    ]
+
+
+def _find_in_rows(folder: Path) -> list[MaskFile]:
+    try:
+        frames = load_frames(folder)
+    except InputError as error:
+        raise InputError(f"--masks {error}") from None
+    masks = [
+        MaskFile(folder / frame.mask_file_name, frame.mask_file_name, frame)
+        for frame in frames
+        if frame.mask_file_name
+    ]
+    if not masks:
+        raise InputError(f"--masks {folder}: none of its {len(frames)} frames has a mask")
+    if len(masks) < len(frames):
+        logger.warning(
+            "--masks %s: %d of %d frames have no mask and are left out",
+            *(folder, len(frames) - len(masks), len(frames)),
+        )
+    return masks
+
+
+def read_mask(
+    path: Path,
+    side: int | None,
+    *,
+    table: Table | None = None,
+    known: Collection[Label] | None = None,
+) -> NDArray[np.uint8]:
+    """Read a mask as (side, side) of `Label` values; side None: of its longer side.
+
+    table: meaning of its numbers or colours; None: they are `Label` values. known: labels that may
+    occur; InputError names the first other one.
+    """
+    mask = read_labels(path, table)
+    if known is not None:
+        unknown = sorted(set(np.unique(mask).tolist()) - {*known, Label.BACKGROUND})
+        if unknown:
+            names = ", ".join(label.name for label in known if label != Label.BACKGROUND)
+            raise InputError(
+                f"{path}: holds {Label(unknown[0]).name}, which the weights do not know; they know "
+                f"{names}, and --mask-labels can map it to one of these or to BACKGROUND"
+            )
+    mask = pad_square(mask)
+    return mask if side is None else resize_mask(mask, (side, side))
+
+
+def check_masks(
+    masks: Sequence[MaskFile], *, table: Table | None, known: Collection[Label], side: int
+) -> None:
+    """Read every mask once, before anything is drawn, and warn of those that ask for nothing.
+
+    InputError for one that cannot be read or holds a label that is not `known`.
+    """
+    empty, lost = list[str](), list[str]()
+    for mask in masks:
+        full = read_mask(mask.path, None, table=table, known=known)
+        small = resize_mask(full, (side, side))
+        if not full.any():
+            empty.append(mask.name)
+        elif set(np.unique(full)) != set(np.unique(small)):
+            lost.append(mask.name)
+    for names, what in (
+        (empty, "are empty: their images follow the prompt alone"),
+        (lost, f"lose a small label when they are resized to {side} pixels"),
+    ):
+        if names:
+            logger.warning("--masks: %d of %d masks (%s, ...) %s", len(names), len(masks),
+                           names[0], what)  # fmt: skip
+
+
+def hash_masks(masks: Iterable[MaskFile]) -> dict[str, str]:
+    """Hash the content of every mask, and its caption and view; by name."""
+    return {
+        mask.name: f"{sha256_file(mask.path)[:16]} {mask.frame.view if mask.frame else None}"
+        for mask in masks
+    }
+
+
+def find_labels(paths: Iterable[Path], table: Table | None) -> tuple[Label, ...]:
+    """Return the labels that occur in any of the masks, background first."""
+    found = {int(Label.BACKGROUND)}
+    for path in paths:
+        found.update(np.unique(read_labels(path, table)).tolist())
+    return tuple(label for label in Label if label in found)
