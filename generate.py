@@ -1,6 +1,7 @@
 """Draw a set of images for a prompt file, write it as a frames folder, and score it.
 
     python generate.py --prompt-file prompts/asd.txt               # newest run, else the bare base
+    python generate.py --masks frames/ours                         # one image for each mask
     accelerate launch generate.py --prompt-file prompts/asd.txt --weights runs/lora-1
     python generate.py --help
 
@@ -20,9 +21,10 @@ PROG = "generate.py"
 
 def main(argv: list[str], *, prog: str = PROG) -> None:
     config = parse(GenerateConfig, argv, prog=prog)
-    prompts = load_prompts(config.prompt_file)
+    prompts = load_prompts(config.prompt_file) if config.prompt_file else []
 
     # Torch and its friends take seconds to import: only once the settings are sound.
+    from echodiff.diffusion.sampling.asked_masks import AskedMasks, list_prompts
     from echodiff.diffusion.sampling.job import (
         build_sampler,
         draw_frames,
@@ -41,20 +43,22 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
+    asked = AskedMasks.find(config)
+    config, prompts = list_prompts(config, asked, prompts)
     state = start_processes(None)
     networks = None
     if state.is_main_process:
         networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
         load_segmenter(config.segmenter)
     model = load_model(config, state.device)
-    sampler = build_sampler(config, prompts, model)
+    sampler = build_sampler(config, prompts, model, asked)
     reference = find_reference(
         config, model, sampler.resolution, is_quiet=not state.is_main_process
     )
     white_level = model.run.record.get("white_level") if model.run else None
     if reference.source is not None:
         find_white_level(reference.source, known=white_level)
-    with open_job(config, sampler, model, state) as (job, lock):
+    with open_job(config, sampler, model, state, asked) as (job, lock):
         # --- Draw; each process takes every n-th batch of what is missing
         if not is_drawn(job, config.overwrite):
             inputs = list_inputs(config, model, reference)
@@ -77,9 +81,8 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
                                   segmenter=config.segmenter)  # fmt: skip
             write_report(
                 job.out / "report.html",
-                title=f"Images for {config.prompt_file.stem}",
-                summary=f"{config.num_images} images by {model.name}, "
-                f"scored against {reference.text}.",
+                title=f"Images for {config.stem}",
+                summary=f"{config.count} images by {model.name}, scored against {reference.text}.",
                 sets=[ImageSet(title="Generated", folder=job.out)],
                 reference=real,
                 reference_text=reference.text,
@@ -89,7 +92,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         record_job(job, white_level=white_level, reference=reference.text, finished=True)
 
         # --- Say what came out
-        print(f"{config.num_images} images by {model.name}: {job.out}")
+        print(f"{config.count} images by {model.name}: {job.out}")
         print(*summary_lines(result, job.out), sep="\n")
 
 

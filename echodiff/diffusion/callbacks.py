@@ -205,7 +205,7 @@ def draw_captions(
     context: AbstractContextManager[Any] = nullcontext()
     if isinstance(network, MaskedUNet):
         assert masks is not None
-        control = MaskControl(network, lambda index: masks[index % len(masks)])
+        control = MaskControl(network, lambda index, _side: masks[index % len(masks)])
         # What is trained is float32, also next to a frozen network in 16 bits.
         dtype = next(one.dtype for one in unet.parameters() if not one.requires_grad)
         if dtype != torch.float32:

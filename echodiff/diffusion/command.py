@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from echodiff.diffusion.dataset import TrainingSet
 
 PROG = "echodiff train-controlnet"
-COMMAND = "train-controlnet"
-"""Its name in `run.json`."""
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +31,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.base import base_sha256, num_unet_parameters
     from echodiff.diffusion.callbacks import build_callbacks
     from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
-    from echodiff.diffusion.mask_files import copy_lora, save_masked
+    from echodiff.diffusion.mask_files import TRAIN_CONTROLNET, copy_lora, save_masked
     from echodiff.diffusion.mask_trainer import build_trainer, load_parts
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.report.training_page import write_training_page
@@ -71,7 +69,7 @@ def main(argv: list[str]) -> None:
     # --- The run folder; the frames, given or simulated, encoded once
     data = hash_frames(config.data, frames, has_masks=True) if config.data and is_main else {}
     with open_run(
-        command=COMMAND,
+        command=TRAIN_CONTROLNET,
         config=config,
         stem=config.kind,
         data=data,

@@ -37,6 +37,8 @@ from echodiff.runs import sha256_file
 from echodiff.training.checkpoints import check_finite, write_safetensors
 from echodiff.training.weight_files import open_safetensors
 
+TRAIN_CONTROLNET = "train-controlnet"
+"""Name of the training in `run.json`."""
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 FILES: dict[Kind, tuple[str, ...]] = {
     "controlnet": (f"controlnet/{CONFIG}", f"controlnet/{WEIGHTS}"),

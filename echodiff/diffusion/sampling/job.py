@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
+from echodiff.diffusion.sampling.asked_masks import AskedMasks
 from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
 from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches
-from echodiff.diffusion.sampling.settings import GenerateConfig
+from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
@@ -35,7 +36,7 @@ from echodiff.frames.maker import GENERATE
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import read_gray_u8, write_image
+from echodiff.images import colour_mask, read_gray_u8, read_mask_u8, write_image
 from echodiff.progress import ProgressBar
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
@@ -65,11 +66,23 @@ class Job:
     identity: dict[str, Any]
     """What the fingerprint is of."""
     record: dict[str, Any]
+    asked: AskedMasks | None = None
+    """Masks that the images are asked for."""
 
 
-def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Model) -> Sampler:
-    """Build the sampler from the settings of the command."""
-    return Sampler(
+def build_sampler(
+    config: GenerateConfig,
+    prompts: Sequence[Prompt],
+    model: Model,
+    asked: AskedMasks | None = None,
+) -> Sampler:
+    """Build the sampler from the settings of the command; InputError for masks that do not fit."""
+    control = None
+    if asked is not None:
+        assert model.masked is not None
+        control = asked.control(model.masked.network, model.masked.channels,
+                                config.conditioning_scale)  # fmt: skip
+    sampler = Sampler(
         model.pipeline,
         cycle_prompts(prompts),
         seed=config.seed,
@@ -79,12 +92,20 @@ def build_sampler(config: GenerateConfig, prompts: Sequence[Prompt], model: Mode
         resolution=model.resolution,
         exact=config.exact,
         guidance_interval=config.guidance_interval,
+        control=control,
     )
+    if asked is not None and model.masked is not None:
+        asked.check(model.masked.channels, sampler.resolution)
+    return sampler
 
 
 @contextmanager
 def open_job(
-    config: GenerateConfig, sampler: Sampler, model: Model, state: PartialState
+    config: GenerateConfig,
+    sampler: Sampler,
+    model: Model,
+    state: PartialState,
+    asked: AskedMasks | None = None,
 ) -> Iterator[tuple[Job, FolderLock | None]]:
     """Choose settings and output folder on rank 0, and broadcast them to the other processes.
 
@@ -93,11 +114,11 @@ def open_job(
     job, lock = None, None
     try:
         if state.is_main_process:
-            job = _plan_job(config, sampler, model)
+            job = _plan_job(config, sampler, model, asked)
             if config.out is not None:
                 lock = FolderLock(config.out).acquire()
             else:
-                lock = _lock_out(Path("generated"), config.prompt_file.stem, job.fingerprint)
+                lock = _lock_out(Path("generated"), config.stem, job.fingerprint)
             job = dataclasses.replace(job, out=lock.folder)
         settled: Job = broadcast_object_list([job])[0]
         yield settled, lock
@@ -106,15 +127,19 @@ def open_job(
             lock.release()
 
 
-def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
+def _plan_job(
+    config: GenerateConfig, sampler: Sampler, model: Model, asked: AskedMasks | None
+) -> Job:
     num_cut = count_truncated(model.pipeline, sorted({prompt.text for prompt in sampler.prompts}))
     if num_cut:
         logger.warning("%d prompts are longer than the text encoder reads: cut", num_cut)
-    not_drawn = find_not_drawn(sampler.prompts, config.num_images)
+    # Captions of masks are drawn with their masks, and fewer of both by request.
+    is_of_file = config.prompt_file is not None
+    not_drawn = find_not_drawn(sampler.prompts, config.count) if is_of_file else []
     if not_drawn:
         logger.warning(
             "%d of %d prompts are never drawn: --num-images %d takes the first of the cycle",
-            *(len(not_drawn), len(set(sampler.prompts)), config.num_images),
+            *(len(not_drawn), len(set(sampler.prompts)), config.count),
         )
     settings = {
         "steps": config.solver.steps,
@@ -127,7 +152,13 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         "dtype": str(model.pipeline.unet.dtype).removeprefix("torch."),
         "base_sha256": model.base_sha256,
     }
-    drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.num_images}
+    if model.masked is not None:
+        settings |= {
+            "kind": model.masked.kind,
+            "conditioning_scale": config.conditioning_scale,
+            "lora_sha256": model.masked.lora_sha256,
+        }
+    drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.count}
     identity = {
         "settings": {**settings, **drawn_by},
         "weights": model.weights_sha256,
@@ -135,6 +166,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
             f"prompt {number}": dataclasses.asdict(prompt)
             for number, prompt in enumerate(sampler.prompts, start=1)
         },
+        **({} if asked is None else asked.to_identity()),
     }
     training = find_training(model)
     fingerprint = compute_fingerprint(identity)
@@ -153,7 +185,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
     }
     return Job(
         out=Path(),
-        num_images=config.num_images,
+        num_images=config.count,
         seed=config.seed,
         batch_size=config.batch_size,
         # Compiled code rounds in other ways, and `auto` goes by how much is left to draw.
@@ -162,6 +194,7 @@ def _plan_job(config: GenerateConfig, sampler: Sampler, model: Model) -> Job:
         fingerprint=fingerprint,
         identity=identity,
         record=record,
+        asked=asked,
     )
 
 
@@ -173,8 +206,10 @@ def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
 
 def list_inputs(config: GenerateConfig, model: Model, reference: Reference) -> list[Path]:
     """List all local inputs, which must not be, contain or lie in the output."""
-    inputs = [config.prompt_file, *map(Path, (model.base, model.weights, *config.features))]
-    inputs += [] if config.reference is None else [config.reference]
+    inputs = [*map(Path, (model.base, model.weights, *config.features))]
+    given = (config.prompt_file, config.masks, config.reference)
+    inputs += [path for path in given if path is not None]
+    inputs += [Path(config.lora)] if config.lora not in (None, NO_WEIGHTS) else []
     if model.run is not None:
         inputs.append(model.run.run_dir / str(model.run.record.get("data_dir", "")))
     return [*inputs, *(reference.source or ())]
@@ -241,7 +276,11 @@ def draw_frames(
         ):
             for number, batch in enumerate(mine):
                 for index, image_u8 in sampler.sample(batch):
-                    add(describe(job, index, sampler.prompt_of(index)), image_u8)
+                    frame, mask_u8 = describe(job, index, sampler.prompt_of(index)), None
+                    if job.asked is not None:
+                        frame = job.asked.fill_row(frame, index, sampler.resolution)
+                        mask_u8 = job.asked.labels(index, sampler.resolution)
+                    add(frame, image_u8, mask_u8)
                 # All processes draw as fast as this one, near enough for a bar.
                 done = batches[number * state.num_processes : (number + 1) * state.num_processes]
                 bar.update(sum(len(batch) for batch in done))
@@ -252,7 +291,7 @@ def draw_frames(
 @contextmanager
 def written_meanwhile(
     writer: FramesWriter,
-) -> Iterator[Callable[[Frame, NDArray[np.uint8]], None]]:
+) -> Iterator[Callable[[Frame, NDArray[np.uint8], NDArray[np.uint8] | None], None]]:
     """Yield `writer.add` running in a thread, which compresses and writes images in order while the
     next batch is drawn.
 
@@ -261,10 +300,12 @@ def written_meanwhile(
     """
     waiting: deque[Future[Frame]] = deque()
 
-    def add(frame: Frame, image_u8: NDArray[np.uint8]) -> None:
+    def add(
+        frame: Frame, image_u8: NDArray[np.uint8], mask_u8: NDArray[np.uint8] | None = None
+    ) -> None:
         while waiting and (waiting[0].done() or len(waiting) == WAITING_IMAGES):
             waiting.popleft().result()
-        waiting.append(thread.submit(writer.add, frame, image_u8))
+        waiting.append(thread.submit(writer.add, frame, image_u8, mask_u8))
 
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -277,12 +318,21 @@ def written_meanwhile(
 
 
 def write_sheet(job: Job) -> None:
-    """Write a contact sheet of the first images, with their prompts above them."""
-    frames = load_frames(job.out)[:SHEET_IMAGES]
+    """Write a contact sheet of the first images, with their prompts above them.
+
+    Where masks were asked for, each stands before its image.
+    """
+    frames = load_frames(job.out)
+    cells: list[tuple[NDArray[np.uint8], str]] = []
+    for frame in frames[: SHEET_IMAGES if job.asked is None else SHEET_IMAGES // 2]:
+        if job.asked is not None:
+            mask = read_mask_u8(job.out / str(frame.mask_file_name))
+            cells.append((colour_mask(mask), "mask"))
+        cells.append((read_gray_u8(job.out / frame.file_name), frame.text))
     sheet = contact_sheet(
-        [read_gray_u8(job.out / frame.file_name) for frame in frames],
+        [image for image, _ in cells],
         columns=8,
-        labels=[frame.text for frame in frames],
+        labels=[label for _, label in cells],
         cell=max(128, min(256, int(job.settings["resolution"]))),
     )
     write_image(job.out / SHEET, sheet)

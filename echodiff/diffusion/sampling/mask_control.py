@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echodiff.errors import InputError
-
 if TYPE_CHECKING:
     from echodiff.diffusion.mask_networks import MaskedUNet
 
@@ -38,8 +36,8 @@ class MaskControl:
     """A network that obeys masks, and the masks."""
 
     network: MaskedUNet
-    masks: Callable[[int], NDArray[np.uint8]]
-    """Index of an image to its mask (S, S) of channel numbers (`condition.Channels`)."""
+    masks: Callable[[int, int], NDArray[np.uint8]]
+    """Index and side S of an image to its mask (S, S) of channel numbers (`condition.Channels`)."""
     scale: float = 1.0
     """Strength of the masks; at 0 the images are those of the base."""
 
@@ -52,11 +50,9 @@ class MaskControl:
 
         side: of the images, pixels.
         """
-        masks = np.stack([self.masks(index) for index in indices])
-        if masks.shape[1:] != (side, side):
-            raise InputError(f"a mask of {masks.shape[1]} pixels for an image of {side}")
-        device = self.network.device
-        condition = torch.from_numpy(masks[:, None]).to(device)
+        masks = np.stack([self.masks(index, side) for index in indices])
+        assert masks.shape[1:] == (side, side), masks.shape
+        condition = torch.from_numpy(masks[:, None]).to(self.network.device)
         encoded = self.network.encode(condition, self.scale)
         if not has_empty:
             return encoded

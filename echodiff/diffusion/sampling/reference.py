@@ -77,7 +77,7 @@ def find_reference(
     if real is None:
         if config.split is not None:
             raise InputError(f"--split {config.split}: requires --reference")
-        num_frames = max(MIN_PHANTOMS, config.num_images)
+        num_frames = max(MIN_PHANTOMS, config.count)
         text = f"{num_frames} phantom frames, for want of held-out ones"
         return Reference(None, num_frames, text, resolution, config.seed)
     training = find_training(model)

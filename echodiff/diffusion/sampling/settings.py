@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from echodiff.data.labels import parse_table
 from echodiff.settings.command_line import flag_only, network_names
 
 NO_WEIGHTS = "none"
@@ -28,14 +29,18 @@ FAST = Solver("dpmpp-karras", 12)
 class GenerateConfig:
     """Generate images for the prompts of a file, write them as a frames folder, and score them.
 
-    Image i takes prompt i modulo the number of prompts, and depends on (seed, i) alone.
+    Image i takes prompt i modulo the number of prompts, and depends on (seed, i) alone. With
+    --masks it takes mask i in the same way, and the folder is a labelled data set.
     """
 
-    prompt_file: Path
+    prompt_file: Path | None = None
     """Text file with one prompt per line. `#` starts a comment; `| guidance=4 weight=2` sets
-    options of a line."""
-    num_images: int = 64
-    """Number of images to generate (1 or more)."""
+    options of a line. Default with --masks: the captions of the masks' frames."""
+    masks: Path | None = None
+    """Masks that the images shall show: a frames folder, its folder `masks`, another folder of
+    index masks, or one file. Needs --weights of echodiff train-controlnet. Default: no masks."""
+    num_images: int | None = None
+    """Number of images to generate (1 or more). Default: 64; with --masks one for each."""
     steps: int | None = None
     """Number of sampler steps (1 to 1000). Default: 25, or 12 with --fast."""
     guidance: float = 5.0
@@ -57,12 +62,21 @@ class GenerateConfig:
     resolution: int | None = None
     """Side of the images in pixels. Default: that of the training run, or of the base model."""
 
+    mask_labels: str | None = None
+    """Meaning of the masks' numbers or colours: camus, acdc, mnms, hvsmr, a list like 1=LV,2=RV, or
+    a YAML file of such lines. Default: the numbers are those of docs/frames.md."""
+    conditioning_scale: float = 1.0
+    """How strongly the masks act (0 to 2): at 0 the images follow the prompt alone."""
+
     base: str | None = None
     """Base model: `tiny` (embedded), a hub id, a local folder, or one .safetensors file.
     Default: the base of the run, or `tiny`."""
     weights: str | None = None
     """Run folder, LoRA file, hub:USER/NAME@REV (see `echodiff push`), or `none` for the base
-    model alone. Default: the run that finished last."""
+    model alone. Default: the run that finished last, with --masks of echodiff train-controlnet."""
+    lora: str | None = None
+    """With --masks: run folder of train_lora.py or LoRA file to use besides, or `none`. Default:
+    the LoRA that the weights were trained on top of, if any."""
     lora_scale: float = 1.0
     """Strength of the adapter (0 to 2): 0 gives the images of the base model, 1 those of the
     adapter as it was trained."""
@@ -118,7 +132,7 @@ class GenerateConfig:
         if self.exact and self.compile not in ("auto", "none"):
             raise ValueError(f"--compile {self.compile}: its bits differ, leave it or --exact out")
         for name, lowest in (("num_images", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, name) < lowest:
+            if getattr(self, name) is not None and getattr(self, name) < lowest:
                 flag = "--" + name.replace("_", "-")
                 raise ValueError(f"{flag} {getattr(self, name)}: must be {lowest} or more")
         if self.seed >= 2**64:
@@ -127,6 +141,7 @@ class GenerateConfig:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
         if not 0 <= self.lora_scale <= 2:
             raise ValueError(f"--lora-scale {self.lora_scale}: must be 0 to 2")
+        self._check_masks()
         if self.lora_scale != 1 and self.weights == NO_WEIGHTS:
             raise ValueError(f"--lora-scale {self.lora_scale}: --weights none has no adapter")
         interval = self.guidance_interval
@@ -140,3 +155,42 @@ class GenerateConfig:
         out, real = self.out, self.reference
         if self.overwrite and out and real and real.resolve().is_relative_to(out.resolve()):
             raise ValueError(f"--reference {real}: lies inside --out, which --overwrite clears")
+
+    def _check_masks(self) -> None:
+        if self.prompt_file is None and self.masks is None:
+            raise ValueError("missing: --prompt-file")
+        if not 0 <= self.conditioning_scale <= 2:
+            raise ValueError(f"--conditioning-scale {self.conditioning_scale}: must be 0 to 2")
+        parse_table(self.mask_labels)
+        if self.masks is not None:
+            if self.weights == NO_WEIGHTS:
+                raise ValueError("--masks: --weights none obeys no mask")
+            if (
+                self.out
+                and self.overwrite
+                and self.masks.resolve().is_relative_to(self.out.resolve())
+            ):
+                raise ValueError(
+                    f"--masks {self.masks}: lies inside --out, which --overwrite clears"
+                )
+            return
+        for name, is_given in (
+            ("mask_labels", self.mask_labels is not None),
+            ("conditioning_scale", self.conditioning_scale != 1),
+            ("lora", self.lora is not None),
+        ):
+            if is_given:
+                hint = "; --weights takes a LoRA" if name == "lora" else ""
+                raise ValueError(f"--{name.replace('_', '-')}: needs --masks{hint}")
+
+    @property
+    def count(self) -> int:
+        """Number of images; with masks and without --num-images it is set once they are counted."""
+        return 64 if self.num_images is None else self.num_images
+
+    @property
+    def stem(self) -> str:
+        """What the default of --out is named after."""
+        if self.prompt_file is not None:
+            return self.prompt_file.stem
+        return "masks" if self.masks is None else self.masks.resolve().stem
