@@ -3,6 +3,7 @@
 It is named `hub:USER/NAME@REV`; HF_ENDPOINT sets the hub. Nothing here needs torch.
 """
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +18,43 @@ MANIFEST = "push.json"
 """File in every pushed repository with its kind and the SHA-256 of every other file."""
 SCORES, CONFIG, PRIVACY = "metrics.json", "config.yaml", "privacy.json"
 CARD, SHEET = "README.md", "sheet.png"
+TRAIN_CONTROLNET = "train-controlnet"
+"""Command of a run whose weights obey masks, in `run.json`."""
+_CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+MASK_FILES = {
+    "controlnet": (f"controlnet/{_CONFIG}", f"controlnet/{_WEIGHTS}"),
+    "control-lora": (f"control_lora/{_CONFIG}", "control_lora/control_lora.safetensors"),
+    "t2i-adapter": (f"t2i_adapter/{_CONFIG}", f"t2i_adapter/{_WEIGHTS}"),
+    "concat": ("concat/concat.safetensors",),
+}
+"""Files of each kind of weights that obey masks, in their run folder; the weights come last."""
+LORA_FOLDER = "lora"
+"""Folder of the LoRA that such a run was trained on top of."""
+LORA_FILES = (
+    "pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_config.json",
+)  # fmt: skip
+"""Files that the folder may hold."""
 MODEL_FILES = (
     "pytorch_lora_weights.safetensors",
     "pytorch_lora_weights_kohya.safetensors",
+    *(name for names in MASK_FILES.values() for name in names),
+    *(f"{LORA_FOLDER}/{name}" for name in LORA_FILES),
     CARD, SHEET, SCORES, PRIVACY, CONFIG, RECORD, MANIFEST,
 )  # fmt: skip
 """The only files in a pushed model."""
 DATASET_FILES = ("metadata.jsonl", CARD, SHEET, SCORES, MANIFEST)
 """The only files in a pushed set of generated frames, apart from its images."""
 IMAGE_PATTERN = "images/*.png"
+
+
+def hash_mask_files(run_dir: Path, kind: str) -> str:
+    """SHA-256 over the names and contents of the files of a kind; InputError if one is missing."""
+    digest = hashlib.sha256()
+    for name in MASK_FILES[kind]:
+        if not (run_dir / name).is_file():
+            raise InputError(f"{run_dir}: holds no {name}: is the run finished?")
+        digest.update(f"{name}\0{sha256_file(run_dir / name)}\n".encode())
+    return digest.hexdigest()
 
 
 class HubName(NamedTuple):

@@ -13,10 +13,11 @@ from PIL import Image
 
 from echodiff.diffusion.base import base_sha256, load_base
 from echodiff.diffusion.lora import add_lora, lora_state, save_lora
-from echodiff.diffusion.mask_files import TRAIN_CONTROLNET, copy_lora, save_masked
+from echodiff.diffusion.mask_files import copy_lora, save_masked
 from echodiff.diffusion.mask_networks import build_masked
 from echodiff.frames.reader import hash_frames, load_frames
 from echodiff.images import read_mask_u8, write_mask
+from echodiff.published import TRAIN_CONTROLNET
 from echodiff.runs import Run
 from echodiff.settings.command_line import run_main
 
@@ -221,7 +222,9 @@ def test_what_is_wrong_with_masks_is_refused_in_one_line(
     (place / "odd").mkdir()
     write_label(place / "odd" / "rv.png", 4)
     line = refused("--masks", "odd")
-    assert "rv.png: holds RV, which the weights do not know; they know LV, LV_MYOCARDIUM, LA" in line
+    assert (
+        "rv.png: holds RV, which the weights do not know; they know LV, LV_MYOCARDIUM, LA" in line
+    )
     assert "--mask-labels" in line
     Image.new("RGB", (32, 32), (200, 0, 0)).save(place / "colour.png")
     assert "this one is in colour" in refused("--masks", "colour.png")

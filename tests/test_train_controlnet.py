@@ -13,11 +13,12 @@ import torch
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.command import main
 from echodiff.diffusion.condition import Channels, one_hot
-from echodiff.diffusion.mask_files import FILES, load_masked
+from echodiff.diffusion.mask_files import load_masked
 from echodiff.diffusion.mask_networks import KINDS, build_masked
 from echodiff.diffusion.sampling.mask_control import MaskControl
 from echodiff.diffusion.sampling.sampler import draw_noise, sample_images
 from echodiff.diffusion.sampling.schedulers import build_scheduler
+from echodiff.published import MASK_FILES
 from echodiff.runs import Run
 
 pytestmark = pytest.mark.filterwarnings(
@@ -55,7 +56,7 @@ def train(
 
 
 def digest_of(folder: Path, kind: Any) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in FILES[kind]]
+    return [(folder / name).read_bytes() for name in MASK_FILES[kind]]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_every_kind_is_trained_saved_and_resumed_to_the_last_bit(
     assert record["labels"] == CHANNELS
     found = {p.relative_to(whole).as_posix() for p in whole.rglob("*.safetensors")}
     weights = {name for name in found if not name.startswith("checkpoints/")}
-    assert weights == {name for name in FILES[kind] if name.endswith(".safetensors")}
+    assert weights == {name for name in MASK_FILES[kind] if name.endswith(".safetensors")}
 
     from echodiff.training import loop
 
@@ -159,7 +160,7 @@ def draw_by_diffusers(run_dir: Path, base: Path, kind: Any, numbers: np.ndarray)
 
     plain = load_base(str(base), torch.float32)
     plain.scheduler = build_scheduler("dpmpp", plain)
-    folder = run_dir / Path(FILES[kind][0]).parent
+    folder = run_dir / Path(MASK_FILES[kind][0]).parent
     if kind == "t2i-adapter":
         adapter = T2IAdapter.from_pretrained(folder)
         parts = {name: part for name, part in plain.components.items() if name != "image_encoder"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from echodiff.data.labels import parse_table
 from echodiff.diffusion.controlnet_config import TrainControlNetConfig
 from echodiff.frames.reader import hash_frames
+from echodiff.published import TRAIN_CONTROLNET
 from echodiff.settings.command_line import parse
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.base import base_sha256, num_unet_parameters
     from echodiff.diffusion.callbacks import build_callbacks
     from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
-    from echodiff.diffusion.mask_files import TRAIN_CONTROLNET, copy_lora, save_masked
+    from echodiff.diffusion.mask_files import copy_lora, save_masked
     from echodiff.diffusion.mask_trainer import build_trainer, load_parts
     from echodiff.metrics.held_out import open_held_out, open_networks
     from echodiff.report.training_page import write_training_page

@@ -9,7 +9,6 @@ Low-rank matrices have peft's names (`<layer>.lora_A.weight`), other parameters 
 what `ControlNetModel.load_lora_adapter(folder, weight_name=..., prefix=None)` reads.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from typing import Any
 
 import torch
 
-from echodiff.diffusion.adapter_layouts import CONFIG_NAME as ADAPTER_CONFIG
 from echodiff.diffusion.lora import find_lora
 from echodiff.diffusion.mask_networks import (
     TARGETS,
@@ -33,38 +31,27 @@ from echodiff.diffusion.mask_networks import (
 from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic, written_beside
-from echodiff.runs import sha256_file
+from echodiff.published import LORA_FILES, LORA_FOLDER, MASK_FILES, hash_mask_files
 from echodiff.training.checkpoints import check_finite, write_safetensors
 from echodiff.training.weight_files import open_safetensors
 
-TRAIN_CONTROLNET = "train-controlnet"
-"""Name of the training in `run.json`."""
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-FILES: dict[Kind, tuple[str, ...]] = {
-    "controlnet": (f"controlnet/{CONFIG}", f"controlnet/{WEIGHTS}"),
-    "control-lora": (f"control_lora/{CONFIG}", "control_lora/control_lora.safetensors"),
-    "t2i-adapter": (f"t2i_adapter/{CONFIG}", f"t2i_adapter/{WEIGHTS}"),
-    "concat": ("concat/concat.safetensors",),
-}
-"""Files of each kind in a run folder; the weights come last."""
-LORA_FOLDER = "lora"
-"""Copy of the LoRA that a run was trained on top of."""
 _SETTINGS = "lora_adapter_metadata"
 """Entry of a safetensors header that diffusers reads the settings of an adapter from."""
 
 
 def save_masked(run_dir: Path, kind: Kind, network: MaskedUNet, *, rank: int, alpha: float) -> str:
-    """Write the trained part of `network`; return the SHA-256 of `hash_masked`.
+    """Write the trained part of `network`; return the SHA-256 of `hash_mask_files`.
 
     NaN or infinity in it is an InputError. The same weights are the same bytes.
     """
-    *configs, weights = (run_dir / name for name in FILES[kind])
+    *configs, weights = (run_dir / name for name in MASK_FILES[kind])
     state = _take_state(kind, network)
     check_finite(state.items(), weights)
     weights.parent.mkdir(parents=True, exist_ok=True)
     branch = network.branch
     for path in configs:
-        described = branch.adapter if kind == "t2i-adapter" else branch.controlnet
+        described: Any = branch.adapter if kind == "t2i-adapter" else branch.controlnet
         write_text_atomic(path, described.to_json_string())
     metadata = {"format": "pt"}
     if kind in ("control-lora", "concat"):
@@ -77,27 +64,19 @@ def save_masked(run_dir: Path, kind: Kind, network: MaskedUNet, *, rank: int, al
         }
         metadata[_SETTINGS] = json.dumps(settings, sort_keys=True)
     write_safetensors(weights, state, metadata)
-    return hash_masked(run_dir, kind)
+    return hash_mask_files(run_dir, kind)
 
 
 def copy_lora(lora: Path, run_dir: Path) -> str:
     """Copy the adapter of a run folder or file into a run; return its place there."""
-    file = find_lora(lora)
-    names = [file.name, *([ADAPTER_CONFIG] if (file.parent / ADAPTER_CONFIG).is_file() else [])]
-    for name in names:
+    file, (usual, of_peft, settings) = find_lora(lora), LORA_FILES
+    has_settings = file.name == of_peft and (file.parent / settings).is_file()
+    copies = {(of_peft if has_settings else usual): file}
+    copies |= {settings: file.parent / settings} if has_settings else {}
+    for name, source in copies.items():
         with written_beside(run_dir / LORA_FOLDER / name) as beside:
-            shutil.copyfile(file.parent / name, beside)
-    return f"{LORA_FOLDER}/{file.name}"
-
-
-def hash_masked(run_dir: Path, kind: Kind) -> str:
-    """SHA-256 over the names and contents of the files of a kind."""
-    digest = hashlib.sha256()
-    for name in FILES[kind]:
-        if not (run_dir / name).is_file():
-            raise InputError(f"{run_dir}: holds no {name}: is the run finished?")
-        digest.update(f"{name}\0{sha256_file(run_dir / name)}\n".encode())
-    return digest.hexdigest()
+            shutil.copyfile(source, beside)
+    return f"{LORA_FOLDER}/{min(copies, key=LORA_FILES.index)}"
 
 
 def load_masked(
@@ -107,8 +86,8 @@ def load_masked(
 
     Low-rank matrices are merged. InputError where the files do not fit the base or the labels.
     """
-    hash_masked(run_dir, kind)  # all files are there
-    weights = run_dir / FILES[kind][-1]
+    hash_mask_files(run_dir, kind)  # all files are there
+    weights = run_dir / MASK_FILES[kind][-1]
     branch: Branch
     if kind == "concat":
         widen_input(unet, num_channels)

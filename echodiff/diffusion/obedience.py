@@ -14,15 +14,15 @@ from echodiff.diffusion.dataset import choose_held_out
 from echodiff.diffusion.encoding import read_image_pm1
 from echodiff.frames.rows import Frame
 from echodiff.images import from_pm1, resize_mask
+from echodiff.report.mask_curve import OBEDIENCE
 
 if TYPE_CHECKING:
     from echodiff.diffusion.dataset import TrainingSet
 
+SMALLEST = 0.01
+"""Mean share of the pixels from which a label counts: of valves and thin walls Dice says little."""
 ReadMasks = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.uint8]]
 """Grey square images (H, W) to `Label` values (N, S, S): a segmenter."""
-
-OBEDIENCE = "mask_dice"
-"""Name in `metrics.jsonl`; with `_real` of real frames, and `_other` against another's mask."""
 
 
 class Obedience:
@@ -49,7 +49,11 @@ class Obedience:
         self.captions = [frame.text for frame in frames]
         self.masks = masks(frames)
         self.asked = masks.channels.label(self.masks)
-        self.labels = [label for label in masks.channels.labels[1:] if label in known]
+        self.labels = [
+            label
+            for label in masks.channels.labels[1:]
+            if label in known and (self.asked == label).mean() >= SMALLEST
+        ]
         real_u8 = [
             from_pm1(
                 read_image_pm1(dataset.folder / frame.file_name, self.resolution, dataset.max_value)

@@ -29,13 +29,14 @@ from echodiff.report.tables import (
 )
 from echodiff.settings.fields import printable
 
+KIND_WEIGHTS = "all files of the weights"
 _TAGS = ("lora", "stable-diffusion", "medical", "echocardiography", "synthetic", "echodiff")
 _METRIC_ARGS = (
     "low", "high", "n", "n_reference", "features", "features_sha256", "scale", "p", "floor",
     "floor_low", "floor_high", "floor_n", "value_at_floor_n", "real", "real_low", "real_high",
 )  # fmt: skip
 _FACTS = (
-    "resolution", "rank", "alpha", "max_steps", "epochs", "batch_size", "gradient_accumulation",
+    "kind", "labels", "mask_dropout", "label_dropout", "resolution", "rank", "alpha", "max_steps", "epochs", "batch_size", "gradient_accumulation",
     "learning_rate", "lr_scheduler", "lr_warmup", "optimizer", "caption_dropout", "min_snr_gamma",
     "noise_offset", "ema_decay", "regularization_weight", "mixed_precision", "seed",
 )  # fmt: skip
@@ -146,7 +147,10 @@ def _checked(cls: Any, text: str) -> str:
 
 def _list_tags(contents: Contents) -> list[str]:
     of_data = [tag for card in contents.cards for tag in card.tags]
-    return list(dict.fromkeys([*_TAGS, *of_data]))
+    tags, kind = list(_TAGS), contents.trained and contents.trained.kind
+    if kind:
+        tags[0] = {"t2i-adapter": "t2i-adapter", "concat": "lora"}.get(kind, "controlnet")
+    return list(dict.fromkeys([*tags, *of_data]))
 
 
 def _list_results(contents: Contents) -> list[Any]:
@@ -210,6 +214,10 @@ def _of_training(contents: Contents) -> dict[str, Any]:
     record = trained.run.record
     config = public_config(trained, base)
     merged = config | {key: record[key] for key in ("resolution", "mixed_precision")}
+    if trained.kind:
+        merged["labels"] = ", ".join(record.get("labels", []))
+    if trained.kind in ("controlnet", "t2i-adapter"):
+        merged = {key: value for key, value in merged.items() if key not in ("rank", "alpha")}
     shown = base_name(base) or f"SHA-256 {record['base_sha256'][:12]}"
     num_held_out = len(record.get("held_out", []))
     facts: list[tuple[str, Any]] = [("base", shown), ("frames held out", num_held_out)]
@@ -229,7 +237,10 @@ def _of_training(contents: Contents) -> dict[str, Any]:
         "is_embedded": base.is_embedded,
         "base_code": code,
         "base_code_is_known": bool(base.model),
-        "weights_name": WEIGHTS,
+        "kind": trained.kind,
+        "labels": record.get("labels", []),
+        "lora": trained.lora,
+        "weights_name": KIND_WEIGHTS if trained.kind else WEIGHTS,
         "kohya_name": KOHYA,
         "example": _code(example or "apical four-chamber view"),
         "versions": _list_versions(record["versions"]),

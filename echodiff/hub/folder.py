@@ -20,7 +20,7 @@ from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
 from echodiff.frames.rows import Frame
 from echodiff.hub.licences import Base
-from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
+from echodiff.hub.source import Generated, Trained
 from echodiff.images import read_image_u8, write_image
 from echodiff.published import CONFIG, MANIFEST, PRIVACY, SCORES, SHEET
 from echodiff.runs import RECORD, sha256_file
@@ -31,11 +31,12 @@ SHEET_COLUMNS = 4
 _TOKEN = re.compile("[0-9a-f]{16}")
 _STAYS = frozenset({
     "out", "data", "overwrite", "tracker", "threads", "memory", "checkpoint_every", "keep",
+    "lora", "segmenter",
 })  # fmt: skip
 """Settings of the machine and its paths, which do not affect the weights."""
 _RECORD_KEYS = (
     "command", "base_sha256", "resolution", "mixed_precision", "num_captioned", "num_null_text",
-    "weights_sha256", "versions",
+    "weights_sha256", "versions", "kind", "labels", "lora", "lora_scale",
 )  # fmt: skip
 _COLUMNS = frozenset({
     "file_name", "text", "view", "phase", "modality", "source", "findings", "prompt", "seed",
@@ -90,7 +91,8 @@ def write_model(
     privacy: dict[str, Any] | None,
 ) -> None:
     """Write everything of a model except its card and its manifest."""
-    for name in (WEIGHTS, KOHYA):
+    for name in trained.files:
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(trained.run.run_dir / name, folder / name)
     lines = [yaml_line(key, value) for key, value in public_config(trained, base).items()]
     write_text_atomic(folder / CONFIG, "".join(lines))

@@ -38,6 +38,10 @@ from echodiff.settings.command_line import parse, positional
 from echodiff.settings.fields import printable
 
 PROG = "echodiff push"
+LORA_INSIDE = (
+    "the weights come with the LoRA that they were trained on top of, and nothing here says which "
+    "frames it was trained on and whether it may be shared"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,8 @@ class PushConfig:
     """
 
     run: Path | None = positional(default=None)
-    """Run folder of train_lora.py. Default, with --dataset: the run that generated the set."""
+    """Run folder of train_lora.py or of echodiff train-controlnet. Default, with --dataset: the
+    run that generated the set."""
     repo: str
     """Name of the repository: USER/NAME."""
     out: Path | None = None
@@ -192,7 +197,10 @@ def gather(config: PushConfig) -> Contents:
         of_base=of_base,
         cards=cards,
         privacy=load_privacy(trained.run.run_dir, trained.weights_sha256) if trained else None,
-        objections=find_objections(cards, base, has_data=trained is not None),
+        objections=[
+            *find_objections(cards, base, has_data=trained is not None),
+            *([LORA_INSIDE] if trained is not None and trained.lora else []),
+        ],
         accepted=config.accept,
     )
 

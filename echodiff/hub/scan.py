@@ -67,8 +67,12 @@ _OF_THE_FORMAT = frozenset({
 _TENSOR = re.compile(
     r"unet\.[\w.]{1,200}\.lora(?:_[AB]|\.up|\.down)\.weight"
     r"|lora_unet_\w{1,200}\.(?:lora_(?:up|down)\.weight|alpha)"
+    r"|base_model\.model\.[\w.]{1,200}\.lora_[AB]\.weight"
+    r"|(?:adapter|conv_in|time_embedding|down_blocks|mid_block|up_blocks|controlnet_[a-z]+_[a-z]+)"
+    r"\.[\w.]{0,200}(?:weight|bias)"
 )
-"""Names of an adapter's tensors, in the layouts of diffusers and kohya."""
+"""Names of tensors: of an adapter in the layouts of diffusers, kohya and peft, of a ControlNet, and
+of a T2IAdapter."""
 _MOST_AXES = 4
 _DATA_URI = re.compile(r"\bdata:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]{1,40})*,", re.IGNORECASE)
 """An image or another file embedded in a page; its content is not scanned."""
@@ -208,9 +212,11 @@ def _check_fields(name: str, value: Any) -> None:
         case _ if name == PRIVACY:
             allowed = _PRIVACY_FIELDS
         case _ if name == CONFIG:
+            from echodiff.diffusion.controlnet_config import TrainControlNetConfig
             from echodiff.diffusion.lora_config import TrainLoraConfig
 
-            allowed = frozenset(f.name for f in dataclasses.fields(TrainLoraConfig))
+            configs = (TrainLoraConfig, TrainControlNetConfig)
+            allowed = frozenset(f.name for one in configs for f in dataclasses.fields(one))
         case _:
             return
     if strange := sorted(set(map(str, value)) - allowed):

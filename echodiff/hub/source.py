@@ -16,7 +16,16 @@ from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
-from echodiff.published import CONFIG, PRIVACY, SCORES
+from echodiff.published import (
+    CONFIG,
+    LORA_FILES,
+    LORA_FOLDER,
+    MASK_FILES,
+    PRIVACY,
+    SCORES,
+    TRAIN_CONTROLNET,
+    hash_mask_files,
+)
 from echodiff.runs import Run, sha256_file
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -38,6 +47,20 @@ class Trained:
     frames: dict[str, Frame]
     """Rows of that folder by file name."""
     is_phantom: bool
+    files: tuple[str, ...] = (WEIGHTS, KOHYA)
+    """Its weights and their settings, relative to the run folder."""
+
+    @property
+    def kind(self) -> str | None:
+        """Kind of weights that obey masks; None of a LoRA."""
+        kind = self.run.record.get("kind")
+        return None if kind is None else str(kind)
+
+    @property
+    def lora(self) -> str | None:
+        """The LoRA that weights that obey masks were trained on top of."""
+        lora = self.run.record.get("lora")
+        return None if lora is None else str(lora)
 
     @property
     def sources(self) -> Counter[str]:
@@ -80,22 +103,26 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         )
     refuse_links(run_dir)
     run = Run.load(run_dir)
-    if run.record.get("command") != "train_lora":
+    if run.record.get("command") not in ("train_lora", TRAIN_CONTROLNET):
         raise InputError(
-            f"{run_dir}: is a run of {run.record.get('command')}; push takes runs of train_lora.py"
+            f"{run_dir}: is a run of {run.record.get('command')}; push takes runs of train_lora.py "
+            "and of echodiff train-controlnet"
         )
     if not run.is_finished:
         raise InputError(f"{run_dir}: the run is {run.record['status']}, not finished")
-    for name in (WEIGHTS, KOHYA, CONFIG):
+    files = _list_files(run)
+    for name in (*files, CONFIG):
         if not (run_dir / name).is_file():
             raise InputError(f"{run_dir}: holds no {name}")
         check_size(run_dir / name)
-    sha256 = sha256_file(run_dir / WEIGHTS)
+    kind = run.record.get("kind")
+    sha256 = hash_mask_files(run_dir, kind) if kind else sha256_file(run_dir / WEIGHTS)
     if sha256 != run.record.get("weights_sha256"):
         raise InputError(
-            f"{run_dir / WEIGHTS}: is not what the training wrote (its SHA-256 differs)"
+            f"{run_dir / files[0]}: is not what the training wrote (its SHA-256 differs)"
         )
-    check_same_weights(run_dir / WEIGHTS, run_dir / KOHYA)
+    if not kind:
+        check_same_weights(run_dir / WEIGHTS, run_dir / KOHYA)
     is_phantom = data is None and run.record.get("data_dir") == "frames"
     folder = data or run_dir / str(run.record.get("data_dir", ""))
     try:
@@ -114,7 +141,22 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
     if "train" not in run.record:
         raise InputError(f"{run_dir}: its record does not say which frames it was trained on")
     config = read_yaml_record(run_dir / CONFIG)
-    return Trained(run, config, sha256, folder, frames, is_phantom)
+    return Trained(run, config, sha256, folder, frames, is_phantom, files)
+
+
+def _list_files(run: Run) -> tuple[str, ...]:
+    """Weights and their settings in a run folder."""
+    if run.record["command"] != TRAIN_CONTROLNET:
+        return WEIGHTS, KOHYA
+    kind = run.record.get("kind")
+    if kind not in MASK_FILES:
+        raise InputError(f"{run.run_dir}: its kind is {kind!r}, which is not known")
+    of_lora = [f"{LORA_FOLDER}/{name}" for name in LORA_FILES]
+    has_lora = run.record.get("lora") is not None
+    return (
+        *MASK_FILES[kind],
+        *(name for name in of_lora if has_lora and (run.run_dir / name).is_file()),
+    )
 
 
 def load_generated(folder: Path, flag: str, weights_sha256: str | None) -> Generated:

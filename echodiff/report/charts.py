@@ -113,6 +113,37 @@ def draw_score_curves(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return charts
 
 
+def draw_marked_line(
+    title: str,
+    points: Points,
+    *,
+    baselines: Mapping[str, float],
+    mark: tuple[float, str] | None,
+    colour: str,
+) -> Chart:
+    """Draw a share over the steps, named dashed baselines, and a place on the axis with a word."""
+    figure, axes = _build_figure(640, 250)
+    for name, value in baselines.items():
+        axes.axhline(value, color=COLOURS["real"], linewidth=1, dashes=(5, 4))
+        axes.annotate(
+            name, (1, value), (9, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", color=COLOURS["soft"], fontsize=12.5, va="center",
+        )  # fmt: skip
+    (line,) = axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=6)
+    line.set_gid(f"title:{title}")
+    _set_ticks(axes)
+    axes.set_ylim(0, 1)
+    if mark is not None:
+        axes.axvline(mark[0], color=colour, linewidth=1)
+        is_late = mark[0] > (points[0][0] + points[-1][0]) / 2
+        axes.annotate(
+            mark[1], (mark[0], 1), (-6 if is_late else 6, -4), textcoords="offset points",
+            color=colour, fontsize=12.5, va="top", ha="right" if is_late else "left",
+        )  # fmt: skip
+    axes.set_xlabel("optimizer steps", loc="right")
+    return Chart(title, _to_element(figure, f"{title} over steps"), has_baseline=True)
+
+
 def draw_counts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Draw `metrics.by_count` rows: MMD^2 and the Frechet distance of each feature network.
 

@@ -10,6 +10,12 @@ from echodiff.documents import read_yaml_record
 from echodiff.images import read_image_u8
 from echodiff.report.cards import NUM_CARDS, Card
 from echodiff.report.charts import draw_curves, draw_score_curves
+from echodiff.report.mask_curve import (
+    OBEDIENCE,
+    describe_obedience,
+    draw_obedience,
+    read_obedience,
+)
 from echodiff.report.pictures import embed_png
 from echodiff.report.tables import format_interval, format_number, score_name
 from echodiff.report.template import write_page
@@ -41,27 +47,41 @@ def write_training_page(run: Run) -> Path:
         "training.html.jinja",
         title=f"Training {run.run_dir.resolve().name}",
         summary=_summarise(record, config),
-        verdict=write_training_verdict(rows),
+        verdict=" ".join(filter(None, [describe_obedience(rows), write_training_verdict(rows)])),
         cards=build_training_cards(record, config, rows),
         curves=draw_curves(rows),
         score_charts=draw_score_curves(rows),
+        obedience=draw_obedience(rows),
         samples=[(f"Step {int(path.stem.removeprefix('step-'))}", embed_png(read_image_u8(path)))
                  for path in _choose_sheets(run.samples)],
         settings=[(key, ", ".join(map(str, value)) if isinstance(value, list) else value)
                   for key, value in config.items() if value is not None],
         hashes=[(name, record[key]) for key, name in HASHES.items() if record.get(key)],
-        commands=[
-            f"python generate.py --prompt-file prompts/asd.txt --weights {run.run_dir}",
-            f"accelerate launch train_lora.py --config {path} --out ANOTHER",
-        ],
+        commands=_list_commands(run, path),
     )  # fmt: skip
     return out
 
 
+def _list_commands(run: Run, config: Path) -> list[str]:
+    if "kind" in run.record:
+        return [
+            f"python generate.py --masks DIR --weights {run.run_dir}",
+            f"accelerate launch -m echodiff train-controlnet --config {config} --out ANOTHER",
+        ]
+    return [
+        f"python generate.py --prompt-file prompts/asd.txt --weights {run.run_dir}",
+        f"accelerate launch train_lora.py --config {config} --out ANOTHER",
+    ]
+
+
 def _summarise(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     data = config.get("data") or "simulated frames"
+    what = f"LoRA of rank {config.get('rank', '?')}"
+    if kind := record.get("kind"):
+        labels = ", ".join(record.get("labels", [])[1:])
+        what = f"Masks ({labels}) by {kind}"
     return (
-        f"LoRA of rank {config.get('rank', '?')} for the base {record.get('base', '?')}, trained "
+        f"{what} for the base {record.get('base', '?')}, trained "
         f"on {data} at {record.get('resolution', '?')} pixels. Sheets of samples may show frames "
         "of the training data: share this page as you would share those."
     )
@@ -100,20 +120,38 @@ def build_training_cards(
             interval=f"batches of {config.get('batch_size', '?')}",
             note=_describe_time(record),
         ),
-        Card(
-            label="Adapter",
-            value=f"rank {config.get('rank', '?')}",
-            interval=f"alpha {config.get('alpha', '?')}",
-            note=f"Learning rate {config.get('learning_rate', '?')}.",
-        ),
+        _build_trained_card(record, config),
     ]
     keys = dict.fromkeys(key for row in rows for key in row)
     distances = [key for key in keys if key.startswith("mmd_")
                  and not key.endswith(("_low", "_high", "_floor"))]  # fmt: skip
+    if read := read_obedience(rows):
+        cards[2] = _build_obedience_card(read)
     for name in ("held_out_loss", *(["intact"] if "intact" in keys else distances[:1])):
         if read := [row for row in rows if row.get(name) is not None]:
             cards.append(_build_followed_card(name, read))
     return cards if len(cards) <= NUM_CARDS else [*cards[:2], *cards[3:]]
+
+
+def _build_trained_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> Card:
+    kind, rate = record.get("kind"), f"Learning rate {config.get('learning_rate', '?')}."
+    if kind in ("controlnet", "t2i-adapter"):
+        return Card(label="Kind", value=kind, interval="all weights", note=rate)
+    rank, alpha = f"rank {config.get('rank', '?')}", f"alpha {config.get('alpha', '?')}"
+    if kind:
+        return Card(label="Kind", value=kind, interval=f"{rank}, {alpha}", note=rate)
+    return Card(label="Adapter", value=rank, interval=alpha, note=rate)
+
+
+def _build_obedience_card(read: Sequence[Mapping[str, Any]]) -> Card:
+    last = read[-1]
+    return Card(
+        label="Masks: asked for and drawn (Dice)",
+        value=f"{read[0][OBEDIENCE]:.2f} → {last[OBEDIENCE]:.2f}",
+        interval=f"steps {read[0]['step']} and {last['step']}",
+        note=f"Real frames {last[OBEDIENCE + '_real']:.2f}, masks of other patients "
+        f"{last[OBEDIENCE + '_other']:.2f}.",
+    )
 
 
 def _build_followed_card(name: str, read: Sequence[Mapping[str, Any]]) -> Card:

@@ -12,12 +12,18 @@ import torch
 from echodiff.diffusion.base import base_sha256, load_base, num_unet_parameters
 from echodiff.diffusion.condition import Channels
 from echodiff.diffusion.lora import find_lora, load_lora
-from echodiff.diffusion.mask_files import TRAIN_CONTROLNET, hash_masked, load_masked
+from echodiff.diffusion.mask_files import load_masked
 from echodiff.diffusion.mask_networks import KINDS, Kind, MaskedUNet
 from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
 from echodiff.errors import InputError
 from echodiff.frames.rows import check_inside
-from echodiff.published import PREFIX, fetch_published, parse_name
+from echodiff.published import (
+    PREFIX,
+    TRAIN_CONTROLNET,
+    fetch_published,
+    hash_mask_files,
+    parse_name,
+)
 from echodiff.runs import RECORD, Run, newest_finished_run
 from echodiff.training.checkpoints import check_finite
 from echodiff.training.precision import choose_precision
@@ -98,7 +104,7 @@ def load_model(config: GenerateConfig, device: torch.device) -> Model:
     weights_sha256, masked = digest, None
     if run is not None and config.masks is not None:
         masked, lora_scale = _load_masked(config, run, pipeline)
-        weights_sha256 = hash_masked(run.run_dir, masked.kind)
+        weights_sha256 = hash_mask_files(run.run_dir, masked.kind)
         networks["mask network"] = masked.network.branch
     elif path is not None:
         # Merged into the base the adapter costs nothing. In fp32, before any rounding: the sum is

@@ -193,7 +193,7 @@ class Sampler:
         if self.is_guided:
             text = torch.cat([torch.cat([self._encode(p.negative) for p in prompts]), text])
         scale = torch.tensor([self._scale_of(p) for p in prompts]).view(-1, 1, 1, 1)
-        encoded = ()
+        encoded: tuple[Tensor, ...] = ()
         if self.control is not None:
             encoded = self.control.encode(slots, self.resolution, has_empty=self.is_guided)
 
