@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard

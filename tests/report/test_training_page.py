@@ -1,5 +1,6 @@
 """The page of a training: what its cards and its verdict say of the curves."""
 
+from echodiff.report.mask_curve import describe_obedience, draw_obedience, find_obeyed_step
 from echodiff.report.training_page import build_training_cards, write_training_verdict
 
 
@@ -31,3 +32,29 @@ def test_intact_hearts_or_a_distance_take_the_place_of_the_adapter() -> None:
     assert (cards[3].value, cards[3].note) == ("0.4 → 0.3", "Lowest at step 100.")
     judged = [row | {"intact": 0.9 - row["step"] / 1000, "intact_real": 1.0} for row in scored]
     assert build_training_cards(record, config, judged)[3].value == "90 % → 80 %"
+
+
+def obedience(*values: float) -> list[dict[str, float]]:
+    baselines = {"mask_dice_real": 0.8, "mask_dice_other": 0.4}
+    return [{"step": 100 * i, "mask_dice": v} | baselines for i, v in enumerate(values)]
+
+
+def test_the_step_from_which_masks_are_obeyed_is_named() -> None:
+    """Half of the way from another patient's mask to the frame's own, and not again below it."""
+    assert find_obeyed_step(obedience(0.3, 0.7, 0.5, 0.61, 0.75)) == 300
+    assert find_obeyed_step(obedience(0.3, 0.7, 0.59)) is None
+    assert describe_obedience(obedience(0.3, 0.35, 0.72)) == (
+        "Masks are obeyed from step 200 on (Dice 0.72, real frames 0.80, another patient's mask "
+        "0.40)."
+    )
+    assert describe_obedience(obedience(0.3, 0.4)).startswith("Masks are not obeyed yet (Dice 0.40")
+    unknown = [row | {"mask_dice_real": 0.42} for row in obedience(0.3, 0.4)]
+    assert "cannot be told" in describe_obedience(unknown)
+    assert describe_obedience(losses(0.2, 0.1)) == ""
+    chart = draw_obedience(obedience(0.3, 0.35, 0.72))
+    assert chart is not None
+    for word in ("obeyed from here", "real frames", "another patient"):
+        assert word in chart.svg
+    assert draw_obedience(obedience(0.3)) is None
+    cards = build_training_cards({"kind": "concat"}, {}, obedience(0.3, 0.72))
+    assert (cards[2].value, cards[2].interval) == ("0.30 → 0.72", "steps 0 and 100")
