@@ -34,6 +34,7 @@ HVSMR = {
 """HVSMR-2.0 as colours; magenta and grey are the superior and inferior vena cava."""
 TABLES: dict[str, Table] = {"camus": CAMUS, "acdc": ACDC, "mnms": MNMS, "hvsmr": HVSMR}
 
+DICOM = ".dcm"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -54,7 +55,12 @@ def relabel(
 
 
 def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
-    """Read a mask as (H, W) of `Label` values; with None its numbers are `Label` values already."""
+    """Read a mask as (H, W) of `Label` values; with None its numbers are `Label` values already.
+
+    A DICOM segmentation has numbered segments; with None their names are those of labels.
+    """
+    if path.suffix.lower() == DICOM:
+        return _read_dicom(path, table)
     if table is None:
         return relabel(read_mask_u8(path), {int(label): label for label in Label}, str(path))
     numbers = {key: label for key, label in table.items() if isinstance(key, int)}
@@ -68,6 +74,18 @@ def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
         red, green, blue = rgb[mask == 255][0].tolist()
         raise InputError(f"{path}: colour #{red:02x}{green:02x}{blue:02x} stands for no label")
     return mask
+
+
+def _read_dicom(path: Path, table: Table | None) -> NDArray[np.uint8]:
+    from echodiff.data.dicom.segmentation import name_segments, read_segments
+
+    numbers, names = read_segments(path)
+    if table is None:
+        table = name_segments(names, path)
+    known = {key: label for key, label in table.items() if isinstance(key, int)}
+    if not known:
+        raise InputError(f"{path}: --mask-labels names colours, and a DICOM segmentation has none")
+    return relabel(numbers, known, str(path))
 
 
 def parse_table(text: str | None) -> Table | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.anatomy import Label
-from echodiff.data.labels import Table, read_labels
+from echodiff.data.labels import DICOM, Table, read_labels
 from echodiff.errors import InputError
 from echodiff.fingerprints import sha256_file
 from echodiff.frames.layout import METADATA
@@ -40,7 +40,8 @@ class MaskFile:
 
 
 def find_masks(folder: Path) -> list[MaskFile]:
-    """List the masks of a frames folder, of its folder `masks`, of any folder of images, or one.
+    """List the masks of a frames folder, of its folder `masks`, of any folder of images or DICOM
+    segmentations, or one file.
 
     Rows of a frames folder give captions and views. InputError where there is no mask.
     """
@@ -50,20 +51,20 @@ def find_masks(folder: Path) -> list[MaskFile]:
         raise InputError(f"--masks {folder}: no such folder")
     if (folder / METADATA).is_file() or any(folder.glob("metadata.partial*.jsonl")):
         return _find_in_rows(folder)
-    listing = list_pictures(folder)
-    if not listing.pictures:
+    paths = list_pictures(folder).pictures or sorted(folder.rglob(f"*{DICOM}"))
+    if not paths:
         raise InputError(f"--masks {folder}: holds no image")
     rows: dict[Path, Frame] = {}
     home = folder.resolve().parent
     if (home / METADATA).is_file():
         frames = load_frames(home)
         rows = {home / f.mask_file_name: f for f in frames if f.mask_file_name}
-        if any(home / frame.file_name in set(map(Path.resolve, listing.pictures))
+        if any(home / frame.file_name in set(map(Path.resolve, paths))
                for frame in frames):  # fmt: skip
             raise InputError(f"--masks {folder}: holds the images of {home}, not their masks")
     return [
         MaskFile(path, path.relative_to(folder).as_posix(), rows.get(path.resolve()))
-        for path in listing.pictures
+        for path in paths
     ]
 
 

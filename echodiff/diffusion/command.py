@@ -26,6 +26,9 @@ PROG = "echodiff train-controlnet"
 
 
 def main(argv: list[str]) -> None:
+    if not {"--config", "--base", "--data"} & {word.split("=")[0] for word in argv}:
+        # The length is for the embedded base and phantoms, and for nothing else.
+        argv = ["--config", "masks", *argv]
     config = parse(TrainControlNetConfig, argv, prog=PROG)
 
     # Torch and its friends take seconds to import: only once the settings are sound.

@@ -80,3 +80,53 @@ def test_a_mask_is_padded_and_resized_as_its_image_without_inventing_a_label(
         read_mask(tmp_path / "b.png", 20)
     table = parse_table("#d64541=LV,#9467bd=LA")
     assert np.array_equal(read_mask(tmp_path / "b.png", 20, table=table), found)
+
+
+def write_seg(path: Path, segments: dict[str, np.ndarray]) -> Path:
+    """A DICOM segmentation with one frame for each segment."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, generate_uid()
+    data.Modality, data.SegmentationType = "SEG", "BINARY"
+    stack = np.stack(list(segments.values())).astype(np.uint8)
+    data.NumberOfFrames, data.Rows, data.Columns = stack.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 1
+    data.HighBit = data.PixelRepresentation = 0
+    data.SegmentSequence, data.PerFrameFunctionalGroupsSequence = [], []
+    for number, name in enumerate(segments, start=1):
+        segment, group, which = Dataset(), Dataset(), Dataset()
+        segment.SegmentNumber, segment.SegmentLabel = number, name
+        which.ReferencedSegmentNumber = number
+        group.SegmentIdentificationSequence = [which]
+        data.SegmentSequence.append(segment)
+        data.PerFrameFunctionalGroupsSequence.append(group)
+    data.PixelData = np.packbits(stack.ravel(), bitorder="little").tobytes()
+    pydicom.dcmwrite(path, data)
+    return path
+
+
+def test_a_dicom_segmentation_is_a_mask_by_the_names_or_numbers_of_its_segments(
+    tmp_path: Path,
+) -> None:
+    lv, wall = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
+    lv[4:8, 4:8], wall[8:12, 4:8] = True, True
+    path = write_seg(tmp_path / "a.dcm", {"LV": lv, "lv myocardium": wall})
+    expected = (lv * 1 + wall * 2).astype(np.uint8)
+    assert np.array_equal(read_mask(path, None), expected)
+    assert [mask.path for mask in find_masks(tmp_path)] == [path]
+    other = write_seg(tmp_path / "b.dcm", {"Endo": lv, "Epi": wall})
+    with pytest.raises(InputError, match="segment 1 is named 'Endo'; --mask-labels 1=NAME"):
+        read_mask(other, None)
+    table = parse_table("1=LV,2=LV_MYOCARDIUM")
+    assert np.array_equal(read_mask(other, None, table=table), expected)
+    (tmp_path / "c.dcm").write_bytes(b"no DICOM")
+    with pytest.raises(InputError, match="not a readable DICOM segmentation"):
+        read_mask(tmp_path / "c.dcm", None)
