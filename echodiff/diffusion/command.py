@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
     from echodiff.diffusion.mask_files import copy_lora, save_masked
     from echodiff.diffusion.mask_trainer import build_trainer, load_parts
     from echodiff.metrics.held_out import open_held_out, open_networks
+    from echodiff.metrics.segmenter import load_segmenter
     from echodiff.report.training_page import write_training_page
     from echodiff.training.folder import open_run
     from echodiff.training.loop import Intervals, train
@@ -67,6 +68,8 @@ def main(argv: list[str]) -> None:
 
         return state_memory(config, accelerator, partial(build_blank, config, parts, accelerator,
                             precision.weight_dtype, masks), parts.resolution)  # fmt: skip
+    if config.obedience_images:
+        load_segmenter(config.segmenter)
     names = config.evaluate_features if config.evaluate_every else ()
     networks = open_networks(names, trust=config.trust, modules=config.features_path)
 

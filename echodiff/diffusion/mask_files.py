@@ -187,8 +187,8 @@ def _merge(file: Path, network: torch.nn.Module) -> None:
 
 
 def _multiply(tensors: Mapping[str, torch.Tensor], stem: str) -> torch.Tensor | None:
-    down, up = tensors[f"{stem}.lora_A.weight"], tensors.get(f"{stem}.lora_B.weight")
-    if up is None or up.flatten(1).shape[1] != down.shape[0]:
+    down, up = (tensors.get(f"{stem}.lora_{half}.weight") for half in "AB")
+    if down is None or up is None or up.flatten(1).shape[1] != down.shape[0]:
         return None
     return up.flatten(1) @ down.flatten(1)
 

@@ -36,9 +36,10 @@ _METRIC_ARGS = (
     "floor_low", "floor_high", "floor_n", "value_at_floor_n", "real", "real_low", "real_high",
 )  # fmt: skip
 _FACTS = (
-    "kind", "labels", "mask_dropout", "label_dropout", "resolution", "rank", "alpha", "max_steps", "epochs", "batch_size", "gradient_accumulation",
-    "learning_rate", "lr_scheduler", "lr_warmup", "optimizer", "caption_dropout", "min_snr_gamma",
-    "noise_offset", "ema_decay", "regularization_weight", "mixed_precision", "seed",
+    "kind", "labels", "mask_dropout", "label_dropout", "resolution", "rank", "alpha", "max_steps",
+    "epochs", "batch_size", "gradient_accumulation", "learning_rate", "lr_scheduler", "lr_warmup",
+    "optimizer", "caption_dropout", "min_snr_gamma", "noise_offset", "ema_decay",
+    "regularization_weight", "mixed_precision", "seed",
 )  # fmt: skip
 _SHARES = ("precision_", "recall_", "density_", "coverage_", "copies_")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

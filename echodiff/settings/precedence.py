@@ -30,8 +30,12 @@ OF_METHOD = {
 }
 """Settings of `echodiff train-gan` -> the values of --method that read them."""
 
+OF_KIND = dict.fromkeys(("rank", "alpha"), ("control-lora", "concat"))
+"""Settings of `echodiff train-controlnet` -> the values of --kind that read them."""
+
 OF_PHANTOMS = ("phantom_frames", "phantom_style", "phantom_findings", "phantom_finding_rate")
 OF_SCORES = ("evaluate_images", "evaluate_features")
+OF_OBEDIENCE = ("obedience_every", "segmenter")
 OF_SAMPLER = ("sample_steps", "sample_guidance")
 
 
@@ -68,6 +72,8 @@ def find_reason(config: Any, name: str) -> str | None:
     """Why a setting has no effect in `config`; None if it has one."""
     if name in OF_METHOD and (method := getattr(config, "method", None)) is not None:
         return None if method in OF_METHOD[name] else f"with --method {method}"
+    if name in OF_KIND and (kind := getattr(config, "kind", None)) is not None:
+        return None if kind in OF_KIND[name] else f"with --kind {kind}"
     if name in OF_PHANTOMS and getattr(config, "data", None) is not None:
         return "with --data: phantom frames are made without it only"
     if not hasattr(config, "evaluate_every"):
@@ -76,8 +82,11 @@ def find_reason(config: Any, name: str) -> str | None:
         return "without --evaluate-every"
     if name == "num_samples" and not config.sample_every:
         return "without --sample-every"
-    if name in OF_SAMPLER and not (config.sample_every or config.evaluate_every):
+    draws = config.sample_every or config.evaluate_every or getattr(config, "obedience_images", 0)
+    if name in OF_SAMPLER and not draws:
         return "without --sample-every or --evaluate-every"
+    if name in OF_OBEDIENCE and not getattr(config, "obedience_images", 1):
+        return "with --obedience-images 0"
     if name == "held_out_every" and config.held_out_every and not config.held_out_frames:
         return "with --held-out-frames 0"
     return None

@@ -121,3 +121,19 @@ def test_the_adapter_of_sd_15_is_the_published_one() -> None:
         "channels": [320, 640, 1280, 1280],
         "downscale_factor": 8,
     }
+
+
+def test_a_control_lora_of_sd_15_has_at_most_15_percent_of_the_weights() -> None:
+    """On a device without memory: sizes alone."""
+    from diffusers import UNet2DConditionModel
+
+    counts = {}
+    for kind in ("controlnet", "control-lora"):
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(cross_attention_dim=768)
+            _, parameters = build_masked(
+                kind, unet, num_channels=9, factor=8, rank=8, alpha=8.0, seed=0
+            )
+        counts[kind] = sum(map(torch.numel, parameters.values()))
+    assert counts["controlnet"] == pytest.approx(361e6, rel=0.01)
+    assert counts["control-lora"] < 0.15 * counts["controlnet"]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from echodiff.__main__ import COMMANDS, PREPARE, main
+from echodiff.diffusion.controlnet_config import TrainControlNetConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.gan.gan_config import TrainGanConfig
 from echodiff.settings.command_line import parse
@@ -105,3 +106,22 @@ def test_every_flag_has_a_sentence_in_plain_words(
         assert sentence.endswith("."), f"{flag}: {block}"
     words = " ".join(text.lower().split())
     assert [word for word in DIALECT if word in words] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--kind", "controlnet", "--rank", "4"], "--rank has no effect with --kind controlnet"),
+        (["--kind", "concat", "--rank", "4"], None),
+        (["--sample-steps", "9"], None),  # of the images whose masks are read
+        (["--obedience-images", "0", "--obedience-every", "9"],
+         "--obedience-every has no effect with --obedience-images 0"),
+        (["--obedience-images", "0", "--sample-steps", "9"],
+         "--sample-steps has no effect without --sample-every or --evaluate-every"),
+    ],
+)  # fmt: skip
+def test_a_flag_of_another_kind_of_weights_is_told(
+    words: list[str], line: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse(TrainControlNetConfig, words, prog="echodiff train-controlnet")
+    assert capsys.readouterr().err == ("" if line is None else f"note: {line}\n")

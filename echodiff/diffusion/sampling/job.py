@@ -172,7 +172,7 @@ def _plan_job(
     fingerprint = compute_fingerprint(identity)
     record = {
         "fingerprint": fingerprint,
-        "config": as_dict(config),
+        "config": as_dict(config) | {"num_images": config.count},
         "base": model.base,
         "base_sha256": model.base_sha256,
         "weights": model.weights,

@@ -68,10 +68,11 @@ class Model:
     @property
     def name(self) -> str:
         """What drew the images, for a person."""
-        if self.lora_scale is None:
-            return self.base
-        scale = "" if self.lora_scale == 1 else f" at scale {self.lora_scale:g}"
-        return f"{self.base} with {self.weights}{scale}"
+        scale = f" at scale {self.lora_scale:g}" if self.lora_scale not in (None, 1) else ""
+        if self.masked is not None:
+            lora = "" if self.lora_scale is None else f" and the LoRA {self.masked.lora}{scale}"
+            return f"{self.base} with {self.weights}{lora}"
+        return self.base if self.lora_scale is None else f"{self.base} with {self.weights}{scale}"
 
 
 def load_model(config: GenerateConfig, device: torch.device) -> Model:
