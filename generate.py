@@ -12,7 +12,7 @@ import logging
 import sys
 import warnings
 
-from echodiff.diffusion.sampling.prompts import load_prompts
+from echodiff.diffusion.sampling.asked_masks import read_asked
 from echodiff.diffusion.sampling.settings import GenerateConfig
 from echodiff.settings.command_line import parse, run_main
 
@@ -20,11 +20,9 @@ PROG = "generate.py"
 
 
 def main(argv: list[str], *, prog: str = PROG) -> None:
-    config = parse(GenerateConfig, argv, prog=prog)
-    prompts = load_prompts(config.prompt_file) if config.prompt_file else []
+    config, prompts, asked = read_asked(parse(GenerateConfig, argv, prog=prog))
 
     # Torch and its friends take seconds to import: only once the settings are sound.
-    from echodiff.diffusion.sampling.asked_masks import AskedMasks, list_prompts
     from echodiff.diffusion.sampling.job import (
         build_sampler,
         draw_frames,
@@ -33,18 +31,16 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         measure_drift,
         open_job,
         record_job,
-        write_sheet,
     )
     from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
+    from echodiff.diffusion.sampling.sheet import write_sheet
     from echodiff.frames.white_level import find_white_level
     from echodiff.metrics.frame_features import load_networks
     from echodiff.metrics.segmenter import load_segmenter
     from echodiff.training.precision import start_processes
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
-    asked = AskedMasks.find(config)
-    config, prompts = list_prompts(config, asked, prompts)
     state = start_processes(None)
     networks = None
     if state.is_main_process:
@@ -71,7 +67,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         from echodiff.report.page import ImageSet, write_report
         from echodiff.report.tables import summary_lines
 
-        write_sheet(job)
+        write_sheet(job.out, has_masks=asked is not None, side=sampler.resolution)
         if drift := measure_drift(job, model, sampler):
             print(drift)
         print(f"scoring against {reference.text}")

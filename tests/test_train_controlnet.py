@@ -88,7 +88,7 @@ def test_every_kind_is_trained_saved_and_resumed_to_the_last_bit(
     train: Train, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--kind", kind, "--batch-size", 4, "--checkpoint-every", 2, "--log-every", 1]
-    flags += ["--ema-decay", 0.9, "--held-out-every", 2]
+    flags += ["--ema-decay", 0.9, "--held-out-every", 2, "--augment", 2]
     whole = train("whole", *flags, "--max-steps", 4)
     record = Run.load(whole).record
     assert (record["command"], record["kind"]) == ("train-controlnet", kind)

@@ -7,7 +7,6 @@ The same command on an unfinished run folder resumes it.
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from echodiff.data.labels import parse_table
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
 
     from echodiff.diffusion.condition import FrameMasks
     from echodiff.diffusion.dataset import TrainingSet
+    from echodiff.diffusion.encoding import EncodedFrames
+    from echodiff.diffusion.mask_trainer import Parts
+    from echodiff.diffusion.trainer import DenoisingTrainer
+    from echodiff.runs import Run
 
 PROG = "echodiff train-controlnet"
 
@@ -34,7 +37,7 @@ def main(argv: list[str]) -> None:
     # Torch and its friends take seconds to import: only once the settings are sound.
     from echodiff.diffusion.base import base_sha256, num_unet_parameters
     from echodiff.diffusion.callbacks import build_callbacks
-    from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
+    from echodiff.diffusion.dataset import list_inputs, load_set, simulate_set
     from echodiff.diffusion.mask_files import copy_lora, save_masked
     from echodiff.diffusion.mask_trainer import build_trainer, load_parts
     from echodiff.metrics.held_out import open_held_out, open_networks
@@ -54,20 +57,12 @@ def main(argv: list[str]) -> None:
         threads=config.threads,
     )
     is_main = accelerator.is_main_process
-    lora = [] if config.lora is None else [config.lora]
-    dataset = None
-    if config.data:
-        dataset = load_set(
-            config, config.data, is_quiet=not is_main, needs_masks=True, parents=lora
-        )
+    dataset = load_set(config, config.data, is_quiet=not is_main) if config.data else None
     frames = [*dataset.train, *dataset.held_out] if dataset else []
     parts = load_parts(config)
-    masks = read_masks(config, dataset, parts.resolution, accelerator) if dataset else None
+    masks = read_masks(config, dataset, parts.resolution) if dataset else None
     if config.memory:
-        from echodiff.diffusion.memory import state_memory
-
-        return state_memory(config, accelerator, partial(build_blank, config, parts, accelerator,
-                            precision.weight_dtype, masks), parts.resolution)  # fmt: skip
+        return measure_memory(config, parts, accelerator, precision.weight_dtype, masks)
     if config.obedience_images:
         load_segmenter(config.segmenter)
     names = config.evaluate_features if config.evaluate_every else ()
@@ -82,30 +77,22 @@ def main(argv: list[str]) -> None:
         data=data,
         base_sha256=base_sha256(config.base),
         mixed_precision=precision.mixed_precision,
-        inputs=[*list_inputs(config, frames), *lora],
+        inputs=list_inputs(config, frames),
         init_sha256=parts.lora_sha256,
         places=("data", "lora"),
         extended=("epochs", "max_steps"),
     ) as run:
-        dataset = dataset or simulate_set(
-            config, run, parts.resolution, accelerator, needs_masks=True, parents=lora
-        )
-        masks = masks or read_masks(config, dataset, parts.resolution, accelerator)
+        dataset = dataset or simulate_set(config, run, parts.resolution, accelerator)
+        masks = masks or read_masks(config, dataset, parts.resolution)
         if is_main:
-            record = {"base": config.base, "resolution": parts.resolution, **precision.to_record(),
-                      "kind": config.kind, "labels": masks.channels.names}  # fmt: skip
-            run.update(**record, **dataset.to_record(run.run_dir))
+            run.update(base=config.base, resolution=parts.resolution, kind=config.kind,
+                       labels=masks.channels.names, **precision.to_record(),
+                       **dataset.to_record(run.run_dir))  # fmt: skip
             if config.lora is not None:
                 run.update(lora=copy_lora(config.lora, run.run_dir), lora_scale=config.lora_scale)
             print(f"{dataset.summary} at {parts.resolution} pixels; {precision.summary}")
             print(f"labels: {', '.join(masks.channels.names[1:])}")
-        encoded, held_out = encode_set(
-            config, dataset, parts.resolution, accelerator.device, run.scratch
-        )
-        encoded = replace(encoded, condition=masks.condition(dataset.train))
-        if held_out is not None:
-            watched = dataset.watched[: len(held_out)]
-            held_out = replace(held_out, condition=masks.condition(watched))
+        encoded, held_out = encode_with_masks(config, dataset, masks, accelerator, run)
 
         # --- Train, call back now and then, save
         trainer, network = build_trainer(
@@ -133,10 +120,7 @@ def main(argv: list[str]) -> None:
 
 
 def read_masks(
-    config: TrainControlNetConfig,
-    dataset: "TrainingSet",
-    resolution: int,
-    accelerator: "Accelerator",
+    config: TrainControlNetConfig, dataset: "TrainingSet", resolution: int
 ) -> "FrameMasks":
     """Read every mask of a set once: their labels become the channels of the network.
 
@@ -158,6 +142,28 @@ def read_masks(
     return FrameMasks(dataset.folder, Channels(labels), resolution, table)
 
 
+def encode_with_masks(
+    config: TrainControlNetConfig,
+    dataset: "TrainingSet",
+    masks: "FrameMasks",
+    accelerator: "Accelerator",
+    run: "Run",
+) -> tuple[Any, Any]:
+    """Encode the training frames, all their copies, and some held-out ones, each with its mask."""
+    from echodiff.diffusion.augmentation import draw_moves
+    from echodiff.diffusion.dataset import encode_set
+
+    moves = draw_moves(config.seed, len(dataset.train), config.augment)
+    encoded, held_out = encode_set(
+        config, dataset, masks.resolution, accelerator.device, run.scratch, moves
+    )
+    encoded = replace(encoded, condition=masks.condition(dataset.train, moves))
+    if held_out is not None:
+        watched = dataset.watched[: len(held_out)]
+        held_out = replace(held_out, condition=masks.condition(watched))
+    return encoded, held_out
+
+
 def build_obedience(
     config: TrainControlNetConfig, dataset: "TrainingSet", masks: "FrameMasks"
 ) -> list[Any]:
@@ -170,24 +176,25 @@ def build_obedience(
     return [Obedience(config, dataset, masks, load_segmenter(config.segmenter), LABELS)]
 
 
-def build_blank(
+def measure_memory(
     config: TrainControlNetConfig,
-    parts: Any,
+    parts: "Parts",
     accelerator: "Accelerator",
     weight_dtype: Any,
     masks: "FrameMasks | None",
-    encoded: Any,
-) -> Any:
-    """A trainer for --memory, on blank masks with as many labels as --data or phantoms have."""
+) -> None:
+    """Print the peak memory, on blank masks with as many labels as --data or phantoms have."""
     import torch
 
     from echodiff.diffusion.mask_trainer import build_trainer
+    from echodiff.diffusion.memory import state_memory
     from echodiff.metrics.segmenter import LABELS
 
-    num_channels = len(LABELS) if masks is None else len(masks.channels)
-    side = parts.resolution
-    blank = torch.zeros(len(encoded), 1, side, side, dtype=torch.uint8)
-    trainer, _ = build_trainer(
-        config, parts, accelerator, replace(encoded, condition=blank), num_channels, weight_dtype
-    )
-    return trainer
+    num_channels, side = len(LABELS if masks is None else masks.channels.labels), parts.resolution
+
+    def build_blank(encoded: "EncodedFrames") -> "DenoisingTrainer":
+        blank = torch.zeros(len(encoded), 1, side, side, dtype=torch.uint8)
+        encoded = replace(encoded, condition=blank)
+        return build_trainer(config, parts, accelerator, encoded, num_channels, weight_dtype)[0]
+
+    state_memory(config, accelerator, build_blank, side)

@@ -17,9 +17,10 @@ from torch.nn import functional
 from echodiff.anatomy import Label
 from echodiff.data.labels import Table
 from echodiff.data.masks import read_mask
+from echodiff.diffusion.augmentation import Move, move_mask
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
-from echodiff.images import read_size
+from echodiff.images import read_size, resize_mask
 from echodiff.training.streams import Stream, build_stream
 
 BACKGROUND_ONLY = 0
@@ -129,9 +130,16 @@ class FrameMasks:
             ]
         )
 
-    def condition(self, frames: Sequence[Frame]) -> torch.Tensor:
-        """The same as a condition (N, 1, resolution, resolution)."""
-        return torch.from_numpy(self(frames)[:, None])
+    def condition(self, frames: Sequence[Frame], moves: Sequence[Move | None] = ()) -> torch.Tensor:
+        """The same as a condition (N, 1, resolution, resolution), copy by copy where moved."""
+        if not moves:
+            return torch.from_numpy(self(frames)[:, None])
+        side, numbers = (self.resolution, self.resolution), []
+        for number, move in enumerate(moves):
+            path = self.folder / str(frames[number % len(frames)].mask_file_name)
+            mask = resize_mask(move_mask(read_mask(path, None, table=self.table), move), side)
+            numbers.append(self.channels.number(mask))
+        return torch.from_numpy(np.stack(numbers)[:, None])
 
 
 def check_sizes(folder: Path, frames: Sequence[Frame]) -> None:

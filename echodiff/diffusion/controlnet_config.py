@@ -24,7 +24,7 @@ class TrainControlNetConfig(DenoisingConfig):
     """Train a network next to Stable Diffusion that makes its images obey a label mask.
 
     Every frame of --data needs a mask of its own size. Without --data, phantom frames with their
-    masks. Image and mask are padded and resized together; they are never flipped or rotated. Then:
+    masks. Image and mask are padded, resized and moved together, and never flipped. Then:
     `python generate.py --masks DIR --weights RUN`.
     """
 
@@ -52,6 +52,10 @@ class TrainControlNetConfig(DenoisingConfig):
     label_dropout: Share = 0.25
     """Probability that a sample is shown a random part of its labels, so that images can be drawn
     from masks with fewer labels (0 to 1)."""
+    augment: Count = 1
+    """Copies of each training frame (count): the first as it is, in the others image and mask are
+    shifted (at most 5 % of the side), turned (5 degrees) and scaled (8 %) together. An epoch shows
+    all of them. Nothing is flipped."""
     obedience_every: Steps = 0
     """Steps between comparisons of asked-for masks with those read from drawn images (count); 0: at
     the start and the end."""
@@ -80,6 +84,14 @@ class TrainControlNetConfig(DenoisingConfig):
         if self.lora is None and self.lora_scale != 1:
             raise ValueError(f"--lora-scale {self.lora_scale}: there is no --lora")
         parse_table(self.mask_labels)
+
+    @property
+    def needs_masks(self) -> bool:
+        return True
+
+    @property
+    def parents(self) -> tuple[Path, ...]:
+        return () if self.lora is None else (self.lora,)
 
     @property
     def asked_labels(self) -> frozenset[Label]:

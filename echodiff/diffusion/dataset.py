@@ -13,6 +13,7 @@ import torch
 from echodiff.anatomy import Finding
 from echodiff.data.leaks import TRAINED_ON, describe_trained, inherit_trained
 from echodiff.data.splits import TrainingFrames, draw_training_frames, warn_without_patient
+from echodiff.diffusion.augmentation import Move
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.denoising_config import DenoisingConfig
 from echodiff.diffusion.encoding import EncodedFrames, encode_frames
@@ -89,21 +90,15 @@ class TrainingSet:
         }
 
 
-def load_set(
-    config: DenoisingConfig,
-    folder: Path,
-    *,
-    is_quiet: bool = False,
-    needs_masks: bool = False,
-    parents: Sequence[Path] = (),
-) -> TrainingSet:
+def load_set(config: DenoisingConfig, folder: Path, *, is_quiet: bool = False) -> TrainingSet:
     """Choose the frames in `folder` by the counts and the seed of `config`.
 
-    is_quiet: no warnings, of several processes one gives them. needs_masks: frames without a mask
-    are left out. parents: weights that the training goes on from, besides --init-from.
+    is_quiet: no warnings, of several processes one gives them.
     """
     everything = load_frames(folder)
-    frames = _with_masks(folder, everything, is_quiet=is_quiet) if needs_masks else everything
+    frames = (
+        _with_masks(folder, everything, is_quiet=is_quiet) if config.needs_masks else everything
+    )
     num_all = len(frames)
     with warnings.catch_warnings():
         # A first draw of all gives the number of frames of the train patients.
@@ -134,7 +129,7 @@ def load_set(
     for frame in watched:
         read_image_u8(folder / frame.file_name)  # damaged ones stop here, before there is a run
     trained_on = describe_trained([(folder, train)])
-    for parent in (config.init_from, *parents):
+    for parent in config.parents:
         trained_on = inherit_trained(trained_on, parent)
     return TrainingSet(
         folder=folder,
@@ -189,7 +184,7 @@ def _list_gaps(chosen: TrainingFrames, *, has_val: bool) -> Iterator[str]:
 def list_inputs(config: DenoisingConfig, frames: list[Frame]) -> list[Path]:
     """Everything of this machine that the training reads."""
     pictures = [config.data / frame.file_name for frame in frames] if config.data else []
-    given = [path for path in (config.data, config.init_from) if path is not None]
+    given = [*([] if config.data is None else [config.data]), *config.parents]
     return [Path(config.base), *given, *pictures]
 
 
@@ -199,23 +194,28 @@ def encode_set(
     resolution: int,
     device: torch.device,
     store: Path,
+    moves: Sequence[Move | None] = (),
 ) -> tuple[EncodedFrames, EncodedFrames | None]:
     """Encode the training frames and some held-out ones; VAE and text encoder are gone after.
+
+    moves: of several copies of the training frames (`augmentation.draw_moves`).
 
     They are loaded in float32, for their rounding would be in every step. What comes out lies in
     the folder `store`, and is mapped.
     """
     pipeline = load_base(config.base, torch.float32, unet=None).to(device)
     watched = dataset.watched[: config.held_out_frames]
+    train = dataset.train * max(1, len(moves) // len(dataset.train))
     encoded = encode_frames(
         pipeline,
         dataset.folder,
-        [*dataset.train, *watched],
+        [*train, *watched],
         resolution=resolution,
         store=store,
         max_value=dataset.max_value,
+        moves=[*moves, *(None for _ in watched)] if moves else None,
     )
-    num_train = len(dataset.train)
+    num_train = len(train)
     return encoded[:num_train], encoded[num_train:] if watched else None
 
 
@@ -227,17 +227,11 @@ def choose_held_out(frames: Sequence[Frame], count: int, seed: int) -> list[Fram
 
 
 def simulate_set(
-    config: DenoisingConfig,
-    run: "Run",
-    resolution: int,
-    accelerator: "Accelerator",
-    *,
-    needs_masks: bool = False,
-    parents: Sequence[Path] = (),
+    config: DenoisingConfig, run: "Run", resolution: int, accelerator: "Accelerator"
 ) -> TrainingSet:
     """Write phantom frames into a run without data, once for all processes, and choose from them.
 
-    A resumed run uses what is there. needs_masks, parents: as of `load_set`.
+    A resumed run uses what is there.
     """
     from echodiff.phantom.dataset import write_phantom_frames
 
@@ -256,13 +250,7 @@ def simulate_set(
             overwrite=not run.is_resumed,
         )
     accelerator.wait_for_everyone()
-    return load_set(
-        config,
-        folder,
-        is_quiet=not accelerator.is_main_process,
-        needs_masks=needs_masks,
-        parents=parents,
-    )
+    return load_set(config, folder, is_quiet=not accelerator.is_main_process)
 
 
 def _or(value: int | None, default: int) -> int:

@@ -138,6 +138,16 @@ class DenoisingConfig(
     num_samples: Count = 4
     """Generated images in a grid, each under a held-out real frame (count)."""
 
+    @property
+    def needs_masks(self) -> bool:
+        """Whether only frames with a mask can be trained on."""
+        return False
+
+    @property
+    def parents(self) -> tuple[Path, ...]:
+        """Weights that the training goes on from; their frames are counted as trained on too."""
+        return () if self.init_from is None else (self.init_from,)
+
     def __post_init__(self) -> None:
         """Check ranges and what goes together; every message names its flag."""
         check_ranges(self)

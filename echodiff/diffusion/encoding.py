@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from echodiff.captions.language import describe_cyrillic
+from echodiff.diffusion.augmentation import Move, move_image
 from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
 from echodiff.progress import ProgressBar
 from echodiff.training.row_file import RowFile
@@ -57,14 +58,15 @@ class EncodedFrames:
 
 
 def read_image_pm1(
-    path: Path, resolution: int, max_value: int | None = None
+    path: Path, resolution: int, max_value: int | None = None, move: Move | None = None
 ) -> "NDArray[np.float32]":
     """Read a frame as (3, resolution, resolution) in -1..1 with R = G = B.
 
-    `max_value` is the white of files of more than 8 bits. A frame that is not square is padded
-    with black, the colour outside the sector: stretching would change the shape of the heart.
+    `max_value` is the white of files of more than 8 bits; `move` is that of the mask too. A frame
+    that is not square is padded with black, the colour outside the sector: stretching would change
+    the shape of the heart.
     """
-    image = pad_square(read_gray_u8(path, max_value=max_value))
+    image = move_image(pad_square(read_gray_u8(path, max_value=max_value)), move)
     image_pm1 = to_pm1(resize_u8(image, (resolution, resolution)))
     return np.repeat(image_pm1[None], 3, axis=0)
 
@@ -77,8 +79,11 @@ def encode_frames(
     resolution: int,
     store: Path,
     max_value: int | None = None,
+    moves: Sequence[Move | None] | None = None,
 ) -> EncodedFrames:
     """Encode frames and their captions with the frozen parts of `pipeline`, on their device.
+
+    moves: of each frame, if they are moved.
 
     Each process encodes its share into two files in the folder `store`, and all of them read these
     mapped; what a stopped run has left there is not encoded again. Latents stay mean and standard
@@ -107,7 +112,8 @@ def encode_frames(
     state.wait_for_everyone()
     is_silent = not missing or not state.is_main_process
     for row in ProgressBar(missing, desc="encoding", unit="frame", disable=is_silent):
-        image = read_image_pm1(folder / frames[row].file_name, resolution, max_value)
+        move = None if moves is None else moves[row]
+        image = read_image_pm1(folder / frames[row].file_name, resolution, max_value, move)
         latents.write(row, encode_image(pipeline.vae, torch.from_numpy(image)))
     for start in range(0, len(missing_captions), CAPTIONS_AT_ONCE):
         rows = missing_captions[start : start + CAPTIONS_AT_ONCE]

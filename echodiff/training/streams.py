@@ -27,6 +27,7 @@ class Stream(IntEnum):
     ADAPTER = 6
     NETWORK = 7
     MASK = 8
+    MOVE = 9
 
 
 def build_stream(seed: int, stream: Stream, counter: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echodiff.anatomy import Label
+from echodiff.diffusion.augmentation import Move, draw_moves, move_image, move_mask
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.condition import (
     Channels,
@@ -137,3 +138,32 @@ def test_a_control_lora_of_sd_15_has_at_most_15_percent_of_the_weights() -> None
         counts[kind] = sum(map(torch.numel, parameters.values()))
     assert counts["controlnet"] == pytest.approx(361e6, rel=0.01)
     assert counts["control-lora"] < 0.15 * counts["controlnet"]
+
+
+def test_image_and_mask_are_moved_together_and_the_first_copy_stays() -> None:
+    moves = draw_moves(3, 5, 4)
+    assert moves[:5] == [None] * 5
+    assert len(set(moves[5:])) == 15
+    assert draw_moves(3, 5, 2) == moves[:10]  # more copies leave the others as they are
+    for move in moves[5:]:
+        assert max(abs(move.right), abs(move.down)) <= 0.05
+        assert abs(move.angle_deg) <= 5
+        assert abs(move.scale - 1) <= 0.08
+    # A dark disc in grey, and its mask: their edges stay on one another.
+    y, x = np.mgrid[:100, :100] + 0.5
+    mask = (((x - 40) ** 2 + (y - 55) ** 2) < 400).astype(np.uint8)
+    image = np.where(mask, 200, 50).astype(np.uint8)
+    for move in moves[5:]:
+        moved, found = move_image(image, move), move_mask(mask, move)
+        assert set(np.unique(found)) == {0, 1}
+        assert ((moved > 125) != found.astype(bool))[10:90, 10:90].mean() < 0.01
+    right = Move(0.05, 0.0, 0.0, 1.0)
+    assert np.array_equal(move_mask(mask, right)[:, 5:], mask[:, :-5])
+    larger = move_mask(mask, Move(0.0, 0.0, 0.0, 1.08)).sum()
+    assert larger == pytest.approx(1.08**2 * mask.sum(), rel=0.02)
+    turned = np.argwhere(move_mask(mask, Move(0.0, 0.0, 5.0, 1.0))).mean(axis=0) + 0.5
+    # Counter-clockwise about the centre: what lies to the left of it goes down.
+    angle = np.radians(5.0)
+    expected = [50 + 5 * np.cos(angle) + 10 * np.sin(angle),
+                50 - 10 * np.cos(angle) + 5 * np.sin(angle)]  # fmt: skip
+    assert turned == pytest.approx(expected, abs=0.2)

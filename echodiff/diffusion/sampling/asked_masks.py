@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from echodiff.data.labels import Table, parse_table
 from echodiff.data.masks import MaskFile, check_masks, find_masks, hash_masks, read_mask
-from echodiff.diffusion.sampling.mask_control import MaskControl
-from echodiff.diffusion.sampling.prompts import Prompt
+from echodiff.diffusion.sampling.prompts import Prompt, load_prompts
 from echodiff.diffusion.sampling.settings import GenerateConfig
 from echodiff.frames.rows import Frame
 from echodiff.images import read_size
@@ -20,6 +19,7 @@ from echodiff.images import read_size
 if TYPE_CHECKING:
     from echodiff.diffusion.condition import Channels
     from echodiff.diffusion.mask_networks import MaskedUNet
+    from echodiff.diffusion.sampling.mask_control import MaskControl
 
 CARRIED = ("patient_id", "view", "phase", "pair_id")
 """Columns of the mask's frame that its image keeps: it is the same heart."""
@@ -59,6 +59,8 @@ class AskedMasks:
 
     def control(self, network: MaskedUNet, channels: Channels, scale: float) -> MaskControl:
         """The masks as the sampler takes them."""
+        from echodiff.diffusion.sampling.mask_control import MaskControl  # imports torch
+
         return MaskControl(
             network, lambda index, side: channels.number(self.labels(index, side)), scale
         )
@@ -81,11 +83,14 @@ class AskedMasks:
         return dataclasses.replace(frame, **known, extra=frame.extra | extra)
 
 
-def list_prompts(
-    config: GenerateConfig, asked: AskedMasks | None, of_file: list[Prompt]
-) -> tuple[GenerateConfig, list[Prompt]]:
-    """Settle the number of images, and take the masks' captions where there is no prompt file."""
+def read_asked(config: GenerateConfig) -> tuple[GenerateConfig, list[Prompt], AskedMasks | None]:
+    """Read the prompts and find the masks that are asked for, and settle the number of images.
+
+    Without a prompt file the prompts are the masks' captions.
+    """
+    prompts = load_prompts(config.prompt_file) if config.prompt_file else []
+    asked = AskedMasks.find(config)
     if asked is None:
-        return config, of_file
+        return config, prompts, None
     count = len(asked.files) if config.num_images is None else config.num_images
-    return dataclasses.replace(config, num_images=count), of_file or asked.prompts
+    return dataclasses.replace(config, num_images=count), prompts or asked.prompts, asked

@@ -19,7 +19,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
-from echodiff.contact_sheet import contact_sheet
 from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
 from echodiff.diffusion.sampling.asked_masks import AskedMasks
@@ -28,15 +27,15 @@ from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
 from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches
 from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
+from echodiff.diffusion.sampling.sheet import SHEET
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.layout import IMAGES, METADATA
 from echodiff.frames.maker import GENERATE
-from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import colour_mask, read_gray_u8, read_mask_u8, write_image
+from echodiff.images import read_gray_u8
 from echodiff.progress import ProgressBar
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
@@ -44,8 +43,6 @@ from echodiff.training.streams import DRAWN_BY
 
 logger = logging.getLogger(__name__)
 
-SHEET = "sheet.png"
-SHEET_IMAGES = 64
 JOB = "generate.json"
 """What was drawn and with what, beside the frames; without `finished` the job is still open."""
 WAITING_IMAGES = 256
@@ -315,27 +312,6 @@ def written_meanwhile(
         except BaseException:
             thread.shutdown(cancel_futures=True)
             raise
-
-
-def write_sheet(job: Job) -> None:
-    """Write a contact sheet of the first images, with their prompts above them.
-
-    Where masks were asked for, each stands before its image.
-    """
-    frames = load_frames(job.out)
-    cells: list[tuple[NDArray[np.uint8], str]] = []
-    for frame in frames[: SHEET_IMAGES if job.asked is None else SHEET_IMAGES // 2]:
-        if job.asked is not None:
-            mask = read_mask_u8(job.out / str(frame.mask_file_name))
-            cells.append((colour_mask(mask), "mask"))
-        cells.append((read_gray_u8(job.out / frame.file_name), frame.text))
-    sheet = contact_sheet(
-        [image for image, _ in cells],
-        columns=8,
-        labels=[label for _, label in cells],
-        cell=max(128, min(256, int(job.settings["resolution"]))),
-    )
-    write_image(job.out / SHEET, sheet)
 
 
 def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
