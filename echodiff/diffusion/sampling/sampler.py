@@ -197,14 +197,17 @@ class Sampler:
         if self.control is not None:
             encoded = self.control.encode(slots, self.resolution, has_empty=self.is_guided)
 
-        given = (text.to(unet.device, unet.dtype), *encoded)
-        latents = self._denoise(noise.to(unet.device), given, scale.to(unet.device))
+        latents = self._denoise(
+            noise.to(unet.device), text.to(unet.device, unet.dtype), scale.to(unet.device), encoded
+        )
         return self._decode(latents, slots)
 
-    def _denoise(self, latents: Tensor, given: Sequence[Tensor], scale: Tensor) -> Tensor:
+    def _denoise(
+        self, latents: Tensor, text: Tensor, scale: Tensor, encoded: Sequence[Tensor] = ()
+    ) -> Tensor:
         """Denoise (N, C, h, w) to latents in fp32; the network has its own precision.
 
-        given: text, and what the masks were encoded to; with guidance first the half without.
+        encoded: masks. With guidance text and masks begin with the half without.
         Nothing here waits for the device: the scheduler counts its steps on the CPU, and passes
         its coefficients as numbers. (Only `unipc` computes some of them on the device.)
         """
@@ -218,7 +221,7 @@ class Sampler:
             has_both = is_guided or (self.is_guided and self.min_rows > 0)
             rows = torch.cat([latents, latents]) if has_both else latents
             rows = self.scheduler.scale_model_input(rows, t).to(dtype)
-            used = [one if has_both else one[-len(latents) :] for one in given]
+            used = [one if has_both else one[-len(latents) :] for one in (text, *encoded)]
             prediction = self.predict_noise(rows, t_of_network, *used).float()
             if has_both:
                 without, prediction = prediction.chunk(2)
