@@ -30,11 +30,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echodiff.anatomy import Label
+from echodiff.contact_sheet import contact_sheet
 from echodiff.data.masks import read_mask
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
-from echodiff.images import pad_square, read_gray_u8, resize_mask, write_mask
+from echodiff.images import (
+    colour_mask,
+    pad_square,
+    read_gray_u8,
+    resize_mask,
+    write_image,
+    write_mask,
+)
 from echodiff.metrics.resampling import build_groups, sample_halves
 from echodiff.metrics.segmenter import SIZE, load_segmenter
 from echodiff.phantom.dataset import write_phantom_frames
@@ -45,8 +53,9 @@ LABELS = (Label.LV, Label.LV_MYOCARDIUM, Label.LA)
 SHIFT, ANGLE, ZOOM = 0.10, 10.0, 0.15
 """Share of the side, degrees, and share of the size by which masks are moved."""
 VARIANTS = ("plain", "shifted", "turned", "scaled", "no_lv", "no_lv_myocardium", "no_la")
-STAGES = ("train", "draw", "score", "cost", "table")
+STAGES = ("train", "draw", "score", "cost", "table", "picture")
 Z_95 = 1.96
+PICTURE_COLUMNS = 6
 
 
 def main() -> None:
@@ -66,6 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     args.kinds, args.only = args.kinds.split(","), args.only.split(",")
     args.guidance = [float(value) for value in args.guidance.split(",")]
+    stages = {one.__name__: one for one in (train, draw, score, cost, table, picture)}
+    if unknown := set(args.only) - set(stages):
+        parser.error(f"--only {', '.join(sorted(unknown))}: not one of {', '.join(STAGES)}")
     args.work.mkdir(parents=True, exist_ok=True)
     if args.frames is None:
         args.frames = args.work / "frames"
@@ -75,9 +87,7 @@ def main() -> None:
                                  progress=True)  # fmt: skip
     chosen = choose_frames(args.frames, args.images)
     for stage in args.only:
-        {"train": train, "draw": draw, "score": score, "cost": cost, "table": table}[stage](
-            args, chosen
-        )
+        stages[stage](args, chosen)
 
 
 def choose_frames(folder: Path, count: int) -> list[Frame]:
@@ -213,6 +223,24 @@ def table(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
         minutes = known.get(f"{kind}.train_seconds", 0) / 60
         print(f"| {kind} | {minutes:.0f} min | {known.get(f'{kind}.step_seconds') or 0:.2f} s | "
               f"{known.get(f'{kind}.gib')} GiB | {drawn:.2f} s | {drawn / base:.2f} |")  # fmt: skip
+
+
+def picture(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
+    """Write kinds.png: masks, their real frames, and the image of each kind."""
+    shown = range(0, len(chosen), max(1, len(chosen) // PICTURE_COLUMNS))[:PICTURE_COLUMNS]
+    masks = read_masks(args.work / "masks" / "plain", len(chosen))
+    rows = [("mask", [colour_mask(masks[i]) for i in shown]),
+            ("real", [pad_square(read_gray_u8(args.frames / chosen[i].file_name))
+                      for i in shown])]  # fmt: skip
+    for kind in args.kinds:
+        out = args.work / "drawn" / f"{kind}-plain-{args.guidance[0]:g}"
+        rows.append((kind, [read_gray_u8(out / "images" / f"{i:06d}.png") for i in shown]))
+    sheet = contact_sheet(
+        [image for _, images in rows for image in images],
+        columns=len(shown),
+        labels=[name for name, images in rows for _ in images],
+    )
+    write_image(args.work / "kinds.png", sheet)
 
 
 # --- Masks ----------------------------------------------------------------------------------------
