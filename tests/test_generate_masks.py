@@ -192,7 +192,7 @@ def test_masks_and_their_scale_change_the_image_and_the_prompt_file_names_the_te
     assert largest_difference(none, plain) <= 1
 
 
-@pytest.mark.parametrize("kind", ["controlnet", "concat"])
+@pytest.mark.parametrize("kind", ["concat", pytest.param("controlnet", marks=pytest.mark.slow)])
 def test_a_lora_underneath_is_loaded_too_and_can_be_replaced(
     place: Path, tiny_random_base: Path, generate: Callable[..., Path], kind: Any
 ) -> None:

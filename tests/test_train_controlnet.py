@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.command import main
 from echodiff.diffusion.condition import Channels, one_hot
+from echodiff.diffusion.controlnet_config import TrainControlNetConfig
+from echodiff.diffusion.dataset import load_set
 from echodiff.diffusion.mask_files import load_masked
 from echodiff.diffusion.mask_networks import KINDS, build_masked
 from echodiff.diffusion.sampling.mask_control import MaskControl
@@ -34,6 +36,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 Train = Callable[..., Path]
+SLOW = pytest.mark.slow
+OTHERS = ("control-lora", "t2i-adapter")
 CHANNELS = ["BACKGROUND", "LV", "LV_MYOCARDIUM", "LA"]
 
 
@@ -83,8 +87,11 @@ def draw(run_dir: Path, base: Path, kind: Any, numbers: np.ndarray, **settings: 
     return np.stack([images[0], images[1]]).astype(int)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_trained_saved_and_resumed_to_the_last_bit(
+# All four are trained in tests/hub/test_push_masks.py and tests/diffusion/test_condition.py.
+@pytest.mark.parametrize(
+    "kind", ["controlnet", "concat", *(pytest.param(one, marks=SLOW) for one in OTHERS)]
+)
+def test_a_kind_is_trained_saved_and_resumed_to_the_last_bit(
     train: Train, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--kind", kind, "--batch-size", 4, "--checkpoint-every", 2, "--log-every", 1]
@@ -96,6 +103,9 @@ def test_every_kind_is_trained_saved_and_resumed_to_the_last_bit(
     found = {p.relative_to(whole).as_posix() for p in whole.rglob("*.safetensors")}
     weights = {name for name in found if not name.startswith("checkpoints/")}
     assert weights == {name for name in MASK_FILES[kind] if name.endswith(".safetensors")}
+    if kind == "controlnet":  # two halvings, as of a VAE of 4
+        config = json.loads((whole / "controlnet" / "config.json").read_text())
+        assert config["conditioning_embedding_out_channels"] == [16, 32, 96]
 
     from echodiff.training import loop
 
@@ -213,7 +223,7 @@ def draw_by_diffusers(
 # --- What else a training has ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["control-lora", "concat"])
+@pytest.mark.parametrize("kind", ["concat", pytest.param("control-lora", marks=SLOW)])
 def test_in_16_bit_grids_are_drawn_with_masks_and_what_is_trained_stays_float32(
     train: Train, kind: str
 ) -> None:
@@ -254,9 +264,6 @@ def test_labels_can_be_left_out_and_a_map_read(train: Train, tmp_path: Path, mas
     flags = ["--kind", "concat", "--mask-labels", "1=LV,2=RV,3=BACKGROUND", "--max-steps", 1]
     out = train("two", *flags)
     assert Run.load(out).record["labels"] == ["BACKGROUND", "LV", "RV"]
-    assert json.loads((train("three", "--max-steps", 1) / "controlnet/config.json").read_text())[
-        "conditioning_embedding_out_channels"
-    ] == [16, 32, 96]  # two halvings, as of a VAE of 4
 
 
 def test_what_cannot_be_trained_on_is_refused_in_one_line(
@@ -302,10 +309,10 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(
 
 
 def test_few_pairs_are_told(
-    train: Train, tmp_path: Path, masked_frames: ModuleType, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, masked_frames: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = masked_frames.write_masked_frames(tmp_path / "few", num=6)
-    train("run", "--kind", "concat", "--max-steps", 1, data=few)
+    load_set(TrainControlNetConfig(), few)
     assert "6 frames have a mask: with fewer than 10, masks are hardly obeyed" in caplog.text
 
 

@@ -36,7 +36,11 @@ def code_of(card: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
 
 
-@pytest.mark.parametrize("kind", MASK_FILES)
+@pytest.mark.parametrize(
+    "kind",
+    ["control-lora", "t2i-adapter",
+     *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("controlnet", "concat"))],
+)  # fmt: skip
 def test_a_pushed_kind_is_generated_from_by_its_name(
     kind, push, place, hub, tiny_random_base, masked_frames, script, fresh_accelerate
 ):
