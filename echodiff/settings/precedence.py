@@ -82,10 +82,10 @@ def find_reason(config: Any, name: str) -> str | None:
         return "without --evaluate-every"
     if name == "num_samples" and not config.sample_every:
         return "without --sample-every"
-    draws = config.sample_every or config.evaluate_every or getattr(config, "obedience_images", 0)
-    if name in OF_SAMPLER and not draws:
+    num_read = getattr(config, "obedience_images", None)  # images whose masks are read
+    if name in OF_SAMPLER and not (config.sample_every or config.evaluate_every or num_read):
         return "without --sample-every or --evaluate-every"
-    if name in OF_OBEDIENCE and not getattr(config, "obedience_images", 1):
+    if name in OF_OBEDIENCE and num_read == 0:
         return "with --obedience-images 0"
     if name == "held_out_every" and config.held_out_every and not config.held_out_frames:
         return "with --held-out-frames 0"
