@@ -31,7 +31,7 @@ from PIL import Image
 
 from echodiff.anatomy import Label
 from echodiff.contact_sheet import contact_sheet
-from echodiff.data.masks import read_mask
+from echodiff.data.masks import find_labels, read_mask
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
@@ -127,11 +127,14 @@ def draw(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     """Draw an image for each mask of each variant, and the same prompts by the base alone."""
     prompts = args.work / "prompts.txt"
     prompts.write_text("".join(f"{frame.text}\n" for frame in chosen), encoding="utf-8")
+    trained = [frame for frame in load_frames(args.frames) if frame.split == "train"]
+    known = find_labels([args.frames / str(f.mask_file_name) for f in trained], None)
     for name in VARIANTS:
         for number, frame in enumerate(chosen):
             path = args.work / "masks" / name / f"{number:04d}.png"
             if not path.is_file():
                 mask = read_mask(args.frames / str(frame.mask_file_name), None)
+                mask = np.where(np.isin(mask, known), mask, 0).astype(np.uint8)
                 write_mask(path, change(mask, name, number))
     common = ["--prompt-file", prompts, "--num-images", len(chosen), "--fast", "--base", args.base,
               "--features", "texture", "--reference", args.frames, "--split", "test"]  # fmt: skip

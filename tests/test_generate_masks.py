@@ -171,6 +171,9 @@ def test_an_image_is_the_same_in_any_batch_and_after_an_interruption(
     halves = generate(*flags, "--out", "halves", "--batch-size", 2)
     assert largest_difference(whole, halves) <= 1
     assert len(load_frames(halves, require_mask=True)) == 5
+    # Of more masks than images the others are not read.
+    (place / "frames" / "masks" / "0007.png").write_bytes(b"")
+    assert len(load_frames(generate(*flags, "--out", "unread"))) == 5
     # More images than masks: mask and prompt i modulo their numbers.
     more = generate("--masks", "frames/masks/0001.png", "--num-images", 2, "--out", "more")
     assert [frame.extra["mask"] for frame in load_frames(more)] == ["0001.png", "0001.png"]

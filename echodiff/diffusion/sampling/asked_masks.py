@@ -93,4 +93,5 @@ def read_asked(config: GenerateConfig) -> tuple[GenerateConfig, list[Prompt], As
     if asked is None:
         return config, prompts, None
     count = len(asked.files) if config.num_images is None else config.num_images
+    asked = dataclasses.replace(asked, files=asked.files[:count])  # others are not read
     return dataclasses.replace(config, num_images=count), prompts or asked.prompts, asked
