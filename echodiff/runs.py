@@ -36,7 +36,7 @@ _WRITTEN = re.compile(
     r"""\A(?:run\.json | report\.html | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
-    | [GDF](_[AB])?\.safetensors
+    | [GDF](_[AB])?\.safetensors | segmentation\.(safetensors | json)
     | checkpoints/\.?step-\d+(\.partial)?/(tensors\.safetensors | state\.json)
     | samples/(step-\d+\.png | losses\.(png | svg))
     | scratch/[^/]*\.npy
