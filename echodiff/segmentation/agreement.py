@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from echodiff.metrics.resampling import Groups, build_groups, count_groups
 from echodiff.progress import ProgressBar
 from echodiff.segmentation.labelled_frames import read_pair
 from echodiff.segmentation.overlap import MEASURES, compute_overlap
-from echodiff.segmentation.reader import BATCH_SIZE, MaskReader
+from echodiff.segmentation.reader import BATCH_SIZE, Mask, MaskReader
 
 Array = NDArray[np.float64]
 
@@ -49,12 +49,14 @@ def measure_agreement(
     *,
     white_level: int | None = None,
     of_others: bool = False,
+    callback: Callable[[Frame, Mask, Mask], None] | None = None,
 ) -> Agreement | None:
     """Read the masks of images, and compare them with the masks of their rows.
 
     of_others: compare with the mask of another patient, of the same view and phase if there is one,
     resized to the image by nearest neighbour. None where no frame has a mask that is not empty, or,
-    with of_others, where all masks are of one patient.
+    with of_others, where all masks are of one patient. callback: gets every row, and the masks that
+    were read in its image and in its file.
     """
     rows = [row for row in frames if row.mask_file_name
             and read_mask_u8(folder / row.mask_file_name).any()]  # fmt: skip
@@ -78,6 +80,8 @@ def measure_agreement(
                 if others is not None:
                     other = read_mask_u8(folder / str(rows[others[place]].mask_file_name))
                     mask = resize_mask(other, (read.shape[0], read.shape[1]))
+                if callback is not None:
+                    callback(row, read, mask)
                 seen.update(np.unique(mask).tolist())
                 pixel = float(row.spacing_mm or 1.0) if has_spacing else 1.0
                 values[place] = compute_overlap(read, mask, labels, pixel=pixel)

@@ -17,7 +17,8 @@ from echodiff.metrics.score import Score
 from echodiff.metrics.score_name import Kind
 from echodiff.runs import RECORD, Run
 from echodiff.segmentation.agreement import measure_agreement
-from echodiff.segmentation.labelled_frames import FEW, load_labelled_frames, name_labels
+from echodiff.segmentation.label_names import name_labels
+from echodiff.segmentation.labelled_frames import FEW, load_labelled_frames
 from echodiff.segmentation.mask_scores import score_masks
 from echodiff.segmentation.reader import MaskReader, load_mask_reader
 from echodiff.segmentation.segmentation_config import AUTO, SHIPPED, SegmentationConfig
@@ -104,7 +105,7 @@ def _train_reader(trained: RealFrames, frames: Sequence[Frame], root: Path) -> M
     from echodiff.training.precision import start_accelerator
 
     one = load_labelled_frames(trained.folder, frames, SETTINGS.resolution, flag="--train")
-    data = TrainingFrames.of_sets({"train": one})
+    data = TrainingFrames.of_set("train", one)
     run_dir = find_run_dir(root, SETTINGS, data, one.labels, seed=0)
     accelerator, _ = start_accelerator("no", num_parameters=0, tracker="none", threads=None)
     accelerator.print(f"reading masks by a network trained on {len(data)} frames, in {run_dir}")

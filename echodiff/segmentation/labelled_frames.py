@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,11 +103,6 @@ def encode_labels(masks_u8: NDArray[np.uint8], labels: Sequence[Label]) -> NDArr
     for place, label in enumerate(labels):
         table[label] = place
     return table[masks_u8]
-
-
-def name_labels(labels: Iterable[Label]) -> str:
-    """Labels for a message: `lv, lv_myocardium, la`."""
-    return ", ".join(label.name.lower() for label in labels)
 
 
 def _size(image: NDArray[np.uint8]) -> str:

@@ -18,7 +18,7 @@ from echodiff.metrics.resampling import MIN_GROUPS, Z_95, count_groups, sample_h
 from echodiff.metrics.score import Mean, Score, by_name
 from echodiff.metrics.score_name import Kind
 from echodiff.segmentation.agreement import Agreement, Array
-from echodiff.segmentation.networks import name_label
+from echodiff.segmentation.label_names import name_label
 from echodiff.segmentation.reader import MaskReader
 
 CAMUS_LABELS = (Label.LV, Label.LV_MYOCARDIUM, Label.LA)

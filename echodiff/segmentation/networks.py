@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from echodiff.documents import Kinds, read_record
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.fingerprints import sha256_file
+from echodiff.segmentation.label_names import name_label, parse_label
 from echodiff.segmentation.segmentation_config import STRIDE
 from echodiff.training.checkpoints import check_finite, read_shapes, write_safetensors
 
@@ -42,20 +44,6 @@ class Architecture:
                 "labels": [name_label(label) for label in self.labels]}  # fmt: skip
 
 
-def name_label(label: Label) -> str:
-    """`lv_myocardium`, as flags, scores and records write it."""
-    return label.name.lower()
-
-
-def parse_label(name: str) -> Label:
-    """Inverse of `name_label`; InputError for a name that is none."""
-    try:
-        return Label[name.upper()]
-    except KeyError:
-        known = ", ".join(map(name_label, Label))
-        raise InputError(f"{name!r} is not a label; there are {known}") from None
-
-
 def build_network(architecture: Architecture, seed: int) -> nn.Module:
     """Build a network with random weights: (B, 1, S, S) in -1..1 to logits (B, K, S, S).
 
@@ -76,10 +64,22 @@ def build_network(architecture: Architecture, seed: int) -> nn.Module:
         )  # fmt: skip
 
 
+def list_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Every weight once, by name: the state dict of a DynUNet names each of them twice."""
+    return {name: value.detach() for name, value in network.named_parameters()}
+
+
+def restore_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `list_weights` returned."""
+    missing = list_weights(network).keys() ^ weights.keys()
+    assert not missing, missing
+    network.load_state_dict(weights, strict=False)
+
+
 def save_network(folder: Path, network: nn.Module, architecture: Architecture) -> str:
     """Write weights and settings of a trained network, and return the hash of the weights."""
     write_json_atomic(folder / CONFIG, architecture.to_record())
-    write_safetensors(folder / WEIGHTS, network.state_dict())
+    write_safetensors(folder / WEIGHTS, list_weights(network))
     return sha256_file(folder / WEIGHTS)
 
 
@@ -90,10 +90,10 @@ def load_network(folder: Path) -> tuple[nn.Module, Architecture]:
             raise InputError(f"{folder}: holds no segmentation network ({name} is missing)")
     architecture = _read_architecture(folder / CONFIG)
     network = build_network(architecture, seed=0)
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in list_weights(network).items()}
     if read_shapes(folder / WEIGHTS) != wanted:
         raise InputError(f"{folder / WEIGHTS}: not the weights of the network in {CONFIG}")
-    network.load_state_dict(load_file(folder / WEIGHTS))
+    restore_weights(network, load_file(folder / WEIGHTS))
     check_finite(network.named_parameters(), folder / WEIGHTS)
     return network.eval().requires_grad_(False), architecture
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echodiff.segmentation.augmentation import STRENGTHS, apply_augmentation, sample_augmentation
+from echodiff.segmentation.networks import list_weights, restore_weights
 from echodiff.segmentation.segmentation_config import TrainSegmentationConfig
 from echodiff.training.checkpoints import Checkpoint, optimizer_tensors, restore_optimizer
 from echodiff.training.streams import Stream, build_stream
@@ -83,12 +84,12 @@ class SegmentationTrainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Network and optimizer."""
-        tensors = {f"net.{name}": value for name, value in self._network.state_dict().items()}
+        tensors = {f"net.{name}": value for name, value in list_weights(self._network).items()}
         return tensors | optimizer_tensors(self._optimizer, self._parameters())
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put back what `tensors` returned."""
-        self._network.load_state_dict({
+        restore_weights(self._network, {
             name.removeprefix("net."): value
             for name, value in checkpoint.tensors.items() if name.startswith("net.")
         })  # fmt: skip

@@ -15,11 +15,11 @@ from echodiff.errors import InputError
 from echodiff.fingerprints import compute_fingerprint
 from echodiff.frames.reader import hash_frames
 from echodiff.runs import RECORD, Run
+from echodiff.segmentation.label_names import name_label
 from echodiff.segmentation.labelled_frames import FEW, LabelledFrames, encode_labels, logger
 from echodiff.segmentation.networks import (
     Architecture,
     build_network,
-    name_label,
     save_network,
 )
 from echodiff.segmentation.reader import MaskReader, load_mask_reader
@@ -51,17 +51,19 @@ class TrainingFrames:
     """Name of each frame in this order, and a hash of all that is used of it."""
 
     @classmethod
-    def of_sets(cls, sets: Mapping[str, LabelledFrames]) -> TrainingFrames:
-        """Join sets; their names keep those of their frames apart."""
-        hashes = {
-            f"{name}/{file}": digest
-            for name, one in sets.items()
-            for file, digest in hash_frames(one.folder, one.frames, has_masks=True).items()
-        }
+    def of_set(cls, name: str, one: LabelledFrames) -> TrainingFrames:
+        """Frames of one folder; `name` keeps their names apart from those of another."""
+        hashes = hash_frames(one.folder, one.frames, has_masks=True)
+        named = {f"{name}/{file}": digest for file, digest in hashes.items()}
+        return cls(one.images_u8, one.masks_u8, named)
+
+    @classmethod
+    def join(cls, parts: Sequence[TrainingFrames]) -> TrainingFrames:
+        """The frames of all parts, one after the other."""
         return cls(
-            np.concatenate([one.images_u8 for one in sets.values()]),
-            np.concatenate([one.masks_u8 for one in sets.values()]),
-            hashes,
+            np.concatenate([one.images_u8 for one in parts]),
+            np.concatenate([one.masks_u8 for one in parts]),
+            {name: digest for one in parts for name, digest in one.hashes.items()},
         )
 
     def __len__(self) -> int:
