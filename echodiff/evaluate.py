@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echodiff.data.leaks import read_maker
 from echodiff.data.reference import (
@@ -41,6 +41,9 @@ from echodiff.metrics.score import write_scores
 from echodiff.report.tables import format_difference, summary_lines
 from echodiff.segmentation.segmentation_config import AUTO, NONE
 from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
+
+if TYPE_CHECKING:
+    from echodiff.segmentation.faithfulness import MaskReading
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -151,9 +154,8 @@ def score_frames(
     of_reference = read(pictures, name=name, white_level=white_level, most_judged=MOST_OF_REFERENCE)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
     if mask_network != NONE and _find_asked([generated]):
-        real = _find_rows(reference)
-        reader = _MaskReading.open(mask_network, real, None, out or generated)
-        reader.add_scores(result, generated, seed=seed, white_level=of_reference.white_level)
+        masks = _open_mask_reading(mask_network, _find_rows(reference), None, out or generated)
+        masks.add_scores(result, generated, seed=seed, white_level=of_reference.white_level)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
     return result
@@ -259,7 +261,7 @@ def _score(
         for name in names
     }
     if config.mask_network != NONE and (asked := _find_asked(config.generated)):
-        masks = _MaskReading.open(config.mask_network, real, trained, config.out)
+        masks = _open_mask_reading(config.mask_network, real, trained, config.out)
         for name, folder in zip(names, config.generated, strict=True):
             if folder in asked:
                 masks.add_scores(
@@ -305,35 +307,12 @@ def _find_rows(reference: Path | Sequence[Path]) -> RealFrames:
     return RealFrames(folder, folder, rows, f"{len(rows)} frames of {folder}")
 
 
-@dataclass(frozen=True)
-class _MaskReading:
-    """The network that reads masks, and what is to be known of it."""
+def _open_mask_reading(
+    choice: str, real: RealFrames, trained: RealFrames | None, out: Path
+) -> "MaskReading":
+    from echodiff.segmentation.faithfulness import MaskReading  # imports torch
 
-    reader: Any
-    notes: Sequence[str]
-    real: RealFrames
-
-    @classmethod
-    def open(
-        cls, choice: str, real: RealFrames, trained: RealFrames | None, out: Path
-    ) -> "_MaskReading":
-        from echodiff.segmentation.faithfulness import choose_mask_reader  # imports torch
-
-        return cls(*choose_mask_reader(choice, real, trained, out), real)
-
-    def add_scores(
-        self, result: dict[str, Any], folder: Path, *, seed: int, white_level: int | None
-    ) -> None:
-        """Add the scores of one set to its metrics.json."""
-        from echodiff.segmentation.faithfulness import score_asked_masks
-
-        found = score_asked_masks(
-            folder, self.reader, self.real, seed=seed, white_level=white_level
-        )
-        result["scores"] |= write_scores(found.scores)
-        result["left_out"] |= found.left_out
-        result["alarms"] += found.alarms
-        result["notes"] += [*self.notes, *found.notes]
+    return MaskReading.open(choice, real, trained, out)
 
 
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from echodiff.data.leaks import describe_trained, load_trained
 from echodiff.data.reference import RealFrames, refuse_trained
 from echodiff.extras import pip_command
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
-from echodiff.metrics.score import Score
+from echodiff.metrics.score import Score, write_scores
 from echodiff.metrics.score_name import Kind
 from echodiff.runs import RECORD, Run
 from echodiff.segmentation.agreement import measure_agreement
@@ -38,6 +39,35 @@ class MaskScores:
     left_out: dict[str, str] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """The network that reads masks for an evaluation."""
+
+    reader: MaskReader | None
+    reference: RealFrames
+    notes: list[str]
+
+    @classmethod
+    def open(
+        cls, choice: str, reference: RealFrames, trained: RealFrames | None, out: Path
+    ) -> MaskReading:
+        """As `choose_mask_reader`."""
+        reader, notes = choose_mask_reader(choice, reference, trained, out)
+        return cls(reader, reference, notes)
+
+    def add_scores(
+        self, result: dict[str, Any], folder: Path, *, seed: int, white_level: int | None
+    ) -> None:
+        """Add the scores of the frames in `folder` to `result`, the content of a metrics.json."""
+        found = score_asked_masks(
+            folder, self.reader, self.reference, seed=seed, white_level=white_level
+        )
+        result["scores"] |= write_scores(found.scores)
+        result["left_out"] |= found.left_out
+        result["alarms"] += found.alarms
+        result["notes"] += [*self.notes, *found.notes]
 
 
 def choose_mask_reader(

@@ -1,6 +1,7 @@
 """`echodiff utility` at toy size: arms, cache, refusals, numbers and page."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from PIL import Image
 
 from echodiff.data.leaks import describe_trained
 from echodiff.frames.reader import load_frames
+from echodiff.settings.command_line import parse
 from echodiff.utility import trainings
 from echodiff.utility.command import main
+from echodiff.utility.utility_config import UtilityConfig
 
 TOY = [
     "--width", "2", "--resolution", "32", "--steps", "4", "--batch-size", "2",
@@ -141,6 +144,22 @@ def test_a_vendor_is_kept_out_of_every_training(folders, tmp_path):
     assert result["verdict"].startswith("Mean Dice of lora less real: ")
 
 
+def test_the_benchmark_prints_every_arm_and_what_is_aimed_at(out, result, load_benchmark):
+    benchmark = load_benchmark("utility")
+    head, _, *rows = benchmark.write_arms(result)
+    assert head.startswith("| arm | real | synthetic | Dice | lv | lv_myocardium | la |")
+    assert len(rows) == len(result["arms"])
+    assert benchmark.write_bars(result)[-1] == result["verdict"]
+
+
+def test_several_sets_are_named_one_after_the_other(folders, tmp_path):
+    argv = ["--synthetic", "a", "b", "--real", "r", "--test", "t", "--out", "o"]
+    assert parse(UtilityConfig, argv, prog="utility").synthetic == (Path("a"), Path("b"))
+    assert parse(UtilityConfig, ["--synthetic", "a,b", *argv[3:]], prog="utility").synthetic == (
+        Path("a"), Path("b"),
+    )  # fmt: skip
+
+
 # --- Refused before anything is written ----------------------------------------------------------
 
 
@@ -162,8 +181,12 @@ def test_test_patients_that_a_network_would_see_are_refused(folders, tmp_path, c
 
 
 def test_synthetic_frames_of_a_test_patient_are_refused(folders, tmp_path, capsys, hearts):
-    drawn = hearts(tmp_path / "drawn", 8, seed=9, first=53, weights="a" * 64)
-    line = refuse(words(folders, tmp_path / "out", lora=drawn), tmp_path / "out", capsys)
+    # generate.py --masks writes its own source, and that of the mask in a column of its own.
+    test = hearts(tmp_path / "test", 8, seed=2, first=50, source="camus")
+    columns = {"weights": "a" * 64, "source": "generated"}
+    drawn = hearts(tmp_path / "drawn", 8, seed=9, first=53, **columns)
+    out = tmp_path / "out"
+    line = refuse(words(folders, out, lora=drawn, test=test), out, capsys)
     assert f"--synthetic {drawn}" in line
     assert "(p53)" in line
 
