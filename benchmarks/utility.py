@@ -1,6 +1,6 @@
 """What synthetic frames are good for: the tables of docs/utility.md, by the real commands.
 
-    python benchmarks/utility.py --out FOLDER --real FRAMES --synthetic SET [SET ...] [--test FRAMES]
+    python benchmarks/utility.py --out FOLDER --real FRAMES --synthetic SET [SET ...] [--test DIR]
     python benchmarks/utility.py --out FOLDER --phantom [--num 400]
 
 With --phantom the real frames are phantoms of the style cedar (train and test by patient), and the

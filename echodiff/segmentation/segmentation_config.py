@@ -28,7 +28,7 @@ class SegmentationConfig:
     """Optimizer steps of every training (count)."""
     batch_size: Count = 8
     """Frames in one step (count)."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Positive = 5e-3
     """Largest step size of AdamW (above 0); it rises for 5 % of the steps, then falls to 0."""
     augmentation: Literal["none", "light", "classical"] = "light"
     """light: small shifts, scales and gains. classical: also rotations, larger scales, gamma and
