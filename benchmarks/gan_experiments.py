@@ -271,12 +271,11 @@ def train_reader(place: Place):
     """A network that reads LV, its wall and LA, trained on the frames of the training patients."""
     frames = place.domain("echo")
     train = [frame for frame in load_frames(frames) if frame.split == "train"]
-    settings = SegmentationConfig(width=8, resolution=SIDE, steps=400, threads=1)
+    settings = SegmentationConfig(width=8, resolution=SIDE, steps=400)
     one = load_labelled_frames(frames, train, SIDE, flag="--frames")
     data = TrainingFrames.of_set("train", one)
-    run_dir = find_run_dir(
-        place.out / "runs" / "segmentation", settings, data, CAMUS_LABELS, seed=0
-    )
+    root = place.out / "runs" / "segmentation"
+    run_dir = find_run_dir(root, settings, data.hashes, CAMUS_LABELS, seed=0)
     accelerator, _ = start_accelerator("no", num_parameters=0, tracker="none", threads=1)
     return train_segmentation(run_dir, settings, data, CAMUS_LABELS, accelerator, seed=0)
 

@@ -107,8 +107,15 @@ def _choose_others(rows: Sequence[Frame], groups: Groups) -> list[int]:
     chosen = []
     for place, row in enumerate(rows):
         # From the next row on, so that no single mask stands in for all.
-        order = [(place + step) % len(rows) for step in range(1, len(rows))]
-        others = [other for other in order if groups[other] != groups[place]]
-        alike = [o for o in others if (rows[o].view, rows[o].phase) == (row.view, row.phase)]
-        chosen.append((alike or others)[0])
+        order = ((place + step) % len(rows) for step in range(1, len(rows)))
+        first = None
+        for other in order:
+            if groups[other] == groups[place]:
+                continue
+            first = other if first is None else first
+            if (rows[other].view, rows[other].phase) == (row.view, row.phase):
+                first = other
+                break
+        assert first is not None
+        chosen.append(first)
     return chosen

@@ -136,7 +136,7 @@ def _train_reader(trained: RealFrames, frames: Sequence[Frame], root: Path) -> M
 
     one = load_labelled_frames(trained.folder, frames, SETTINGS.resolution, flag="--train")
     data = TrainingFrames.of_set("train", one)
-    run_dir = find_run_dir(root, SETTINGS, data, one.labels, seed=0)
+    run_dir = find_run_dir(root, SETTINGS, data.hashes, one.labels, seed=0)
     accelerator, _ = start_accelerator("no", num_parameters=0, tracker="none", threads=None)
     accelerator.print(f"reading masks by a network trained on {len(data)} frames, in {run_dir}")
     return train_segmentation(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from echodiff.settings.checks import Count, Positive, Seed, Steps, at_least, check_ranges
+from echodiff.settings.checks import Count, Positive, Seed, at_least, check_ranges
 
 AUTO, SHIPPED, NONE = "auto", "shipped", "none"
 """Values of --mask-network that are no folder."""
+CHECKPOINT_EVERY = 200
+"""Steps between checkpoints of a training."""
 STRIDE = 16
 """Pixels of the image to one of the coarsest level, of either network."""
 
@@ -33,10 +35,6 @@ class SegmentationConfig:
     augmentation: Literal["none", "light", "classical"] = "light"
     """light: small shifts, scales and gains. classical: also rotations, larger scales, gamma and
     noise. Hearts are never mirrored."""
-    checkpoint_every: Steps = 200
-    """Steps between checkpoints (count); 0: none, a killed training starts again."""
-    threads: Count | None = None
-    """CPU threads of the process (count). Default: torch's choice."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

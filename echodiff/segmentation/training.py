@@ -23,7 +23,11 @@ from echodiff.segmentation.networks import (
     save_network,
 )
 from echodiff.segmentation.reader import MaskReader, load_mask_reader
-from echodiff.segmentation.segmentation_config import SegmentationConfig, TrainSegmentationConfig
+from echodiff.segmentation.segmentation_config import (
+    CHECKPOINT_EVERY,
+    SegmentationConfig,
+    TrainSegmentationConfig,
+)
 from echodiff.segmentation.trainer import SegmentationTrainer
 from echodiff.settings.fields import as_dict
 from echodiff.training.folder import open_run
@@ -33,7 +37,7 @@ from echodiff.training.trackers import Curves
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_INDIFFERENT = ("out", "overwrite", "continue_", "threads", "checkpoint_every")
+_INDIFFERENT = ("out", "overwrite", "continue_")
 KEEP = 1
 """Checkpoints of a training."""
 LOG_EVERY = 20
@@ -69,28 +73,34 @@ class TrainingFrames:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def list_hashes(self, rows: Sequence[int]) -> dict[str, str]:
+        """Names and hashes of the frames in these rows."""
+        names = [*self.hashes]
+        return {names[row]: self.hashes[names[row]] for row in rows}
+
     def take(self, rows: Sequence[int]) -> TrainingFrames:
         """The frames in these rows."""
-        names = [*self.hashes]
         chosen = [*rows]
         return TrainingFrames(
-            self.images_u8[chosen], self.masks_u8[chosen],
-            {names[row]: self.hashes[names[row]] for row in chosen},
-        )  # fmt: skip
+            self.images_u8[chosen], self.masks_u8[chosen], self.list_hashes(chosen)
+        )
 
 
 def find_run_dir(
     root: Path,
     settings: SegmentationConfig,
-    frames: TrainingFrames,
+    hashes: Mapping[str, str],
     labels: Sequence[Label],
     *,
     seed: int,
 ) -> Path:
-    """Folder of a training in `root`, by all that decides its result: equal ones share it."""
+    """Folder of a training in `root`, by all that decides its result: equal ones share it.
+
+    hashes: of its frames, as `TrainingFrames` has them.
+    """
     config = _build_config(settings, root, labels, seed)
     values = {name: value for name, value in as_dict(config).items() if name not in _INDIFFERENT}
-    return root / compute_fingerprint({"settings": values, "frames": frames.hashes})[:16]
+    return root / compute_fingerprint({"settings": values, "frames": dict(hashes)})[:16]
 
 
 def is_trained(run_dir: Path) -> bool:
@@ -107,6 +117,7 @@ def train_segmentation(
     *,
     seed: int,
     trained_on: Mapping[str, Any] | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> MaskReader:
     """Train in `run_dir`, resume there, or open what was trained there; see `find_run_dir`.
 
@@ -115,7 +126,8 @@ def train_segmentation(
     """
     if not is_trained(run_dir):
         config = _build_config(settings, run_dir, labels, seed)
-        _train(config, frames, (Label.BACKGROUND, *labels), accelerator, trained_on)
+        names = Label.BACKGROUND, *labels
+        _train(config, frames, names, accelerator, trained_on, checkpoint_every)
     return load_mask_reader(run_dir)
 
 
@@ -125,6 +137,7 @@ def _train(
     labels: tuple[Label, ...],
     accelerator: Accelerator,
     trained_on: Mapping[str, Any] | None,
+    checkpoint_every: int,
 ) -> None:
     if accelerator.num_processes > 1:
         raise InputError(f"{accelerator.num_processes} processes: segmentation runs in one")
@@ -151,7 +164,7 @@ def _train(
             trainer,
             run,
             accelerator,
-            intervals=Intervals(log=LOG_EVERY, checkpoint=(config.checkpoint_every,), keep=KEEP),
+            intervals=Intervals(log=LOG_EVERY, checkpoint=(checkpoint_every,), keep=KEEP),
             curves=Curves(run, accelerator, project="echodiff-segmentation", config=config),
         )
         run.finish(weights_sha256=save_network(run.run_dir, network, architecture))

@@ -42,11 +42,14 @@ class ArmResult:
 
 
 def measure_network(
-    reader: MaskReader, test: RealFrames, labels: Sequence[Label], path: Path
-) -> ArmResult:
-    """Test a network, or read from `path` what it did on the same frames."""
-    if path.is_file():
-        return _load(path)
+    reader: MaskReader,
+    test: RealFrames,
+    labels: Sequence[Label],
+    path: Path,
+    *,
+    white_level: int | None,
+) -> None:
+    """Test a network, and write what it did to `path`."""
     masks: dict[str, list[dict[tuple[View, Phase], tuple[Mask, float]]]] = {}
     has_spacing = all(frame.spacing_mm for frame in test.frames)
 
@@ -58,7 +61,9 @@ def measure_network(
             for own, mask in zip(both, (found, truth), strict=True):
                 own.setdefault(place, (mask, pixel))
 
-    agreement = measure_agreement(test.folder, test.frames, reader, callback=keep)
+    agreement = measure_agreement(
+        test.folder, test.frames, reader, white_level=white_level, callback=keep
+    )
     assert agreement is not None
     values = np.full((len(test.frames), len(labels), len(MEASURES)), np.nan)
     for place, label in enumerate(labels):
@@ -75,7 +80,6 @@ def measure_network(
                    for frame in values.tolist()],
         "ejection": ejection,
     })  # fmt: skip
-    return _load(path)
 
 
 def fingerprint_test(test: RealFrames, labels: Sequence[Label]) -> str:
@@ -85,7 +89,8 @@ def fingerprint_test(test: RealFrames, labels: Sequence[Label]) -> str:
     return compute_fingerprint({"frames": hashes, "facts": facts, "labels": [*labels]})[:16]
 
 
-def _load(path: Path) -> ArmResult:
+def load_result(path: Path) -> ArmResult:
+    """Read what `measure_network` wrote."""
     record = read_record(path, _KINDS)
     values = np.array(record["values"], np.float64)
     ejection = {name: (found, truth) for name, (found, truth) in record["ejection"].items()}

@@ -16,7 +16,7 @@ from echodiff.utility.utility_config import UtilityConfig
 
 PROG = "echodiff utility"
 UTILITY_FILE, REPORT_FILE = "utility.json", "report.html"
-_PLACES = ("out", "overwrite", "threads")
+_PLACES = ("out", "overwrite", "threads", "checkpoint_every")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,28 +35,28 @@ def _compare(config: UtilityConfig) -> int:
     from echodiff.utility.arms import list_arms
     from echodiff.utility.sources import open_sources
     from echodiff.utility.summary import summarise
-    from echodiff.utility.trainings import plan_jobs, run_jobs
+    from echodiff.utility.trainings import plan_trainings, run_trainings
 
     sources = open_sources(config)
     arms = list_arms(config, [*sources.synthetic])
-    jobs, left_out = plan_jobs(config, sources, arms)
+    plan = plan_trainings(config, sources, arms)
     accelerator, _ = start_accelerator(
         "no", num_parameters=0, tracker="none", threads=config.threads
     )
     test = sources.test
     print(
-        f"{len({job.run_dir for job in jobs})} trainings of {config.steps} steps; test: "
+        f"{plan.num_trainings} trainings of {config.steps} steps; test: "
         f"{test.text}, {len(test.frames)} of them with a mask"
     )
-    for name, reason in left_out.items():
+    for name, reason in plan.left_out.items():
         print(f"{name}: left out, {reason}")
     for note in sources.notes:
         print(f"note: {note}")
     with FolderLock(config.out):
-        trained = run_jobs(config, sources, jobs, accelerator)
+        trained = run_trainings(config, plan, accelerator)
         result = summarise(trained, test.frames, sources.labels, seed=config.seed)
         result |= {
-            "left_out": left_out,
+            "left_out": dict(plan.left_out),
             "notes": list(sources.notes),
             "labels": [name_label(label) for label in sources.labels],
             "num_test": len(test.frames),

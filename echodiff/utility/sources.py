@@ -21,6 +21,7 @@ from echodiff.errors import InputError
 from echodiff.frames.maker import PHANTOM
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
+from echodiff.frames.white_level import find_white_level
 from echodiff.metrics.resampling import MIN_GROUPS
 from echodiff.segmentation.label_names import name_labels, parse_label
 from echodiff.segmentation.labelled_frames import (
@@ -45,6 +46,8 @@ class Sources:
     """Labels that are segmented, the background aside."""
     notes: tuple[str, ...]
     """What a reader of the results must know."""
+    white_level: int | None
+    """Of the real frames, if they have more than 8 bits: test frames are read by the same."""
 
 
 def open_sources(config: UtilityConfig) -> Sources:
@@ -68,19 +71,20 @@ def open_sources(config: UtilityConfig) -> Sources:
         real = replace(real, frames=_keep_in(config, real.frames, "--real"))
         rows = {name: _keep_in(config, own, f"--synthetic {name}") for name, own in rows.items()}
         notes.append(_describe_held_out(config, test))
+    white_level = find_white_level(real.paths)
     labelled = load_labelled_frames(real.folder, real.frames, config.resolution, flag="--real")
     synthetic = {
         name: load_labelled_frames(folder, rows[name], config.resolution, flag="--synthetic")
         for name, folder in sets.items()
     }
     test_labels = load_labelled_frames(
-        test.folder, test.frames, config.resolution, flag="--test"
-    )  # fmt: skip
+        test.folder, test.frames, config.resolution, flag="--test", white_level=white_level
+    )
     test = replace(test, frames=[*test_labels.frames])
     labels, left = _choose_labels(
         config, {"--real": labelled, "--test": test_labels, **synthetic}
     )  # fmt: skip
-    return Sources(labelled, synthetic, test, labels, (*notes, *left))
+    return Sources(labelled, synthetic, test, labels, (*notes, *left), white_level)
 
 
 def _refuse_generated(real: RealFrames, flag: str) -> None:

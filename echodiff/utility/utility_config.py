@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from echodiff.segmentation.segmentation_config import SegmentationConfig
-from echodiff.settings.checks import Seed, at_least
+from echodiff.segmentation.segmentation_config import CHECKPOINT_EVERY, SegmentationConfig
+from echodiff.settings.checks import Count, Seed, Steps, at_least
 from echodiff.settings.command_line import flag_only, positional
 
 Group = Literal["shares", "synthetic", "ratios", "classical"]
@@ -49,6 +49,10 @@ class UtilityConfig(SegmentationConfig):
     hold_out: str | None = None
     """Keep one vendor or view out of every training, such as vendor=GE or view=A2C; scores on it
     are shown next to those on the others."""
+    checkpoint_every: Steps = CHECKPOINT_EVERY
+    """Steps between checkpoints of a training (count); 0: none, a killed training starts again."""
+    threads: Count | None = None
+    """CPU threads of the process (count). Default: torch's choice."""
     unknown_training: bool = flag_only(default=False)
     """Accept synthetic frames without a record of what their generator was trained on: it may have
     seen the test patients."""

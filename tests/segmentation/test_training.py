@@ -9,7 +9,6 @@ import torch
 from echodiff.anatomy import Label
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
-from echodiff.segmentation import training
 from echodiff.segmentation.augmentation import (
     NUM_DRAWS,
     STRENGTHS,
@@ -47,12 +46,15 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
 ):
     _, data = frames
     settings = SegmentationConfig(
-        network=network, width=2, resolution=32, steps=6, batch_size=2, checkpoint_every=2,
+        network=network, width=2, resolution=32, steps=6, batch_size=2,
         augmentation="classical",
     )  # fmt: skip
-    first, second = (find_run_dir(tmp_path / n, settings, data, LABELS, seed=3) for n in "ab")
+    first, second = (
+        find_run_dir(tmp_path / n, settings, data.hashes, LABELS, seed=3) for n in "ab"
+    )
     assert first.name == second.name
-    whole = train_segmentation(first, settings, data, LABELS, accelerator, seed=3)
+    options = {"seed": 3, "checkpoint_every": 2}
+    whole = train_segmentation(first, settings, data, LABELS, accelerator, **options)
     run = SegmentationTrainer.run
 
     def kill(self, step):
@@ -62,11 +64,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(SegmentationTrainer, "run", kill)
     with pytest.raises(KeyboardInterrupt):
-        train_segmentation(second, settings, data, LABELS, accelerator, seed=3)
+        train_segmentation(second, settings, data, LABELS, accelerator, **options)
     monkeypatch.setattr(SegmentationTrainer, "run", run)
-    resumed = train_segmentation(second, settings, data, LABELS, accelerator, seed=3)
+    resumed = train_segmentation(second, settings, data, LABELS, accelerator, **options)
     assert resumed.sha256 == whole.sha256
-    assert find_run_dir(tmp_path, settings, data, LABELS, seed=4).name != first.name
+    assert find_run_dir(tmp_path, settings, data.hashes, LABELS, seed=4).name != first.name
 
     # What was saved is opened, and reads images of any size as labels of that size.
     opened = load_mask_reader(first)
@@ -109,16 +111,19 @@ def test_few_frames_are_warned_of_and_frames_without_a_mask_are_counted(
     assert "5 frames with masks are few to train a segmentation on" in caplog.messages
 
 
-def test_equal_settings_and_frames_share_a_run_whatever_the_machine(frames, tmp_path):
+def test_a_run_folder_goes_by_settings_frames_and_seed(frames, tmp_path):
     _, data = frames
-    one = SegmentationConfig(steps=5, threads=1, checkpoint_every=0)
-    other = SegmentationConfig(steps=5, threads=2, checkpoint_every=9)
-    assert find_run_dir(tmp_path, one, data, LABELS, seed=0) == find_run_dir(
-        tmp_path, other, data, LABELS, seed=0
-    )
-    few = find_run_dir(tmp_path, one, data.take([0, 1]), LABELS, seed=0)
-    assert few != find_run_dir(tmp_path, one, data.take([0, 2]), LABELS, seed=0)
-    assert training.KEEP == 1
+    settings = SegmentationConfig(steps=5)
+    others = [
+        (SegmentationConfig(steps=6), data.hashes, 0), (settings, data.hashes, 1),
+        (settings, data.list_hashes([0, 1]), 0), (settings, data.list_hashes([0, 2]), 0),
+    ]  # fmt: skip
+    folders = {
+        find_run_dir(tmp_path, one, hashes, LABELS, seed=seed)
+        for one, hashes, seed in [(settings, data.hashes, 0), *others]
+    }
+    assert len(folders) == 5
+    assert find_run_dir(tmp_path, settings, data.hashes, LABELS, seed=0) in folders
 
 
 # --- Augmentation --------------------------------------------------------------------------------
