@@ -15,15 +15,20 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-import torch
-from gan_segmentation import dice_of_masks, read_masks, train_segmentation
 from PIL import Image
 
 from echodiff.__main__ import main as echodiff
+from echodiff.anatomy import Label
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_image_u8, read_mask_u8
+from echodiff.segmentation.agreement import measure_agreement
+from echodiff.segmentation.labelled_frames import load_labelled_frames
+from echodiff.segmentation.mask_scores import CAMUS_LABELS, score_masks
+from echodiff.segmentation.segmentation_config import SegmentationConfig
+from echodiff.segmentation.training import TrainingFrames, find_run_dir, train_segmentation
+from echodiff.training.precision import start_accelerator
 
 SIDE = 128
 PHANTOM = (f"phantom --num 800 --seed 7 --size {SIDE} --styles cedar --findings asd,lvh,dilated_lv "
@@ -234,29 +239,45 @@ def _is_tinted(path: Path) -> bool:
 
 def mask_to_echo(place: Place) -> None:
     """P3: is the heart that was drawn where the mask asked for it?"""
-    torch.set_num_threads(1)
-    frames = place.domain("echo")
-    net = train_segmentation(frames, place.out / "runs" / "segmentation.safetensors", side=SIDE)
-    rows = ["| mask | Dice LV | LV wall | LA | n |", "|---|---|---|---|---|"]
+    reader = train_reader(place)
     real = place.test("echo")
-    asked = read_masks(real, None, SIDE)
-    dice = dice_of_masks(net, real, asked)
-    rows.append(f"| real frames, the ceiling | {_dice_cells(dice, (1, 2, 3))} | {len(asked)} |")
-    others = np.roll(asked, NUM_TEST // 2, axis=0)  # two frames of a patient are neighbours
-    dice = dice_of_masks(net, real, others)
-    rows.append(f"| the same against another patient's masks | {_dice_cells(dice, (1, 2, 3))} | "
-                f"{len(asked)} |")  # fmt: skip
+    own, others = (
+        measure_agreement(real, load_frames(real), reader, of_others=crossed)
+        for crossed in (False, True)
+    )
+    rows = ["| mask | Dice LV | LV wall | LA | obedience | n |", "|---|---|---|---|---|---|"]
+    sets = {
+        "real frames, the ceiling": (own, CAMUS_LABELS),
+        "the same against another patient's masks": (others, CAMUS_LABELS),
+    }
     for name, labels in MASKS.items():
         folder = place.translate(f"patch_cgan_{name}")
-        dice = dice_of_masks(net, folder, asked)
-        rows.append(f"| {name} | {_dice_cells(dice, labels)} | {len(asked)} |")
+        found = measure_agreement(folder, load_frames(folder), reader)
+        sets[name] = found, [Label(label) for label in labels]
+    for title, (agreement, asked) in sets.items():
+        scores, *_ = score_masks(agreement, reader, ceiling=own, floor=others, seed=0)
+        records = {name: score.to_record() for name, score in scores.items()}
+        cells = [
+            cell(records[f"mask_dice_{label.name.lower()}"], 2)
+            + ("" if label in asked else " (not asked)")
+            for label in CAMUS_LABELS
+        ]
+        obedience = cell(records["obedience"], 2) if "obedience" in records else "–"
+        rows.append(f"| {title} | {' | '.join(cells)} | {obedience} | {len(agreement.values)} |")
     place.write("mask_to_echo", rows)
 
 
-def _dice_cells(dice: dict, labels: tuple[int, ...]) -> str:
-    cells = [cell(dice[label], 2) + ("" if label in labels else " (not asked)")
-             for label in (1, 2, 3)]  # fmt: skip
-    return " | ".join(cells)
+def train_reader(place: Place):
+    """A network that reads LV, its wall and LA, trained on the frames of the training patients."""
+    frames = place.domain("echo")
+    train = [frame for frame in load_frames(frames) if frame.split == "train"]
+    settings = SegmentationConfig(width=8, resolution=SIDE, steps=400)
+    one = load_labelled_frames(frames, train, SIDE, flag="--frames")
+    data = TrainingFrames.of_set("train", one)
+    root = place.out / "runs" / "segmentation"
+    run_dir = find_run_dir(root, settings, data.hashes, CAMUS_LABELS, seed=0)
+    accelerator, _ = start_accelerator("no", num_parameters=0, tracker="none", threads=1)
+    return train_segmentation(run_dir, settings, data, CAMUS_LABELS, accelerator, seed=0)
 
 
 def ct_to_mr(place: Place) -> None:

@@ -23,6 +23,10 @@ COMMANDS = {
     "train-gan": ("echodiff.gan.command", "train CycleGAN, CUT, patch-cGAN, a CNN or SRGAN"),
     "translate": ("echodiff.gan.translate", "run a trained generator over a frames folder"),
     "evaluate": ("echodiff.evaluate", "score generated frames against real ones"),
+    "utility": (
+        "echodiff.utility.command",
+        "train segmentation with synthetic frames, test on real",
+    ),
     "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
     "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
     "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),

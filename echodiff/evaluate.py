@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echodiff.data.leaks import read_maker
 from echodiff.data.reference import (
@@ -22,7 +22,8 @@ from echodiff.data.reference import (
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
-from echodiff.frames.white_level import find_white_level
+from echodiff.frames.reader import load_frames
+from echodiff.frames.white_level import find_folder, find_white_level
 from echodiff.images import write_image
 from echodiff.metrics.comparison import Difference, compare_sets, rank_sets
 from echodiff.metrics.evaluation import score_fully, score_measured
@@ -38,7 +39,11 @@ from echodiff.metrics.intact import MOST_OF_REFERENCE, Reader, compare_anatomy
 from echodiff.metrics.paired import Pairing, find_pairs
 from echodiff.metrics.score import write_scores
 from echodiff.report.tables import format_difference, summary_lines
+from echodiff.segmentation.segmentation_config import AUTO, NONE
 from echodiff.settings.command_line import flag_only, network_names, parse, positional, run_main
+
+if TYPE_CHECKING:
+    from echodiff.segmentation.faithfulness import MaskReading
 
 METRICS_FILE = "metrics.json"
 JOB_FILE = "generate.json"
@@ -89,6 +94,10 @@ class EvaluateConfig:
     segmenter: Path | None = None
     """Folder of a segmenter of your own, model.safetensors and config.json, that labels the frames
     for the score `intact`. Default: the shipped one, trained on phantom frames."""
+    mask_network: str = AUTO
+    """Network that reads the masks of frames that were generated for masks: a run folder with
+    segmentation.safetensors, `shipped`, `none`, or `auto`, a network trained on the frames of
+    --train that have a mask, else the shipped one."""
     seed: int = 0
     """Random seed of intervals, baselines and permutations (0 or more)."""
     overwrite: bool = False
@@ -125,6 +134,7 @@ def score_frames(
     out: Path | None = None,
     white_level: int | None = None,
     segmenter: Path | None = None,
+    mask_network: str = AUTO,
 ) -> dict[str, Any]:
     """Score a frames folder against a reference; write `out/metrics.json` if `out` is given.
 
@@ -135,6 +145,7 @@ def score_frames(
     white_level: that of the training, for a reference of more than 8 bits whose rows state none.
     Prompt faithfulness is scored if `tiny` is among the features.
     segmenter: folder of the network that labels frames for `intact`; by default the shipped one.
+    mask_network: as in `EvaluateConfig`, for frames that were generated for masks.
     """
     networks = features if isinstance(features, Networks) else load_networks(features)
     name, pictures = open_reference(reference, [generated])
@@ -142,6 +153,9 @@ def score_frames(
     of_generated = read(generated)
     of_reference = read(pictures, name=name, white_level=white_level, most_judged=MOST_OF_REFERENCE)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
+    if mask_network != NONE and _find_asked([generated]):
+        masks = _open_mask_reading(mask_network, _find_rows(reference), None, out or generated)
+        masks.add_scores(result, generated, seed=seed, white_level=of_reference.white_level)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
     return result
@@ -246,6 +260,13 @@ def _score(
         )
         for name in names
     }
+    if config.mask_network != NONE and (asked := _find_asked(config.generated)):
+        masks = _open_mask_reading(config.mask_network, real, trained, config.out)
+        for name, folder in zip(names, config.generated, strict=True):
+            if folder in asked:
+                masks.add_scores(
+                    results[name], folder, seed=config.seed, white_level=reference.white_level
+                )
     result: dict[str, Any] = next(iter(results.values()))
     differences: list[Difference] = []
     if config.compare:
@@ -265,6 +286,33 @@ def _open_segmenter(folder: Path | None) -> Reader:
     from echodiff.metrics.segmenter import load_segmenter  # imports torch
 
     return load_segmenter(folder)
+
+
+# --- Faithfulness to masks -----------------------------------------------------------------------
+
+
+def _find_asked(folders: Sequence[Path]) -> list[Path]:
+    """Find the sets that were generated for masks."""
+    return [folder for folder in folders
+            if any(row.weights and row.mask_file_name for row in load_frames(folder))]  # fmt: skip
+
+
+def _find_rows(reference: Path | Sequence[Path]) -> RealFrames:
+    """Return the rows behind a reference that was given to `score_frames`."""
+    if isinstance(reference, str | Path):
+        return choose_reference(Path(reference))
+    folder = find_folder(reference[0]) or reference[0].parent
+    wanted = set(reference)
+    rows = [row for row in load_frames(folder) if folder / row.file_name in wanted]
+    return RealFrames(folder, folder, rows, f"{len(rows)} frames of {folder}")
+
+
+def _open_mask_reading(
+    choice: str, real: RealFrames, trained: RealFrames | None, out: Path
+) -> "MaskReading":
+    from echodiff.segmentation.faithfulness import MaskReading  # imports torch
+
+    return MaskReading.open(choice, real, trained, out)
 
 
 def find_known_level(config: EvaluateConfig, trained: RealFrames | None) -> int | None:

@@ -9,6 +9,7 @@ EXTRA_OF = {
     "vtkmodules": "mesh",
     "rapidocr": "ocr",
     "onnxruntime": "ocr",
+    "monai": "segmentation",
     "tensorboard": "tensorboard",
     "bitsandbytes": "gpu",
 }

@@ -36,7 +36,7 @@ _WRITTEN = re.compile(
     r"""\A(?:run\.json | report\.html | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
-    | [GDF](_[AB])?\.safetensors
+    | [GDF](_[AB])?\.safetensors | segmentation\.(safetensors | json)
     | (controlnet | t2i_adapter | control_lora)/(config\.json
         | (diffusion_pytorch_model | control_lora)\.safetensors)
     | concat/concat\.safetensors | lora/[^/]+\.(safetensors | json)

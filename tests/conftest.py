@@ -361,3 +361,10 @@ def fork_script(
         return processes
 
     return start
+
+
+@pytest.fixture(scope="session")
+def hearts() -> Callable[..., Path]:
+    """`write_hearts(folder, num)`: frames with masks that a network learns in a few steps."""
+    write: Callable[..., Path] = load_script("tests/hearts").write_hearts
+    return write

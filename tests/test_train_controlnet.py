@@ -237,7 +237,7 @@ def test_in_16_bit_grids_are_drawn_with_masks_and_what_is_trained_stays_float32(
     for path in (out / weights, state):
         kinds = {values.dtype for values in load_file(path).values()}
         assert kinds <= {torch.float32, torch.int64}, (path, kinds)
-    rows = [row for row in Run.load(out).read_metrics() if "mask_dice_real" in row]
+    rows = [row for row in Run.load(out).read_metrics() if "drawn_dice_real" in row]
     assert [row["step"] for row in rows] == [0, 1]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"--masks DIR --weights {out}" in page

@@ -28,7 +28,7 @@ ReadMasks = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.uint8]]
 class Obedience:
     """Draws images for held-out masks, reads their masks, and returns the mean Dice.
 
-    `mask_dice_real` is that of the real frames and their own masks, and `mask_dice_other` that of
+    `drawn_dice_real` is that of the real frames and their own masks, and `drawn_dice_other` that of
     the real frames and masks of other patients: what can be had, and what is had without obeying.
     """
 

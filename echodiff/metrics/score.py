@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from echodiff.metrics.score_name import COVERAGES, PAIRED, Kind, ScoreName
+from echodiff.metrics.score_name import COVERAGES, OF_MASKS, PAIRED, Kind, ScoreName
 
 
 class Source(Protocol):
@@ -117,12 +117,14 @@ class Score:
     data_range: int | None = None
     is_masked: bool | None = None
     num_identical: int | None = None
-    values: Sequence[float] | None = None
+    values: Sequence[float | None] | None = None
     first: float | None = None
     second: float | None = None
     n_first: int | None = None
     mmd2_first: float | None = None
     mmd2_second: float | None = None
+    unit: str | None = None
+    num_missed: int | None = None
 
     @property
     def kind(self) -> Kind:
@@ -282,6 +284,25 @@ class Score:
             num_identical=num_identical, values=values,
         )  # fmt: skip
 
+    @classmethod
+    def of_masks(
+        cls, kind: Kind, label: str, estimate: Interval, counts: tuple[int, int], source: Source, *,
+        ceiling: Interval | None, floor: Interval | None, unit: str | None,
+        num_missed: int | None, values: Sequence[float | None] | None,
+    ) -> Score:  # fmt: skip
+        """Agreement of images with the masks that they were generated for.
+
+        counts: generated and reference frames. ceiling: reference frames and their own masks.
+        floor: and the masks of other patients. num_missed: images without any pixel of the label.
+        """
+        low_high = (None, None) if floor is None else (floor.low, floor.high)
+        return cls(
+            name=ScoreName(kind, label=label), **_common(estimate, source), n=counts[0],
+            n_reference=counts[1], **(_beside(ceiling) if ceiling else {}),
+            floor=floor.value if floor else None, floor_low=low_high[0], floor_high=low_high[1],
+            unit=unit, num_missed=num_missed, values=values,
+        )  # fmt: skip
+
 
 Scores = Mapping[str, Score]
 """Scores by `str(score.name)`."""
@@ -346,4 +367,6 @@ _KEYS: dict[Kind, tuple[str, ...]] = {
     Kind.MMD_RATIO: ("value", "low", "high", "mmd2_first", "mmd2_second", "n_first", "n",
                      "n_reference", *_OF_NETWORK[:3], "bandwidth"),
     **dict.fromkeys(PAIRED, (*_COMMON, "data_range", "is_masked", "num_identical", "values")),
+    **dict.fromkeys(OF_MASKS, (*_COMMON, *_REAL, "floor", "floor_low", "floor_high", "unit",
+                               "num_missed", "values")),
 }  # fmt: skip

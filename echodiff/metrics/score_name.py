@@ -47,6 +47,10 @@ class Kind(StrEnum):
     SECTOR_DRIFT = "sector_drift"
     INTACT = "intact"
     INTACT_GAIN = "intact_gain"
+    MASK_DICE = "mask_dice"
+    MASK_HD95 = "mask_hd95"
+    MASK_ASSD = "mask_assd"
+    OBEDIENCE = "obedience"
 
 
 DISTANCES = frozenset({Kind.MMD, Kind.KID, Kind.FID, Kind.FD})
@@ -54,6 +58,7 @@ COVERAGES = (Kind.PRECISION, Kind.RECALL, Kind.DENSITY, Kind.COVERAGE)
 PAIRED = (Kind.SSIM, Kind.PSNR, Kind.PSNR_MIXED, Kind.MAE, Kind.MSE)
 _BY_FINDING = {Kind.FAITHFULNESS, Kind.SPECIFICITY, Kind.FAITHFULNESS_GAIN, Kind.SPECIFICITY_GAIN}
 _BY_CRITERION = {Kind.INTACT, Kind.INTACT_GAIN}
+OF_MASKS = (Kind.MASK_DICE, Kind.MASK_HD95, Kind.MASK_ASSD, Kind.OBEDIENCE)
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,13 @@ class ScoreName:
     """Of faithfulness and specificity; empty for the mean over findings."""
     criterion: str = ""
     """Of `intact`; empty for frames that meet all criteria."""
+    label: str = ""
+    """Of the agreement with masks; empty for the mean over labels."""
     count: int | None = None
     """Images behind a Frechet distance, which is not comparable across counts."""
 
     def __str__(self) -> str:
-        part = self.features or self.finding or self.criterion
+        part = self.features or self.finding or self.criterion or self.label
         text = f"{self.kind}_{part}" if part else str(self.kind)
         return text if self.count is None else f"{text}@{self.count}"
 
@@ -90,4 +97,6 @@ class ScoreName:
             return cls(kind, finding=rest, count=number)
         if kind in _BY_CRITERION:
             return cls(kind, criterion=rest, count=number)
+        if kind in OF_MASKS:
+            return cls(kind, label=rest, count=number)
         return cls(kind, features=rest, count=number)

@@ -201,6 +201,38 @@ def draw_shares(
     return Chart("Shares", _to_element(figure, f"{prefix.capitalize()} by finding"))
 
 
+def draw_dice_by_share(curves: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Chart | None:
+    """Draw mean Dice against the percentage of real patients, a line per curve with its intervals.
+
+    curves: by name, "real only" first; rows of `share`, `value`, `low` and `high`. A share of 0 is
+    of synthetic frames alone. None without any row.
+    """
+    curves = {name: rows for name, rows in curves.items() if rows}
+    if not curves:
+        return None
+    figure, axes = _build_figure(640, 320, right=150)
+    known = dict(zip(curves, ("real", "tuned", "base"), strict=False))
+    colours = {name: known.get(name, "soft") for name in curves}
+    lines = {name: [(float(row["share"] or 0), float(row["value"] or 0)) for row in rows]
+             for name, rows in curves.items()}  # fmt: skip
+    for number, (name, rows) in enumerate(curves.items()):
+        for row in rows:
+            low, high = row["low"], row["high"]
+            if low is not None and high is not None:
+                x = float(row["share"] or 0) + 0.8 * number  # next to those of other curves
+                colour = COLOURS[colours[name]]
+                axes.plot([x, x], [low, high], color=colour, alpha=0.5, linewidth=2.2)
+    _draw_lines(axes, lines, colours)
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), "o", color=COLOURS[colours[name]], markersize=5)
+    shares = sorted({share for points in lines.values() for share, _ in points})
+    axes.set_xlim(-2, 100)
+    axes.set_xticks(shares, [f"{share:g} %" for share in shares])
+    axes.set_xlabel("real patients", loc="right")
+    axes.set_ylabel("mean Dice")
+    return Chart("Dice", _to_element(figure, "Mean Dice against the share of real patients"))
+
+
 # --- Losses of a run ------------------------------------------------------------------------------
 
 

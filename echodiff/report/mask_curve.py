@@ -11,7 +11,7 @@ from typing import Any
 
 from echodiff.report.charts import COLOURS, Chart, draw_marked_line
 
-OBEDIENCE = "mask_dice"
+OBEDIENCE = "drawn_dice"
 """Name in `metrics.jsonl`; `_real` and `_other` are those of real frames."""
 TITLE = "Masks: asked for and drawn (Dice)"
 HALF = 0.5

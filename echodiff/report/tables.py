@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from echodiff.anatomy import Finding
 from echodiff.documents import read_yaml_record
 from echodiff.metrics.score import Score, read_scores
-from echodiff.metrics.score_name import COVERAGES, DISTANCES, Kind, ScoreName
+from echodiff.metrics.score_name import COVERAGES, DISTANCES, OF_MASKS, Kind, ScoreName
 from echodiff.runs import Run
 
 if TYPE_CHECKING:
@@ -49,7 +49,13 @@ LOOK_NAMES: dict[Kind, str] = {
     Kind.COLOUR_DRIFT: "Frames with colours the reference has not",
     Kind.SECTOR_DRIFT: "Frames with a sector unlike the reference",
 }
-DECISIVE = ("intact", "mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
+MASK_NAMES: dict[Kind, str] = {
+    Kind.MASK_DICE: "Dice with the asked-for mask",
+    Kind.MASK_HD95: "HD95",
+    Kind.MASK_ASSD: "ASSD",
+    Kind.OBEDIENCE: "Obedience to masks",
+}
+DECISIVE = ("intact", "obedience", "mmd_", "faithfulness", "copies_", "ssim", "psnr", "mae")
 """Scores for the terminal, in this order; one that ends in `_` is of each feature network."""
 _SHARES = frozenset({Kind.INTACT, Kind.FAITHFULNESS, Kind.SPECIFICITY})
 _OF_SETS = frozenset({*COVERAGES, Kind.COPIES})
@@ -64,6 +70,9 @@ def score_name(name: str) -> str:
 def _describe(name: ScoreName) -> str:
     if name.kind in LOOK_NAMES:
         return LOOK_NAMES[name.kind]
+    if name.kind in OF_MASKS:
+        label = name.label.replace("_", " ").replace("lv", "LV").replace("la", "LA")
+        return f"{MASK_NAMES[name.kind]}, {label or 'mean over labels'}"
     if name.kind in _OF_SETS:
         return f"{name.kind.capitalize()} ({name.features})"
     match name.kind:
@@ -135,6 +144,29 @@ def build_look_rows(
                 "same_n": same_n or score.n_reference,
                 "at_same_n": format_number(score.value_at_floor_n, False) if same_n else "",
             })  # fmt: skip
+    return rows
+
+
+def build_mask_rows(
+    titles: Sequence[str], records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Build rows of the agreement with masks: value, ceiling (real frames and their own masks),
+    floor (the same frames and the masks of other patients)."""
+    scores = [read_scores(one) for one in records]
+    rows: list[dict[str, Any]] = []
+    names = dict.fromkeys(score.name for one in scores for score in one.values())
+    order = {kind: place for place, kind in enumerate((Kind.OBEDIENCE, *MASK_NAMES))}
+    shown = [name for name in names if name.kind in OF_MASKS]
+    for name in sorted(shown, key=lambda one: order[one.kind]):
+        for title, of_set in zip(titles, scores, strict=True):
+            if (score := of_set.get(str(name))) is not None:
+                rows.append({
+                    **_shown(name, title, score, rows, False),
+                    "unit": score.unit or "",
+                    "ceiling": format_number(score.real, False),
+                    "floor": format_number(score.floor, False),
+                    "missed": "–" if score.num_missed is None else score.num_missed,
+                })  # fmt: skip
     return rows
 
 
@@ -292,13 +324,16 @@ def _state(name: str, score: Mapping[str, Any]) -> str:
     text = format_number(score["value"], is_share)
     if score["low"] is not None:
         text += f" ({format_interval(score['low'], score['high'], is_share)})"
-    if score.get("floor") is not None:
+    if score.get("floor_n") is not None:
         text += (
             f"; real against real {format_number(score['floor'], False)} at n {score['floor_n']}"
         )
         if score["floor_n"] != score["n"]:
             text += f", generated there {format_number(score['value_at_floor_n'], False)}"
-    if score.get("real") is not None:
+    if name == Kind.OBEDIENCE:
+        ends = format_number(score["floor"], False), format_number(score["real"], False)
+        text += f"; Dice at the floor {ends[0]}, at the ceiling {ends[1]}"
+    elif score.get("real") is not None:
         text += f"; real frames {format_number(score['real'], is_share)}"
     if score.get("data_range") is not None:
         text += f"; data range {score['data_range']}"

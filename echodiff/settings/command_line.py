@@ -195,6 +195,8 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
                 raise InputError(f"{flag} needs a value")
         if name == "config":
             config_name = value
+        elif name in waiting and is_list(hints[name]):
+            flags[name] = split_list(hints[name], value)  # arguments after it are more of them
         else:
             flags[name] = value
             if name in waiting:

@@ -35,8 +35,8 @@ def test_intact_hearts_or_a_distance_take_the_place_of_the_adapter() -> None:
 
 
 def obedience(*values: float) -> list[dict[str, float]]:
-    baselines = {"mask_dice_real": 0.8, "mask_dice_other": 0.4}
-    return [{"step": 100 * i, "mask_dice": v} | baselines for i, v in enumerate(values)]
+    baselines = {"drawn_dice_real": 0.8, "drawn_dice_other": 0.4}
+    return [{"step": 100 * i, "drawn_dice": v} | baselines for i, v in enumerate(values)]
 
 
 def test_the_step_from_which_masks_are_obeyed_is_named() -> None:
@@ -48,7 +48,7 @@ def test_the_step_from_which_masks_are_obeyed_is_named() -> None:
         "0.40)."
     )
     assert describe_obedience(obedience(0.3, 0.4)).startswith("Masks are not obeyed yet (Dice 0.40")
-    unknown = [row | {"mask_dice_real": 0.42} for row in obedience(0.3, 0.4)]
+    unknown = [row | {"drawn_dice_real": 0.42} for row in obedience(0.3, 0.4)]
     assert "cannot be told" in describe_obedience(unknown)
     assert describe_obedience(losses(0.2, 0.1)) == ""
     chart = draw_obedience(obedience(0.3, 0.35, 0.72))

@@ -1,0 +1,1 @@
+"""What synthetic frames are good for: segmentation trained with them, tested on real patients."""
