@@ -56,7 +56,8 @@ class PretrainConfig:
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
-    """Number of further phantom frames for the VAE, each patient with another random scanner."""
+    """Number of further phantom frames for VAE and UNet, each patient with another random
+    scanner."""
     num_feature_frames: int = 10000
     """Number of phantom frames that the feature network is trained on; the last tenth is held
     out."""
@@ -160,18 +161,21 @@ def _train_base(
     vae = train_autoencoder(
         seen, config.out, config.autoencoder_steps, 16, config.seed, device, vae
     )
-    mean, std = encode_frames(vae, images[:num_train])
+    mean, std = encode_frames(vae, seen)
     vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
     ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)
-    texts = [row["text"] for row in corpus.rows[:num_train]]
-    words = ["", *texts, *build_captions(config.seed + 3, len(texts))]
+    rows = [*corpus.rows[:num_train], *scanners.rows]
+    texts = [row["text"] for row in rows]
+    words = ["", *texts[:num_train], *build_captions(config.seed + 3, num_train)]
     text_encoder = train_text_encoder(
         tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
     )
     ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
-    material = Material((mean * scale, std * scale), ids, null, text_encoder)
+    # Random scanners twice as often: nearly half of what the UNet sees.
+    drawn = np.r_[0 : len(rows), num_train : len(rows)]
+    material = Material((mean * scale, std * scale), ids, null, text_encoder, drawn)
     steps = (config.denoiser_steps, config.detail_steps)
     unet = train_denoiser(material, config.out, steps, 32, config.seed, device, unet)
     facts = {

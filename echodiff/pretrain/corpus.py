@@ -33,7 +33,8 @@ POPULATIONS: dict[str, Population] = {
     "base": Population(
         styles=("aspen", "birch"), finding_rate=0.4, views=(View.A4C,) * 11 + (View.A2C,)
     ),
-    # Further frames for the VAE, each patient with another scanner, for speckle of all kinds.
+    # Each patient with another scanner: speckle of all kinds for the VAE, and for the UNet a heart
+    # that does not depend on the scanner.
     "scanners": Population(styles=(RANDOM,), finding_rate=0.4),
     # For the feature network, which must recognise all findings and styles: each finding is in at
     # least one of 25 frames.

@@ -146,7 +146,8 @@ It was made by `{MADE_BY}` (seeded, resumable):
 ```
 
 {start}The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`),
-mostly in apical four-chamber view, some in two-chamber view. Of these frames,
+mostly in apical four-chamber view, some in two-chamber view, and on scanners drawn at random, a new
+one for each patient. Of these frames,
 {facts["finding_percent"]:g} per cent show at least one of {len(FINDINGS)} findings (septal defects,
 hypertrophy, dilations, hypoplastic ventricles, valves, effusions). Captions give view, phase and
 age and mention some of the normal parts, but never a finding: the model knows the shapes, and a
@@ -154,5 +155,5 @@ LoRA teaches their names.
 
 The text encoder was trained first and separately, on captions without images, including those of
 findings. It can distinguish the words, but has not seen what they describe. The base was not
-trained on the scanner `cedar`; the VAE was also trained on frames of random scanners.
+trained on the scanner `cedar`.
 """
