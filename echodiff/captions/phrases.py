@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import pairwise
 from typing import NamedTuple
 
+from echodiff.captions.headings import name_members
 from echodiff.captions.tokens import OTHER, Kind, Token
 
 CONTENT = frozenset({Kind.PART, Kind.STATE, Kind.MENTION})
 """Tokens that speak of the heart."""
 CHAMBERS = frozenset({"LV", "RV", "LA", "RA"})
+VAGUE = {"VENTRICLE": ("LV", "RV"), "ATRIUM": ("LA", "RA")}
+"""Parts without a side; a denial is of both."""
+ANSWER = "answer"
+"""State of an item that answers the sentence before."""
 _GENERAL = frozenset({"normal", "abnormal"})
 _LINKS = frozenset({Kind.COMMA, Kind.AND, Kind.OR, Kind.NOR, Kind.LINK, Kind.EXCEPT})
 JOINED = frozenset({Kind.AND, Kind.OR, Kind.NOR})
@@ -23,8 +29,10 @@ class Mode(Enum):
     DENIED = auto()
     DOUBTED = auto()
     PAST = auto()
-    DROPPED = auto()
+    NARROWED = auto()
     """Denied of one kind or grade only ("no large ASD"): nothing is known of the others."""
+    DROPPED = auto()
+    """Of somebody else's heart."""
 
 
 class Item(NamedTuple):
@@ -33,6 +41,8 @@ class Item(NamedTuple):
     parts: tuple[str, ...]
     state: str
     mode: Mode
+    is_general: bool = False
+    """Whether its phrase names nothing that it might be about: "no dilatation"."""
 
 
 @dataclass
@@ -75,7 +85,11 @@ class Phrase:
             for place, token in enumerate(self.tokens)
         )
         is_measured = any(token.value[:1].isdigit() for token in self.tokens)
-        return kinds == {Kind.PART} and not (is_place or is_told or is_measured)
+        is_other = any(  # "atrial fibrillation"
+            token.value in VAGUE and after.kind is Kind.WORD
+            for token, after in pairwise(self.tokens)
+        )
+        return kinds == {Kind.PART} and not (is_place or is_told or is_measured or is_other)
 
     @property
     def is_state(self) -> bool:
@@ -86,7 +100,8 @@ class Phrase:
         """Take over the state of another phrase."""
         if self.has(Kind.ASPECT) and any(token.value == "thickness" for token in self.tokens):
             state = {"normal size": "normal thickness"}.get(state, state)
-        self.pairs, self.source = [(len(self.tokens), self.parts, state)], source
+        parts = self.parts or source.pairs[0][1]
+        self.pairs, self.source = [(len(self.tokens), parts, state)], source
 
     @property
     def is_term(self) -> bool:
@@ -118,7 +133,7 @@ def open_brackets(tokens: list[Token]) -> list[Token]:
             if not kinds & {Kind.STATE, Kind.NEGATION} and not (
                 kinds & {Kind.MENTION} and kinds & {Kind.LINK, Kind.AFFIRMED, Kind.DOUBT, Kind.PAST}
             ):
-                plain += inside
+                plain = [*name_members(plain, inside), *inside]
             elif not named and Kind.MENTION not in kinds:
                 kept = [t for t in inside if t.kind is not Kind.COMMA]
                 plain += [t._replace(value="not") if t.value == "without" else t for t in kept]
@@ -176,6 +191,9 @@ def _absorb(phrase: Phrase) -> None:
     tokens: list[Token] = []
     for token in phrase.tokens:
         before = tokens[-1] if tokens else None
+        if token.kind is Kind.WORD and before == (Kind.NEGATION, "non", False):
+            tokens[-1] = Token(Kind.QUALIFIER, "non")  # "non-ischaemic"
+            continue
         if token.kind is Kind.PART and before is not None:
             is_of = (
                 before == (Kind.OF, "of", False)
@@ -216,6 +234,7 @@ def _pair(phrase: Phrase) -> Iterator[tuple[int, tuple[str, ...], str]]:
     aspects = {token.value for token in tokens if token.kind is Kind.ASPECT}
     states = [place for place, token in enumerate(tokens) if token.kind is Kind.STATE]
     has_term = any(token.kind is Kind.MENTION for token in tokens)
+    limit = next((place for place, token in enumerate(tokens) if token.kind is Kind.ONLY), None)
     claimed: set[int] = set()
     for number, place in enumerate(states):
         state = _resolve(tokens[place].value, aspects, phrase.parts)
@@ -224,35 +243,63 @@ def _pair(phrase: Phrase) -> Iterator[tuple[int, tuple[str, ...], str]]:
         start = states[number - 1] if number else -1
         end = states[number + 1] if number + 1 < len(states) else len(tokens)
         before = _find_parts(tokens, start, place, state) - claimed
+        if Kind.OF in {t.kind for t in tokens[max(before, default=0) : place]}:
+            before = set()  # "vegetation on the thickened valve"
         after = _find_parts(tokens, place, end, state)
         chosen = before or after or _find_parts(tokens, -1, len(tokens), state)
+        if limit is not None and state == "hypertrophied":  # "hypertrophy confined to the septum"
+            chosen = _find_parts(tokens, limit, len(tokens), state)
         claimed |= chosen
         names = [tokens[i].value for i in sorted(chosen)]
-        if OTHER in names and (state.split()[0] in _GENERAL or set(names) == {OTHER}):
+        is_general = state.split()[0] in _GENERAL
+        if is_general and _names_other(tokens[place + 1 :]):  # "normal function", "normal output"
+            continue
+        if OTHER in names and (is_general or set(names) == {OTHER}):
             continue
         parts = tuple(p for name in names for p in name.split() if p != OTHER)
+        if state == "normal" and not names and _names_study(tokens):
+            parts = ("HEART",)
+        if tokens[place].value == "concentric":
+            parts = parts or ("LV",)
         if parts or not has_term:
             yield place, parts, state
     for place, token in enumerate(tokens):
         if token.kind is Kind.MENTION:
-            septa = tuple(part for part in phrase.parts if part in ("IAS", "IVS"))
-            is_located = token.value == "septal-defects" and septa
-            yield (place, septa, "open") if is_located else (place, (), token.value)
+            septa = tuple(part for part in phrase.parts if part in ("IAS", "IVS", "SEPTUM"))
+            if limit is not None and token.value == "lvh":
+                yield place, septa, "hypertrophied"
+            elif token.value == "septal-defects" and (septa := tuple(s for s in septa if s != "SEPTUM")):
+                yield place, septa, "open"
+            else:
+                yield place, (), token.value
+
+
+def _names_other(after: list[Token]) -> bool:
+    """Whether a structure without findings, or an unknown one, follows."""
+    return bool(after) and (after[0].kind is Kind.WORD or after[0] == Token(Kind.PART, OTHER))
+
+
+def _names_study(tokens: list[Token]) -> bool:
+    """Whether it speaks of the examination as a whole: "normal echocardiogram"."""
+    kinds = {token.kind for token in tokens}
+    return Kind.STUDY in kinds and not kinds & {Kind.PART, Kind.WORD, Kind.MENTION}
 
 
 def _find_parts(tokens: list[Token], start: int, end: int, state: str) -> set[int]:
     """Places of the parts between two places; the heart as a whole is only normal or not."""
-    return {
-        place
-        for place in range(start + 1, end)
-        if tokens[place].kind is Kind.PART
-        and (tokens[place].value != "HEART" or state.split()[0] in {*_GENERAL, "open"})
-    }
+    found = {place for place in range(start + 1, end) if tokens[place].kind is Kind.PART}
+    whole = {place for place in found if tokens[place].value == "HEART"}
+    is_whole = state.split()[0] in {*_GENERAL, "open"} and found == whole
+    if is_whole:  # "normal heart sounds" are no heart
+        return {place for place in found if not _names_other(tokens[place + 1 :])}
+    return found - whole
 
 
 def _resolve(state: str, aspects: set[str], parts: tuple[str, ...]) -> str | None:
     """State with its aspect: "normal size"; None where it says nothing."""
     is_wall = any("wall" in part.lower() for part in parts)
+    if state == "concentric":
+        return "hypertrophied"
     if state == "normal" and aspects:
         return f"normal {'thickness' if 'thickness' in aspects else 'size'}"
     if state in ("increased", "reduced"):
