@@ -1,5 +1,7 @@
 """Join the lines of a report that were broken inside a sentence."""
 
+from itertools import pairwise
+
 from echodiff.captions.tokens import Kind, Token, read_tokens
 
 LINE = 40
@@ -22,7 +24,7 @@ def join_lines(text: str) -> str:
     """
     lines = [line.strip() for line in text.splitlines()]
     joined = lines[0] if lines else ""
-    for last, line in zip(lines, lines[1:], strict=False):
+    for last, line in pairwise(lines):
         joined += _find_break(last, line) + line
     return joined
 
@@ -53,7 +55,7 @@ def _find_break(last: str, line: str) -> str:
 
 
 def _is_statement(tokens: list[Token]) -> bool:
-    """Whether a line begins with what it speaks of: "left atrium dilated", "dilated left atrium"."""
+    """Whether a line begins with what it speaks of: "left atrium dilated", "dilated atria"."""
     kinds = [token.kind for token in tokens if token.kind is not Kind.QUALIFIER]
     first = kinds[0] if kinds else Kind.STOP
     end = next((i for i, kind in enumerate(kinds) if kind in _ENDS), len(kinds))

@@ -1,5 +1,7 @@
 """Decide by the words around it whether a finding is stated, denied, doubted, or past."""
 
+from itertools import pairwise
+
 from echodiff.captions.phrases import CONTENT, Mode, Phrase
 from echodiff.captions.tokens import Kind, Token
 
@@ -30,6 +32,8 @@ def decide_mode(phrase: Phrase, place: int, state: str) -> Mode:
         return Mode.PAST
     tokens = phrase.tokens
     denials = _find_denials(tokens, place)
+    if any(tokens[i].value in _GONE for i in denials):
+        return Mode.DENIED
     for kind in (Kind.RELATIVE, Kind.PAST):
         if any(t.kind is kind and _reaches(tokens, i, place) for i, t in enumerate(tokens)):
             return MODES[kind]
@@ -75,9 +79,7 @@ def closes(phrase: Phrase, state: str) -> bool:
 
 
 def _is_repaired(phrase: Phrase, place: int, state: str) -> bool:
-    states = [
-        t.value for i, t in enumerate(phrase.tokens) if t.kind is Kind.STATE and i != place
-    ]
+    states = [t.value for i, t in enumerate(phrase.tokens) if t.kind is Kind.STATE and i != place]
     if state == "closed":
         return "open" in states  # "the defect in the atrial septum was closed"
     is_closed = closes(phrase, state) or (state in DEFECTS and "closed" in states)
@@ -98,8 +100,6 @@ def _weigh_denials(tokens: list[Token], denials: list[int], place: int, state: s
     negated = [i for i in denials if tokens[i].kind is Kind.NEGATION]
     if negated and any(tokens[i].value in _REFUTED for i in denials):
         return Mode.DOUBTED  # "no ASD could be excluded"
-    if any(tokens[i].value in _GONE for i in denials):
-        return Mode.DENIED
     between = tokens[min(denials) : place]
     is_known = any(
         t.kind is Kind.AFFIRMED and t.value == "known" and i for i, t in enumerate(between)
@@ -109,7 +109,7 @@ def _weigh_denials(tokens: list[Token], denials: list[int], place: int, state: s
         and tokens[place].kind is Kind.MENTION
         and any(
             t.kind is Kind.STATE and t.value in _CHANGES and then.kind is Kind.OF
-            for t, then in zip(between, between[1:], strict=False)
+            for t, then in pairwise(between)
         )
     )
     if is_change or (is_known and between[1].kind is not Kind.AFFIRMED):

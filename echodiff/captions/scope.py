@@ -11,18 +11,8 @@ from itertools import pairwise
 
 from echodiff.captions.headings import settle_headings
 from echodiff.captions.modes import MODES, classify, closes, decide_mode, is_left
-from echodiff.captions.phrases import (
-    ANSWER,
-    CHAMBERS,
-    CONTENT,
-    JOINED,
-    Item,
-    Mode,
-    Phrase,
-    open_brackets,
-    split_phrases,
-    split_sentences,
-)
+from echodiff.captions.phrases import ANSWER, CHAMBERS, CONTENT, JOINED, Item, Mode, Phrase
+from echodiff.captions.splitting import open_brackets, split_phrases, split_sentences
 from echodiff.captions.tokens import OTHER, Kind, Token
 
 _SUBJECTS = {
@@ -32,7 +22,9 @@ _SUBJECTS = {
 """Part that a later word takes up: "no ASD, but a small defect cannot be excluded"."""
 _CAUSES = frozenset({"with", "due to", "because", "because of", "related to", "associated",
                      "causing", "leading"})  # fmt: skip
-_NONE_SEEN = frozenset({"none", "not seen", "not present", "no longer seen", "excluded", "ruled out"})
+_NONE_SEEN = frozenset(
+    {"none", "not seen", "not present", "no longer seen", "excluded", "ruled out"}
+)
 _EXCEPTION = {Mode.DENIED: Mode.STATED, Mode.STATED: Mode.DOUBTED}
 
 
@@ -109,7 +101,8 @@ def _share(phrases: list[Phrase]) -> None:
             for _, parts, state in phrase.pairs
             for part in parts or _SUBJECTS.get(state, "").split()
         ]
-        subject = tuple(named) or phrase.parts or subject
+        if not phrase.word.endswith(" than"):  # "LA larger than RA, but not dilated"
+            subject = tuple(named) or phrase.parts or subject
 
 
 def _is_noun(phrase: Phrase) -> bool:

@@ -48,8 +48,9 @@ SPELLINGS = """
         shows see detect demonstrate demonstrates reveal reveals identify visualise visualize
         noticed
     possible: possibly probable probably likely perhaps maybe suspected suspect suspicion
-        suspicious suggests suggested suggesting suggestive suggestion suggest questionable equivocal
-        uncertain unclear doubtful query presumed presumably presumptive borderline may might
+        suspicious suggests suggested suggesting suggestive suggestion suggest questionable
+        equivocal uncertain
+        unclear doubtful query presumed presumably presumptive borderline may might
         could seems seem apparently apparent concerning question whether indication potential
         potentially ddx dd doubt debatable unlikely unconfirmed unproven consider considered
         considering

@@ -45,7 +45,8 @@ PARTS = """
     TV: {|septum |anterior |both }tricuspid valves; tricuspid
     PERICARDIUM: pericardium; pericardium {sac|space|cavity}
     HEART: heart; {|heart }{anatomy|structure|structures|morphology}
-    -: {single|common|other} {ventricle|atrium} {|cavity}; septum {primum|secundum}; {left|right} atrium wall; atrium wall; wall motion; chest wall;
+    -: {single|common|other} {ventricle|atrium} {|cavity}; septum {primum|secundum};
+        {left|right} atrium wall; atrium wall; wall motion; chest wall;
         {four|4|two|2|three|3|five|5} {chambers|cavity|chamber}
         {view|position|parts|plane|window}; {aortic|pulmonary|semilunar|pulmonic|eustachian}
         valves; pericardium patch; {|patent }foramen ovale; heart
@@ -99,14 +100,15 @@ STATES = """
 """States of a part; `*` marks nouns."""
 
 MENTIONS = """
-    asd: asd; {atrium|interatrial|atrium level} defect; {common|single} atrium;
+    asd: asd; {atrium|interatrial|atrium level} defect; atrium gap; {common|single} atrium;
         {atrium|interatrial} {septum|septa} defect; {absence of|absent} {atrium|interatrial}
         septum
     asd-kind: {|ostium |os }{secundum|primum}{| defect| asd| atrium septum defect};
         {|atrium }sinus venosus{| defect| asd| atrium septum defect}; septum secundum defect;
         {asd|atrium septum defect} {|ostium }{secundum|primum}; asd {i|ii}
-    vsd: vsd; {absence of|absent} {ventricle|interventricular} septum; {ventricle|interventricular} defect; {ventricle|interventricular} {septum|septa}
-        {defect|rupture}
+    vsd: vsd; ventricle gap; {ventricle|interventricular} defect;
+        {ventricle|interventricular} {septum|septa} {defect|rupture}; {absence of|absent}
+        {ventricle|interventricular} septum
     vsd-kind: {muscular|inlet|perimembranous|membranous|outlet}
         {defect|vsd|ventricle septum defect};
         {subaortic|supracristal|doubly committed|apical muscular} {defect|vsd};
@@ -185,8 +187,8 @@ FUNCTION_WORDS = """
     IDIOM: no change; no {|interval |significant }change; no progression; no worsening; not only;
         not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt; since
         history; from history; history {study|exam|examination|echo|echocardiogram|report};
-        history to; as before; of child; of adult; for age; thickness of; completely; fully;
-        entirely; partially repair
+        history to; as before; for; by; both; either; each; of child; of adult; for age;
+        thickness of; completely; fully; entirely; partially repair
     STUDY: echo; echocardiogram; echocardiography; study; examination; exam; scan; findings; tte;
         tee; toe
     ONLY: {confined|limited|restricted} {to|in}; isolated to
