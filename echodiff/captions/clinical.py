@@ -162,7 +162,7 @@ def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[s
     for grade, group in groupby(dilated, key=lambda finding: finding.grade):
         chambers = _name_chambers({finding.name for finding in group})
         adverb = _grade(_ADVERBS[grade], rng)
-        before = (f"{adverb}dilated {chambers}", f"{adverb}enlarged {chambers}")
+        before: tuple[str, ...] = (f"{adverb}dilated {chambers}", f"{adverb}enlarged {chambers}")
         if chambers.startswith(("all ", "both ")):  # not "dilated both atria"
             before = (f"{chambers} {adverb}enlarged",)
         yield _pick((*before, f"{chambers} {adverb}dilated"), rng)

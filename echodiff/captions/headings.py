@@ -72,4 +72,4 @@ def _list_parts(tokens: list[Token]) -> set[str]:
 
 def _is_group(token: Token, members: set[str]) -> bool:
     parts = set(token.value.split())
-    return token.kind is Kind.PART and len(parts) > 1 and members - _WITHIN <= parts
+    return token.kind is Kind.PART and len(parts) > 1 and members - _WITHIN < parts

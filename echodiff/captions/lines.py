@@ -59,7 +59,7 @@ def _is_statement(tokens: list[Token]) -> bool:
     kinds = [token.kind for token in tokens if token.kind is not Kind.QUALIFIER]
     first = kinds[0] if kinds else Kind.STOP
     end = next((i for i, kind in enumerate(kinds) if kind in _ENDS), len(kinds))
-    names_part = Kind.PART in kinds[:end]
+    names_part = bool({Kind.PART, Kind.MENTION} & set(kinds[:end]))
     return first in (Kind.PART, Kind.MENTION, Kind.NEGATION) or (
         first in (Kind.STATE, Kind.WORD) and names_part
     )

@@ -26,7 +26,10 @@ def pair_states(phrase: Phrase) -> Iterator[tuple[int, tuple[str, ...], str]]:
         if Kind.OF in {t.kind for t in tokens[max(before, default=0) : place]}:
             before = set()  # "vegetation on the thickened valve"
         after = _find_parts(tokens, place, end, state)
-        chosen = before or after or _find_parts(tokens, -1, len(tokens), state)
+        chosen = before or after
+        if state == "normal" and _qualifies_noun(tokens, place, chosen):
+            continue  # "unchanged LV dilatation"
+        chosen = chosen or _find_parts(tokens, -1, len(tokens), state)
         if limit is not None and state == "hypertrophied":  # "hypertrophy confined to the septum"
             chosen = _find_parts(tokens, limit, len(tokens), state)
         claimed |= chosen
@@ -56,6 +59,14 @@ def pair_states(phrase: Phrase) -> Iterator[tuple[int, tuple[str, ...], str]]:
                 yield place, septa, "open"
             else:
                 yield place, (), token.value
+
+
+def _qualifies_noun(tokens: list[Token], place: int, parts: set[int]) -> bool:
+    """Whether a state at `place` is of a finding named by a noun, not of its part."""
+    nouns = {i for i, token in enumerate(tokens) if token.is_noun and token.kind is Kind.STATE}
+    if not parts:
+        return any(i < place for i in nouns)
+    return min(parts) > place and max(parts) + 1 in nouns
 
 
 def _names_other(after: list[Token]) -> bool:

@@ -102,7 +102,9 @@ def _share(phrases: list[Phrase]) -> None:
             for part in parts or _SUBJECTS.get(state, "").split()
         ]
         if not phrase.word.endswith(" than"):  # "LA larger than RA, but not dilated"
-            subject = tuple(named) or phrase.parts or subject
+            is_more = phrase.is_subject and before.is_subject and phrase.link in JOINED
+            listed = (*subject, *phrase.parts) if here and is_more else phrase.parts
+            subject = tuple(named) or listed or subject
 
 
 def _is_noun(phrase: Phrase) -> bool:

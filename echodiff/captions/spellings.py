@@ -54,7 +54,7 @@ SPELLINGS = """
         could seems seem apparently apparent concerning question whether indication potential
         potentially ddx dd doubt debatable unlikely unconfirmed unproven consider considered
         considering
-    history: previously previous prior formerly former earlier
+    history: previously previous prior formerly former earlier last
     repair: repaired closure patch patched occluder occluded device corrected correction surgery
         operated postoperative operation amplatzer post-operative postop post-op
     significant: significantly relevant major haemodynamically hemodynamically substantial
@@ -62,7 +62,7 @@ SPELLINGS = """
     moderate: moderately mod
     mild: mildly slight slightly
     increased: increase increases elevated
-    reduced: decreased diminished reduction
+    reduced: decreased diminished reduction decrease decreases
     assessed: evaluated evaluable assessable examined interpretable judged
     poorly: inadequately suboptimally insufficiently incompletely barely hardly
     planned: suitable candidate scheduled awaiting amenable requires recommended before planning
@@ -122,6 +122,7 @@ FILLERS = """
     evidence sign signs also still very quite obvious overt rather somewhat appears appear
     appearing looks look which that it conclusion impression diagnosis summary type kind form
     congenital structural structurally functionally anatomically morphologically intracardiac
-    otherwise too fetal foetal patient's child's today
+    otherwise too fetal foetal patient's child's today transthoracic
+    transoesophageal transesophageal
 """
 """Words that say nothing of a finding."""

@@ -116,8 +116,8 @@ MENTIONS = """
         cheese {|defect|vsd|septum}
     both-defects: {atrium|interatrial} {and|,} {ventricle|interventricular} septum defect;
         {ventricle|interventricular} {and|,} {atrium|interatrial} septum defect
-    septal-defects: {atrium|interatrial} or {ventricle|interventricular} septum defect;
-        {ventricle|interventricular} or {atrium|interatrial} septum defect; {|heart }septum
+    septal-defects: {atrium|interatrial} {or|nor} {ventricle|interventricular} septum defect;
+        {ventricle|interventricular} {or|nor} {atrium|interatrial} septum defect; {|heart }septum
         defect; defect of septum; defect of septa
     avsd: atrioventricular septum defect; atrioventricular canal {|defect}; endocardial cushion
         defect
@@ -174,7 +174,8 @@ FUNCTION_WORDS = """
         definite; differential; non-diagnostic; not diagnostic; incompletely seen; difficult to
         {seen|assessed|exclude}; {almost|nearly|near|partially|partly|largely|mostly}
         {|completely|complete|fully} {resolved|regressed|disappeared|absent|closed}
-    PAST: history; status post
+    PAST: history; {on|in|at} history {study|exam|examination|echo|echocardiogram|scan}; status
+        post
     RELATIVE: family; mother; father; sibling; brother; sister
     REPAIR: repair; drained
     PLANNED: planned; for repair; for surgery; prior to repair
@@ -184,9 +185,9 @@ FUNCTION_WORDS = """
         membranous; concentric; eccentric; additional; other; second; further; more; new;
         trivial; trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide;
         partial; complete; isolated; circular; localised; localized
-    IDIOM: no change; no {|interval |significant }change; no progression; no worsening; not only;
-        not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt; since
-        history; from history; history {study|exam|examination|echo|echocardiogram|report};
+    IDIOM: no {|interval |significant }change; no progression; no worsening; no regression; not
+        only; not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt;
+        since history; from history; history {study|exam|examination|echo|echocardiogram|report};
         history to; as before; for; by; both; either; each; of child; of adult; for age;
         thickness of; completely; fully; entirely; partially repair
     STUDY: echo; echocardiogram; echocardiography; study; examination; exam; scan; findings; tte;

@@ -88,8 +88,8 @@ _WORDS = re.compile(
 _SIGN = re.compile(
     r"""
     [(] ([+]+|-+|[+]/-) [)]
-    | (?<=\w) [ ]?:?[ ]? ([+]/-|±|[+]+|-+) (?: ve\b | [ ]* (?=[,;.\n]|\Z))
-    | (?<=\w) [ ]? ([+]{2,})
+    | (?<=\w) [ ]?:?[ ]? ([+]/-|±|[+]+|-+) (?: ve\b | [ ]* (?=[,;.\n]|\Z) | (?<=:[ ].) (?=[ ]))
+    | (?<=\w) [ ]?:?[ ]? ([+]{2,})
     """,
     re.VERBOSE,
 )
@@ -132,7 +132,7 @@ def _list_words(text: str) -> Iterator[str]:
 
 def _name_sign(sign: re.Match[str]) -> str:
     mark = sign[1] or sign[2] or sign[3]
-    return f" {_SIGNS.get(mark) or _SIGNS[mark[0]]} "
+    return f" {_SIGNS.get(mark) or _SIGNS[mark[0]]}, "
 
 
 def _spell(word: str) -> Iterator[str]:
