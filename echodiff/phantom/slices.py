@@ -25,6 +25,10 @@ VIEWS = tuple(_TURN_RAD)
 """Views that can be sliced."""
 _LEVEL = {Level.BASAL: (0.12, 0.2), Level.MID: (0.42, 0.56), Level.APICAL: (0.81, 0.87)}
 """Where a short axis cuts the ventricle, in its length from the mitral annulus."""
+_LEVELS_OF_BASE = (Level.BASAL, Level.MID)
+_OF_BASE = frozenset({Finding.RVH, Finding.DILATED_RV, Finding.SEPTAL_HYPERTROPHY})
+"""Findings that an apical short axis does not show: it holds little of the right ventricle, and
+there the septum is thinnest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,8 @@ def sample_pose(
     side = heart.lv_radius_mm + heart.wall_mm
     right = side + heart.rv_basal_mm + heart.rv_wall_mm
     if view is View.PSAX:
-        level = tuple(Level)[int(rng.integers(3))]
+        shown = _LEVELS_OF_BASE if _OF_BASE & heart.finding_names else tuple(Level)
+        level = shown[int(rng.integers(len(shown)))]
         return Pose(
             view=view, level=level, height=float(rng.uniform(*_LEVEL[level])),
             gap_mm=gap + 16 * scale,
@@ -93,9 +98,14 @@ def sample_pose(
         )  # fmt: skip
     if view is View.SUBCOSTAL:
         gap += float(rng.uniform(22, 36)) * scale  # the liver
+        swing = 1.25 + 2 * turn
+        if reach := _defect_reach_mm(heart):  # in systole the atria are longer
+            across = right + gap - heart.mitral_radius_mm - 0.5 * heart.wall_mm
+            along = 0.42 * heart.lv_length_mm + 1.25 * reach
+            swing = min(swing, float(np.arctan2(across, along)) + 0.45 * opening)
         return Pose(
             view=view, gap_mm=gap, shift_mm=0.0, roll_rad=roll, tilt_rad=roll / 3,
-            swing_rad=1.25 + 2 * turn, opening_rad=opening,
+            swing_rad=swing, opening_rad=opening,
             depth_mm=(gap + right + side + 12 * scale) * float(rng.uniform(1.05, 1.2)),
         )  # fmt: skip
     wide = max(heart.rv_basal_mm - 40 * scale, 0)  # a sector holds a wide heart farther away
