@@ -24,6 +24,7 @@ from echodiff.pretrain.denoiser import Material, train_denoiser
 from echodiff.pretrain.export import (
     base_card,
     build_tokenizer,
+    check_base,
     export_base,
     export_features,
     hash_base,
@@ -50,8 +51,8 @@ class PretrainConfig:
     parts: tuple[str, ...] = PARTS
     """Networks to train, separated by commas: segmenter, features, base."""
     init_from: Path | None = None
-    """Folder of an earlier base (`tiny/`) that VAE and UNet start from; --denoiser-steps is then
-    not used. Default: random weights."""
+    """Folder of an earlier base (`tiny/`, made by this command) that VAE and UNet start from;
+    --denoiser-steps is then not used. Default: random weights."""
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
@@ -92,17 +93,19 @@ class PretrainConfig:
         for name in vars(self):
             if name.endswith("_steps") and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.init_from is not None and not (self.init_from / "model_index.json").is_file():
-            raise ValueError(f"--init-from {self.init_from}: model_index.json is missing")
+        if self.init_from is not None:
+            check_base(self.init_from)
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"--device must be cpu, cuda or auto, got {self.device}")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that affect the weights."""
-        apart = ("out", "parts", "workers", "device", "init_from")
-        start = None if self.init_from is None else hash_base(self.init_from)
-        return {k: v for k, v in asdict(self).items() if k not in apart} | {"init_from": start}
+        apart, start = {"out", "parts", "workers", "device"}, {}
+        if self.init_from is not None:
+            apart |= {"denoiser_steps"}
+            start = {"init_from": hash_base(self.init_from)}
+        return {k: v for k, v in asdict(self).items() if k not in apart | {"init_from"}} | start
 
 
 def main(argv: Sequence[str] | None = None) -> None:

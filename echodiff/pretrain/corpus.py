@@ -23,7 +23,7 @@ from echodiff.progress import ProgressBar
 
 SIZE = 128
 SHARD = 500
-TOLD_SHARE = 0.35
+MENTIONED_SHARE = 0.35
 """Probability that the caption mentions a normal part of the heart. Most parts that it does not
 mention are normal as well, so an omission only hints at a finding."""
 
@@ -127,7 +127,7 @@ def _frames(
         yield (
             render(acquisition, "echo", SIZE),
             {
-                "text": write_unchanged(heart, view, words, TOLD_SHARE),
+                "text": write_unchanged(heart, view, words, MENTIONED_SHARE),
                 "findings": [str(finding.name) for finding in heart.findings],
                 "view": str(view),
                 "phase": str(heart.phase),
