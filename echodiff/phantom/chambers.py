@@ -32,6 +32,8 @@ AORTA_AZIMUTH_RAD = 2.15
 
 _LOBES_MM = (26.0, 60.0)
 """Lengths of the waves that make the atria less round."""
+_STEEPEST = 1.15
+"""Slope of the distance to an uneven surface, where it is steepest."""
 
 
 class Place(NamedTuple):
@@ -135,8 +137,9 @@ def compute_chambers(heart: Heart, place: Place, least_mm: float) -> Chambers:
     ra = np.maximum(np.maximum(ra_shape + 0.4 * uneven, rise), half + septal_plane)
     rounding = 6 * heart.scale + heart.rv_wall_mm
     rv_outer = smooth_max(rv_shape - heart.rv_wall_mm, -rise, rounding)
+    rv_outer = np.minimum(rv_outer, rv - _STEEPEST * least_mm)
     return Chambers(
-        lv, epicardium, rv, np.minimum(rv_outer, rv - least_mm), la, la_shape,
+        lv, epicardium, rv, rv_outer, la, la_shape,
         ra, ra_shape, septal_plane, np.asarray(half, np.float32),
     )  # fmt: skip
 
@@ -190,5 +193,6 @@ def compute_hull(heart: Heart, parts: Chambers, z: Field, least_mm: float) -> Fi
     )
     ventricles = smooth_min(parts.epicardium, parts.rv_outer, 9.0 * scale)
     hull = smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)
-    blood = np.minimum(np.minimum(parts.lv, parts.rv), np.minimum(parts.la, parts.ra))
-    return np.minimum(hull, blood - least_mm)
+    # `rv_outer` has the right ventricle's.
+    blood = np.minimum(parts.lv, np.minimum(parts.la, parts.ra))
+    return np.minimum(hull, blood - _STEEPEST * least_mm)

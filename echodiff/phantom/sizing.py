@@ -134,9 +134,13 @@ def size_valves(
 
 
 def _draw_openings(rng: np.random.Generator) -> tuple[float, float]:
-    """Draw the angles of both valves, which move together: at end of diastole they have just
+    """Draw the angles of both valves, which open together: at end of diastole they have just
     closed, or are about to."""
-    if rng.random() < 0.4:
+    mitral, tricuspid = _draw_opening(rng), _draw_opening(rng)
+    if mitral == 0:
         return 0.0, 0.0
-    mitral = rng.uniform(0.6, 1.1)
-    return float(mitral), float(np.clip(mitral + rng.uniform(-0.1, 0.1), 0.6, 1.1))
+    return mitral, float(np.clip(tricuspid or mitral, mitral - 0.1, mitral + 0.1))
+
+
+def _draw_opening(rng: np.random.Generator) -> float:
+    return 0.0 if rng.random() < 0.4 else float(rng.uniform(0.6, 1.1))

@@ -89,8 +89,10 @@ def sample_pose(
     if view is View.PSAX:
         shown = _LEVELS_OF_BASE if _OF_BASE & heart.finding_names else tuple(Level)
         level = shown[int(rng.integers(len(shown)))]
+        # Above the tricuspid annulus at end of systole too, when the ventricle is shorter.
+        least = 1.25 * (heart.tricuspid_offset_mm + 2 * scale) / heart.lv_length_mm
         return Pose(
-            view=view, level=level, height=float(rng.uniform(*_LEVEL[level])),
+            view=view, level=level, height=max(float(rng.uniform(*_LEVEL[level])), least),
             gap_mm=gap + 16 * scale,
             shift_mm=-0.15 * (right - side), roll_rad=roll, tilt_rad=roll / 2, swing_rad=turn,
             depth_mm=(gap + 2.3 * side + 28 * scale) * float(rng.uniform(1.05, 1.2)),
@@ -151,7 +153,7 @@ def _defect_reach_mm(heart: Heart) -> float:
         return 0.0
     roof = min(heart.la_length_mm, heart.ra_length_mm)
     middle = {"secundum": 0.47 * roof, "primum": asd.size_mm / 2}
-    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.76 * roof
+    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.7 * roof
     return far + 8 * heart.scale
 
 
@@ -198,8 +200,9 @@ def plane_points(
     outer = heart.lv_radius_mm + heart.wall_mm
     if pose.view is View.PSAX:  # seen from the apex, the anterior wall at the top
         straight, out = -front, -long_axis
-        start = pose.height * heart.lv_length_mm * long_axis
-        start = start + (1.15 * outer + pose.gap_mm) * front
+        away = 1.15 * outer + pose.gap_mm
+        above = pose.height * heart.lv_length_mm + away * np.tan(pose.tilt_rad)
+        start = above * long_axis + away * front
     else:
         straight, out = -long_axis, front
         start = (heart.apex_mm + pose.gap_mm) * long_axis

@@ -110,7 +110,7 @@ def _cut_defects(
         radius, roof = asd.size_mm / 2, -min(heart.la_length_mm, heart.ra_length_mm)
         centre = {"secundum": 0.47 * roof, "primum": 0.5 - radius}.get(
             asd.kind,
-            max(0.76 * roof + radius, 0.62 * roof),  # higher up the atria part
+            0.7 * roof + radius,  # higher up the atria part
         )
         away = np.hypot(z - centre, y * min(0.3, radius / reach)) - radius
         apart = 10.0 if asd.kind == "sinus_venosus" else 7.0
@@ -130,8 +130,8 @@ def _cut_defects(
             "inlet": (base + 0.9 * radius, -2.0),
         }.get(vsd.kind, (base + radius + 1.5, 6.0 * heart.scale))
         front = (y - centre_y) * min(0.3, radius / reach)
-        # The muscle ends in a rounded crest: at its faces the defect is wider, by half at most.
-        crest = min(0.4 * heart.septum_mm, 0.5 * radius)
+        # The muscle ends in a rounded crest: at its faces the defect is wider, not twice as wide.
+        crest = min(0.4 * heart.septum_mm, 0.8 * radius)
         deep = crest - np.clip(np.minimum(parts.lv, parts.rv), 0, crest)
         flare = crest - np.sqrt((crest - deep) * (crest + deep))
         away = np.hypot(z - centre_z, front) - radius - flare
