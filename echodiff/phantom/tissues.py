@@ -76,12 +76,13 @@ def _label_tissue(
     labels[(hull < 0) & (parts.rv_outer < 0)] = Label.RV_MYOCARDIUM
     outside = np.minimum(parts.epicardium, parts.lv - least_mm)
     labels[np.maximum(outside, -2 * scale - z) < 0] = Label.LV_MYOCARDIUM
-    # A wall is left between the outflow tract and the right ventricle.
+    # A wall is left between the outflow tract and the right heart.
     outflow = (aorta < 0) & (hull < 0) & (parts.rv > max(2 * scale, least_mm))
     labels[outflow & (z < 0)] = Label.AORTA
     labels[parts.rv < 0] = Label.RV
     labels[(parts.ra < 0) & ~(outflow & (z < 0))] = Label.RA
-    labels[(parts.lv < 0) | (outflow & (z >= 0) & (parts.epicardium < 2))] = Label.LV
+    tract = outflow & (z >= 0) & (parts.epicardium < 2) & (parts.ra > least_mm)
+    labels[(parts.lv < 0) | tract] = Label.LV
     labels[(parts.la < 0) & ~(outflow & (z < 0))] = Label.LA
     valve = outflow & (np.abs(z + 2 * scale) < 0.8 * scale)
     labels[valve & (labels == Label.AORTA)] = Label.VALVE
