@@ -224,22 +224,27 @@ def write_prompts(config: DemoConfig, run: Run) -> tuple[Path, int]:
     if len(chosen) < min(config.num_images, 8):
         raise InputError(f"{run.run_dir}: {len(chosen)} captioned held-out frames are too few")
     path = config.out / "held-out.txt"
-    head = f"# Captions of held-out frames, each finding in {NUM_JUDGED} if they are enough."
+    head = "# Captions of held-out frames, each finding in enough of them to judge it."
     write_text_atomic(path, "\n".join([head, *chosen]) + "\n")
     return path, len(chosen)
 
 
 def choose_prompts(captions: Sequence[str], num: int) -> list[str]:
-    """Choose `num` captions, in their order: first enough to judge each finding, ASD before others,
-    then the earliest; none takes more than a fifth of few images."""
+    """Choose `num` captions, in their order: those that name no finding at their share of all, then
+    in turn one more for the finding that has fewest, up to NUM_JUDGED, then the earliest."""
     stated = [findings_in(caption) for caption in captions]
-    wanted = min(NUM_JUDGED, num // 5)
-    chosen: set[int] = set()
-    for finding in Finding:
-        showing = [place for place, named in enumerate(stated) if finding in named]
-        missing = max(wanted - len(chosen.intersection(showing)), 0)
-        others = [place for place in showing if place not in chosen]
-        chosen.update(others[: min(missing, num - len(chosen))])
+    healthy = [place for place, named in enumerate(stated) if not named]
+    chosen = set(healthy[: round(num * len(healthy) / max(1, len(captions)))])
+    while len(chosen) < num:
+        counts = {f: sum(f in stated[place] for place in chosen) for f in Finding}
+        left = {
+            f: [place for place, named in enumerate(stated) if f in named and place not in chosen]
+            for f in Finding if counts[f] < NUM_JUDGED
+        }  # fmt: skip
+        if not any(left.values()):
+            break
+        rarest = min((f for f in left if left[f]), key=counts.__getitem__)
+        chosen.add(left[rarest][0])
     rest = [place for place in range(len(captions)) if place not in chosen]
     chosen.update(rest[: num - len(chosen)])
     return [captions[place] for place in sorted(chosen)]

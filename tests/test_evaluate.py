@@ -126,7 +126,7 @@ def test_a_finding_that_the_network_does_not_know_is_noted(
     monkeypatch.setattr(Judge, "findings_of", lambda _, features: np.zeros((len(features), 1)))
     out = tmp_path / "scores"
     assert main([str(generated), "--reference", str(reference), "--out", str(out)]) == 0
-    note = "faithfulness leaves out asd: tiny does not know it"
+    note = "faithfulness leaves out asd, which tiny does not judge"
     result = json.loads((out / "metrics.json").read_text())
     assert note in result["notes"]
     assert result["scores"]["specificity_vsd"]["value"] == 1

@@ -4,7 +4,7 @@ Findings come first, with grade and size, then what is normal, the view, the pha
 A caption never calls normal what a finding concerns.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple, Protocol
@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from echodiff.anatomy import AgeGroup, Finding, Grade, GradedFinding, Level, Phase, Sex, View
+from echodiff.captions.wordings import BY_KIND, OTHERS, PARTIAL_AVSD
 
 _VIEWS = {
     View.A4C: ("apical four-chamber view", "apical four-chamber view", "4-chamber position"),
@@ -48,77 +49,6 @@ _THICK_LV = frozenset({Finding.LVH, Finding.SEPTAL_HYPERTROPHY})
 _ATRIOVENTRICULAR = frozenset({"primum", "inlet"})
 """Kinds of defects next to the atrioventricular valves."""
 
-_ASD = {
-    "secundum": (
-        "{size}secundum ASD{mm}",
-        "{size}ASD, secundum, in the middle of the atrial septum{mm}",
-        "{size}ostium secundum ASD{mm}",
-        "{size}defect in the mid interatrial septum{mm}",
-    ),
-    "primum": (
-        "{size}primum ASD{mm}",
-        "{size}ASD, primum, without lower margin{mm}",
-        "{size}ostium primum ASD{mm}",
-    ),
-    "sinus_venosus": (
-        "{size}ASD, without upper margin{mm}",
-        "{size}sinus venosus ASD{mm}",
-        "{size}defect at the upper margin of the interatrial septum{mm}",
-    ),
-}
-_PARTIAL_AVSD = ("{size}primum ASD (partial AVSD){mm}", "{size}primum ASD{mm}, partial AVSD")
-_VSD = {
-    "muscular": (
-        "{size}muscular VSD{mm}",
-        "{size}VSD, muscular, in the middle of the ventricular septum{mm}",
-        "{size}defect in the muscular ventricular septum{mm}",
-    ),
-    "inlet": (
-        "{size}inlet VSD{mm}",
-        "{size}VSD, inlet, below the valves{mm}",
-        "{size}defect in the inlet of the ventricular septum{mm}",
-    ),
-    "perimembranous": (
-        "{size}perimembranous VSD{mm}",
-        "{size}VSD, perimembranous, below the aortic valve{mm}",
-    ),
-}
-_THICKENED = {
-    "mitral": ("mitral leaflets {adverb}thickened", "{adverb}thickened mitral valve"),
-    "tricuspid": ("tricuspid leaflets {adverb}thickened", "{adverb}thickened tricuspid valve"),
-    "both": (
-        "mitral and tricuspid leaflets {adverb}thickened",
-        "both atrioventricular valves {adverb}thickened",
-    ),
-}
-_BY_KIND: Mapping[Finding, Mapping[str, tuple[str, ...]]] = {
-    Finding.ASD: _ASD,
-    Finding.VSD: _VSD,
-    Finding.THICKENED_VALVES: _THICKENED,
-}
-_OTHERS = {
-    Finding.LVH: (
-        "{grade}LVH{walls}",
-        "{grade}concentric left ventricular hypertrophy{walls}",
-        "{grade}LVH, left ventricular walls thickened, cavity narrow",
-        "{grade}hypertrophy of the left ventricle{walls}",
-    ),
-    Finding.SEPTAL_HYPERTROPHY: (
-        "{grade}asymmetric septal hypertrophy{mm}",
-        "{grade}asymmetric hypertrophy of the interventricular septum{mm}",
-    ),
-    Finding.RVH: (
-        "{grade}right ventricular hypertrophy", "{grade}RVH, right ventricular wall thickened",
-    ),
-    Finding.HYPOPLASTIC_LV: (
-        "{adverb}hypoplastic left ventricle", "{grade}hypoplasia of the left ventricle",
-    ),
-    Finding.HYPOPLASTIC_RV: (
-        "{adverb}hypoplastic right ventricle", "{grade}hypoplasia of the right ventricle",
-    ),
-    Finding.COMMON_AV_VALVE: ("common AV valve", "common atrioventricular valve"),
-    Finding.PERICARDIAL_EFFUSION: ("{size}pericardial effusion{mm}", "{size}pericardial effusion"),
-}  # fmt: skip
 MANY = 3
 """Findings above which each is told in the fewest words: a text encoder reads 77 tokens."""
 _HEALTHY = ("normal heart", "heart unchanged", "healthy heart")
@@ -171,7 +101,8 @@ def write_caption(
 
     level: where a short axis cuts the ventricle.
     """
-    parts = list(_describe_findings(heart, rng)) or [_pick(_HEALTHY, rng)]
+    parts = list(_describe_findings(heart, rng))
+    parts += [_pick(choices, rng) for choices in _list_healthy(heart, view)]
     normal = _list_normal(heart, view, is_partial=True)
     parts += [_pick(choices, rng) for choices in normal[: max(0, 4 - len(parts))]]
     valves = _list_valves(heart, view)
@@ -185,7 +116,7 @@ def write_unchanged(heart: Described, view: View, rng: np.random.Generator, shar
 
     A part that is not named may be normal too.
     """
-    choices: list[tuple[str, ...]] = [_HEALTHY] * (not heart.findings)
+    choices = _list_healthy(heart, view)
     choices += _list_normal(heart, view, is_partial=False)
     choices += [valves] if (valves := _list_valves(heart, view)) else []
     parts = [_pick(choice, rng) for choice in choices if rng.random() < share]
@@ -205,6 +136,11 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
+def _list_healthy(heart: Described, view: View) -> list[tuple[str, ...]]:
+    """Wordings for a heart without findings, where the view shows all of it."""
+    return [_HEALTHY] if _SCOPES[view] is _WHOLE and not heart.findings else []
+
+
 def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[str]:
     names = {finding.name for finding in heart.findings}
     is_brief = len(names) > MANY
@@ -213,9 +149,9 @@ def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[s
     for finding in heart.findings:
         if finding.name in _CHAMBERS:
             continue
-        choices = _BY_KIND.get(finding.name, {}).get(finding.kind) or _OTHERS[finding.name]
+        choices = BY_KIND.get(finding.name, {}).get(finding.kind) or OTHERS[finding.name]
         if finding.kind == "primum" and not is_common and len(near_valves) == 1:
-            choices = (*choices, *_PARTIAL_AVSD)
+            choices = (*choices, *PARTIAL_AVSD)
         template = choices[0] if is_brief else _pick(choices, rng)
         yield _fill(template, replace(finding, size_mm=None) if is_brief else finding, rng)
     dilated = sorted(
@@ -226,19 +162,18 @@ def _describe_findings(heart: Described, rng: np.random.Generator) -> Iterator[s
     for grade, group in groupby(dilated, key=lambda finding: finding.grade):
         chambers = _name_chambers({finding.name for finding in group})
         adverb = _grade(_ADVERBS[grade], rng)
-        yield _pick(
-            (
-                f"{adverb}dilated {chambers}",
-                f"{chambers} {adverb}dilated",
-                f"{adverb}enlarged {chambers}",
-            ),
-            rng,
-        )
+        before: tuple[str, ...] = (f"{adverb}dilated {chambers}", f"{adverb}enlarged {chambers}")
+        if chambers.startswith(("all ", "both ")):  # not "dilated both atria"
+            before = (f"{chambers} {adverb}enlarged",)
+        yield _pick((*before, f"{chambers} {adverb}dilated"), rng)
 
 
 def _fill(template: str, finding: GradedFinding, rng: np.random.Generator) -> str:
-    """Fill in grade and size; each is told in three captions of four, and of two."""
-    size = f"{finding.size_mm:.0f} mm" if finding.size_mm and rng.random() < 0.5 else ""
+    """Fill in grade and size: the grade three times of four, the size one time of two.
+
+    Sizes are rounded down to whole millimetres, so that none reaches the limit of the next grade.
+    """
+    size = f"{int(finding.size_mm)} mm" if finding.size_mm and rng.random() < 0.5 else ""
     return template.format(
         size=_grade(_DEFECT_SIZES[finding.grade], rng),
         grade=_grade(finding.grade, rng),

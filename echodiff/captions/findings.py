@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from echodiff.anatomy import Finding
-from echodiff.captions.phrases import Item, Mode
+from echodiff.captions.lines import join_lines
+from echodiff.captions.phrases import ANSWER, VAGUE, Item, Mode
 from echodiff.captions.scope import read_sentences
 from echodiff.captions.tokens import read_tokens
 
@@ -23,7 +24,8 @@ class _Statement(NamedTuple):
     finding: Finding
     presence: Presence
     level: int
-    """2: of this part by name; 1: of several parts; 0: in general ("normal heart")."""
+    """2: of this part by name; 1: of several parts; 0: in general ("normal heart"); -1: of one
+    kind or grade."""
     is_past: bool = False
 
 
@@ -47,6 +49,7 @@ _HYPERTROPHIED: _Findings = {
 _SEPTUM_THICK: _Findings = dict.fromkeys(
     ("IVS", "SEPTUM"), (Finding.LVH, Finding.SEPTAL_HYPERTROPHY)
 )
+_WET: _Findings = {"PERICARDIUM": (Finding.PERICARDIAL_EFFUSION,)}
 _OPEN: _Findings = {"IAS": (Finding.ASD,), "IVS": (Finding.VSD,)}
 _NORMAL: _Findings = {
     **_OPEN,
@@ -73,6 +76,7 @@ _STATES: Mapping[str, tuple[tuple[_Findings, Presence], ...]] = {
     "open": ((_OPEN, _PRESENT),),
     "intact": ((_OPEN, _ABSENT),),
     "closed": ((_OPEN, _ABSENT),),
+    "fluid": ((_WET, _PRESENT),),
     "normal": ((_NORMAL, _ABSENT),),
 }
 """Findings by part, and what a state of the part says of them."""
@@ -86,6 +90,8 @@ _TERMS: Mapping[str, tuple[Finding, ...]] = {
     "complete-avsd": (Finding.ASD, Finding.VSD, Finding.COMMON_AV_VALVE),
     "fallot": (Finding.VSD, Finding.RVH),
     "lvh": (Finding.LVH,),
+    "hcm": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
+    "hocm": (Finding.SEPTAL_HYPERTROPHY,),
     "rvh": (Finding.RVH,),
     "both-hypertrophied": (Finding.LVH, Finding.RVH),
     "septal-hypertrophy": (Finding.SEPTAL_HYPERTROPHY,),
@@ -110,6 +116,8 @@ _DENIED: Mapping[str, tuple[Finding, ...]] = {
     "partial-avsd": (),
     "complete-avsd": (Finding.COMMON_AV_VALVE,),
     "fallot": (),
+    "hcm": (),
+    "hocm": (),
     "lvh": (Finding.LVH, Finding.SEPTAL_HYPERTROPHY),
 }
 """The same where a denial says less or more."""
@@ -120,6 +128,8 @@ _ANYWHERE: Mapping[str, tuple[Finding, ...]] = {
     "abnormal": tuple(Finding),
 }
 """What a denial without a part denies: "no dilatation"."""
+_UNDECIDED = frozenset({"septal-defects", "hcm"})
+"""Terms that do not say which of their findings is there."""
 _ALL_SIZES = (*_ANYWHERE["dilated"], Finding.HYPOPLASTIC_LV, Finding.HYPOPLASTIC_RV)
 _SIDES = {"lvh": "LV", "rvh": "RV"}
 _THICKENING = frozenset({"thick", "hypertrophied"})
@@ -154,24 +164,44 @@ def findings_possible_in(text: str) -> frozenset[Finding]:
 
 def _list_statements(text: str) -> list[_Statement]:
     statements: list[_Statement] = []
-    for sentence in read_sentences(read_tokens(text)):
-        side = ""
-        thick = {p for item in sentence if item.state in _THICKENING for p in item.parts}
-        for item in sentence:
-            if item.state == "hypertrophied" and thick & {"WALL", "LV-wall", "LV"}:
-                # "Hypertrophy of septum and posterior wall" is concentric.
-                others = (part for part in item.parts if part not in ("IVS", "SEPTUM"))
-                item = item._replace(parts=tuple(others))
-            if item.state == "repaired":
-                statements = [_repair(statement) for statement in statements]
-            if item.state == "open" and not item.parts:  # the defects spoken of before
-                defects = {statement.finding for statement in statements}
-                septa = tuple(part for part, found in _OPEN.items() if defects & set(found))
-                item = item._replace(parts=septa)
-            named = (_SIDES.get(item.state, ""), *(part[:2] for part in item.parts))
-            side = next((part for part in named if part in ("LV", "RV")), side)
-            statements += _state(item, side)
+    last: list[Item] = []
+    num_last = 0
+    for sentence in read_sentences(read_tokens(join_lines(text))):
+        if sentence and sentence[0].state == ANSWER:  # the sentence before, as answered
+            del statements[len(statements) - num_last :]
+            sentence = [_answer(item, sentence[0].mode) for item in last]
+        if any(item.state == "repaired" for item in sentence):
+            statements = [_repair(statement) for statement in statements]
+        said = list(_read_sentence(sentence, statements))
+        statements += said
+        last, num_last = sentence, len(said)
     return statements
+
+
+def _answer(item: Item, mode: Mode) -> Item:
+    """Answer a question, or doubt what the next sentence contradicts."""
+    before = Mode.STATED if mode is Mode.DOUBTED else Mode.DOUBTED
+    return item._replace(mode=mode) if item.mode is before else item
+
+
+def _read_sentence(sentence: list[Item], spoken: list[_Statement]) -> Iterator[_Statement]:
+    side = ""
+    thick = {p for item in sentence if item.state in _THICKENING for p in item.parts}
+    mentioned = {statement.finding for statement in spoken}
+    for item in sentence:
+        if item.state == "hypertrophied" and thick & {"WALL", "LV-wall", "LV"}:
+            # "Hypertrophy of septum and posterior wall" is concentric.
+            others = (part for part in item.parts if part not in ("IVS", "SEPTUM"))
+            item = item._replace(parts=tuple(others))
+        if not item.parts and item.state in ("open", "fluid"):  # the findings spoken of before
+            (table, _) = _STATES[item.state][0]
+            parts = tuple(part for part, found in table.items() if mentioned & set(found))
+            item = item._replace(parts=parts)
+        named = (_SIDES.get(item.state, ""), *(part[:2] for part in item.parts))
+        side = next((part for part in named if part in ("LV", "RV")), side)
+        said = list(_state(item, side))
+        mentioned |= {statement.finding for statement in said}
+        yield from said
 
 
 def _repair(statement: _Statement) -> _Statement:
@@ -187,7 +217,9 @@ def _state(item: Item, side: str) -> Iterator[_Statement]:
     if item.mode is Mode.DROPPED:
         return
     for finding, presence, level in _find_affected(item, side):
-        if item.mode in (Mode.DOUBTED, Mode.PAST):
+        if item.mode is Mode.NARROWED:
+            yield _Statement(finding, _UNKNOWN, -1)
+        elif item.mode in (Mode.DOUBTED, Mode.PAST):
             yield _Statement(finding, _UNKNOWN, level, item.mode is Mode.PAST)
         elif item.mode is Mode.DENIED:
             is_opened = item.state in ("intact", "closed")
@@ -202,25 +234,27 @@ def _find_affected(item: Item, side: str) -> Iterator[tuple[Finding, Presence, i
     """Findings that an item is about, what it says where it is stated, and its level."""
     is_denied = item.mode is Mode.DENIED
     term = item.state.removesuffix("-kind")
-    if term == "normal-heart":
-        yield from ((finding, _ABSENT, 0) for finding in Finding)
-    elif term == "nothing-dilated":
+    if term == "nothing-dilated":
         yield from ((finding, _ABSENT, 1) for finding in _ANYWHERE["dilated"])
     elif term in _TERMS:
-        is_vague = term == "septal-defects"  # alone it does not say which
+        is_vague = term in _UNDECIDED
         presence = _UNKNOWN if is_vague and not is_denied else _PRESENT
         found = _DENIED.get(term, _TERMS[term]) if is_denied else _TERMS[term]
         yield from ((finding, presence, 1 if is_vague else 2) for finding in found)
     elif item.state == "abnormal":
         if is_denied:
             normal = [f for part in item.parts for f in _NORMAL.get(part, ())]
-            yield from ((f, _PRESENT, 0) for f in normal or _ANYWHERE["abnormal"])
+            anything = _ANYWHERE["abnormal"] if item.is_general else ()
+            yield from ((f, _PRESENT, 0) for f in normal or anything)
     else:
         affected = list(_find_of_parts(item, side))
         tables = [table for table, _ in _STATES.get(item.state, ())]
-        if is_denied and not any(part in table for part in item.parts for table in tables):
-            affected = [(f, _PRESENT, 1) for f in _ANYWHERE.get(item.state, ())]
-        elif item.state == "normal size" and not item.parts:
+        named = {whole for part in item.parts for whole in VAGUE.get(part, (part,))}
+        is_elsewhere = not any(part in table for part in named for table in tables)
+        if is_denied and is_elsewhere:
+            anything = _ANYWHERE.get(item.state, ()) if item.is_general else ()
+            affected = [(f, _PRESENT, 1) for f in anything]
+        elif item.state == "normal size" and not item.parts and item.is_general:
             affected = [(f, _ABSENT, 1) for f in _ALL_SIZES]
         yield from affected
 
@@ -235,9 +269,13 @@ def _find_of_parts(item: Item, side: str) -> Iterator[tuple[Finding, Presence, i
                 part = "RV-wall"
             if part in ("MV", "TV") and is_absent and not {"MV", "TV"} <= set(item.parts):
                 continue  # the other valve may be thick
+            if part in VAGUE:
+                sides = [finding for one in VAGUE[part] for finding in table.get(one, ())]
+                is_told = is_absent and item.state != "normal"
+                yield from ((one, presence if is_told else _UNKNOWN, 1) for one in sides)
             for finding in table.get(part, ()):
                 yield finding, presence, level
-            is_lv = part in ("LV", "LV-wall", "WALL") and (
+            is_lv = part in ("LV", "LV-wall", "WALL", "VENTRICLE") and (
                 table is _THICK or table is _HYPERTROPHIED
             )
             if is_lv and is_absent:

@@ -9,59 +9,63 @@ dilated", "dilated LA and RA".
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from echodiff.captions.phrases import (
-    CHAMBERS,
-    CONTENT,
-    JOINED,
-    Item,
-    Mode,
-    Phrase,
-    open_brackets,
-    split_phrases,
-    split_sentences,
-)
+from echodiff.captions.headings import settle_headings
+from echodiff.captions.modes import MODES, classify, closes, decide_mode, is_left
+from echodiff.captions.phrases import ANSWER, CHAMBERS, CONTENT, JOINED, Item, Mode, Phrase
+from echodiff.captions.splitting import open_brackets, split_phrases, split_sentences
 from echodiff.captions.tokens import OTHER, Kind, Token
 
-_SIZES = frozenset({"large", "narrow"})
 _SUBJECTS = {
     "asd": "IAS", "asd-kind": "IAS", "vsd": "IVS", "vsd-kind": "IVS", "lvh": "LV", "rvh": "RV",
-    "septal-defects": "IAS IVS", "both-defects": "IAS IVS",
+    "septal-defects": "IAS IVS", "both-defects": "IAS IVS", "effusion": "PERICARDIUM",
 }  # fmt: skip
 """Part that a later word takes up: "no ASD, but a small defect cannot be excluded"."""
-_DEFECTS = frozenset({
-    "open", "asd", "asd-kind", "vsd", "vsd-kind", "septal-defects", "both-defects", "other-defect",
-    "avsd", "complete-avsd", "partial-avsd", "common-valve", "fallot",
-})  # fmt: skip
-"""What a repair closes."""
 _CAUSES = frozenset({"with", "due to", "because", "because of", "related to", "associated",
                      "causing", "leading"})  # fmt: skip
-_LEFT = frozenset({"residual", "persistent", "persisting", "remains"})
-"""Words for what a repair has left."""
-_MODES = {
-    Kind.NEGATION: Mode.DENIED, Kind.DENIAL: Mode.DENIED, Kind.DOUBT: Mode.DOUBTED,
-    Kind.PAST: Mode.PAST, Kind.RELATIVE: Mode.DROPPED,
-}  # fmt: skip
+_NONE_SEEN = frozenset(
+    {"none", "not seen", "not present", "no longer seen", "excluded", "ruled out"}
+)
 _EXCEPTION = {Mode.DENIED: Mode.STATED, Mode.STATED: Mode.DOUBTED}
 
 
 def read_sentences(tokens: Sequence[Token]) -> Iterator[list[Item]]:
     """Items of each sentence, in order."""
-    for sentence in split_sentences(open_brackets(list(tokens))):
+    is_question = False
+    for sentence in split_sentences(settle_headings(open_brackets(list(tokens)))):
         if sentence == [Token(Kind.STATE, "normal")]:
             yield [Item(("HEART",), "normal", Mode.STATED)]
             continue
-        phrases = split_phrases(sentence)
-        _share(phrases)
-        _share_ahead(phrases)
-        _carry(phrases)
-        for phrase in phrases:
-            phrase.modes = [_mode_of(phrase, place, state) for place, _, state in phrase.pairs]
-        _copy_modes(phrases)
-        _look_back(phrases)
-        items = [item for phrase in phrases for item in _list_items(phrase)]
-        if not items and any(p.has(Kind.REPAIR) and not p.has(Kind.PLANNED) for p in phrases):
-            items = [Item((), "repaired", Mode.PAST)]
-        yield items
+        answer = _find_answer(sentence, is_question=is_question)
+        is_question = any(token.value == "?" for token in sentence)
+        yield [answer] if answer else _read_sentence(sentence)
+
+
+def _read_sentence(sentence: list[Token]) -> list[Item]:
+    phrases = split_phrases(sentence)
+    _share(phrases)
+    _share_ahead(phrases)
+    _carry(phrases)
+    for phrase in phrases:
+        phrase.modes = [decide_mode(phrase, place, state) for place, _, state in phrase.pairs]
+    _copy_modes(phrases)
+    _look_back(phrases)
+    items = [item for phrase in phrases for item in _list_items(phrase)]
+    if not items and any(p.has(Kind.REPAIR) and not p.has(Kind.PLANNED) for p in phrases):
+        return [Item((), "repaired", Mode.PAST)]
+    return items
+
+
+def _find_answer(sentence: list[Token], *, is_question: bool) -> Item | None:
+    """What a sentence says of the one before: "ASD? No.", "CT reported an ASD. None seen."."""
+    first = sentence[0]
+    if any(token.kind in CONTENT for token in sentence):
+        return None
+    if is_question and first.value == "yes":
+        return Item((), ANSWER, Mode.STATED)
+    has_words = any(token.kind is Kind.WORD for token in sentence)  # "no complications"
+    if not has_words and first.value in ("no", *_NONE_SEEN):
+        return Item((), ANSWER, Mode.DENIED if is_question else Mode.DOUBTED)
+    return None
 
 
 def _share(phrases: list[Phrase]) -> None:
@@ -85,8 +89,9 @@ def _share(phrases: list[Phrase]) -> None:
     for here, phrase in enumerate(phrases):
         before = phrases[here - 1]
         is_listed = is_led[here] or phrase.link is Kind.EXCEPT
-        is_listed |= phrase.link in JOINED and phrase.has(Kind.ASPECT)
-        is_open = is_listed and phrase.is_subject and not phrase.pairs
+        is_aspect = phrase.has(Kind.ASPECT) and phrase.link in (*JOINED, Kind.COMMA)
+        is_open = (is_listed or is_aspect) and phrase.is_subject and not phrase.pairs
+        is_open |= is_aspect and not phrase.content  # "normal in size and thickness"
         if here and is_open and before.pairs and before.pairs[0][1]:
             phrase.take_state(before.pairs[0][2], before)
         own = () if phrase.has(Kind.MENTION) else subject
@@ -96,7 +101,10 @@ def _share(phrases: list[Phrase]) -> None:
             for _, parts, state in phrase.pairs
             for part in parts or _SUBJECTS.get(state, "").split()
         ]
-        subject = tuple(named) or phrase.parts or subject
+        if not phrase.word.endswith(" than"):  # "LA larger than RA, but not dilated"
+            is_more = phrase.is_subject and before.is_subject and phrase.link in JOINED
+            listed = (*subject, *phrase.parts) if here and is_more else phrase.parts
+            subject = tuple(named) or listed or subject
 
 
 def _is_noun(phrase: Phrase) -> bool:
@@ -139,26 +147,32 @@ def _carry(phrases: list[Phrase]) -> None:
                 phrase.carried = own
             elif phrase.is_term:
                 is_sure = own is not Mode.DENIED or _is_one_list(phrases, here)
-                phrase.carried = own if is_sure else Mode.DOUBTED
+                phrase.carried = own if is_sure else _doubt(before, phrase)
         elif phrase.word in _CAUSES and not before.content:
             phrase.carried = own
 
 
+def _doubt(before: Phrase, phrase: Phrase) -> Mode:
+    """Mode of a term that a denial may or may not reach: "no ASD, LVH"."""
+    is_detailed = any(token.value == "septal-hypertrophy" for token in phrase.tokens)
+    return Mode.STATED if is_detailed and not before.pairs else Mode.DOUBTED
+
+
 def _leading_mode(phrase: Phrase) -> Mode:
     """Mode that a word before any content gives the phrase and a list that follows."""
-    if not phrase.content and phrase.has(Kind.WORD):  # "without upper margin"
+    if not phrase.content and phrase.has(Kind.WORD, Kind.IDIOM):  # "without upper margin"
         return Mode.STATED
     for token in phrase.tokens:
         if token.kind in CONTENT:
             break
-        if token.kind in _MODES:
-            return _MODES[token.kind]
+        if token.kind in MODES:
+            return MODES[token.kind]
     return phrase.carried if not phrase.has(Kind.NEGATION, Kind.DENIAL) else Mode.STATED
 
 
 def _any_mode(phrase: Phrase) -> Mode:
     """Mode of the last word that gives one: "not dilated or hypertrophied"."""
-    found = [_MODES[token.kind] for token in phrase.tokens if token.kind in _MODES]
+    found = [MODES[token.kind] for token in phrase.tokens if token.kind in MODES]
     return found[-1] if found and phrase.tokens[-1].kind is not Kind.DENIAL else Mode.STATED
 
 
@@ -172,68 +186,8 @@ def _is_one_list(phrases: list[Phrase], here: int) -> bool:
     links = {phrase.link for phrase in phrases[start + 1 : end + 1]}
     if links & {Kind.OR, Kind.NOR} or links == {Kind.COMMA, Kind.AND}:
         return True
-    classes = {_class_of(phrase) for phrase in phrases[start : here + 1]}
+    classes = {classify(phrase) for phrase in phrases[start : here + 1]}
     return len(classes) == 1
-
-
-def _class_of(phrase: Phrase) -> str:
-    states = {state for _, _, state in phrase.pairs}
-    if states & _DEFECTS:
-        return "defect"
-    is_size = len(states) == 1 and states <= {"thick", "dilated", "hypertrophied"}
-    return "size" if is_size else " ".join(sorted(states))
-
-
-def _mode_of(phrase: Phrase, place: int, state: str) -> Mode:
-    """Decide the mode of the pair at `place` by the words around it."""
-    if state == "nothing-dilated":  # a denial already
-        return Mode.STATED
-    tokens = phrase.tokens
-    denials = [i for i, t in enumerate(tokens) if t.kind is Kind.NEGATION and i < place]
-    first = next((i for i, t in enumerate(tokens) if t.kind in CONTENT), len(tokens))
-    denials += [
-        i for i, t in enumerate(tokens) if t.kind is Kind.DENIAL and (i > place or i < first)
-    ]
-    is_repaired = phrase.has(Kind.REPAIR) or any(
-        t.kind is Kind.STATE and t.value == "closed" and i != place for i, t in enumerate(tokens)
-    )
-    if state in _DEFECTS and is_repaired and not phrase.has(Kind.PLANNED) and not _is_left(phrase):
-        return Mode.PAST
-    for kind in (Kind.RELATIVE, Kind.PAST, Kind.DOUBT):
-        places = [i for i, t in enumerate(tokens) if t.kind is kind]
-        if kind is Kind.DOUBT:  # "nothing to suggest LVH" is a denial
-            places = [i for i in places if not any(denial < i for denial in denials)]
-        if any(_reaches(tokens, i, place) for i in places):
-            return _MODES[kind]
-    if denials:
-        between = tokens[min(denials) : place + 1]
-        is_narrow = any(
-            t.kind is Kind.QUALIFIER or (t.kind is Kind.STATE and t.value in _SIZES)
-            for t in between
-        )
-        return Mode.DROPPED if is_narrow or state.endswith("-kind") else Mode.DENIED
-    is_intact = any(t.kind is Kind.STATE and t.value == "intact" for t in tokens)
-    if place < len(tokens) and tokens[place].kind is Kind.MENTION:
-        if is_intact and not phrase.parts:
-            return Mode.DENIED
-        is_graded = phrase.has(Kind.QUALIFIER) or any(t.value in _SIZES for t in tokens)
-        is_normal = any(t.kind is Kind.STATE and t.value == "normal" for t in tokens)
-        if is_normal and not phrase.parts and not is_graded:  # "LVH unchanged": since when?
-            return Mode.DOUBTED
-    return phrase.carried
-
-
-def _is_left(phrase: Phrase) -> bool:
-    """Whether it speaks of what a repair has left."""
-    return any(t.kind is Kind.AFFIRMED and t.value in _LEFT for t in phrase.tokens)
-
-
-def _reaches(tokens: list[Token], word: int, place: int) -> bool:
-    """Whether a doubt at `word` is about the pair at `place`: those after it, else those before."""
-    if word < place:
-        return True
-    after = tokens[word + 1 :]
-    return not any(t.kind in CONTENT or t.kind is Kind.QUALIFIER for t in after)
 
 
 def _copy_modes(phrases: list[Phrase]) -> None:
@@ -269,26 +223,32 @@ def _look_back(phrases: list[Phrase]) -> None:
             continue
         if phrase.link in JOINED:
             before.modes = [mode] * len(before.pairs)
-        elif phrase.link is Kind.COMMA and _class_of(before) == _class_of(phrase):
+        elif phrase.link is Kind.COMMA and classify(before) == classify(phrase):
             is_list = after is not None and after.link in JOINED
             before.modes = [mode if is_list else Mode.DOUBTED] * len(before.pairs)
 
 
 def _comment(phrase: Phrase, before: Phrase) -> None:
     """Give the phrase before the mode of one without content of its own: "ASD, not seen"."""
+    first = phrase.tokens[0]
     if phrase.has(Kind.REPAIR) and not phrase.has(Kind.PLANNED):
         before.modes = [
-            Mode.PAST if state in _DEFECTS and not _is_left(before) else mode
+            Mode.PAST if closes(phrase, state) and not is_left(before) else mode
             for mode, (_, _, state) in zip(before.modes, before.pairs, strict=True)
         ]
-    elif phrase.link is Kind.COMMA and not phrase.has(Kind.WORD, Kind.QUALIFIER):
-        kinds = [t.kind for t in phrase.tokens if t.kind in _MODES and t.kind != Kind.NEGATION]
-        if kinds:
-            before.modes = [_MODES[kinds[-1]]] * len(before.modes)
+    elif phrase.link is Kind.COMMA:
+        kinds = [t.kind for t in phrase.tokens if t.kind in MODES and t.kind != Kind.NEGATION]
+        is_whole = not phrase.has(Kind.WORD, Kind.IDIOM, Kind.QUALIFIER)
+        is_led = first.kind is Kind.DOUBT or first.value in _NONE_SEEN  # "not confirmed by TTE"
+        if kinds and (is_whole or is_led):
+            before.modes = [MODES[kinds[-1]]] * len(before.modes)
+    elif phrase.link is Kind.LINK and any(t.value in _NONE_SEEN for t in phrase.tokens):
+        before.modes = [Mode.DOUBTED] * len(before.modes)  # "CT shows an ASD; echo shows none"
 
 
 def _list_items(phrase: Phrase) -> Iterator[Item]:
+    is_general = not phrase.has(Kind.PART, Kind.WORD)
     for (_, parts, state), mode in zip(phrase.pairs, phrase.modes, strict=True):
-        yield Item(parts, state, mode)
+        yield Item(parts, state, mode, is_general)
     if not phrase.pairs and phrase.has(Kind.DENIAL, Kind.DOUBT) and set(phrase.parts) - {OTHER}:
         yield Item(phrase.parts, "seen", Mode.DOUBTED)

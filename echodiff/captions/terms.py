@@ -1,126 +1,8 @@
-"""Terms of an echo report: spellings, short forms, and what each term says.
+"""Terms of an echo report, and what each says.
 
-A line is `meaning: term; term`. In a term, `{a|b}` stands for either; words are canonical ones, and
-words of `FILLERS` are left out.
+A line is `meaning: term; term`. In a term, `{a|b}` stands for either; words are the canonical ones
+of `echodiff.captions.spellings`.
 """
-
-SPELLINGS = """
-    ventricle: ventricular
-    atrium: atrial auricle auricular
-    septum: septal septums partition
-    septa: septae partitions
-    interatrial: inter-atrial interauricular
-    interventricular: inter-ventricular
-    biatrial: bi-atrial
-    biventricular: bi-ventricular
-    atrioventricular: atrio-ventricular auriculoventricular a-v av
-    chambers: cavities
-    cavity: chamber
-    parts: sections departments compartments divisions
-    side: sided sides
-    defect: defects
-    dilated: enlarged widened distended ectatic dil enl
-    dilation: dilatation dilations dilatations enlargement enlargements distension distention
-    hypertrophied: hypertrophic
-    hypertrophy: hypertrophies hypertrophia
-    hypoplastic: underdeveloped rudimentary diminutive
-    thick: thickened
-    thickening: thickenings
-    gap: hole holes break breaks interruption interruptions interrupted discontinuity
-        discontinuities perforation perforated communication communications gaps discontinuous
-    fenestrated: fenestration fenestrations
-    intact: continuous uninterrupted unbroken
-    normal: unremarkable healthy physiological wnl normalised normalized normally
-    unchanged: unaltered unaffected
-    abnormality: abnormalities pathology pathologies anomaly anomalies lesion lesions
-    abnormal: pathological
-    size: sized sizes dimension dimensions diameter diameters volume volumes
-    wall: walls
-    valves: valve cusp cusps leaflet leaflets valvular
-    pericardium: pericardial
-    effusion: effusions
-    heart: cardiac
-    cannot: can't couldn't
-    not: isn't aren't wasn't weren't doesn't don't didn't
-    no: nil
-    none: ø
-    without: lacking lacks
-    seen: visible visualised visualized detected detectable identified found demonstrated
-        evident noted observed shown appreciated recognised recognized revealed documented show
-        shows see detect demonstrate demonstrates reveal reveals identify visualise visualize
-        noticed
-    possible: possibly probable probably likely perhaps maybe suspected suspect suspicion
-        suspicious suggests suggesting suggestive suggestion suggest questionable equivocal
-        uncertain unclear doubtful query presumed presumably presumptive borderline may might
-        could seems seem apparently apparent concerning question whether indication potential
-        potentially ddx dd doubt debatable unlikely unconfirmed unproven consider considered
-        considering
-    history: previously previous prior formerly former earlier
-    repair: repaired closure patch patched occluder occluded device corrected correction surgery
-        operated postoperative operation amplatzer post-operative postop post-op
-    significant: significantly relevant major haemodynamically hemodynamically substantial
-    severe: severely sev gross grossly marked markedly massive
-    moderate: moderately mod
-    mild: mildly slight slightly
-    increased: increase increases elevated
-    reduced: decreased diminished reduction
-    assessed: evaluated evaluable assessable examined interpretable judged
-    poorly: inadequately suboptimally insufficiently incompletely barely hardly
-    planned: suitable candidate scheduled awaiting amenable requires recommended before planning
-        needs preoperative
-    due: owing secondary
-    thickness: thicknesses
-    exclude: excludes excluding
-"""
-"""Canonical word, then its other forms and spellings."""
-
-SHORT_FORMS = """
-    left ventricle: lv
-    right ventricle: rv
-    left atrium: la
-    right atrium: ra
-    interatrial septum: ias
-    interventricular septum: ivs ivsd
-    mitral valves: mv
-    tricuspid valves: tv
-    atrioventricular valves: avv avvs
-    common atrioventricular valves: cavv
-    left ventricle wall: lvpw lvpwd
-    posterior wall: pw pwd
-    left ventricle wall thickness: lvwt
-    asd: asds iasd
-    asd ii: asdii asd2
-    asd i: asdi asd1
-    perimembranous vsd: pmvsd
-    muscular vsd: mvsd
-    vsd: vsds
-    not dilated: nondilated undilated unenlarged nonenlarged non-dilated non-enlarged
-    not thick: unthickened non-thickened nonthickened
-    not hypertrophied: non-hypertrophied nonhypertrophied non-hypertrophic
-    without: w/o
-    history: h/o s/p
-    possible: r/o
-    with: c/w w/
-    negative: -ve neg
-    possible gap: drop-out dropout drop-outs dropouts
-    normal: ok
-    or: and/or
-    and: & plus +
-    atrioventricular septum defect: avsd avsds
-    complete atrioventricular septum defect: cavsd cavc
-    partial atrioventricular septum defect: pavsd
-    atrioventricular canal: avc
-    function: lvef ef fac tapse
-"""
-"""Canonical words, then what is short for them."""
-
-FILLERS = """
-    the a an its this these those is are was were be been being has have had does do did there any
-    evidence sign signs entirely completely fully definitively safely reliably certainty also
-    still very quite obvious overt rather somewhat appears appear appearing looks look which that
-    it conclusion impression diagnosis summary type kind form
-"""
-"""Words that say nothing of a finding."""
 
 PARTS = """
     LV: left ventricle; left ventricles; ventricle left; left ventricle cavity
@@ -154,14 +36,17 @@ PARTS = """
         {ventricle|interventricular} {septum|septa}; {|both }{ventricle|interventricular}
         {and|or|,} {atrium|interatrial} {septum|septa}
     SEPTUM: septum
-    WALL: wall; myocardium; posterior wall; free wall
+    VENTRICLE: {|either |each }ventricle
+    ATRIUM: {|either |each }atrium
+    WALL: {|ventricle }{wall|myocardium}; posterior wall; free wall
     MV TV: {|both |all |heart |two }{|atrioventricular }valves;
         {mitral {|valves }{and|or|,} tricuspid|tricuspid {|valves }{and|or|,} mitral} {|valves}
     MV: {|anterior |posterior |both }mitral valves; mitral
     TV: {|septum |anterior |both }tricuspid valves; tricuspid
     PERICARDIUM: pericardium; pericardium {sac|space|cavity}
-    HEART: heart; {|heart |intracardiac }{anatomy|structure|structures|morphology}; heart valves
-    -: septum {primum|secundum}; {left|right} atrium wall; atrium wall; wall motion; chest wall;
+    HEART: heart; {|heart }{anatomy|structure|structures|morphology}
+    -: {single|common|other} {ventricle|atrium} {|cavity}; septum {primum|secundum};
+        {left|right} atrium wall; atrium wall; wall motion; chest wall;
         {four|4|two|2|three|3|five|5} {chambers|cavity|chamber}
         {view|position|parts|plane|window}; {aortic|pulmonary|semilunar|pulmonic|eustachian}
         valves; pericardium patch; {|patent }foramen ovale; heart
@@ -195,14 +80,18 @@ STATES = """
     small: hypoplastic; hypoplasia*
     narrow: narrow; small; slit-like; not big
     hypertrophied: hypertrophied; hypertrophy*
+    concentric: {concentric|eccentric} {hypertrophied|hypertrophy}*
     thick: thick; thickening*; increased {|wall }thickness; thickness increased
     thin: thin
     open: gap*; open; fenestrated; defect*; deficient; missing; patent; residual {shunt|leak}*
     intact: intact; defect free
     closed: closed
+    fluid: {|residual |free }fluid*; collection*
     normal: normal; unchanged; not changed; within normal limits; without abnormality; without
         deviations; within age norm; appropriate for age
-    abnormal: abnormality*; abnormal; heart disease*;
+    abnormal: abnormality*; abnormal {|changes|findings|structures}; heart disease*;
+        {|at |above |over |within |slightly above |mildly above }{upper|lower}
+        {limit|limits|end|range} of normal; {upper|lower|high|low} normal {|limit|limits|range};
         {above|below|larger than|smaller than|greater than|more than|less than|near|nearly|almost}
         normal; not normal; {outside|beyond|above} normal limits
     increased: increased
@@ -211,14 +100,15 @@ STATES = """
 """States of a part; `*` marks nouns."""
 
 MENTIONS = """
-    asd: asd; {atrium|interatrial|atrium level} defect; {common|single} atrium;
+    asd: asd; {atrium|interatrial|atrium level} defect; atrium gap; {common|single} atrium;
         {atrium|interatrial} {septum|septa} defect; {absence of|absent} {atrium|interatrial}
         septum
     asd-kind: {|ostium |os }{secundum|primum}{| defect| asd| atrium septum defect};
         {|atrium }sinus venosus{| defect| asd| atrium septum defect}; septum secundum defect;
         {asd|atrium septum defect} {|ostium }{secundum|primum}; asd {i|ii}
-    vsd: vsd; {ventricle|interventricular} defect; {ventricle|interventricular} {septum|septa}
-        {defect|rupture}
+    vsd: vsd; ventricle gap; {ventricle|interventricular} defect;
+        {ventricle|interventricular} {septum|septa} {defect|rupture}; {absence of|absent}
+        {ventricle|interventricular} septum
     vsd-kind: {muscular|inlet|perimembranous|membranous|outlet}
         {defect|vsd|ventricle septum defect};
         {subaortic|supracristal|doubly committed|apical muscular} {defect|vsd};
@@ -226,15 +116,18 @@ MENTIONS = """
         cheese {|defect|vsd|septum}
     both-defects: {atrium|interatrial} {and|,} {ventricle|interventricular} septum defect;
         {ventricle|interventricular} {and|,} {atrium|interatrial} septum defect
-    septal-defects: {atrium|interatrial} or {ventricle|interventricular} septum defect;
-        {ventricle|interventricular} or {atrium|interatrial} septum defect; {|heart }septum
+    septal-defects: {atrium|interatrial} {or|nor} {ventricle|interventricular} septum defect;
+        {ventricle|interventricular} {or|nor} {atrium|interatrial} septum defect; {|heart }septum
         defect; defect of septum; defect of septa
     avsd: atrioventricular septum defect; atrioventricular canal {|defect}; endocardial cushion
         defect
     complete-avsd: {complete|balanced|unbalanced} atrioventricular
         {septum defect|canal|canal defect}
     partial-avsd: {partial|incomplete} atrioventricular {septum defect|canal|canal defect}
-    lvh: lvh; hcm; hypertrophied cardiomyopathy; {concentric|eccentric} hypertrophy
+    lvh: lvh
+    hcm: hcm; hypertrophied cardiomyopathy
+    hocm: hocm; obstructive {hcm|hypertrophied cardiomyopathy}; hypertrophied obstructive
+        cardiomyopathy
     rvh: rvh
     both-hypertrophied: bvh; biventricular hypertrophy
     nothing-dilated: no cavity {dilation|dilated}
@@ -246,16 +139,15 @@ MENTIONS = """
     hypoplastic-lv: hlhs; hypoplastic left heart {|syndrome}
     hypoplastic-rv: hrhs; hypoplastic right heart {|syndrome}
     septal-hypertrophy: ash; {asymmetric|asymmetrical}
-        {|septum |basal }{hypertrophy|hypertrophied cardiomyopathy}; septum hypertrophy
+        {|septum |basal }{hypertrophy|hypertrophied cardiomyopathy|hcm}; septum hypertrophy
     other-defect: pfo; pda; {|patent }foramen ovale; {|patent }ductus arteriosus
     effusion: {|pericardium }effusion; pericardium {and|or} pleural effusion; pleural {and|or}
-        pericardium effusion; pericardium fluid; fluid in pericardium {|space|sac|cavity};
+        pericardium effusion; pericardium {fluid|collection|fluid collection}; fluid
+        {in|around} pericardium {|space|sac|cavity}; fluid around heart;
         {hydropericardium|haemopericardium|hemopericardium}
     common-valve: common valves; {common|single|one} atrioventricular
         {valves|junction|orifice|annulus}
     fallot: tetralogy of fallot; tof; fallot
-    normal-heart: normal {echocardiogram|echo|study|examination|exam|scan|findings};
-        {echocardiogram|echo|study|examination|exam|scan|findings} normal
 """
 """Terms that name a finding by themselves."""
 
@@ -265,39 +157,54 @@ FUNCTION_WORDS = """
     DENIAL: not {seen|present|there}; no longer {seen|present}; absent; excluded; ruled out;
         none; negative; could not seen; cannot seen; can not seen; not demonstrable; resolved;
         regressed; denied; false; disappeared; not exist
-    DOUBT: possible; not {excluded|exclude|ruled out|assessed};
-        {cannot|can not|could not|not possible to}
-        {excluded|exclude|ruled out|rule out|assessed|commented|judged}; {not|cannot|poorly}
-        {clearly|well|definitely|fully|adequately|sufficiently} {seen|assessed}; poorly
-        {seen|assessed}; rule out; {not|cannot|could not} confirmed; not {proven|established};
-        unable to {exclude|rule out|assess|seen}; {to|for} {exclude|excluded}; exclude;
-        {evaluate|assess|evaluation|assessment|check|look|screening|ask} for; risk of; no
-        definite; not definite; not certain; {cannot|not} sure; differential; if;
-        non-diagnostic; not diagnostic; incompletely seen; difficult to {seen|assessed|exclude}
-    PAST: history; status post
+    DOUBT: possible; than; if; cannot sure; not certain; no {definite|known};
+        {not|cannot|can not|could not} {definitely|definitively|clearly|well|fully|completely|
+        entirely|adequately|sufficiently|confidently|conclusively|reliably|safely|certainly|
+        securely} {|excluded|exclude|rule out|ruled out|seen|assessed|confirmed};
+        not {excluded|exclude|ruled out|assessed|confirmed|established|sure};
+        {cannot|can not|could not|not possible to|neither}
+        {excluded|exclude|ruled out|rule out|assessed|commented|judged|confirmed};
+        {neither|not|cannot|can not|could not} {confirmed|excluded|ruled out|proven}
+        {nor|or} {confirmed|excluded|ruled out|proven};
+        {not|cannot|could not} {seen|excluded|ruled out|assessed} with certainty;
+        {not|cannot|poorly} {|clearly }{met|meet|fulfilled|fulfil|satisfied|reached};
+        poorly {seen|assessed}; rule out; unable to {exclude|rule out|assess|seen};
+        {to|for} {exclude|excluded}; exclude;
+        {evaluate|assess|evaluation|assessment|check|look|screening|ask} for; risk of; not
+        definite; differential; non-diagnostic; not diagnostic; incompletely seen; difficult to
+        {seen|assessed|exclude}; {almost|nearly|near|partially|partly|largely|mostly}
+        {|completely|complete|fully} {resolved|regressed|disappeared|absent|closed}
+    PAST: history; {on|in|at} history {study|exam|examination|echo|echocardiogram|scan}; status
+        post
     RELATIVE: family; mother; father; sibling; brother; sister
-    REPAIR: repair
+    REPAIR: repair; drained
     PLANNED: planned; for repair; for surgery; prior to repair
-    AFFIRMED: present; seen; residual; persistent; persisting; known; confirmed; yes; positive;
-        exists; remains; true
+    AFFIRMED: present; seen; residual; remaining; persistent; persisting; known; confirmed; yes;
+        positive; exists; remains; true
     QUALIFIER: significant; severe; moderate; mild; muscular; inlet; outlet; perimembranous;
         membranous; concentric; eccentric; additional; other; second; further; more; new;
         trivial; trace; tiny; minimal; mm; cm; restrictive; nonrestrictive; major; wide;
         partial; complete; isolated; circular; localised; localized
-    WORD: partially {closed|repair}; no change; no {|interval |significant }change; no
-        progression; no worsening; not only; not just; not merely; {compared|comparison|compare}
-        {to|with} {|history}; no doubt; since history; from history; history
-        {study|exam|examination|echo|echocardiogram|report}; history to; as before; of child; of
-        adult; for age; thickness of
+    IDIOM: no {|interval |significant }change; no progression; no worsening; no regression; not
+        only; not just; not merely; {compared|comparison|compare} {to|with} {|history}; no doubt;
+        since history; from history; history {study|exam|examination|echo|echocardiogram|report};
+        history to; as before; for; by; both; either; each; of child; of adult; for age;
+        thickness of; completely; fully; entirely; partially repair
+    STUDY: echo; echocardiogram; echocardiography; study; examination; exam; scan; findings; tte;
+        tee; toe
+    ONLY: {confined|limited|restricted} {to|in}; isolated to
     AND: and; as well as
     OR: or; versus; vs
     NOR: nor
     LINK: with; but; however; although; though; whereas; while; yet; due to; because; because
         of; despite; across; through; via; causing; resulting; leading; therefore; now; related
-        to; associated; following; after; accompanied; against
+        to; associated; following; after; accompanied; against;
+        {|clinical |haemodynamic |hemodynamic }{complication|complications|consequence|
+        consequences|sequelae|effect|effects|relevance|impact} {of|from};
+        {larger|smaller|greater|more|less|bigger|wider} than
     EXCEPT: except; except for; apart from; other than; aside from; besides; with exception of;
         save for
-    OF: of; in; below; under; behind; above; near; at; beneath; beside; adjacent to
+    OF: of; in; on; below; under; behind; above; near; at; beneath; beside; adjacent to
     ASPECT: size; cavity size; thickness
 """
 """Words that bear on the findings beside them; see `echodiff.captions.tokens.Kind`."""

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import cache
 from typing import NamedTuple
 
-from echodiff.captions import terms
+from echodiff.captions import spellings, terms
 
 
 class Kind(Enum):
@@ -32,7 +32,7 @@ class Kind(Enum):
     RELATIVE = auto()
     """Somebody else's heart: family history."""
     REPAIR = auto()
-    """Closure of a defect: what remains of it is not known."""
+    """Closure of a defect, drainage of an effusion: what remains of it is not known."""
     PLANNED = auto()
     """The repair is still to come."""
     AFFIRMED = auto()
@@ -44,11 +44,18 @@ class Kind(Enum):
     """Begins a phrase of its own: with, but, due to."""
     EXCEPT = auto()
     OF = auto()
+    ONLY = auto()
+    """Limits a finding to the part that follows: "confined to"."""
+    STUDY = auto()
+    """The examination: normal, it makes the heart normal."""
+    COLON = auto()
     STOP = auto()
     """End of a sentence."""
     LEFT = auto()
     """Opening bracket."""
     RIGHT = auto()
+    IDIOM = auto()
+    """Fixed phrase that says nothing of a finding: "for age"."""
     WORD = auto()
     """Any other word."""
 
@@ -66,30 +73,29 @@ class Token(NamedTuple):
 _MARKS = {
     ".": Kind.STOP, "!": Kind.STOP, "\n": Kind.STOP, ";": Kind.LINK, ",": Kind.COMMA,
     "(": Kind.LEFT, "[": Kind.LEFT, ")": Kind.RIGHT, "]": Kind.RIGHT, "/": Kind.AND,
-    "?": Kind.DOUBT, "(-)": Kind.DENIAL, "(+)": Kind.AFFIRMED, "&": Kind.AND, "+": Kind.AND,
+    "?": Kind.DOUBT, "&": Kind.AND, "+": Kind.AND, ":": Kind.COLON,
 }  # fmt: skip
 OTHER = "-"
 """A structure without findings."""
-LINE = 40
-"""Letters from which a line counts as broken where the next begins with a small letter."""
 _WORDS = re.compile(
     r"""
     (?:approx|ca|dil|enl|incl|max|min|mod|resp|sev|vs)[.](?=[ ]?[a-z0-9(])  # short forms
-    | [(][-+][)]
     | [^\W_]+ (?:[-'/.][^\W_]+)*
-    | [.!;,()\[\]/?&+\n]
+    | (?<!\d) : | : (?!\d) | [ ]-(?=[ ]) | [.!;,()\[\]/?&+\n]
     """,
     re.VERBOSE,
 )
-_SIGN = re.compile(r"(?<=\w) ?([-+])(?:ve\b| *(?=[,;.\n]|\Z))")
-"""Plus and minus after a term: "ASD -, VSD +", "ASD -ve"."""
-_SIGNS = {"-": "negative", "+": "positive"}
+_SIGN = re.compile(
+    r"""
+    [(] ([+]+|-+|[+]/-) [)]
+    | (?<=\w) [ ]?:?[ ]? ([+]/-|±|[+]+|-+) (?: ve\b | [ ]* (?=[,;.\n]|\Z) | (?<=:[ ].) (?=[ ]))
+    | (?<=\w) [ ]?:?[ ]? ([+]{2,})
+    """,
+    re.VERBOSE,
+)
+"""Signs after a term: "ASD -, VSD: +, LAE ++", "ASD -ve", "LVH (+)"."""
+_SIGNS = {"-": "negative", "+": "positive", "+/-": "possible", "±": "possible"}
 _INSIDE = re.compile(r"([-'/.])")
-_DANGLING = frozenset({
-    "of", "no", "or", "in", "is", "the", "a", "an", "and", "with", "without", "out", "are", "for",
-    "not", "at", "to",
-})  # fmt: skip
-"""Words after which a sentence goes on in the next line."""
 
 
 def read_tokens(text: str) -> list[Token]:
@@ -113,33 +119,27 @@ def read_tokens(text: str) -> list[Token]:
 
 def _list_words(text: str) -> Iterator[str]:
     """Canonical words and marks, in order; fillers are left out."""
-    text = unicodedata.normalize("NFKC", _join_lines(text)).lower().replace("’", "'")
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     text = text.translate(dict.fromkeys(map(ord, "‐‑‒–—−"), "-"))
     text = text.replace("↑", " increased ").replace("↓", " reduced ")
-    text = _SIGN.sub(lambda sign: f" {_SIGNS[sign[1]]} ", text)
+    text = _SIGN.sub(_name_sign, text)
     for match in _WORDS.finditer(text):
-        word = match[0]
+        word = ":" if match[0] == " -" else match[0]
         yield from _spell(word.removesuffix(".") if len(word) > 1 else word)
         if match[0] == "?" and not text[match.end() :][:1].isalnum():
             yield "."
 
 
-def _join_lines(text: str) -> str:
-    """Join lines that were broken inside a sentence."""
-    joined = ""
-    for line in text.splitlines():
-        last = joined.rpartition("\n")[2].rstrip()
-        is_wrapped = len(last) >= LINE and line.lstrip()[:1].islower()
-        is_open = last.rpartition(" ")[2].lower() in _DANGLING
-        joined = f"{joined.rstrip()} {line}" if is_wrapped or is_open else f"{joined}\n{line}"
-    return joined
+def _name_sign(sign: re.Match[str]) -> str:
+    mark = sign[1] or sign[2] or sign[3]
+    return f" {_SIGNS.get(mark) or _SIGNS[mark[0]]}, "
 
 
 def _spell(word: str) -> Iterator[str]:
     """Canonical words of a written word: "LV-hypertrophy" gives left, ventricle, hypertrophy."""
-    spellings = _load_spellings()
-    if word in spellings:
-        yield from spellings[word]
+    known = _load_spellings()
+    if word in known:
+        yield from known[word]
     elif word in _MARKS or (word[0].isdigit() and word[-1].isdigit()):
         yield word
     else:
@@ -147,19 +147,19 @@ def _spell(word: str) -> Iterator[str]:
             if part in "./" and part:
                 yield part
             elif part not in ("", "-", "'", "s"):
-                yield from spellings.get(part, (part,))
+                yield from known.get(part, (part,))
 
 
 @cache
 def _load_spellings() -> dict[str, tuple[str, ...]]:
     """Canonical words of every word that has others."""
-    spellings: dict[str, tuple[str, ...]] = dict.fromkeys(terms.FILLERS.split(), ())
-    for canonical, others in _list_entries(terms.SPELLINGS):
-        spellings[canonical] = (canonical,)
-        spellings |= dict.fromkeys(others.split(), (canonical,))
-    for canonical, others in _list_entries(terms.SHORT_FORMS):
-        spellings |= dict.fromkeys(others.split(), tuple(canonical.split()))
-    return spellings
+    words: dict[str, tuple[str, ...]] = dict.fromkeys(spellings.FILLERS.split(), ())
+    for canonical, others in _list_entries(spellings.SPELLINGS):
+        words[canonical] = (canonical,)
+        words |= dict.fromkeys(others.split(), (canonical,))
+    for canonical, others in _list_entries(spellings.SHORT_FORMS):
+        words |= dict.fromkeys(others.split(), tuple(canonical.split()))
+    return words
 
 
 @cache
@@ -169,7 +169,7 @@ def _load_phrases() -> tuple[dict[tuple[str, ...], Token], int]:
 
     def add(kind: Kind, value: str, term: str) -> None:
         for words in _expand(term.rstrip("*")):
-            phrases.setdefault(words, Token(kind, value, term.endswith("*")))
+            phrases.setdefault(words, Token(kind, value or " ".join(words), term.endswith("*")))
 
     tables = ((Kind.MENTION, terms.MENTIONS), (Kind.PART, terms.PARTS), (Kind.STATE, terms.STATES))
     for kind, table in tables:
@@ -178,7 +178,7 @@ def _load_phrases() -> tuple[dict[tuple[str, ...], Token], int]:
                 add(kind, value, term.strip())
     for name, listed in _list_entries(terms.FUNCTION_WORDS):
         for term in listed.split(";"):
-            add(Kind[name], term.strip(), term.strip())
+            add(Kind[name], "", term.strip())
     for noun in terms.OTHER_NOUNS.split():
         add(Kind.PART, OTHER, noun)
     return phrases, max(map(len, phrases))

@@ -5,11 +5,16 @@ import re
 from echodiff.anatomy import View
 
 _VIEWS = {
-    View.A4C: re.compile(r"\b(a4c|ap4|4ch|(four|4)[- ]?chamber)\b"),
-    View.A2C: re.compile(r"\b(a2c|ap2|2ch|(two|2)[- ]?chamber)\b"),
-    View.PLAX: re.compile(r"\b(plax|(parasternal )?long[- ]axis)\b"),
-    View.SAX: re.compile(r"\b(p?sax|short[- ]axis)\b"),
+    View.SUBCOSTAL: r"sub-?(costal|xiphoid(al)?)( (four|4)[- ]?chamber)?|s4c|sc4c",
+    View.A3C: r"a3c|ap3|3ch|(three|3)[- ]?chamber|apical long[- ]axis|aplax",
+    View.A5C: r"a5c|ap5|5ch|(five|5)[- ]?chamber",
+    View.A4C: r"a4c|ap4|4ch|(four|4)[- ]?chamber",
+    View.A2C: r"a2c|ap2|2ch|(two|2)[- ]?chamber",
+    View.PSAX: r"psax|parasternal short[- ]axis",
+    View.PLAX: r"plax|(parasternal )?long[- ]axis",
+    View.SAX: r"sax|short[- ]axis",
 }
+"""A view stands before those whose name its own contains: its words are read once."""
 _CHILD = re.compile(
     r"\b(child|children|p(a)?ediatric|infant|neonat(e|al)|newborn|baby|boy|girl|adolescent)\b"
 )
@@ -18,7 +23,11 @@ _CHILD = re.compile(
 def view_in(text: str) -> View | None:
     """The view that a caption states; None where it states none, or more than one."""
     text = text.lower()
-    found = [view for view, pattern in _VIEWS.items() if pattern.search(text)]
+    found = []
+    for view, pattern in _VIEWS.items():
+        text, num = re.subn(rf"\b({pattern})\b", " ", text)
+        if num and not (view is View.SAX and View.PSAX in found):
+            found.append(view)
     return found[0] if len(found) == 1 else None
 
 

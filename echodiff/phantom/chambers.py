@@ -32,6 +32,8 @@ AORTA_AZIMUTH_RAD = 2.15
 
 _LOBES_MM = (26.0, 60.0)
 """Lengths of the waves that make the atria less round."""
+_STEEPEST = 1.15
+"""Slope of the distance to an uneven surface, where it is steepest."""
 
 
 class Place(NamedTuple):
@@ -86,7 +88,10 @@ def place_heart(heart: Heart, points_mm: Points) -> Place:
 
 
 def compute_chambers(heart: Heart, place: Place, least_mm: float) -> Chambers:
-    """Surfaces of the ventricles and atria; least_mm: least thickness of the atrial septum."""
+    """Surfaces of the ventricles and atria.
+
+    least_mm: least thickness of the atrial septum and of the right ventricle's wall.
+    """
     x, y, z, uneven = place.x, place.y, place.z, place.uneven
     length, radius, wall = heart.lv_length_mm, heart.lv_radius_mm, heart.wall_mm
     annulus = heart.mitral_radius_mm
@@ -131,8 +136,10 @@ def compute_chambers(heart: Heart, place: Place, least_mm: float) -> Chambers:
     la = np.maximum(np.maximum(la_shape + 0.4 * uneven, z), half - septal_plane)
     ra = np.maximum(np.maximum(ra_shape + 0.4 * uneven, rise), half + septal_plane)
     rounding = 6 * heart.scale + heart.rv_wall_mm
+    rv_outer = smooth_max(rv_shape - heart.rv_wall_mm, -rise, rounding)
+    rv_outer = np.minimum(rv_outer, rv - _STEEPEST * least_mm)
     return Chambers(
-        lv, epicardium, rv, smooth_max(rv_shape - heart.rv_wall_mm, -rise, rounding), la, la_shape,
+        lv, epicardium, rv, rv_outer, la, la_shape,
         ra, ra_shape, septal_plane, np.asarray(half, np.float32),
     )  # fmt: skip
 
@@ -167,7 +174,9 @@ def compute_aorta(heart: Heart, place: Place) -> Field:
     scale = heart.scale
     (root_x, root_y), radius = aortic_root(heart)
     root = root_x, root_y, 0.0
-    inlet = 0.75 * root_x, 0.75 * root_y, 0.12 * heart.lv_length_mm
+    # The tract begins within the cavity, however narrow that is.
+    share = min(0.75, heart.mitral_radius_mm / float(np.hypot(root_x, root_y)))
+    inlet = share * root_x, share * root_y, 0.12 * heart.lv_length_mm
     far = root[0] - 10 * scale, root[1] + 7 * scale, -60 * scale
     x, y, z = place.x, place.y, place.z
     into = capsule(x, y, z, inlet, root, (0.8 * radius, radius))
@@ -175,12 +184,15 @@ def compute_aorta(heart: Heart, place: Place) -> Field:
     return np.asarray(np.minimum(into, out), np.float32)
 
 
-def compute_hull(heart: Heart, parts: Chambers, z: Field) -> Field:
-    """Outer surface of the heart, without vessels."""
+def compute_hull(heart: Heart, parts: Chambers, z: Field, least_mm: float) -> Field:
+    """Outer surface of the heart, without vessels; least_mm: least thickness of the outer walls."""
     scale = heart.scale
     atria = np.minimum(
         np.maximum(parts.la_shape, z - 4),
         np.maximum(parts.ra_shape, z - 4 - heart.tricuspid_offset_mm),
     )
     ventricles = smooth_min(parts.epicardium, parts.rv_outer, 9.0 * scale)
-    return smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)
+    hull = smooth_min(ventricles, atria - 2.0 * scale, 4.0 * scale + 0.4 * heart.wall_mm)
+    # `rv_outer` has the right ventricle's.
+    blood = np.minimum(parts.lv, np.minimum(parts.la, parts.ra))
+    return np.minimum(hull, blood - _STEEPEST * least_mm)

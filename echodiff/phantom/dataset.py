@@ -23,7 +23,7 @@ from echodiff.phantom.acquisition import (
     Modality,
     Population,
     render,
-    sample_acquisition,
+    sample_patient,
 )
 from echodiff.phantom.heart import Heart
 from echodiff.phantom.seeds import seed_words
@@ -127,7 +127,8 @@ def _name(index: int) -> str:
 def _render(
     index: int, *, seed: int, size: int, population: Population, modalities: tuple[Modality, ...]
 ) -> Rendered:
-    acquisition = sample_acquisition(seed, index, population)
+    patient = sample_patient(seed, index // 2, population)
+    acquisition = patient[index % 2]
     heart, pose = acquisition.heart, acquisition.pose
     anatomy, spacing_mm = slice_image(heart, pose, size)
     images = {m: render(acquisition, m, size, anatomy) for m in modalities}
@@ -144,7 +145,7 @@ def _render(
         pair_id=f"phantom-{seed}-{index:06d}",
         findings=[str(finding.name) for finding in heart.findings],
         record=acquisition.to_json(),
-        extra=describe(heart, pose),
+        extra=describe(patient[0].heart, pose),
     )
     return images, mask, frame
 
@@ -152,8 +153,9 @@ def _render(
 def describe(heart: Heart, pose: Pose) -> dict[str, Any]:
     """Columns on patient, function, sizes and findings; None where there is nothing to say.
 
-    `grades` go with `findings`, one for one. Sizes are of the frame's own instant; the ejection
-    fraction and the volumes of the atria (at end of systole) are the patient's.
+    heart: at end of diastole, as grades and captions are. All values are the patient's, the same
+    in both frames; the volume of the left atrium is that at end of systole. `grades` go with
+    `findings`, one for one.
     """
     asd, vsd = heart.find(Finding.ASD), heart.find(Finding.VSD)
     return {

@@ -1,4 +1,4 @@
-"""How severe a finding is, how large that makes it, and what comes with it.
+"""How severe a finding is, how large that makes it, and which findings are associated with it.
 
 Partition values: left ventricle, wall and left atrium after ASE/EACVI 2015, by sex; the right heart
 has one limit there, above which the steps are this project's. Defects, effusions and leaflets have
@@ -51,40 +51,40 @@ KIND_SHARES = {
 """How often each of `KINDS` occurs; ostium secundum to primum is about 4 to 1."""
 
 
-class _Company(NamedTuple):
-    """What accompanies a finding: the chance when the finding is mild, moderate, severe; and by how
-    many grades it may be milder than its cause."""
+class _Associated(NamedTuple):
+    """A finding that goes with another: its chance when the other is mild, moderate, severe, and
+    by how many grades it may be milder than its cause."""
 
     name: Finding
     chance: tuple[float, float, float]
     milder: int = 1
 
 
-_COMPANY: dict[Finding, tuple[_Company, ...]] = {
+_ASSOCIATED: dict[Finding, tuple[_Associated, ...]] = {
     Finding.ASD: (
-        _Company(Finding.DILATED_RA, (0.3, 1, 1)),
-        _Company(Finding.DILATED_RV, (0.1, 1, 1)),
+        _Associated(Finding.DILATED_RA, (0.3, 1, 1)),
+        _Associated(Finding.DILATED_RV, (0.1, 1, 1)),
     ),
     Finding.VSD: (
-        _Company(Finding.DILATED_LA, (0.2, 1, 1)),
-        _Company(Finding.DILATED_LV, (0, 1, 1)),
+        _Associated(Finding.DILATED_LA, (0.2, 1, 1)),
+        _Associated(Finding.DILATED_LV, (0, 1, 1)),
     ),
     Finding.COMMON_AV_VALVE: (
-        _Company(Finding.ASD, (1, 1, 1), 0),
-        _Company(Finding.VSD, (1, 1, 1), 0),
-        _Company(Finding.DILATED_RA, (0.5, 1, 1)),
-        _Company(Finding.DILATED_RV, (0.5, 1, 1)),
+        _Associated(Finding.ASD, (1, 1, 1), 0),
+        _Associated(Finding.VSD, (1, 1, 1), 0),
+        _Associated(Finding.DILATED_RA, (0.5, 1, 1)),
+        _Associated(Finding.DILATED_RV, (0.5, 1, 1)),
     ),
-    Finding.DILATED_LV: (_Company(Finding.DILATED_LA, (0.5, 1, 1)),),
-    Finding.DILATED_RV: (_Company(Finding.DILATED_RA, (1, 1, 1)),),
-    Finding.LVH: (_Company(Finding.DILATED_LA, (0.3, 0.7, 1), 2),),
-    Finding.SEPTAL_HYPERTROPHY: (_Company(Finding.DILATED_LA, (0.4, 0.8, 1), 2),),
-    Finding.RVH: (_Company(Finding.DILATED_RA, (0.2, 0.7, 1)),),
+    Finding.DILATED_LV: (_Associated(Finding.DILATED_LA, (0.5, 1, 1)),),
+    Finding.DILATED_RV: (_Associated(Finding.DILATED_RA, (1, 1, 1)),),
+    Finding.LVH: (_Associated(Finding.DILATED_LA, (0.3, 0.7, 1), 2),),
+    Finding.SEPTAL_HYPERTROPHY: (_Associated(Finding.DILATED_LA, (0.4, 0.8, 1), 2),),
+    Finding.RVH: (_Associated(Finding.DILATED_RA, (0.2, 0.7, 1)),),
     Finding.HYPOPLASTIC_LV: (
-        _Company(Finding.DILATED_RV, (0.7, 1, 1)),
-        _Company(Finding.DILATED_RA, (0.7, 1, 1)),
+        _Associated(Finding.DILATED_RV, (0.7, 1, 1)),
+        _Associated(Finding.DILATED_RA, (0.7, 1, 1)),
     ),
-    Finding.HYPOPLASTIC_RV: (_Company(Finding.DILATED_RA, (0.7, 1, 1)),),
+    Finding.HYPOPLASTIC_RV: (_Associated(Finding.DILATED_RA, (0.7, 1, 1)),),
 }
 _EXCLUDED: tuple[frozenset[Finding], ...] = (
     frozenset({Finding.HYPOPLASTIC_LV, Finding.DILATED_LV, Finding.LVH,
@@ -120,9 +120,10 @@ def grade_findings(
     kinds: Mapping[Finding, str],
     visible: Iterable[Finding],
 ) -> tuple[GradedFinding, ...]:
-    """Draw grade, kind and size of each finding and of its company, in the order of `Finding`.
+    """Draw grade, kind and size of each finding and of its associated findings, in the order of
+    `Finding`.
 
-    grades, kinds: those that are not left to chance. visible: what company may be.
+    grades, kinds: those that are not left to chance. visible: what associated findings may be.
     """
     shown = frozenset(visible)
     chosen = drop_excluded(sorted(names, key=list(Finding).index))
@@ -130,16 +131,28 @@ def grade_findings(
     for name in chosen:
         grade = grades.get(name) or _GRADES[int(rng.integers(3))]
         graded[name] = GradedFinding(name=name, grade=grade, kind=_draw_kind(rng, name, kinds))
-    for name in chosen:
-        for company in _company_of(rng, graded[name]):
-            known = graded.get(company.name)
+    _grade_common_valve(graded)
+    causes = list(chosen)
+    for name in causes:  # grows: the defects of a common valve dilate chambers too
+        for finding in _draw_associated(rng, graded[name]):
+            known = graded.get(finding.name)
             if known is not None:
-                grade = max(known, company, key=_rank).grade
-                kind = company.kind or known.kind
-                graded[company.name] = replace(known, grade=grade, kind=kind)
-            elif company.name in shown & {*drop_excluded((*graded, company.name))}:
-                graded[company.name] = company
+                grade = max(known, finding, key=_rank).grade
+                kind = finding.kind or known.kind
+                graded[finding.name] = replace(known, grade=grade, kind=kind)
+            elif finding.name in shown & {*drop_excluded((*graded, finding.name))}:
+                graded[finding.name] = finding
+                causes.append(finding.name)
     return tuple(_measure(rng, graded[name], person, normal) for name in Finding if name in graded)
+
+
+def _grade_common_valve(graded: dict[Finding, GradedFinding]) -> None:
+    """Give a common valve the grade of the largest of its defects, in place."""
+    common = graded.get(Finding.COMMON_AV_VALVE)
+    if common is not None:
+        defects = [graded[name] for name in (Finding.ASD, Finding.VSD) if name in graded]
+        grade = max(common, *defects, key=_rank).grade if defects else common.grade
+        graded[Finding.COMMON_AV_VALVE] = replace(common, grade=grade)
 
 
 def _rank(finding: GradedFinding) -> int:
@@ -152,25 +165,25 @@ def _draw_kind(rng: np.random.Generator, name: Finding, kinds: Mapping[Finding, 
     return kinds.get(name) or str(rng.choice(KINDS[name], p=KIND_SHARES[name]))
 
 
-def _company_of(rng: np.random.Generator, finding: GradedFinding) -> list[GradedFinding]:
-    """Findings that accompany this one. A thickened valve leaks: its atrium dilates."""
+def _draw_associated(rng: np.random.Generator, finding: GradedFinding) -> list[GradedFinding]:
+    """Draw the findings that go with this one. A thickened valve leaks: its atrium dilates."""
     rank = _rank(finding)
-    rules = list(_COMPANY.get(finding.name, ()))
+    rules = list(_ASSOCIATED.get(finding.name, ()))
     if finding.name is Finding.THICKENED_VALVES:
         sides = {"mitral": Finding.DILATED_LA, "tricuspid": Finding.DILATED_RA}
         rules = [
-            _Company(atrium, (0.1, 0.6, 1))
+            _Associated(atrium, (0.1, 0.6, 1))
             for kind, atrium in sides.items() if finding.kind in (kind, "both")
         ]  # fmt: skip
-    company = []
+    associated = []
     for rule in rules:
         if rng.random() < rule.chance[rank]:
             grade = _GRADES[max(0, rank - int(rng.integers(rule.milder + 1)))]
             kind = {Finding.ASD: "primum", Finding.VSD: "inlet"}.get(rule.name, "")
-            company.append(
+            associated.append(
                 GradedFinding(name=rule.name, grade=grade, kind=kind, cause=finding.name)
             )
-    return company
+    return associated
 
 
 def _measure(
@@ -184,7 +197,11 @@ def _measure(
         return float(rng.uniform(low, high - 0.02 * (high - low)))
 
     def scaled(steps: Steps) -> Steps:
-        lengths = [step * person.length_scale for step in steps]
+        scale = {
+            Finding.THICKENED_VALVES: person.leaflet_scale,
+            Finding.RVH: person.rv_wall_scale,
+        }.get(name, person.length_scale)
+        lengths = [step * scale for step in steps]
         least = _LEAST_MM.get(name, (0.0,) * 4)
         a, b, c, d = (max(pair) for pair in zip(lengths, least, strict=True))
         return a, b, c, d
@@ -208,5 +225,5 @@ def _measure(
     elif name is Finding.DILATED_RA:
         volume = within(_RA_ML_M2[person.sex])
     else:
-        return finding  # a common valve is graded by its defects
+        return finding  # a common valve has the grade of its defects
     return replace(finding, volume_ml_m2=round(volume, 1))

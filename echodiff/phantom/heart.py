@@ -122,12 +122,6 @@ class Heart:
         return chamber_ml(self.la_length_mm, self.la_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
 
     @property
-    def ra_ml(self) -> float:
-        """Volume of the right atrium."""
-        mouth = min(self.tricuspid_radius_mm, 0.97 * self.ra_radius_mm)
-        return chamber_ml(self.ra_length_mm, self.ra_radius_mm, mouth, ATRIUM_WAIST, ATRIUM_DEPTH)
-
-    @property
     def apex_mm(self) -> float:
         """The outermost point of the heart above the mitral annulus."""
         rv = self.tricuspid_offset_mm + self.rv_length_mm + self.rv_wall_mm
@@ -160,7 +154,7 @@ def sample_heart(
     """Draw an end-diastolic heart: normal sizes of a person, then what the findings change.
 
     age_group: an adult if None. grades, kinds: of findings for which they are not to be drawn.
-    visible: what the view can show; a finding brings no company beyond it.
+    visible: what the view can show; no other finding is associated.
     """
     person = sample_person(rng, age_group)
     normal = sample_normal(rng, person)

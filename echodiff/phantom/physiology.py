@@ -43,6 +43,19 @@ class Person:
         """Lengths of this heart as a share of an adult's; 1 for adults."""
         return 1.0 if self.is_adult else float((self.bsa_m2 / ADULT_BSA_M2) ** 0.45)
 
+    @property
+    def leaflet_scale(self) -> float:
+        """Thickness of leaflets as a share of an adult's: those of small hearts are less thin."""
+        return max(self.length_scale, 0.7)
+
+    @property
+    def rv_wall_scale(self) -> float:
+        """Thickness of the right ventricle's wall as a share of an adult's.
+
+        At birth it is as thick as the left ventricle's; within the first months it thins.
+        """
+        return self.length_scale * (1 + 1.5 * float(np.exp(-self.age_years / 0.1)))
+
 
 def sample_person(rng: np.random.Generator, age_group: AgeGroup | None = None) -> Person:
     """Draw an adult, or a person of the given age group; children are small for a year or two."""
@@ -120,8 +133,8 @@ def sample_normal(rng: np.random.Generator, person: Person) -> NormalHeart:
         ra_ml_m2=ra,
         rv_basal_mm=draw(rng, 33, 3, 26.5, 40) * size,
         rv_length_mm=draw(rng, 71, 5, 60, 82) * size,
-        rv_wall_mm=draw(rng, 3.2, 0.5, 2.3, 4.5) * scale,
-        leaflet_mm=draw(rng, 1.9, 0.25, 1.5, 2.5) * max(scale, 0.7),
+        rv_wall_mm=draw(rng, 3.2, 0.5, 2.3, 4.5) * person.rv_wall_scale,
+        leaflet_mm=draw(rng, 1.9, 0.25, 1.5, 2.5) * person.leaflet_scale,
     )
 
 

@@ -2,8 +2,8 @@
 
 As in the recipe: tissue 175, pericardium 250, all else 50; low-frequency noise, a shadow at the
 probe, bright and dark spots, noise of amplitude U(0, 100), the heart darker by a tenth, blur of 7
-and 3 pixels of 1024, finer noise, blur again, extremes drawn from U(5, 30) and U(230, 250), and a
-cone cut out.
+and 3 pixels of 1024, noise at each pixel, blur again, extremes drawn from U(5, 30) and
+U(230, 250), and a cone cut out.
 
 Other than the recipe:
 - leaflets are drawn in every image (there with probability 0.4), the pericardium is not thickened;

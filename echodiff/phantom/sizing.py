@@ -121,17 +121,26 @@ def size_valves(
     kind = thick.kind if thick else ""
     offset = float(rng.uniform(3.5, 7.5)) * person.length_scale
     has_offset = not any(finding.kind in ("primum", "inlet") for finding in found.values())
+    mitral, tricuspid = _draw_openings(rng)
     return {
         "tricuspid_offset_mm": offset if has_offset else 0.0,
         "mitral_leaflet_mm": _size_mm(thick) if kind in ("mitral", "both") else normal.leaflet_mm,
         "tricuspid_leaflet_mm": (
             _size_mm(thick) if kind in ("tricuspid", "both") else normal.leaflet_mm
         ),
-        "mitral_opening_rad": _draw_opening(rng),
-        "tricuspid_opening_rad": _draw_opening(rng),
+        "mitral_opening_rad": mitral,
+        "tricuspid_opening_rad": mitral if Finding.COMMON_AV_VALVE in found else tricuspid,
     }
 
 
+def _draw_openings(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the angles of both valves, which open together: at end of diastole they have just
+    closed, or are about to."""
+    mitral, tricuspid = _draw_opening(rng), _draw_opening(rng)
+    if mitral == 0:
+        return 0.0, 0.0
+    return mitral, float(np.clip(tricuspid or mitral, mitral - 0.1, mitral + 0.1))
+
+
 def _draw_opening(rng: np.random.Generator) -> float:
-    """At end of diastole the leaflets have just closed, or are about to."""
     return 0.0 if rng.random() < 0.4 else float(rng.uniform(0.6, 1.1))

@@ -25,6 +25,10 @@ VIEWS = tuple(_TURN_RAD)
 """Views that can be sliced."""
 _LEVEL = {Level.BASAL: (0.12, 0.2), Level.MID: (0.42, 0.56), Level.APICAL: (0.81, 0.87)}
 """Where a short axis cuts the ventricle, in its length from the mitral annulus."""
+_LEVELS_OF_BASE = (Level.BASAL, Level.MID)
+_OF_BASE = frozenset({Finding.RVH, Finding.DILATED_RV, Finding.SEPTAL_HYPERTROPHY})
+"""Findings that an apical short axis does not show: it holds little of the right ventricle, and
+there the septum is thinnest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +87,12 @@ def sample_pose(
     side = heart.lv_radius_mm + heart.wall_mm
     right = side + heart.rv_basal_mm + heart.rv_wall_mm
     if view is View.PSAX:
-        level = tuple(Level)[int(rng.integers(3))]
+        shown = _LEVELS_OF_BASE if _OF_BASE & heart.finding_names else tuple(Level)
+        level = shown[int(rng.integers(len(shown)))]
+        # Above the tricuspid annulus at end of systole too, when the ventricle is shorter.
+        least = 1.25 * (heart.tricuspid_offset_mm + 2 * scale) / heart.lv_length_mm
         return Pose(
-            view=view, level=level, height=float(rng.uniform(*_LEVEL[level])),
+            view=view, level=level, height=max(float(rng.uniform(*_LEVEL[level])), least),
             gap_mm=gap + 16 * scale,
             shift_mm=-0.15 * (right - side), roll_rad=roll, tilt_rad=roll / 2, swing_rad=turn,
             depth_mm=(gap + 2.3 * side + 28 * scale) * float(rng.uniform(1.05, 1.2)),
@@ -93,9 +100,14 @@ def sample_pose(
         )  # fmt: skip
     if view is View.SUBCOSTAL:
         gap += float(rng.uniform(22, 36)) * scale  # the liver
+        swing = 1.25 + 2 * turn
+        if reach := _defect_reach_mm(heart):  # in systole the atria are longer
+            across = right + gap - heart.mitral_radius_mm - 0.5 * heart.wall_mm
+            along = 0.42 * heart.lv_length_mm + 1.25 * reach
+            swing = min(swing, float(np.arctan2(across, along)) + 0.45 * opening)
         return Pose(
             view=view, gap_mm=gap, shift_mm=0.0, roll_rad=roll, tilt_rad=roll / 3,
-            swing_rad=1.25 + 2 * turn, opening_rad=opening,
+            swing_rad=swing, opening_rad=opening,
             depth_mm=(gap + right + side + 12 * scale) * float(rng.uniform(1.05, 1.2)),
         )  # fmt: skip
     wide = max(heart.rv_basal_mm - 40 * scale, 0)  # a sector holds a wide heart farther away
@@ -141,7 +153,7 @@ def _defect_reach_mm(heart: Heart) -> float:
         return 0.0
     roof = min(heart.la_length_mm, heart.ra_length_mm)
     middle = {"secundum": 0.47 * roof, "primum": asd.size_mm / 2}
-    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.76 * roof
+    far = middle[asd.kind] + asd.size_mm / 2 if asd.kind in middle else 0.7 * roof
     return far + 8 * heart.scale
 
 
@@ -188,8 +200,9 @@ def plane_points(
     outer = heart.lv_radius_mm + heart.wall_mm
     if pose.view is View.PSAX:  # seen from the apex, the anterior wall at the top
         straight, out = -front, -long_axis
-        start = pose.height * heart.lv_length_mm * long_axis
-        start = start + (1.15 * outer + pose.gap_mm) * front
+        away = 1.15 * outer + pose.gap_mm
+        above = pose.height * heart.lv_length_mm + away * np.tan(pose.tilt_rad)
+        start = above * long_axis + away * front
     else:
         straight, out = -long_axis, front
         start = (heart.apex_mm + pose.gap_mm) * long_axis

@@ -43,18 +43,19 @@ class Anatomy:
 def compute_anatomy(heart: Heart, points_mm: Points, least_mm: float = 0.0) -> Anatomy:
     """Label every point of `points_mm`, (..., 3) in the heart frame, mm.
 
-    least_mm: least thickness of leaflets and atrial septum, so that coarse pixels show no gap.
+    least_mm: least thickness of leaflets, septa and outer walls, so that coarse pixels show no gap.
     """
     place = place_heart(heart, points_mm)
     parts = compute_chambers(heart, place, least_mm)
     aorta = compute_aorta(heart, place)
-    body = compute_hull(heart, parts, place.z)
-    vessel = np.maximum(aorta - 1.2 * heart.scale, np.abs(place.z) - 45 * heart.scale)
+    body = compute_hull(heart, parts, place.z, least_mm)
+    around = max(1.2 * heart.scale, least_mm)
+    vessel = np.maximum(aorta - around, np.abs(place.z) - 45 * heart.scale)
     hull = smooth_min(body, vessel, 3.0 * heart.scale)
-    labels = _label_tissue(heart, place, parts, aorta, hull)
-    holes, fibrous = _cut_defects(heart, place, parts, labels)
+    labels = _label_tissue(heart, place, parts, aorta, hull, least_mm)
+    holes, mouths, fibrous = _cut_defects(heart, place, parts, labels, hull, least_mm)
     blood = np.isin(labels, (Label.LV, Label.RV, Label.LA, Label.RA))
-    _close_valves(heart, place, labels, blood, holes, least_mm)
+    _draw_valves(heart, place, labels, blood, (holes, mouths), least_mm)
     fibrous |= _annuli(heart, place) & (hull < 0) & ~blood
     fibrous |= (np.abs(aorta) < 1.0 * heart.scale) & (place.z < 0) & (labels != Label.LA)
     cover = _effusion(heart, place, body)
@@ -66,19 +67,22 @@ def compute_anatomy(heart: Heart, points_mm: Points, least_mm: float = 0.0) -> A
 
 
 def _label_tissue(
-    heart: Heart, place: Place, parts: Chambers, aorta: Field, hull: Field
+    heart: Heart, place: Place, parts: Chambers, aorta: Field, hull: Field, least_mm: float
 ) -> NDArray[np.uint8]:
     """Walls and cavities, before defects and valves."""
     z, scale = place.z, heart.scale
     labels = np.zeros(z.shape, np.uint8)
     labels[hull < 0] = Label.ATRIAL_WALL
     labels[(hull < 0) & (parts.rv_outer < 0)] = Label.RV_MYOCARDIUM
-    labels[np.maximum(parts.epicardium, -2 * scale - z) < 0] = Label.LV_MYOCARDIUM
-    outflow = (aorta < 0) & (hull < 0)
+    outside = np.minimum(parts.epicardium, parts.lv - least_mm)
+    labels[np.maximum(outside, -2 * scale - z) < 0] = Label.LV_MYOCARDIUM
+    # A wall is left between the outflow tract and the right heart.
+    outflow = (aorta < 0) & (hull < 0) & (parts.rv > max(2 * scale, least_mm))
     labels[outflow & (z < 0)] = Label.AORTA
     labels[parts.rv < 0] = Label.RV
     labels[(parts.ra < 0) & ~(outflow & (z < 0))] = Label.RA
-    labels[(parts.lv < 0) | (outflow & (z >= 0) & (parts.epicardium < 2))] = Label.LV
+    tract = outflow & (z >= 0) & (parts.epicardium < 2) & (parts.ra > least_mm)
+    labels[(parts.lv < 0) | tract] = Label.LV
     labels[(parts.la < 0) & ~(outflow & (z < 0))] = Label.LA
     valve = outflow & (np.abs(z + 2 * scale) < 0.8 * scale)
     labels[valve & (labels == Label.AORTA)] = Label.VALVE
@@ -86,25 +90,35 @@ def _label_tissue(
 
 
 def _cut_defects(
-    heart: Heart, place: Place, parts: Chambers, labels: NDArray[np.uint8]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Open the defects in place: blood takes the place of septum. Return holes and fibrous edges.
+    heart: Heart,
+    place: Place,
+    parts: Chambers,
+    labels: NDArray[np.uint8],
+    hull: Field,
+    least_mm: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Open the defects in place: blood takes the place of septum.
 
+    Return the holes, the blood next to those of the ventricular septum, and the fibrous edges.
     A defect is an oval, long from front to back: a probe is turned until the defect is seen, here
     the planes of `slices.sample_pose` meet it.
     """
     x, y, z = place.x, place.y, place.z
-    holes, edge = np.zeros((2, *labels.shape), bool)
+    holes, mouths, edge = np.zeros((3, *labels.shape), bool)
     asd, vsd = heart.find(Finding.ASD), heart.find(Finding.VSD)
     reach = 18.0 * heart.scale
     if asd is not None and asd.size_mm is not None:
         radius, roof = asd.size_mm / 2, -min(heart.la_length_mm, heart.ra_length_mm)
         centre = {"secundum": 0.47 * roof, "primum": 0.5 - radius}.get(
-            asd.kind, 0.76 * roof + radius
+            asd.kind,
+            0.7 * roof + radius,  # higher up the atria part
         )
         away = np.hypot(z - centre, y * min(0.3, radius / reach)) - radius
-        between = np.maximum(parts.la, parts.ra) < heart.atrial_septum_mm + 7.0 * heart.scale
+        apart = 10.0 if asd.kind == "sinus_venosus" else 7.0
+        between = np.maximum(parts.la, parts.ra) < heart.atrial_septum_mm + apart * heart.scale
         solid = np.isin(labels, (Label.ATRIAL_WALL, Label.LV_MYOCARDIUM)) & between & (z < 0.5)
+        if asd.kind != "primum":  # the roof of the atria stays whole
+            solid &= hull < -0.75 * least_mm
         hole = solid & (away < 0)
         labels[hole & (parts.septal_plane >= 0)] = Label.LA
         labels[hole & (parts.septal_plane < 0)] = Label.RA
@@ -117,8 +131,8 @@ def _cut_defects(
             "inlet": (base + 0.9 * radius, -2.0),
         }.get(vsd.kind, (base + radius + 1.5, 6.0 * heart.scale))
         front = (y - centre_y) * min(0.3, radius / reach)
-        # The muscle ends in a rounded crest: at its faces the defect is wider.
-        crest = 0.4 * heart.septum_mm
+        # The muscle ends in a rounded crest: at its faces the defect is wider, not twice as wide.
+        crest = min(0.4 * heart.septum_mm, 0.8 * radius)
         deep = crest - np.clip(np.minimum(parts.lv, parts.rv), 0, crest)
         flare = crest - np.sqrt((crest - deep) * (crest + deep))
         away = np.hypot(z - centre_z, front) - radius - flare
@@ -126,9 +140,11 @@ def _cut_defects(
         solid = np.isin(labels, (Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM)) & (x < 0)
         solid &= (np.maximum(parts.lv, parts.rv) < thick) & (z >= base)
         holes |= solid & (away < 0)
+        near = np.minimum(parts.lv, parts.rv) > -max(1.5 * least_mm, 2 * heart.scale)
+        mouths |= near & (away < least_mm) & (np.maximum(parts.lv, parts.rv) < thick)
         labels[solid & (away < 0)] = Label.LV
         edge |= solid & (away >= 0) & (away < 1.2 * heart.scale) & (deep < 0.6 * crest)
-    return holes, edge
+    return holes, mouths, edge
 
 
 def _valves(heart: Heart, place: Place) -> tuple[Valve, Valve]:
@@ -149,15 +165,20 @@ def _valves(heart: Heart, place: Place) -> tuple[Valve, Valve]:
     return mitral, tricuspid
 
 
-def _close_valves(
+def _draw_valves(
     heart: Heart,
     place: Place,
     labels: NDArray[np.uint8],
     blood: NDArray[np.bool_],
-    holes: NDArray[np.bool_],
+    defects: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     least_mm: float,
 ) -> None:
-    """Draw the leaflets in place. Below closed ones the blood is the atrium's."""
+    """Draw the leaflets in place. Below closed ones the blood is the atrium's.
+
+    defects: holes, and the blood next to those of the ventricular septum, which open leaflets
+    leave free.
+    """
+    holes, mouths = defects
     x, y, z = place.x, place.y, place.z
     sides = zip(_valves(heart, place), ((Label.LV, Label.LA), (Label.RV, Label.RA)), strict=True)
     leaflets = np.zeros(labels.shape, bool)
@@ -166,7 +187,8 @@ def _close_valves(
         if valve.is_closed:
             below = z < valve.z + closed_height(valve, x, y)
             labels[mine & below & (labels == ventricle)] = atrium
-        leaflets |= mine & (leaflet_distance(valve, x, y, z, least_mm) < 0)
+        free = mine if valve.is_closed else mine & ~mouths
+        leaflets |= free & (leaflet_distance(valve, x, y, z, least_mm) < 0)
     if Finding.COMMON_AV_VALVE in heart.finding_names and heart.mitral_opening_rad == 0:
         half = 0.5 * max(heart.mitral_leaflet_mm, least_mm)
         leaflets |= holes & (np.abs(z) < half)  # the leaflet that bridges both defects

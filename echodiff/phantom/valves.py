@@ -10,6 +10,8 @@ from echodiff.phantom.solids import Field
 
 _TENT = 0.26
 """Height of the closed valve over its annulus, in radii."""
+_REACH = 0.75
+"""How far open leaflets reach towards the middle, in radii: they do not meet."""
 
 
 class Valve(NamedTuple):
@@ -64,6 +66,7 @@ def leaflet_distance(valve: Valve, x: Field, y: Field, z: Field, least_mm: float
     )
     inward = valve.radius - away
     c, s = float(np.cos(valve.opening_rad)), float(np.sin(valve.opening_rad))
+    length = np.minimum(length, _REACH * valve.radius / c)
     along, over = inward * c + rise * s, -inward * s + rise * c
     bow = 0.08 * length * np.sin(np.pi * np.clip(along / length, 0, 1))
     beyond = np.maximum(np.maximum(-along, along - length), 0)

@@ -24,6 +24,7 @@ from echodiff.pretrain.denoiser import Material, train_denoiser
 from echodiff.pretrain.export import (
     base_card,
     build_tokenizer,
+    check_base,
     export_base,
     export_features,
     hash_base,
@@ -50,12 +51,13 @@ class PretrainConfig:
     parts: tuple[str, ...] = PARTS
     """Networks to train, separated by commas: segmenter, features, base."""
     init_from: Path | None = None
-    """Folder of an earlier base (`tiny/`) that VAE and UNet start from; --denoiser-steps is then
-    not used. Default: random weights."""
+    """Folder of an earlier base (`tiny/`, made by this command) that VAE and UNet start from;
+    --denoiser-steps is then not used. Default: random weights."""
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
-    """Number of further phantom frames for the VAE, each patient with another random scanner."""
+    """Number of further phantom frames for VAE and UNet, each patient with another random
+    scanner."""
     num_feature_frames: int = 10000
     """Number of phantom frames that the feature network is trained on; the last tenth is held
     out."""
@@ -92,17 +94,19 @@ class PretrainConfig:
         for name in vars(self):
             if name.endswith("_steps") and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.init_from is not None and not (self.init_from / "model_index.json").is_file():
-            raise ValueError(f"--init-from {self.init_from}: model_index.json is missing")
+        if self.init_from is not None:
+            check_base(self.init_from)
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"--device must be cpu, cuda or auto, got {self.device}")
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that affect the weights."""
-        apart = ("out", "parts", "workers", "device", "init_from")
-        start = None if self.init_from is None else hash_base(self.init_from)
-        return {k: v for k, v in asdict(self).items() if k not in apart} | {"init_from": start}
+        apart, start = {"out", "parts", "workers", "device"}, {}
+        if self.init_from is not None:
+            apart |= {"denoiser_steps"}
+            start = {"init_from": hash_base(self.init_from)}
+        return {k: v for k, v in asdict(self).items() if k not in apart | {"init_from"}} | start
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -157,18 +161,21 @@ def _train_base(
     vae = train_autoencoder(
         seen, config.out, config.autoencoder_steps, 16, config.seed, device, vae
     )
-    mean, std = encode_frames(vae, images[:num_train])
+    mean, std = encode_frames(vae, seen)
     vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
     ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
     tokenizer = build_tokenizer(config.seed)
-    texts = [row["text"] for row in corpus.rows[:num_train]]
-    words = ["", *texts, *build_captions(config.seed + 3, len(texts))]
+    rows = [*corpus.rows[:num_train], *scanners.rows]
+    texts = [row["text"] for row in rows]
+    words = ["", *texts[:num_train], *build_captions(config.seed + 3, num_train)]
     text_encoder = train_text_encoder(
         tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
     )
     ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
-    material = Material((mean * scale, std * scale), ids, null, text_encoder)
+    # Random scanners twice as often: nearly half of what the UNet sees.
+    drawn = np.r_[0 : len(rows), num_train : len(rows)]
+    material = Material((mean * scale, std * scale), ids, null, text_encoder, drawn)
     steps = (config.denoiser_steps, config.detail_steps)
     unet = train_denoiser(material, config.out, steps, 32, config.seed, device, unet)
     facts = {

@@ -23,7 +23,7 @@ from echodiff.progress import ProgressBar
 
 SIZE = 128
 SHARD = 500
-TOLD_SHARE = 0.35
+MENTIONED_SHARE = 0.35
 """Probability that the caption mentions a normal part of the heart. Most parts that it does not
 mention are normal as well, so an omission only hints at a finding."""
 
@@ -33,7 +33,8 @@ POPULATIONS: dict[str, Population] = {
     "base": Population(
         styles=("aspen", "birch"), finding_rate=0.4, views=(View.A4C,) * 11 + (View.A2C,)
     ),
-    # Further frames for the VAE, each patient with another scanner, for speckle of all kinds.
+    # Each patient with another scanner: speckle of all kinds for the VAE, and for the UNet a heart
+    # that does not depend on the scanner.
     "scanners": Population(styles=(RANDOM,), finding_rate=0.4),
     # For the feature network, which must recognise all findings and styles: each finding is in at
     # least one of 25 frames.
@@ -127,7 +128,7 @@ def _frames(
         yield (
             render(acquisition, "echo", SIZE),
             {
-                "text": write_unchanged(heart, view, words, TOLD_SHARE),
+                "text": write_unchanged(heart, view, words, MENTIONED_SHARE),
                 "findings": [str(finding.name) for finding in heart.findings],
                 "view": str(view),
                 "phase": str(heart.phase),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -81,6 +82,8 @@ class Material:
     null: Tensor
     """(1, 77) tokens of the empty prompt."""
     text_encoder: CLIPTextModel
+    drawn: NDArray[np.intp]
+    """Rows to draw batches from; those that occur twice are seen twice as often."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def _draw_batch(
     """Draw noisy latents, timesteps, token ids, noise and min-SNR weights (Hang et al. 2023, gamma
     5)."""
     rng, generator = step_generators(*key)
-    chosen = torch.from_numpy(rng.integers(len(material.ids), size=batch_size))
+    chosen = torch.from_numpy(material.drawn[rng.integers(len(material.drawn), size=batch_size)])
     mean, std = material.latents[0][chosen], material.latents[1][chosen]
     clean = mean + std * torch.randn(mean.shape, generator=generator)
     noise = torch.randn(mean.shape, generator=generator)

@@ -14,11 +14,16 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from echodiff.documents import read_record
 from echodiff.files import write_json_atomic, write_text_atomic
 from echodiff.fingerprints import sha256_file
 from echodiff.metrics.tiny_features import TinyFeatures
+from echodiff.pretrain.autoencoder import build_autoencoder
 from echodiff.pretrain.corpus import FINDINGS
+from echodiff.pretrain.denoiser import build_unet
 from echodiff.pretrain.language import build_captions
+
+MADE_BY = "echodiff pretrain"
 
 
 def build_tokenizer(seed: int) -> CLIPTokenizer:
@@ -73,6 +78,22 @@ def export_base(
     pipeline.to(torch.float32)
 
 
+def check_base(folder: Path) -> None:
+    """ValueError unless `folder` holds an earlier base of this command: its networks fit, and its
+    card says that phantoms alone were seen."""
+    where = f"--init-from {folder}"
+    card = folder / "README.md"
+    if not card.is_file() or f"by `{MADE_BY}`" not in card.read_text("utf-8"):
+        raise ValueError(f"{where}: no card (README.md) says that `{MADE_BY}` made it")
+    for name, ours in (("unet", build_unet()), ("vae", build_autoencoder())):
+        theirs = read_record(folder / name / "config.json")
+        for key in ("in_channels", "block_out_channels", "latent_channels", "cross_attention_dim"):
+            if (need := ours.config.get(key)) is not None and theirs.get(key) != json.loads(
+                json.dumps(need)
+            ):
+                raise ValueError(f"{where}: {name} with {key} {theirs.get(key)}, not {need}")
+
+
 def load_base(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
     """Load VAE and UNet of an exported base in float32."""
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
@@ -104,7 +125,7 @@ def base_card(facts: dict[str, Any]) -> str:
     start = (
         "VAE and UNet went on from an earlier version of this base, which was trained on phantoms "
         "as well; `init_from` has the SHA-256 of its weights.\n\n"
-        if facts["settings"]["init_from"]
+        if "init_from" in facts["settings"]
         else ""
     )
     return f"""---
@@ -118,14 +139,15 @@ A small Stable Diffusion (same classes as 1.5: `UNet2DConditionModel`, `Autoenco
 `CLIPTextModel`, `CLIPTokenizer`) for images of 128x128, trained on frames of echodiff's
 phantom alone. No image of a patient was used. **Not for diagnosis**: its hearts are simulated.
 
-It was trained by `echodiff pretrain` (seeded, resumable):
+It was made by `{MADE_BY}` (seeded, resumable):
 
 ```json
 {json.dumps(facts, indent=2)}
 ```
 
-{start}The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`), mostly in
-apical four-chamber view, some in two-chamber view. Of these frames,
+{start}The frames show hearts of adults and children on two invented scanners (`aspen`, `birch`),
+mostly in apical four-chamber view, some in two-chamber view, and on scanners drawn at random, a new
+one for each patient. Of these frames,
 {facts["finding_percent"]:g} per cent show at least one of {len(FINDINGS)} findings (septal defects,
 hypertrophy, dilations, hypoplastic ventricles, valves, effusions). Captions give view, phase and
 age and mention some of the normal parts, but never a finding: the model knows the shapes, and a
@@ -133,5 +155,5 @@ LoRA teaches their names.
 
 The text encoder was trained first and separately, on captions without images, including those of
 findings. It can distinguish the words, but has not seen what they describe. The base was not
-trained on the scanner `cedar`; the VAE was also trained on frames of random scanners.
+trained on the scanner `cedar`.
 """

@@ -76,6 +76,8 @@ def test_every_part_that_is_unchanged_is_told_where_all_is_asked_for():
     assert re.match(r"\w* ?heart.*sept.*(wall|myocard).*(cavit|side).*(valve|leaflet)", text)
     nothing = write_unchanged(normal, View.A4C, np.random.default_rng(0), 0.0)
     assert nothing.startswith(("4-chamber", "apical"))
+    two = write_unchanged(normal, View.A2C, np.random.default_rng(0), 1.0)
+    assert not re.search("(normal|healthy) heart|heart unchanged", two)
 
 
 def test_captions_are_as_long_as_the_papers():
@@ -135,11 +137,43 @@ def test_a_caption_calls_nothing_normal_that_the_view_does_not_show(view, hidden
 def test_captions_of_every_view_state_the_findings_of_their_heart(seed, index, view):
     drawn = sample_acquisition(seed, index, Population(finding_rate=0.9, views=(view,)))
     assert findings_in(drawn.text) == drawn.heart.finding_names, drawn.text
-    # "Normal heart" is of the heart as a whole; all else is of what the view shows. Of the walls
-    # that A2C shows the reader takes the septum for one.
-    parts = re.sub("(normal heart|heart unchanged|healthy heart), ", "", drawn.text)
-    told = {f for f, said in read_findings(parts).items() if said is not Presence.UNKNOWN}
+    # The septum is one of the left ventricular walls that A2C calls not thickened.
+    told = {f for f, said in read_findings(drawn.text).items() if said is not Presence.UNKNOWN}
     assert told <= VISIBLE[view] | {Finding.SEPTAL_HYPERTROPHY}, drawn.text
+
+
+@pytest.mark.parametrize(
+    ("grade", "size_mm", "kind", "words"),
+    [
+        (Grade.MILD, 4.9, "perimembranous", "small perimembranous VSD, 4 mm"),
+        (Grade.MODERATE, 9.9, "perimembranous", "moderate perimembranous VSD, 9 mm"),
+        (Grade.SEVERE, 10.0, "muscular", "large muscular VSD, 10 mm"),
+    ],
+)
+def test_a_size_is_below_the_limit_of_the_next_grade(grade, size_mm, kind, words):
+    heart = with_findings(GradedFinding(name=Finding.VSD, grade=grade, kind=kind, size_mm=size_mm))
+    rng = np.random.default_rng(0)
+    texts = " | ".join(write_caption(heart, View.A4C, rng) for _ in range(60))
+    assert words in texts
+    assert f" {size_mm + 0.5:.0f} mm" not in texts or size_mm == 10
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ((Finding.DILATED_LA, Finding.DILATED_RA), "both atria severely (enlarged|dilated)"),
+        (
+            (Finding.DILATED_LV, Finding.DILATED_RV, Finding.DILATED_LA, Finding.DILATED_RA),
+            "all chambers severely (enlarged|dilated)",
+        ),
+    ],
+)
+def test_a_grade_stands_behind_both_and_all(names, words):
+    heart = with_findings(*(GradedFinding(name=name, grade=Grade.SEVERE) for name in names))
+    rng = np.random.default_rng(0)
+    texts = [write_caption(heart, View.A4C, rng) for _ in range(60)]
+    assert any(re.match(words, text) for text in texts)
+    assert not any(re.search("(enlarged|dilated|thickened) (both|all)", text) for text in texts)
 
 
 def test_a_caption_of_a_short_axis_names_its_level():
@@ -166,6 +200,7 @@ def test_every_finding_has_a_prompt_file_whose_lines_all_state_it():
     assert set(prompts) == {*map(str, Finding), "dilated", "normal", "paediatric"}
     for name, lines in prompts.items():
         assert len(set(lines)) == 8, name
+        assert not re.search("(enlarged|dilated|thickened) (both|all) ", " ".join(lines)), name
         if name in set(Finding):
             assert all(Finding(name) in findings_in(line) for line in lines), name
     assert not any(map(findings_in, prompts["normal"]))

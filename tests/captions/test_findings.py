@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echodiff.anatomy import Finding
-from echodiff.captions.findings import Presence, findings_in, read_findings
+from echodiff.captions.findings import (
+    Presence,
+    findings_in,
+    findings_possible_in,
+    read_findings,
+)
 
 DILATED = ("dilated_lv", "dilated_rv", "dilated_la", "dilated_ra")
 GROUPS = {"dilated": DILATED, "septa": ("asd", "vsd"), "all": tuple(Finding)}
@@ -89,6 +94,22 @@ def test_findings_are_read_from_free_text(text, found):
 def test_a_text_that_says_nothing_leaves_every_finding_unknown():
     for text in ("", "ДМПП, полости сердца не расширены", "apical four-chamber view", "...,;()?"):
         assert set(read_findings(text).values()) == {Presence.UNKNOWN}, text
+
+
+@pytest.mark.parametrize(
+    ("text", "possible"),
+    [
+        ("no large ASD", {Finding.ASD}),
+        ("no muscular VSD, LVH", {Finding.VSD, Finding.LVH}),
+        ("no significant pericardial effusion", {Finding.PERICARDIAL_EFFUSION}),
+        ("known HCM", {Finding.LVH, Finding.SEPTAL_HYPERTROPHY}),
+        ("no large ASD, septa intact", set()),
+        ("no ASD", set()),
+        ("family history of ASD", set()),
+    ],
+)
+def test_what_a_denial_of_one_kind_leaves_open_is_possible(text, possible):
+    assert findings_possible_in(text) == possible
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,6 @@ def test_columns_say_what_the_caption_leaves_out(tmp_path):
         assert row["age_group"] in ("infant", "child", "adult")
         assert row["sex"] in ("F", "M")
         assert 52 <= row["ef"] <= 74
-        assert row["wall_mm"] == round(heart["wall_mm"], 1)
         assert 0.15 < row["bsa_m2"] < 2.7
         assert 40 < row["depth_mm"] < 300
         lit = np.flatnonzero(read_gray_u8(tmp_path / "out" / row["file_name"]).any(1))
@@ -60,6 +59,29 @@ def test_columns_say_what_the_caption_leaves_out(tmp_path):
         assert row["vsd_kind"] is row["vsd_mm"] is None
         kinds.add(row["asd_kind"])
     assert len(kinds) > 1
+
+
+def test_both_rows_of_a_patient_have_the_sizes_that_grades_and_captions_state(tmp_path):
+    flags = ["--findings", "lvh,septal_hypertrophy,dilated_lv", "--finding-rate", "1"]
+    argv = [*FEW, *flags, "--num", "16", "--views", "PSAX"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    rows = load_frames(tmp_path / "out")
+    column = {"septal_hypertrophy": "septum_mm", "lvh": "wall_mm"}
+    seen = set()
+    for diastole, systole in zip(rows[::2], rows[1::2], strict=True):
+        assert (diastole.phase, systole.phase) == ("ED", "ES")
+        assert diastole.extra == systole.extra
+        heart = Acquisition.from_json(diastole.record).heart
+        said = diastole.extra
+        assert (said["wall_mm"], said["lv_ml"]) == (round(heart.wall_mm, 1), round(heart.lv_ml, 1))
+        for finding in heart.findings:
+            seen.add(str(finding.name))
+            if finding.name in column:
+                assert said[column[finding.name]] == finding.size_mm
+            if finding.name == "dilated_lv":
+                index = said["lv_ml"] / said["bsa_m2"]
+                assert index == pytest.approx(finding.volume_ml_m2, abs=0.4)
+    assert {*column, "dilated_lv"} <= seen
 
 
 def test_codes_of_the_documentation_are_those_of_dicom():

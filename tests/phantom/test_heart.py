@@ -24,6 +24,7 @@ from echodiff.phantom.slices import (
     plane_points,
     polar_grid,
     sample_pose,
+    sector_mask,
     slice_image,
     slice_polar,
 )
@@ -226,6 +227,16 @@ def test_valves_and_septa_are_closed_on_the_beams_too(size):
             assert num_contacts(labels, *pair) == 0, (seed, pair)
 
 
+def test_the_valves_of_both_ventricles_open_together():
+    for diastole, _, _ in normal_beats():
+        mitral, tricuspid = diastole.mitral_opening_rad, diastole.tricuspid_opening_rad
+        assert (mitral > 0) == (tricuspid > 0)
+        assert abs(mitral - tricuspid) < 0.1 + 1e-9
+    for seed in range(20):
+        heart = draw_beat(seed, Finding.COMMON_AV_VALVE)[0]
+        assert heart.mitral_opening_rad == heart.tricuspid_opening_rad
+
+
 def test_closed_and_open_valves_are_both_seen_at_end_of_diastole():
     open_valves = [d.mitral_opening_rad > 0 for d, _, _ in normal_beats()]
     assert 0.4 < np.mean(open_valves) < 0.8
@@ -284,6 +295,47 @@ def test_the_size_of_every_finding_is_within_its_grade(finding, grade):
             assert limits[rank] <= size <= limits[rank + 1]
 
 
+@pytest.mark.parametrize("group", [AgeGroup.INFANT, AgeGroup.CHILD])
+@pytest.mark.parametrize(
+    ("finding", "sizes"),
+    [
+        (Finding.THICKENED_VALVES, ("mitral_leaflet_mm", "tricuspid_leaflet_mm")),
+        (Finding.RVH, ("rv_wall_mm",)),
+        (Finding.LVH, ("wall_mm",)),
+        (Finding.DILATED_RV, ("rv_basal_mm",)),
+    ],
+)
+def test_what_is_mildly_large_in_a_child_is_larger_than_normal(group, finding, sizes):
+    options = {"age_group": group, "kinds": {Finding.THICKENED_VALVES: "both"}}
+    for seed in range(60):
+        ill = draw_beat(seed, finding, grades={finding: Grade.MILD}, **options)[0]
+        normal = draw_beat(seed, **options)[0]
+        assert ill.person == normal.person
+        for size in sizes:
+            assert getattr(ill, size) > 1.05 * getattr(normal, size)
+
+
+def test_the_right_ventricular_wall_thins_in_the_first_months():
+    hearts = [draw_beat(seed, age_group=AgeGroup.INFANT)[0] for seed in range(300)]
+    ratios = {
+        name: np.mean([h.rv_wall_mm / h.wall_mm for h in hearts if low <= h.age_years < high])
+        for name, low, high in (("newborn", 0, 0.05), ("older", 0.4, 1))
+    }
+    assert 0.75 < ratios["newborn"] < 1.1
+    assert 0.35 < ratios["older"] < 0.5
+
+
+def test_a_common_valve_has_the_grade_of_its_largest_defect():
+    names = Finding.ASD, Finding.COMMON_AV_VALVE
+    for seed in range(10):
+        for defect, valve in ((Grade.SEVERE, Grade.MILD), (Grade.MILD, Grade.MODERATE)):
+            grades = {Finding.ASD: defect, Finding.COMMON_AV_VALVE: valve}
+            heart = draw_beat(seed, *names, grades=grades)[0]
+            largest = max(defect, valve, key=list(Grade).index)
+            found = {heart.find(n).grade for n in (*names, Finding.VSD)}
+            assert found == {largest}
+
+
 def test_secundum_to_primum_is_about_four_to_one():
     kinds = [draw_beat(seed, Finding.ASD)[0].find(Finding.ASD).kind for seed in range(400)]
     assert 3 < kinds.count("secundum") / kinds.count("primum") < 6
@@ -291,21 +343,26 @@ def test_secundum_to_primum_is_about_four_to_one():
 
 
 @pytest.mark.parametrize(
-    ("finding", "company"),
+    ("finding", "associated"),
     [
         (Finding.ASD, {Finding.DILATED_RA, Finding.DILATED_RV}),
         (Finding.VSD, {Finding.DILATED_LA, Finding.DILATED_LV}),
         (Finding.DILATED_RV, {Finding.DILATED_RA}),
         (Finding.DILATED_LV, {Finding.DILATED_LA}),
-        (Finding.COMMON_AV_VALVE, {Finding.ASD, Finding.VSD, Finding.DILATED_RA}),
+        (
+            Finding.COMMON_AV_VALVE,
+            {Finding.ASD, Finding.VSD, Finding.DILATED_LA, Finding.DILATED_LV, Finding.DILATED_RA},
+        ),
         (Finding.HYPOPLASTIC_LV, {Finding.DILATED_RV}),
     ],
 )
-def test_findings_bring_their_company(finding, company):
+def test_severe_findings_have_their_associated_findings(finding, associated):
     for seed in range(20):
         heart = draw_beat(seed, finding, grades={finding: Grade.SEVERE})[0]
-        assert company <= heart.finding_names
-        assert all(f.cause is finding for f in heart.findings if f.name is not finding)
+        assert associated <= heart.finding_names
+        causes = {f.name: f.cause for f in heart.findings}
+        assert causes.pop(finding) is None
+        assert set(causes.values()) <= {finding, *associated}
         assert all(f.grade is not Grade.MILD for f in heart.findings)
 
 
@@ -353,6 +410,78 @@ def test_only_a_septal_defect_joins_right_and_left():
         ):
             _, systole, pose = draw_beat(seed, name)
             assert num_contacts(measure(systole, pose, 128)[0], *pair) >= 1, (seed, name)
+
+
+CHAMBERS = (Label.LV, Label.RV, Label.LA, Label.RA)
+OUTSIDE = (Label.BACKGROUND, Label.PERICARDIUM, Label.PERICARDIAL_FLUID)
+
+
+@pytest.mark.parametrize("view", VISIBLE)
+def test_every_view_of_a_heart_without_a_defect_keeps_right_and_left_apart(view):
+    shown = (f for f in Finding if f not in (Finding.VSD, Finding.ASD, Finding.COMMON_AV_VALVE))
+    names = [None, *sorted(VISIBLE[view] & {*shown})]
+    for seed in range(100):
+        name = names[seed % len(names)] if seed % 2 else None
+        diastole, systole, pose = draw_beat(
+            seed, *([name] if name else []), view=view, visible=VISIBLE[view],
+            age_group=list(AgeGroup)[seed % 3],
+        )  # fmt: skip
+        labels, _ = measure(systole if seed % 4 < 2 else diastole, pose, 128)
+        for pair in (
+            (Label.LV, Label.RV), (Label.LA, Label.RA), (Label.LV, Label.RA), (Label.RV, Label.LA),
+            (Label.RV, Label.AORTA),
+        ):  # fmt: skip
+            assert num_contacts(labels, *pair) == 0, (seed, pair)
+
+
+@pytest.mark.parametrize("view", VISIBLE)
+def test_every_chamber_has_a_wall_at_coarse_pixels(view):
+    population = Population(finding_rate=0.7, views=(view,))
+    for index in range(120):
+        drawn = sample_acquisition(33, index, population)
+        labels, _ = measure(drawn.heart, drawn.pose, 64)
+        if not drawn.heart.finding_names & {Finding.VSD, Finding.ASD}:
+            assert num_contacts(labels, Label.LV, Label.RA) == 0, index
+        for chamber in CHAMBERS:
+            for outside in OUTSIDE:
+                assert num_contacts(labels, chamber, outside) == 0, (index, chamber, outside)
+
+
+@pytest.mark.parametrize(
+    ("finding", "kind", "pair"),
+    [(Finding.VSD, kind, (Label.LV, Label.RV)) for kind in KINDS[Finding.VSD]]
+    + [(Finding.ASD, kind, (Label.LA, Label.RA)) for kind in KINDS[Finding.ASD]],
+)
+def test_a_small_defect_is_open_in_the_mask_whatever_the_valves_do(finding, kind, pair):
+    options = {"grades": {finding: Grade.MILD}, "kinds": {finding: kind}}
+    for seed in range(24):
+        view = (View.A4C, View.SUBCOSTAL)[seed % 2]
+        beat = draw_beat(seed, finding, view=view, age_group=list(AgeGroup)[seed % 3], **options)
+        for heart in beat[:2]:
+            labels, _ = measure(heart, beat[2], 160)
+            inside = np.where(sector_mask(beat[2], 160), labels, Label.BACKGROUND)
+            assert num_contacts(inside, *pair) > 0, (seed, heart.phase)
+
+
+def test_a_small_muscular_defect_is_no_funnel():
+    options = {"grades": {Finding.VSD: Grade.MILD}, "kinds": {Finding.VSD: "muscular"}}
+    wide = []
+    for seed in range(12):
+        heart, _, pose = draw_beat(seed, Finding.VSD, straight=True, **options)
+        closed = tuple(f for f in heart.findings if f.name is not Finding.VSD)
+        labels, spacing_mm = measure(heart, pose, 256)
+        hole = labels != measure(replace(heart, findings=closed), pose, 256)[0]
+        beside = np.roll(labels == Label.RV, 1, axis=1)  # the face of the septum on the right
+        wide.append((hole & beside).any(1).sum() * spacing_mm / heart.find(Finding.VSD).size_mm)
+    assert 0.8 < np.median(wide) < 1.7
+
+
+def test_right_ventricular_hypertrophy_is_seen_in_every_short_axis():
+    for seed in range(150):
+        *hearts, pose = draw_beat(seed, Finding.RVH, view=View.PSAX)
+        assert pose.level is not Level.APICAL
+        for heart in hearts:
+            assert (measure(heart, pose, 128)[0] == Label.RV_MYOCARDIUM).sum() > 20, seed
 
 
 def test_hypertrophy_thickens_the_wall_and_narrows_the_cavity():
@@ -524,6 +653,25 @@ def test_short_axes_show_a_round_ventricle_of_their_level():
     assert min(counts.values()) > 5
 
 
+def test_a_tipped_short_axis_is_of_its_level_too():
+    for seed in range(20):
+        heart, _, pose = draw_beat(seed, view=View.PSAX)
+        tipped = replace(pose, tilt_rad=0.09, swing_rad=0.0)
+        middle = np.array([-tipped.shift_mm])  # straight below the probe, on the long axis
+        outer = 1.15 * (heart.lv_radius_mm + heart.wall_mm)
+        depth = np.array([(outer + pose.gap_mm) / np.cos(tipped.tilt_rad)])
+        point = plane_points(heart, tipped, middle, depth)[0]
+        assert point == pytest.approx((0, 0, pose.height * heart.lv_length_mm), abs=0.01)
+
+
+def test_every_basal_short_axis_lies_above_the_tricuspid_annulus():
+    for seed in range(NUM):
+        diastole, systole, pose = draw_beat(seed, Finding.LVH, view=View.PSAX)
+        if pose.level is Level.BASAL:
+            for heart in (diastole, systole):
+                assert pose.height * heart.lv_length_mm > heart.tricuspid_offset_mm + heart.scale
+
+
 def test_a_common_valve_makes_any_defect_its_own():
     kinds = {Finding.ASD: "secundum", Finding.VSD: "muscular"}
     names = Finding.COMMON_AV_VALVE, Finding.ASD, Finding.VSD
@@ -540,7 +688,7 @@ def test_hypoplasia_is_found_in_children_unless_there_are_none(rate, share):
     assert share[0] <= np.mean([h.age_group is not AgeGroup.ADULT for h in hearts]) <= share[1]
 
 
-def test_a_view_gives_a_heart_no_company_that_it_cannot_show():
+def test_a_view_gives_a_heart_no_associated_finding_that_it_cannot_show():
     for view, shown in VISIBLE.items():
         population = Population(finding_rate=1.0, views=(view,))
         for patient in range(30):

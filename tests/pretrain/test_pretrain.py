@@ -175,8 +175,14 @@ def test_a_base_goes_on_from_an_earlier_one(pretrained, tmp_path, monkeypatch, c
     before, after = (load_file(base / "unet" / weights[0].name) for base in (earlier, out / "tiny"))
     changes = [float((before[name] - after[name]).abs().max()) for name in before]
     assert 0 < max(changes) < 0.01  # one step away, not drawn anew
+    # A base of another kind, or of unknown origin, is refused before anything is trained.
     assert main([*flags, str(tmp_path)]) == 2
-    assert f"--init-from {tmp_path}: model_index.json is missing" in capsys.readouterr().err
+    assert f"--init-from {tmp_path}: no card (README.md)" in capsys.readouterr().err
+    other = shutil.copytree(earlier, tmp_path / "other")
+    config = json.loads((other / "unet" / "config.json").read_text())
+    (other / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    assert main([*flags, str(other)]) == 2
+    assert "unet with in_channels 9, not 4" in capsys.readouterr().err
 
 
 def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
