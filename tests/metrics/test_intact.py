@@ -74,7 +74,7 @@ def test_sound_hearts_are_intact(sound, reference, tmp_path):
     assert score["low"] < score["value"] <= score["high"]
     assert score["features"] == "anatomy-tiny"
     criteria = {name for name in result["scores"] if name.startswith("intact_")}
-    assert len(criteria) == 11
+    assert len(criteria) == 12
     assert "intact_atrial_septum" in criteria
 
 
