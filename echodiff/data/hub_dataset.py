@@ -125,7 +125,9 @@ def load_splits(config: DatasetConfig) -> tuple[Mapping[str, Any], Path]:
 
     src = config.src.as_posix()
     if config.name is not None and not src.startswith(PREFIX):
-        raise InputError(f"--name {config.name}: {src} is a saved data set, which has one only")
+        raise InputError(
+            f"--name {config.name}: {src} is a saved data set and has no configurations"
+        )
     try:
         with told_in_one_line(src):
             if src.startswith(PREFIX):

@@ -26,6 +26,8 @@ from echodiff.metrics.limits import (
     PIECE,
     PRESENT,
     SCAN,
+    SCAN_PIECE,
+    SOLIDITY,
 )
 
 Labels = NDArray[np.uint8]
@@ -55,6 +57,8 @@ class Criterion(StrEnum):
     """No chamber is open to the outside of the heart."""
     THICKNESS = "thickness"
     """The wall of the left ventricle is neither too thin nor too thick."""
+    SHAPE = "shape"
+    """No chamber is bent inward or ragged."""
     SIZE = "size"
     """No chamber is too small or too large a part of the heart."""
     SECTOR = "sector"
@@ -116,12 +120,17 @@ def list_criteria(expected: Expected) -> tuple[Criterion, ...]:
 
 
 def find_scan(image_u8: NDArray[np.uint8]) -> Region:
-    """(H, W) -> (H, W): the convex hull of the largest part that is not black."""
+    """(H, W) -> (H, W): the convex hull of the parts that are not black, but for small ones.
+
+    A dark scan falls into several; letters and marks beside it are small.
+    """
     parts, num = ndimage.label(ndimage.binary_opening(image_u8 > GREY))
     if not num:
         return np.zeros(image_u8.shape, bool)
-    sizes = np.bincount(parts.ravel())[1:]
-    return np.asarray(convex_hull_image(parts == 1 + sizes.argmax()))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= SCAN_PIECE * sizes.max())
+    return np.asarray(convex_hull_image(np.isin(parts, large)))
 
 
 def find_faults(labels: Labels, scan: Region, expected: Expected) -> list[Fault]:
@@ -158,7 +167,7 @@ class _Heart:
         """Root of the area of the blood, pixels."""
         self.present = [
             label for label, region in self.chambers.items()
-            if _largest(region) > PRESENT * self.limits.area[label][0] * self.blood
+            if _largest(region).sum() > PRESENT * self.limits.area[label][0] * self.blood
         ]  # fmt: skip
         """Chambers that are there at all, however small."""
 
@@ -258,6 +267,17 @@ def _check_walls(heart: _Heart) -> Iterator[Fault]:
             yield Fault(Criterion.WALLS, reason, heart.box(border))
 
 
+def _check_shape(heart: _Heart) -> Iterator[Fault]:
+    for label in heart.present:
+        # An open leaflet reaches into the blood.
+        chamber = _largest(heart.chambers[label])
+        whole = chamber | (heart.labels == Label.VALVE) & convex_hull_image(chamber)
+        solidity = whole.sum() / convex_hull_image(chamber).sum()
+        if solidity < SOLIDITY[label]:
+            reason = f"{NAMES[label]} misshapen, {100 * solidity:.0f} % of its convex hull"
+            yield Fault(Criterion.SHAPE, reason, heart.box(chamber))
+
+
 def _check_thickness(heart: _Heart) -> Iterator[Fault]:
     if Label.LV not in heart.present:
         return
@@ -303,14 +323,16 @@ def _check_sector(heart: _Heart) -> Iterator[Fault]:
 
 _CHECKS = (
     _check_sector, _check_chambers, _check_pieces, _check_holes, _check_arrangement,
-    _check_contacts, _check_walls, _check_thickness, _check_size,
+    _check_contacts, _check_walls, _check_shape, _check_thickness, _check_size,
 )  # fmt: skip
 
 
-def _largest(region: Region) -> int:
-    """Pixels of the largest piece."""
+def _largest(region: Region) -> Region:
+    """The largest piece."""
     parts, num = ndimage.label(region)
-    return int(np.bincount(parts.ravel())[1:].max()) if num else 0
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax() if num else region)
 
 
 def _touching(first: Region, second: Region) -> Region:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from echodiff.metrics.faithfulness import Faithfulness, compute_faithfulness
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork, load_features
 from echodiff.metrics.inception import InceptionMissing
-from echodiff.metrics.intact import NOT_IN_SAMPLE, Anatomy, Judged, Reader, judge_frames
+from echodiff.metrics.intact import Anatomy, Judged, Reader, choose_sample, judge_frames
 from echodiff.metrics.resampling import Groups, build_groups
 from echodiff.processes import map_in_order
 from echodiff.progress import ProgressBar
@@ -127,8 +126,8 @@ def measure_frames(
     its folder. num_readers: processes that read a
     thousand images or more; a script that uses several is started again in each of them, so
     its work belongs under `if __name__ == "__main__"`. segmenter: labels the
-    frames whose anatomy is judged. most_judged: most frames of which it is, evenly spread; None is
-    all of them.
+    frames whose anatomy is judged. most_judged: most frames of which it is, drawn at random; None
+    is all of them.
     """
     place, paths, rows = _find_frames(source)
     name = name or place
@@ -144,7 +143,7 @@ def measure_frames(
     appearance: list[NDArray[np.float64]] = []
     lossy: list[bool] = []
     judged: list[Judged] = []
-    every = 1 if most_judged is None else ceil(len(paths) / most_judged)
+    sample = choose_sample(rows, most_judged)
     parts = [paths[start : start + READ_AT_ONCE] for start in range(0, len(paths), READ_AT_ONCE)]
     read = map_in_order(partial(_read, max_value=max_value), parts, workers=num_readers)
     with ProgressBar(
@@ -154,13 +153,8 @@ def measure_frames(
             appearance += looks
             lossy += losses
             if segmenter is not None:
-                first = -len(judged) % every
-                beside = [Judged(not_measured=NOT_IN_SAMPLE)] * len(images)
-                read_rows = rows[len(judged) : len(judged) + len(images)]
-                beside[first::every] = judge_frames(
-                    images[first::every], read_rows[first::every], segmenter
-                )
-                judged += beside
+                here = slice(len(judged), len(judged) + len(images))
+                judged += judge_frames(images, rows[here], segmenter, sample[here])
             digests += [_digest(image) for image in images]
             for network in networks:
                 features[network.name].append(network(images))

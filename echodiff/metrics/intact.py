@@ -37,7 +37,7 @@ from echodiff.metrics.score_name import Kind
 KNOWN_KIND = 0.9
 """Where certainly fewer of the reference frames are intact, the segmenter does not know them."""
 MOST_OF_REFERENCE = 500
-"""Most reference frames that are judged, evenly spread: their share need not be known better."""
+"""Most reference frames that are judged: their share need not be known better."""
 NOT_IN_SAMPLE = "not in the sample"
 _VIEWS = {view for view, _ in LIMITS}
 
@@ -114,11 +114,35 @@ def describe_expected(row: Frame | None) -> Expected | str:
     return Expected(View(view), is_child_in(text), findings)
 
 
+def choose_sample(rows: Sequence[Frame | None], most: int | None) -> NDArray[np.bool_]:
+    """Which of the frames to judge, (N,): those that criteria apply to, or a random `most` of them.
+
+    Not every k-th: rows alternate between end of diastole and end of systole, or between views.
+    """
+    known = np.flatnonzero([isinstance(describe_expected(row), Expected) for row in rows])
+    if most is not None and len(known) > most:
+        known = np.random.default_rng(0).choice(known, most, replace=False)
+    is_chosen = np.zeros(len(rows), bool)
+    is_chosen[known] = True
+    return is_chosen
+
+
 def judge_frames(
-    images_u8: Sequence[NDArray[np.uint8]], rows: Sequence[Frame | None], segmenter: Reader
+    images_u8: Sequence[NDArray[np.uint8]],
+    rows: Sequence[Frame | None],
+    segmenter: Reader,
+    is_chosen: NDArray[np.bool_] | None = None,
 ) -> list[Judged]:
-    """Judge grey images (H, W), padded to squares, by what their rows say they show."""
+    """Judge grey images (H, W), padded to squares, by what their rows say they show.
+
+    is_chosen: (N,) of `choose_sample`; all by default.
+    """
     expected = [describe_expected(row) for row in rows]
+    if is_chosen is not None:
+        expected = [
+            NOT_IN_SAMPLE if isinstance(one, Expected) and not chosen else one
+            for one, chosen in zip(expected, is_chosen, strict=True)
+        ]
     known = [i for i, one in enumerate(expected) if isinstance(one, Expected)]
     labels = (
         dict(zip(known, segmenter([images_u8[i] for i in known]), strict=True)) if known else {}

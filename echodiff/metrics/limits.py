@@ -39,17 +39,21 @@ PIECE = 0.08
 """Least size of a second piece of a chamber, as a share of the first."""
 HOLE = 0.03
 """Least size of a hole, as a share of its chamber."""
-OPENING = 0.06
-"""Most of a border that may be open, over the root of the area of the blood: about three pixels of
+OPENING = 0.09
+"""Most of a border that may be open, over the root of the area of the blood: about five pixels of
 a heart in 128."""
-LEAK = {Label.LV: 0.16, Label.LA: 0.16, Label.RA: 0.16, Label.RV: 0.3}
-"""The same of a free wall. That of the right ventricle is thin and runs along the beam: a scan does
-not show all of it."""
+LEAK = {Label.LV: 0.16, Label.RV: 0.6, Label.LA: 1.0, Label.RA: 1.2}
+"""The same of a free wall. Only that of the left ventricle is seen all around: the others are thin
+or run along the beam, and a scan does not show all of them."""
+SOLIDITY = {Label.LV: 0.85, Label.RV: 0.62, Label.LA: 0.8, Label.RA: 0.82}
+"""Least area of a chamber over that of its convex hull. The right ventricle is a crescent."""
 OUTSIDE = 0.55
 """Most of a chamber's outline that the edge of the scan may cut."""
 FALL = 0.05
 """Largest fall of the share of intact frames, below the reference or the base, that is no alarm."""
 SCAN = 0.15
 """Least part of the image that is a scan."""
+SCAN_PIECE = 0.05
+"""Least size of a piece of the scan, as a share of the largest."""
 GREY = 10
 """Grey level from which a pixel belongs to the scan."""

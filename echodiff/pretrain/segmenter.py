@@ -24,7 +24,14 @@ from echodiff.metrics.segmenter import (
     SegmenterNetwork,
     describe_network,
 )
-from echodiff.pretrain.broken_hearts import Painted, break_heart, find_sector, warp
+from echodiff.pretrain.broken_hearts import (
+    CHAMBERS,
+    WALLS,
+    Painted,
+    break_heart,
+    find_sector,
+    warp,
+)
 from echodiff.pretrain.corpus import SIZE, Corpus
 from echodiff.pretrain.stage import (
     Stage,
@@ -40,6 +47,11 @@ BROKEN_SHARE = 0.6
 """Part of the frames whose heart is broken."""
 AVERAGE = 0.995
 """Share of the averaged weights that a step keeps."""
+OPEN = 128
+"""Added to the labels where a wall was painted over with blood."""
+OPEN_WEIGHT = 5.0
+"""Of those pixels in the cross entropy. Sound walls drop out in places: without it, the network
+draws a wall into every hole."""
 _WEIGHTS = torch.tensor([0.8, 1, 1, 1, 1, 1, 1, 1, 2, 1])
 """Of each of `LABELS` in the cross entropy. Leaflets count more; walls do not, lest they be drawn
 where there are none."""
@@ -63,9 +75,14 @@ def train_segmenter(
         chosen = rng.integers(num_train, size=batch_size)
         frames = [_vary(corpus, int(index), num_train, rng) for index in chosen]
         images = to_pm1(np.stack([frame.image_u8 for frame in frames]), torch.device(device))
-        target = _to_target(np.stack([frame.labels for frame in frames])).to(device)
+        marked = np.stack([frame.labels for frame in frames])
+        target = _to_target(marked % OPEN).to(device)
+        opened = torch.from_numpy(marked >= OPEN).to(device)
         logits = network(images)
-        loss = functional.cross_entropy(logits, target, weights) + _dice_loss(logits, target)
+        per_pixel = functional.cross_entropy(logits, target, weights, reduction="none")
+        boost = 1 + (OPEN_WEIGHT - 1) * opened
+        loss = (per_pixel * boost).sum() / (weights[target] * boost).sum()
+        loss = loss + _dice_loss(logits, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -86,10 +103,16 @@ def export_segmenter(folder: Path, network: SegmenterNetwork, card: dict[str, An
 
 
 def _vary(corpus: Corpus, index: int, num: int, rng: np.random.Generator) -> Painted:
-    """A training frame: bent, often broken, with another gain, blur, grain and shadows."""
+    """A training frame: bent, often broken, with another gain, blur, grain and shadows.
+
+    `OPEN` is added to labels of blood that was a wall.
+    """
     frame = _get_frame(corpus, index)
     if rng.random() < BROKEN_SHARE:
+        was_wall = np.isin(frame.labels, WALLS)
         frame = break_heart(frame, _get_frame(corpus, int(rng.integers(num))), rng)
+        opened = was_wall & np.isin(frame.labels, CHAMBERS)
+        frame = frame._replace(labels=(frame.labels + OPEN * opened).astype(np.uint8))
     if rng.random() < 0.5:
         frame = warp(frame, rng, float(rng.uniform(0.005, 0.025)))
     shift = tuple(int(step) for step in rng.integers(-6, 7, size=2))

@@ -130,7 +130,7 @@ def test_none_takes_no_caption(prepare):
         (("--caption", "report"), "--caption: train has no column report"),
         (("--patient", "person"), "--patient: train has no column person"),
         (("--max-value", "0"), "--max-value must be at least 1"),
-        (("--name", "english"), "is a saved data set, which has one only"),
+        (("--name", "english"), "is a saved data set and has no configurations"),
     ],
 )
 def test_a_bad_flag_is_one_line_and_nothing_is_written(prepare, flags, words):

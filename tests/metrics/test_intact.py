@@ -18,7 +18,7 @@ from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8
 from echodiff.metrics.frame_features import load_networks
 from echodiff.metrics.held_out import open_held_out
-from echodiff.metrics.intact import describe_expected
+from echodiff.metrics.intact import choose_sample, describe_expected
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.pretrain import broken_hearts
 from echodiff.pretrain.broken_hearts import Painted
@@ -74,7 +74,7 @@ def test_sound_hearts_are_intact(sound, reference, tmp_path):
     assert score["low"] < score["value"] <= score["high"]
     assert score["features"] == "anatomy-tiny"
     criteria = {name for name in result["scores"] if name.startswith("intact_")}
-    assert len(criteria) == 11
+    assert len(criteria) == 12
     assert "intact_atrial_septum" in criteria
 
 
@@ -108,9 +108,21 @@ def test_of_a_large_reference_a_sample_is_judged(sound, reference, tmp_path, mon
     monkeypatch.setattr("echodiff.metrics.frame_features.READ_AT_ONCE", 4)
     result, _ = evaluate(write_generated(tmp_path / "sound", sound), reference, tmp_path / "out")
     score, anatomy = result["scores"]["intact"], result["anatomy"]
-    assert (score["n"], score["n_reference"]) == (NUM, 4)  # rows 0, 3, 6 and 9
-    assert anatomy["not_measured_reference"] == {"not in the sample": 8}
+    assert (score["n"], score["n_reference"]) == (NUM, 5)
+    assert anatomy["not_measured_reference"] == {"not in the sample": 7}
     assert anatomy["not_measured"] == {}
+
+
+def test_a_sample_holds_both_phases_and_only_frames_that_can_be_judged():
+    # Phases alternate from row to row; every eighth frame alone is of a view that is judged.
+    phases = [Frame(file_name="a.png", text="", view="A4C", phase=p) for p in ("ED", "ES")] * 400
+    chosen = choose_sample(phases, 500)
+    assert chosen.sum() == 500
+    assert 200 < chosen[::2].sum() < 300
+    views = [replace(phases[0], view="A4C" if i % 8 == 1 else "PLAX") for i in range(4000)]
+    assert np.flatnonzero(choose_sample(views, 500)).tolist() == list(range(1, 4000, 8))
+    assert choose_sample(views, None).sum() == 500
+    assert choose_sample([], 5).shape == (0,)
 
 
 def test_a_defect_that_was_asked_for_is_intact(sound, reference, tmp_path):
