@@ -5,7 +5,7 @@
     python benchmarks/intact.py --torn 200        # what MMD of tiny features says of torn frames
 
 The images counted by eye are in intact_hand_count.png, 100 of the bare base and 100 of the demo's
-LoRA, row by row; intact_hand_count.csv has the verdicts, given before any network had judged.
+LoRA, row by row (images 101 to 200 of each set); intact_hand_count.csv has the verdicts, given before any network had judged.
 """
 
 from __future__ import annotations

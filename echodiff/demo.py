@@ -75,7 +75,7 @@ class DemoConfig:
     """Number of sampler steps (1 to 1000)."""
     guidance: float = 5.0
     """Scale of classifier-free guidance for all images (1 or more; 1 is off)."""
-    lora_scale: float = 0.6
+    lora_scale: float = 0.7
     """Strength of the adapter (0 to 2). At 1, more findings are shown and more hearts broken:
     docs/results.md has the curve."""
     phantom_frames: int | None = None
