@@ -5,7 +5,7 @@
     python benchmarks/intact.py --torn 200        # what MMD of tiny features says of torn frames
 
 The images counted by eye are in intact_hand_count.png, 100 of the bare base and 100 of the demo's
-LoRA, row by row; intact_hand_count.csv has the verdicts, given before any network had judged.
+LoRA, row by row (images 101 to 200 of each set); intact_hand_count.csv has the verdicts, given before any network had judged.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def judge_sound(segmenter: Segmenter, num: int) -> Estimate:
 
 
 def judge_painted(segmenter: Segmenter, num: int) -> dict[str, Estimate]:
-    """Share of painted faults that are named right: the criterion is among those that fail.
+    """Share of painted faults that are named right: the criterion is among those that fail; and of
+    those that are found at all, by whatever criterion.
 
     Only where the labels of what was painted fail it: a tear may miss the septum.
     """
@@ -114,15 +115,16 @@ def judge_painted(segmenter: Segmenter, num: int) -> dict[str, Estimate]:
         if criterion in {fault.criterion for fault in find_faults(painted.labels, scan, asked)}:
             images.append(painted.image_u8)
             wanted.append((name, criterion, scan, asked))
-    hits: dict[str, list[bool]] = {}
+    hits: dict[str, list[tuple[bool, bool]]] = {}
     for labels, (name, criterion, scan, asked) in zip(segmenter(images), wanted, strict=True):
-        named = {fault.criterion for fault in find_faults(labels, scan, asked)}
-        hits.setdefault(name, []).append(criterion in named)
+        failed = {fault.criterion for fault in find_faults(labels, scan, asked)}
+        hits.setdefault(name, []).append((criterion in failed, bool(failed)))
     hits["all"] = [one for row in hits.values() for one in row]
-    shares = {name: compute_share(sum(right), len(right)) for name, right in hits.items()}
-    for name, share in shares.items():
-        print(f"painted, named right, {name}: {tell(share)}")
-    return shares
+    named = {}
+    for name, row in hits.items():
+        named[name], found = (compute_share(sum(said), len(row)) for said in zip(*row, strict=True))
+        print(f"painted, {name}: named right {tell(named[name])}; found broken {tell(found)}")
+    return named
 
 
 # --- Generated images -----------------------------------------------------------------------------

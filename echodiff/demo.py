@@ -75,6 +75,9 @@ class DemoConfig:
     """Number of sampler steps (1 to 1000)."""
     guidance: float = 5.0
     """Scale of classifier-free guidance for all images (1 or more; 1 is off)."""
+    lora_scale: float = 0.7
+    """Strength of the adapter (0 to 2). At 1, more findings are shown and more hearts broken:
+    docs/results.md has the curve."""
     phantom_frames: int | None = None
     """Number of simulated frames of the new hospital. Default: 480, as in the preset demo."""
     max_steps: int | None = None
@@ -91,7 +94,8 @@ class DemoConfig:
         if self.num_asd < 4:
             raise ValueError(f"--num-asd {self.num_asd}: must be 4 or more")
         # What is handed on under the same name has the check of the command it is handed to.
-        GenerateConfig(prompt_file=Path(), steps=self.steps, guidance=self.guidance, seed=self.seed)
+        shared = ("steps", "guidance", "lora_scale", "seed")
+        GenerateConfig(prompt_file=Path(), **{name: getattr(self, name) for name in shared})
         TrainLoraConfig(**self.of_training)
 
     @property
@@ -173,6 +177,7 @@ def _generation_stage(
 ) -> Stage:
     flags = ["--prompt-file", _short(prompt_file), "--weights", weights]
     flags += ["--base", config.base] if config.base != "tiny" else []
+    flags += [] if weights == "none" else ["--lora-scale", str(config.lora_scale)]
     flags += ["--num-images", str(num_images), "--scheduler", FAST.scheduler]
     flags += ["--steps", str(config.steps), "--guidance", str(config.guidance)]
     flags += ["--reference", str(config.out / "run"), "--features", ",".join(FEATURES)]

@@ -33,7 +33,7 @@ LIMITS: dict[tuple[View, bool], Limits] = {
 }
 """By view and whether it is a child. They hold every phantom, those with a finding included: what
 lies beyond is no heart. Images have no scale, so that sizes are shares."""
-PRESENT = 0.4
+PRESENT = 0.8
 """Largest piece of a chamber that is no chamber, as a share of its smallest size."""
 PIECE = 0.08
 """Least size of a second piece of a chamber, as a share of the first."""
@@ -42,7 +42,7 @@ HOLE = 0.03
 OPENING = 0.09
 """Most of a border that may be open, over the root of the area of the blood: about five pixels of
 a heart in 128."""
-LEAK = {Label.LV: 0.16, Label.RV: 0.6, Label.LA: 1.0, Label.RA: 1.2}
+LEAK = {Label.LV: 0.16, Label.RV: 0.75, Label.LA: 1.0, Label.RA: 1.2}
 """The same of a free wall. Only that of the left ventricle is seen all around: the others are thin
 or run along the beam, and a scan does not show all of them."""
 SOLIDITY = {Label.LV: 0.85, Label.RV: 0.62, Label.LA: 0.8, Label.RA: 0.82}
