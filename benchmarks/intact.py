@@ -4,8 +4,8 @@
     python benchmarks/intact.py --count           # 200 generated images, counted by eye
     python benchmarks/intact.py --torn 200        # what MMD of tiny features says of torn frames
 
-The images counted by eye are in intact_hand_count.png, 100 of the bare base and 100 of the demo's
-LoRA, row by row (images 101 to 200 of each set); intact_hand_count.csv has the verdicts, given before any network had judged.
+The images counted by eye are in intact_hand_count.png, row by row: images 101 to 200 of the bare
+base, then of a LoRA. intact_hand_count.csv has the verdicts, given before any network had judged.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def test_commands_are_the_two_scripts_as_a_user_types_them(tmp_path: Path) -> No
     assert "--weights none" in typed[1]
     assert "--weights demo/run" in typed[2]
     assert "prompts/asd.txt" in typed[3]
-    for first, second in zip(typed[1].split(), typed[2].split(), strict=True):
+    assert "--lora-scale 0.7 " in typed[2]
+    with_lora = typed[2].replace("--lora-scale 0.7 ", "")
+    for first, second in zip(typed[1].split(), with_lora.split(), strict=True):
         assert first == second or {first, second} in (
             {"none", "demo/run"},
             {"demo/base", "demo/lora"},

@@ -110,7 +110,7 @@ def _find_repeated(
 def _find_unknown(faithfulness: Faithfulness) -> list[str]:
     """Return a note if prompts state findings that the classifier does not know."""
     names = ", ".join(faithfulness.unknown)
-    return [f"faithfulness leaves out {names}: which tiny does not judge"] if names else []
+    return [f"faithfulness leaves out {names}, which tiny does not judge"] if names else []
 
 
 def _find_formats(generated: Measured, reference: Measured) -> list[str]:

@@ -249,7 +249,7 @@ def test_a_tinted_reference_has_its_own_range(phantoms):
     tinted = describe([tint(image, gains) for image, gains in zip(phantoms, blues, strict=True)])
     tinted = tinted[np.argsort(tinted[:, PLACE["chroma"]])]
     # A reference without the palest and the deepest: new frames just beyond it are no drift.
-    reference = tinted[20:76]
+    reference = tinted[16:80]
     assert tinted[-1, PLACE["chroma"]] > reference[-1, PLACE["chroma"]] + 2.3
     assert score(tinted, reference)[0]["colour_drift"].value == 0
     assert score(describe([tint(phantoms[0])]), reference)[0]["colour_drift"].value == 1
@@ -335,5 +335,4 @@ def test_real_frames_agree_with_themselves_and_not_with_phantoms(rows):
     assert scores["sector_drift"].value < 0.03
     assert 5 < scores["speckle_snr"].value < 12
     away, *_ = score_appearance(rows, real, np.arange(96), groups, seed=0)
-    assert away["spectrum_deviation"].low > 100
     assert away["sector_share"].low > away["sector_share"].real_high

@@ -50,6 +50,15 @@ def paint(labels, scan, change):
     return change(frame, np.random.default_rng(1)).labels
 
 
+def notch(frame, chamber):
+    """Muscle from the lateral wall to the middle of a chamber."""
+    y, x = np.nonzero(frame.labels == chamber)
+    band = (abs(y - y.mean()) < 0.15 * np.ptp(y)) & (x > x.mean())
+    labels = frame.labels.copy()
+    labels[y[band], x[band]] = Label.LV_MYOCARDIUM
+    return frame._replace(labels=labels)
+
+
 ATRIA, VENTRICLES = broken_hearts.SEPTA
 
 
@@ -60,7 +69,7 @@ ATRIA, VENTRICLES = broken_hearts.SEPTA
         (lambda f, r: broken_hearts.tear_septum(f, r, ATRIA, 6), "atrial_septum", "septum open"),
         (lambda f, r: broken_hearts.merge_chambers(f, r, VENTRICLES), "ventricular_septum", "over"),
         (lambda f, r: broken_hearts.remove_wall(f, r, Label.LV), "walls", "without wall"),
-        (lambda f, r: broken_hearts.remove_wall(f, r, Label.RA), "walls", "right atrium without"),
+        (lambda f, r: notch(f, Label.LV), "shape", "left ventricle misshapen"),
         (lambda f, r: broken_hearts.remove_chamber(f, r, Label.LA), "chambers", "no left atrium"),
         (lambda f, r: broken_hearts.split_chamber(f, r, Label.LV), "pieces", "in 2 pieces"),
         (lambda f, r: broken_hearts.mirror(f), "arrangement", "not left of"),
