@@ -49,8 +49,8 @@ def write_demo_page(
     from echodiff.report.page import ImageSet, write_report
 
     summary = (
-        "A small Stable Diffusion model, trained on simulated hearts of two scanners, was "
-        f"fine-tuned (LoRA) on {run.record['num_captioned']} captioned frames of a third scanner. "
+        "A small Stable Diffusion model, trained on simulated hearts of other scanners, was "
+        f"fine-tuned (LoRA) on {run.record['num_captioned']} captioned frames of a new scanner. "
         "The model before (base) and after (LoRA) generated images for the same captions, and both "
         f"sets were compared with {len(held_out)} held-out frames of that scanner. All frames are "
         "simulated, the reference included."
