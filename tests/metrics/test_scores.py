@@ -234,16 +234,18 @@ def test_a_frechet_interval_does_not_go_below_zero():
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("mmd_tiny", (Kind.MMD, "tiny", "", "", None)),
-        ("mmd_ratio_my_net", (Kind.MMD_RATIO, "my_net", "", "", None)),
-        ("fd_my@net@40", (Kind.FD, "my@net", "", "", 40)),
-        ("fid@800", (Kind.FID, "", "", "", 800)),
-        ("faithfulness_gain_dilated_lv", (Kind.FAITHFULNESS_GAIN, "", "dilated_lv", "", None)),
-        ("specificity", (Kind.SPECIFICITY, "", "", "", None)),
-        ("psnr_mixed", (Kind.PSNR_MIXED, "", "", "", None)),
-        ("intact", (Kind.INTACT, "", "", "", None)),
-        ("intact_gain", (Kind.INTACT_GAIN, "", "", "", None)),
-        ("intact_atrial_septum", (Kind.INTACT, "", "", "atrial_septum", None)),
+        ("mmd_tiny", (Kind.MMD, "tiny", "", "", "", None)),
+        ("mmd_ratio_my_net", (Kind.MMD_RATIO, "my_net", "", "", "", None)),
+        ("fd_my@net@40", (Kind.FD, "my@net", "", "", "", 40)),
+        ("fid@800", (Kind.FID, "", "", "", "", 800)),
+        ("faithfulness_gain_dilated_lv", (Kind.FAITHFULNESS_GAIN, "", "dilated_lv", "", "", None)),
+        ("specificity", (Kind.SPECIFICITY, "", "", "", "", None)),
+        ("psnr_mixed", (Kind.PSNR_MIXED, "", "", "", "", None)),
+        ("intact", (Kind.INTACT, "", "", "", "", None)),
+        ("intact_gain", (Kind.INTACT_GAIN, "", "", "", "", None)),
+        ("mask_dice_lv", (Kind.MASK_DICE, "", "", "", "lv", None)),
+        ("obedience", (Kind.OBEDIENCE, "", "", "", "", None)),
+        ("intact_atrial_septum", (Kind.INTACT, "", "", "atrial_septum", "", None)),
     ],
 )
 def test_names_are_read_as_they_are_written(name, parts):
