@@ -14,7 +14,8 @@ from echodiff.images import read_mask_u8, read_rgb_u8
 
 Colour = tuple[int, int, int]
 Table = Mapping[int, Label] | Mapping[Colour, Label]
-"""Label by the number, or by the colour, that a data set's masks are written in."""
+"""Label by the number, or by the colour, that a data set's masks are written in. Keys that are
+`Label` themselves rename labels of masks whose numbers need no table; others stay."""
 
 CAMUS = {0: Label.BACKGROUND, 1: Label.LV, 2: Label.LV_MYOCARDIUM, 3: Label.LA}
 ACDC = {0: Label.BACKGROUND, 1: Label.RV, 2: Label.LV_MYOCARDIUM, 3: Label.LV}
@@ -59,6 +60,9 @@ def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
 
     A DICOM segmentation has numbered segments; with None their names are those of labels.
     """
+    if renamed := {key: label for key, label in (table or {}).items() if isinstance(key, Label)}:
+        table = {int(label): label for label in Label} | renamed
+        return relabel(read_labels(path, None), table, str(path))
     if path.suffix.lower() == DICOM:
         return _read_dicom(path, table)
     if table is None:
@@ -89,9 +93,10 @@ def _read_dicom(path: Path, table: Table | None) -> NDArray[np.uint8]:
 
 
 def parse_table(text: str | None) -> Table | None:
-    """Parse `hvsmr`, `1=LV,2=RV`, `#ff0000=LV,#000000=BACKGROUND`, or the path of a YAML file.
+    """Parse `hvsmr`, `1=LV,2=RV`, `#ff0000=LV`, `AORTA=BACKGROUND`, or the path of a YAML file.
 
-    The file holds a line `1: LV` or `"#ff0000": LV` for each number or colour. 0 is background.
+    The file holds a line `1: LV`, `"#ff0000": LV` or `AORTA: BACKGROUND` for each number, colour or
+    label. 0 and black are background.
     """
     if text is None:
         return None
@@ -99,6 +104,7 @@ def parse_table(text: str | None) -> Table | None:
         return TABLES[text]
     numbers: dict[int, Label] = {0: Label.BACKGROUND}
     colours: dict[Colour, Label] = {(0, 0, 0): Label.BACKGROUND}
+    names: dict[int, Label] = {}
     for part in _list_entries(text):
         key, equals, name = (word.strip() for word in part.partition("="))
         if not equals or name.upper() not in Label.__members__:
@@ -111,13 +117,18 @@ def parse_table(text: str | None) -> Table | None:
             colours[red, green, blue] = Label[name.upper()]
         elif key.isascii() and key.isdigit() and int(key) < 256:
             numbers[int(key)] = Label[name.upper()]
+        elif key.upper() in Label.__members__:
+            names[Label[key.upper()]] = Label[name.upper()]
         else:
             raise InputError(
-                f"--mask-labels: {key!r} is neither a number nor a colour like #ff0000"
+                f"--mask-labels: {key!r} is neither a number, nor a colour like #ff0000, nor a "
+                "label"
             )
-    if len(numbers) > 1 and len(colours) > 1:
-        raise InputError("--mask-labels: numbers and colours do not go together")
-    return colours if len(colours) > 1 else numbers
+    least = ((numbers, 1), (colours, 1), (names, 0))  # background is always there
+    given = [table for table, num in least if len(table) > num]
+    if len(given) > 1:
+        raise InputError("--mask-labels: numbers, colours and labels do not go together")
+    return given[0] if given else numbers
 
 
 def _list_entries(text: str) -> list[str]:

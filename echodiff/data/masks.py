@@ -107,7 +107,7 @@ def read_mask(
             names = ", ".join(label.name for label in known if label != Label.BACKGROUND)
             raise InputError(
                 f"{path}: holds {Label(unknown[0]).name}, which the weights do not know; they know "
-                f"{names}, and --mask-labels can map it to one of these or to BACKGROUND"
+                f"{names}; --mask-labels {Label(unknown[0]).name}=BACKGROUND leaves it out"
             )
     mask = pad_square(mask)
     return mask if side is None else resize_mask(mask, (side, side))

@@ -4,6 +4,7 @@ Each starts as the base itself, to the last bit: what it adds ends in layers tha
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -30,18 +31,18 @@ ZERO_CONVOLUTIONS = ("controlnet_down_blocks", "controlnet_mid_block")
 EMBEDDING = "controlnet_cond_embedding"
 
 
-class Branch(nn.Module):
+class Branch(nn.Module, ABC):
     """What is trained next to the UNet, and how it acts on it."""
 
+    @abstractmethod
     def encode(self, masks: Tensor, scale: float) -> tuple[Tensor, ...]:
         """Compute once an image what every step takes, from one-hot masks (B, K, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(
         self, unet: Any, noisy: Tensor, times: Tensor, text: Tensor, *encoded: Tensor
     ) -> Tensor:
         """Predict from noisy latents (B, C, h, w), a time, a text, and what `encode` returned."""
-        raise NotImplementedError
 
 
 class ControlNetBranch(Branch):

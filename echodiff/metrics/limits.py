@@ -51,6 +51,8 @@ OUTSIDE = 0.55
 """Most of a chamber's outline that the edge of the scan may cut."""
 FALL = 0.05
 """Largest fall of the share of intact frames, below the reference or the base, that is no alarm."""
+LEAST_OBEDIENCE = 0.5
+"""Below it masks are no labels of their images: nearer to masks of other patients than to own."""
 SCAN = 0.15
 """Least part of the image that is a scan."""
 SCAN_PIECE = 0.05

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from echodiff.metrics.limits import FALL
+from echodiff.metrics.limits import FALL, LEAST_OBEDIENCE
 from echodiff.metrics.score import Score, read_scores
 from echodiff.metrics.score_name import Kind
 from echodiff.report.tables import format_number, score_name
@@ -18,6 +18,7 @@ NUM_CARDS = 4
 SIGNIFICANT_P = 0.05
 ORDER = (
     Kind.INTACT,
+    Kind.OBEDIENCE,
     Kind.FID,
     Kind.MMD,
     Kind.FAITHFULNESS,
@@ -79,7 +80,8 @@ def choose_scores(scores: Mapping[str, Score]) -> list[str]:
 
 
 def _is_shown(score: Score, kind: Kind) -> bool:
-    return score.kind is kind and not (score.name.finding or score.name.criterion)
+    part = score.name.finding or score.name.criterion or score.name.label
+    return score.kind is kind and not part
 
 
 def _build_card(score: Score) -> Card:
@@ -113,6 +115,8 @@ def _describe_reference(score: Score, real: str) -> str:
     if score.kind is Kind.INTACT:
         points = f"{100 * FALL:.0f}"
         return f"Target: at most {points} points below reference frames ({real})."
+    if score.kind is Kind.OBEDIENCE:
+        return f"0: as masks of other patients; 1: as real frames. Target: {LEAST_OBEDIENCE:g}."
     if level is None or score.kind is Kind.FAITHFULNESS:
         return f"Reference frames: {real}."
     return f"Target: not significantly worse than reference frames ({real})."
@@ -123,6 +127,8 @@ def is_level(score: Score) -> bool | None:
     match score.kind:
         case Kind.INTACT:
             return None if score.real is None else score.value >= score.real - FALL
+        case Kind.OBEDIENCE:
+            return score.value >= LEAST_OBEDIENCE
         case Kind.MMD if score.p is not None:
             return score.p >= SIGNIFICANT_P
         case Kind.MMD | Kind.FID:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from echodiff.anatomy import Label
+from echodiff.metrics.limits import LEAST_OBEDIENCE
 from echodiff.metrics.resampling import MIN_GROUPS, Z_95, count_groups, sample_halves
 from echodiff.metrics.score import Mean, Score, by_name
 from echodiff.metrics.score_name import Kind
@@ -138,10 +139,12 @@ def _score_obedience(
 
 
 def _find_alarm(score: Score) -> str | None:
-    low = score.value if score.low is None else score.low
-    if score.name.label or low > 0:
+    if score.name.label or score.value >= LEAST_OBEDIENCE:
         return None
-    return "masks: the images fit their masks no better than frames of other patients do"
+    return (
+        f"masks are not obeyed, and are no labels of these images: obedience {score.value:.2f} "
+        "(0: as masks of other patients, 1: as real frames)"
+    )
 
 
 def _divide(dice: Average, above: Average, below: Average) -> Average:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from echodiff.anatomy import Label
 from echodiff.fingerprints import sha256_file
 from echodiff.images import pad_square, resize_mask, resize_u8
+from echodiff.metrics.score import Source
 from echodiff.metrics.segmenter import LABELS, Segmenter, load_segmenter
 from echodiff.segmentation.networks import WEIGHTS, load_network
 
@@ -23,15 +24,9 @@ BATCH_SIZE = 16
 Mask = NDArray[np.uint8]
 
 
-class MaskReader(Protocol):
-    """Something that reads masks, and what a score records of it."""
+class MaskReader(Source, Protocol):
+    """Something that reads masks."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def resize(self) -> str: ...
     @property
     def labels(self) -> tuple[Label, ...]:
         """Labels that it tells apart, the background first."""

@@ -29,7 +29,8 @@ def test_a_label_map_is_a_name_a_list_or_a_yaml_file(tmp_path: Path) -> None:
         ("1: HEART\n", "'1=HEART' is neither one of"),
         ("", "holds no label"),
         ("- LV\n", "expected `key: value` lines"),
-        ("left: LV\n", "neither a number nor a colour"),
+        ("left: LV\n", "neither a number, nor a colour"),
+        ("1: LV\nAORTA: LA\n", "do not go together"),
         ("1: 2\n", "'1=2' is neither"),
     ],
 )
@@ -41,6 +42,18 @@ def test_a_label_map_that_means_nothing_is_refused(tmp_path: Path, text: str, re
     assert reason in str(refused.value)
     with pytest.raises(InputError, match="No such file"):
         parse_table(str(tmp_path / "nowhere.yaml"))
+
+
+def test_labels_that_weights_do_not_know_can_be_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    values = np.zeros((16, 16), np.uint8)
+    values[:4], values[4:8], values[8:12] = Label.LV, Label.AORTA, Label.RA
+    write_mask(path, values)
+    known = (Label.LV, Label.RA)
+    with pytest.raises(InputError, match="--mask-labels AORTA=BACKGROUND leaves it out"):
+        read_mask(path, None, known=known)
+    renamed = read_mask(path, None, table=parse_table("aorta=BACKGROUND,RA=LV"), known=known)
+    assert np.array_equal(renamed, np.where(np.isin(values, known), Label.LV, 0))
 
 
 def test_masks_are_found_with_the_rows_of_their_frames(

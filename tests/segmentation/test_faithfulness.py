@@ -60,7 +60,9 @@ def test_obedient_images_reach_the_ceiling_and_others_the_floor(tmp_path, hearts
     other = evaluate(strange, real, tmp_path / "out", *options)
     assert len(list((tmp_path / "out" / "segmentation").iterdir())) == 1
     assert other["scores"]["obedience"]["value"] < 0.2
-    assert [alarm for alarm in other["alarms"] if alarm.startswith("masks: the images fit")]
+    assert [alarm for alarm in other["alarms"] if alarm.startswith("masks are not obeyed")]
+    card = (tmp_path / "out" / "report.html").read_text().partition("Obedience to masks")[2]
+    assert "Target missed" in card[:900]
 
 
 def test_without_masks_in_the_reference_there_is_no_ceiling(tmp_path, hearts):
