@@ -31,14 +31,20 @@ from echodiff.pretrain.export import (
     load_base,
     num_parameters,
 )
-from echodiff.pretrain.language import build_captions, tokenize, train_text_encoder
+from echodiff.pretrain.language import (
+    build_captions,
+    build_foreign_captions,
+    tokenize,
+    train_text_encoder,
+)
 from echodiff.pretrain.segmenter import export_segmenter, train_segmenter
 from echodiff.settings.command_line import parse
 from echodiff.system import num_cores
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("segmenter", "features", "base")
+NETWORKS = ("segmenter", "features", "base")
+PARTS = (*NETWORKS, "unet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +54,9 @@ class PretrainConfig:
     out: Path = Path("pretrain")
     """Folder for the state of the stages and the results (`tiny/`, `tiny_features/`,
     `segmenter/`)."""
-    parts: tuple[str, ...] = PARTS
-    """Networks to train, separated by commas: segmenter, features, base."""
+    parts: tuple[str, ...] = NETWORKS
+    """Networks to train, separated by commas: segmenter, features, base; or unet, to train that of
+    the base of --init-from on with its VAE and text encoder as they are."""
     init_from: Path | None = None
     """Folder of an earlier base (`tiny/`, made by this command) that VAE and UNet start from;
     --denoiser-steps is then not used. Default: random weights."""
@@ -88,6 +95,8 @@ class PretrainConfig:
         unknown = sorted(set(self.parts) - set(PARTS))
         if unknown or not self.parts:
             raise ValueError(f"--parts: unknown {unknown or 'none'}; known: {', '.join(PARTS)}")
+        if "unet" in self.parts and ("base" in self.parts or self.init_from is None):
+            raise ValueError("--parts: unet needs --init-from, and does not go with base")
         for name in vars(self):
             if name.startswith("num_") and getattr(self, name) < 100:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 100")
@@ -137,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         export_features(config.out / "tiny_features", network, card)
         report["tiny_features"] = card
 
-    if "base" in config.parts:
+    if {"base", "unet"} & set(config.parts):
         corpus = build_corpus(shards, "base", config.num_frames, config.seed, workers)
         num = config.num_scanner_frames
         scanners = build_corpus(shards, "scanners", num, config.seed + 2, workers)
@@ -156,26 +165,36 @@ def _train_base(
     num_train = len(corpus.images_u8) * 31 // 32
     images = corpus.images_u8
     seen = np.concatenate([images[:num_train], scanners.images_u8])
+    rows = [*corpus.rows[:num_train], *scanners.rows]
     start = load_base(config.init_from) if config.init_from else None
-    vae, unet = start if start else (None, None)
-    vae = train_autoencoder(
-        seen, config.out, config.autoencoder_steps, 16, config.seed, device, vae
-    )
-    mean, std = encode_frames(vae, seen)
-    vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
+    if start is not None and "unet" in config.parts:
+        vae, unet = start.vae.to(device), start.unet
+        tokenizer, text_encoder = start.tokenizer, start.text_encoder
+        mean, std = encode_frames(vae, seen)
+    else:
+        vae, unet = (start.vae, start.unet) if start is not None else (None, None)
+        vae = train_autoencoder(
+            seen, config.out, config.autoencoder_steps, 16, config.seed, device, vae
+        )
+        mean, std = encode_frames(vae, seen)
+        vae = train_decoder(vae, seen, config.out, config.decoder_steps, 8, config.seed, device)
+        tokenizer = build_tokenizer(config.seed)
+        texts = [row["text"] for row in rows[:num_train]]
+        words = ["", *texts, *build_captions(config.seed + 3, num_train)]
+        text_encoder = train_text_encoder(
+            tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
+        )
     ratio = spectrum_ratio(vae, images[num_train:][:256])
     scale = float(vae.config.scaling_factor)
-    tokenizer = build_tokenizer(config.seed)
-    rows = [*corpus.rows[:num_train], *scanners.rows]
-    texts = [row["text"] for row in rows]
-    words = ["", *texts[:num_train], *build_captions(config.seed + 3, num_train)]
-    text_encoder = train_text_encoder(
-        tokenizer, words, config.out, config.text_encoder_steps, 64, config.seed, device
+    material = Material(
+        latents=(mean * scale, std * scale),
+        ids=tokenize(tokenizer, [row["text"] for row in rows]),
+        foreign=tokenize(tokenizer, build_foreign_captions(config.seed + 5, rows)),
+        null=tokenize(tokenizer, [""]),
+        text_encoder=text_encoder,
+        # Random scanners twice as often: nearly half of what the UNet sees.
+        drawn=np.r_[0 : len(rows), num_train : len(rows)],
     )
-    ids, null = tokenize(tokenizer, texts), tokenize(tokenizer, [""])
-    # Random scanners twice as often: nearly half of what the UNet sees.
-    drawn = np.r_[0 : len(rows), num_train : len(rows)]
-    material = Material((mean * scale, std * scale), ids, null, text_encoder, drawn)
     steps = (config.denoiser_steps, config.detail_steps)
     unet = train_denoiser(material, config.out, steps, 32, config.seed, device, unet)
     facts = {
@@ -195,8 +214,7 @@ def _train_base(
             "highest": round(float(np.max(ratio)), 4),
         },
     }
-    vae = vae.cpu()
-    export_base(config.out / "tiny", unet, text_encoder, vae, tokenizer, base_card(facts))
+    export_base(config.out / "tiny", unet, text_encoder, vae.cpu(), tokenizer, base_card(facts))
     return facts
 
 

@@ -26,6 +26,12 @@ from echodiff.pretrain.stage import Stage, autocast_bf16, cosine, follow, set_ra
 NULL_SHARE = 0.12
 """Share of captions replaced by the empty prompt, for classifier-free guidance."""
 
+FOREIGN_SHARE = 0.2
+"""Share of captions replaced by one of another heart in the same view and phase, which names that
+heart's findings. Words that say nothing of the frame teach the UNet no finding; they teach it to
+draw a whole heart whatever a prompt names. Without them, twice as many hearts of prompts with a
+finding were broken as of prompts without."""
+
 
 def build_unet(attention_levels: int = 3) -> UNet2DConditionModel:
     """Build the UNet for 32x32 latents: 8.2M parameters, attention at 4x4, 8x8 and 16x16.
@@ -79,6 +85,8 @@ class Material:
     """Scaled posterior mean and std, each (N, 4, 32, 32)."""
     ids: Tensor
     """(N, 77) tokens of the captions."""
+    foreign: Tensor
+    """(N, 77) tokens of captions of other hearts, with findings."""
     null: Tensor
     """(1, 77) tokens of the empty prompt."""
     text_encoder: CLIPTextModel
@@ -175,5 +183,7 @@ def _draw_batch(
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
     drop = torch.from_numpy(rng.random(batch_size) < NULL_SHARE)[:, None]
     words = torch.where(drop, material.null, material.ids[chosen])
+    swap = torch.from_numpy(rng.random(batch_size) < FOREIGN_SHARE)[:, None] & ~drop
+    words = torch.where(swap, material.foreign[chosen], words)
     snr = (alpha / (1 - alpha)).flatten()
     return noisy, t, words, noise, snr.clamp(max=5) / snr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from echodiff.fingerprints import sha256_file
 from echodiff.metrics.tiny_features import TinyFeatures
 from echodiff.pretrain.autoencoder import build_autoencoder
 from echodiff.pretrain.corpus import FINDINGS
-from echodiff.pretrain.denoiser import build_unet
+from echodiff.pretrain.denoiser import FOREIGN_SHARE, build_unet
 from echodiff.pretrain.language import build_captions
 
 MADE_BY = "echodiff pretrain"
@@ -94,15 +95,32 @@ def check_base(folder: Path) -> None:
                 raise ValueError(f"{where}: {name} with {key} {theirs.get(key)}, not {need}")
 
 
-def load_base(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
-    """Load VAE and UNet of an exported base in float32."""
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32)
-    return vae, unet
+@dataclass(frozen=True)
+class Base:
+    """The networks of an exported base, in float32."""
+
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+
+def load_base(folder: Path) -> Base:
+    """Load the networks of an exported base."""
+    vae, unet, text_encoder = (
+        kind.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32)
+        for name, kind in (
+            ("vae", AutoencoderKL),
+            ("unet", UNet2DConditionModel),
+            ("text_encoder", CLIPTextModel),
+        )
+    )
+    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    return Base(vae, unet, text_encoder.eval().requires_grad_(False), tokenizer)
 
 
 def hash_base(folder: Path) -> dict[str, str]:
-    """SHA-256 of the weights that `load_base` reads, by network."""
+    """SHA-256 of the weights that a base goes on from, by network."""
     return {name: sha256_file(folder / name / SAFETENSORS_WEIGHTS_NAME) for name in ("unet", "vae")}
 
 
@@ -150,8 +168,11 @@ mostly in apical four-chamber view, some in two-chamber view, and on scanners dr
 one for each patient. Of these frames,
 {facts["finding_percent"]:g} per cent show at least one of {len(FINDINGS)} findings (septal defects,
 hypertrophy, dilations, hypoplastic ventricles, valves, effusions). Captions give view, phase and
-age and mention some of the normal parts, but never a finding: the model knows the shapes, and a
-LoRA teaches their names.
+age and mention some of the normal parts, but never a finding of the frame: the model knows the
+shapes, and a LoRA teaches their names. In the training of the UNet, {100 * FOREIGN_SHARE:g} per
+cent of the captions are those of other hearts in the same view, phase and age group, and name the
+findings of those: such words tell nothing about the frame, and the model draws a whole heart where
+a prompt has them.
 
 The text encoder was trained first and separately, on captions without images, including those of
 findings. It can distinguish the words, but has not seen what they describe. The base was not

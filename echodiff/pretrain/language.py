@@ -10,6 +10,7 @@ that cross-attention can read immediately.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from echodiff.pretrain.stage import Stage, cosine, set_rate, step_generators
 TEXT_WIDTH = 128
 CAPTIONS = Population(finding_rate=0.7, views=(View.A4C,) * 5 + tuple(VISIBLE))
 """Hearts that only contribute captions, of every view; they are not rendered."""
+FOREIGN = Population(finding_rate=0.9, views=(View.A4C,) * 3 + (View.A2C,))
+"""Hearts whose captions the UNet sees beside frames of other hearts."""
 MIN_COUNT = 10
 """Smallest number of captions with a word or pair for it to be a target."""
 
@@ -54,6 +57,26 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def build_captions(seed: int, num: int) -> list[str]:
     """Write the captions of `num` hearts, with and without findings."""
     return [sample_acquisition(seed, index, CAPTIONS).text for index in range(num)]
+
+
+def build_foreign_captions(seed: int, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Write for each row the caption of another heart in the same view, phase and age group, which
+    names that heart's findings."""
+    written: dict[tuple[str, str, str], list[str]] = {}
+    keys = [(row["view"], row["phase"], _age(row["text"])) for row in rows]
+    index = 0
+    while index < len(rows) or not written.keys() >= set(keys):
+        made = sample_acquisition(seed, index, FOREIGN)
+        key = (str(made.pose.view), str(made.heart.phase), _age(made.text))
+        written.setdefault(key, []).append(made.text)
+        index += 1
+    rng = np.random.default_rng([seed, 4])
+    return [written[key][int(rng.integers(len(written[key])))] for key in keys]
+
+
+def _age(caption: str) -> str:
+    """The last part of a phantom's caption, "echocardiogram of the child"."""
+    return caption.rsplit(", ", 1)[-1]
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:

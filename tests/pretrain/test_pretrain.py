@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from echodiff.__main__ import main
 from echodiff.anatomy import Finding, Label, Level, View
+from echodiff.captions.findings import findings_in
 from echodiff.metrics.segmenter import LABELS, load_segmenter
 from echodiff.metrics.tiny_features import ASSET, load_tiny_features
 from echodiff.phantom.acquisition import VISIBLE, Population, sample_acquisition
@@ -21,7 +22,12 @@ from echodiff.pretrain.autoencoder import build_autoencoder, radial_bands, radia
 from echodiff.pretrain.corpus import FINDINGS, POPULATIONS, Corpus
 from echodiff.pretrain.denoiser import build_unet
 from echodiff.pretrain.export import build_tokenizer
-from echodiff.pretrain.language import build_captions, find_words, tokenize
+from echodiff.pretrain.language import (
+    build_captions,
+    build_foreign_captions,
+    find_words,
+    tokenize,
+)
 
 TOY = [
     *("pretrain", "--num-frames", "100", "--num-feature-frames", "100", "--workers", "1"),
@@ -183,6 +189,41 @@ def test_a_base_goes_on_from_an_earlier_one(pretrained, tmp_path, monkeypatch, c
     (other / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
     assert main([*flags, str(other)]) == 2
     assert "unet with in_channels 9, not 4" in capsys.readouterr().err
+
+
+def test_the_unet_alone_goes_on_from_an_earlier_base(pretrained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "train_denoiser", with_two_frames(command.train_denoiser))
+    earlier, out = pretrained / "tiny", tmp_path / "out"
+    shutil.copytree(pretrained / "corpus", out / "corpus")
+    flags = [*TOY, "--out", str(out), "--parts", "unet"]
+    assert main([*flags, "--init-from", str(earlier)]) == 0
+    for name in ("vae", "text_encoder"):
+        one, other = (next((base / name).glob("*.safetensors")) for base in (earlier, out / "tiny"))
+        assert one.read_bytes() == other.read_bytes()
+    assert (earlier / "tokenizer/tokenizer.json").read_bytes() == (
+        out / "tiny/tokenizer/tokenizer.json"
+    ).read_bytes()
+    name = "unet/diffusion_pytorch_model.safetensors"
+    before, after = load_file(earlier / name), load_file(out / "tiny" / name)
+    assert 0 < max(float((before[name] - after[name]).abs().max()) for name in before) < 0.01
+    assert main(flags) == 2
+    assert "--parts: unet needs --init-from" in capsys.readouterr().err
+
+
+def test_foreign_captions_name_findings_of_other_hearts_and_keep_view_phase_and_age():
+    drawn = [sample_acquisition(5, i, POPULATIONS["base"]) for i in range(300)]
+    rows = [
+        {"text": one.text, "view": str(one.pose.view), "phase": str(one.heart.phase)}
+        for one in drawn
+    ]
+    captions = build_foreign_captions(6, rows)
+    assert captions == build_foreign_captions(6, rows)
+    described = [findings_in(caption) for caption in captions]
+    assert sum(map(bool, described)) > 200
+    for row, caption in zip(rows, captions, strict=True):
+        assert caption.rsplit(", ", 1)[-1] == row["text"].rsplit(", ", 1)[-1]
+        assert ("two-chamber" in caption or "2-chamber" in caption) == (row["view"] == "A2C")
+        assert ("diast" in caption) == (row["phase"] == "ED")
 
 
 def test_other_settings_on_the_same_folder_are_refused(pretrained, capsys):
