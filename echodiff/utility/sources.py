@@ -112,7 +112,7 @@ def _check_test(
         )
     trainings, notes = [build_training(real, "--real")], []
     for name, folder in sets.items():
-        own = RealFrames(folder, folder, [_as_of_mask(row) for row in rows[name]], "")
+        own = RealFrames(folder, folder, [*rows[name]], "")
         trainings.append(build_training(own, "--synthetic"))
         found, problem = find_trainings(folder, rows[name])
         trainings += found
@@ -130,13 +130,6 @@ def _check_test(
     if any((frame.source or "").startswith(PHANTOM) for frame in (*real.frames, *test.frames)):
         notes.append("real or test frames are simulated: the results are about simulated hearts")
     return notes
-
-
-def _as_of_mask(row: Frame) -> Frame:
-    """A generated row as one of the data set that its mask is from, whose patient it names."""
-    if not row.weights:
-        return row
-    return replace(row, source=row.extra.get("mask_source"))
 
 
 def _keep_in(config: UtilityConfig, frames: Sequence[Frame], flag: str) -> list[Frame]:
