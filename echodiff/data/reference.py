@@ -126,15 +126,16 @@ def refuse_trained(
     *,
     flag: str = "--reference",
     num_readers: int = 1,
+    hint: str = "",
 ) -> None:
-    """InputError where a training has seen frames or patients of the reference."""
+    """InputError where a training has seen frames or patients of the reference; `hint` ends it."""
     leaks = find_leaks(reference.folder, reference.frames, trainings, num_readers=num_readers)
     if leaks:
         runs = [leak.by for leak in leaks if (Path(leak.by) / RECORD).is_file()]
         instead = f" (those that the run held out: {flag} {runs[0]})" if runs else ""
         raise InputError(
             f"{flag} {reference.source}: {describe_leaks(leaks, len(reference.frames))}; scores "
-            f"need other patients{instead}; other people of the same ids need another `source`"
+            f"need other patients{instead}; other people of the same ids need another `source`{hint}"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echodiff.anatomy import Label
-from echodiff.data.leaks import find_trainings
+from echodiff.data.leaks import count_shared, find_trainings
 from echodiff.data.reference import (
     RealFrames,
     build_training,
@@ -126,7 +126,9 @@ def _check_test(
             raise InputError(f"--synthetic {problem}; --unknown-training accepts that")
         logger.warning("%s", problem)
         notes.append(problem)
-    refuse_trained(test, trainings, flag="--test")
+    num_shared = sum(count_shared(own, test.frames) for own in rows.values())
+    hint = "; generate.py --mask-split train draws for masks of training patients"
+    refuse_trained(test, trainings, flag="--test", hint=hint if num_shared else "")
     if any((frame.source or "").startswith(PHANTOM) for frame in (*real.frames, *test.frames)):
         notes.append("real or test frames are simulated: the results are about simulated hearts")
     return notes
