@@ -74,28 +74,40 @@ def _find_all(folder: Path) -> list[MaskFile]:
     if folder.is_file() and _is_volume(folder):
         raise InputError(f"--masks {folder}: a volume, not an image: {_HOW_TO_SLICE}")
     if folder.is_file():
-        return [MaskFile(folder, folder.name)]
+        row = _read_rows(folder.resolve().parent.parent, [folder]).get(folder.resolve())
+        return [MaskFile(folder, folder.name, row)]
     if not folder.is_dir():
         raise InputError(f"--masks {folder}: no such folder")
     if (folder / METADATA).is_file() or any(folder.glob("metadata.partial*.jsonl")):
         return _find_in_rows(folder)
-    paths = list_pictures(folder).pictures or sorted(folder.rglob(f"*{DICOM}"))
+    pictures, aside = list_pictures(folder)
+    paths = sorted([*pictures, *(p for p in folder.rglob("*") if p.suffix.lower() == DICOM)])
+    if aside:
+        kinds = ", ".join(f"{name} {number}" for name, number in sorted(aside.items()))
+        logger.warning("--masks %s: skipped, as not data or of an unsupported kind: %s", folder,
+                       kinds)  # fmt: skip
     if not paths:
         volumes = sorted(path.name for path in folder.rglob("*") if _is_volume(path))
         hint = f", but volumes such as {volumes[0]}: {_HOW_TO_SLICE}" if volumes else ""
         raise InputError(f"--masks {folder}: holds no image{hint}")
-    rows: dict[Path, Frame] = {}
-    home = folder.resolve().parent
-    if (home / METADATA).is_file():
-        frames = load_frames(home)
-        rows = {home / f.mask_file_name: f for f in frames if f.mask_file_name}
-        if any(home / frame.file_name in set(map(Path.resolve, paths))
-               for frame in frames):  # fmt: skip
-            raise InputError(f"--masks {folder}: holds the images of {home}, not their masks")
+    rows = _read_rows(folder.resolve().parent, paths)
     return [
         MaskFile(path, path.relative_to(folder).as_posix(), rows.get(path.resolve()))
         for path in paths
     ]
+
+
+def _read_rows(home: Path, paths: Sequence[Path]) -> dict[Path, Frame]:
+    """Return the rows of the frames folder `home`, if it is one, by the path of their mask.
+
+    InputError if `paths` are its images.
+    """
+    if not (home / METADATA).is_file():
+        return {}
+    frames, given = load_frames(home), {path.resolve() for path in paths}
+    if any(home / frame.file_name in given for frame in frames):
+        raise InputError(f"--masks {paths[0].parent}: holds the images of {home}, not their masks")
+    return {home / f.mask_file_name: f for f in frames if f.mask_file_name}
 
 
 def _is_volume(path: Path) -> bool:

@@ -135,7 +135,8 @@ def refuse_trained(
         instead = f" (those that the run held out: {flag} {runs[0]})" if runs else ""
         raise InputError(
             f"{flag} {reference.source}: {describe_leaks(leaks, len(reference.frames))}; scores "
-            f"need other patients{instead}; other people of the same ids need another `source`{hint}"
+            f"need other patients{instead}{hint}; other people of the same ids need another "
+            "`source`"
         )
 
 

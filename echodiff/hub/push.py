@@ -12,6 +12,7 @@ from echodiff.data.screens.ocr import check_ocr, find_text_by_ocr
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
+from echodiff.frames.layout import MASKS
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
 from echodiff.hub.client import Target, find_token, push_folder
 from echodiff.hub.folder import (
@@ -36,7 +37,6 @@ from echodiff.hub.source import (
     load_privacy,
     load_trained,
 )
-from echodiff.frames.layout import MASKS
 from echodiff.images import read_image_u8
 from echodiff.published import (
     CARD,

@@ -105,8 +105,9 @@ def test_a_labelled_set_goes_up_with_its_masks_and_comes_back(
         mask[4:12, 4:12], mask[14:18, 4:12] = Label.LV, Label.LA
         name = mask_of(frame.file_name)
         write_mask(drawn / name, mask)
-        rows.append(frame.to_row() | {"mask_file_name": name, "mask_source": "echodiff phantom",
-                                      "mask": "masks/p1-secret.png", "patient_id": "p1"})  # fmt: skip
+        of_mask = {"mask_file_name": name, "mask_source": "echodiff phantom"}
+        private = {"mask": "masks/p1-secret.png", "patient_id": "p1"}
+        rows.append(frame.to_row() | of_mask | private)
     write_rows(drawn, rows)
     metrics = json.loads((drawn / "metrics.json").read_text())
     dice = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 8, "n_reference": 4, "values": [0.8] * 600}
