@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echodiff.__main__ import main as echodiff
 from echodiff.anatomy import Label
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.masks import find_labels, read_mask
@@ -181,9 +182,14 @@ def write_variant(
 
 
 def generate(out: Path, *flags: Any) -> None:
+    """Draw a set in this process, which has everything imported, unless it is there."""
     record = out / "generate.json"
-    if not record.is_file() or not json.loads(record.read_text("utf-8")).get("finished"):
-        call("generate", *flags, "--out", out)
+    if record.is_file() and json.loads(record.read_text("utf-8")).get("finished"):
+        return
+    started = time.monotonic()
+    if status := echodiff(["generate", *map(str, flags), "--out", str(out)]):
+        sys.exit(status)
+    print(f"{out.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def score(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
