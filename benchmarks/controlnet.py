@@ -1,23 +1,25 @@
-"""How well four kinds of weights obey masks: the table of docs/controlnet.md.
+"""How well four kinds of weights obey masks: the tables of docs/controlnet.md.
 
     python benchmarks/controlnet.py WORK                        # phantom frames, embedded base
-    python benchmarks/controlnet.py WORK --frames CAMUS --segmenter DIR --base ID
+    python benchmarks/controlnet.py WORK --frames CAMUS --base ID --lora RUN --reader auto
     python benchmarks/controlnet.py WORK --only train,draw,cost --kinds concat
 
 Every stage keeps what it made in WORK, so that the same command resumes: trainings and image sets
-by themselves, measurements in results.json. The last stage prints the table.
+by themselves, measurements in results.json. The stages `table` and `picture` show what there is.
 
-Obedience is (Dice - floor) / (ceiling - floor), mean over LV, its wall and LA. Dice is that of the
-asked-for masks and those that a segmenter reads from the images; the ceiling is the same of real
-frames and their own masks, the floor of real frames and masks of other patients. Dice alone
-flatters: hearts lie in the middle of every image.
+Obedience is (Dice - floor) / (ceiling - floor), mean over LV, its wall and LA, as in `echodiff
+evaluate`. Dice is that of the asked-for masks and those that a network reads from the images; the
+ceiling is the same of real frames and their own masks, the floor of real frames and masks of other
+patients. Dice alone flatters: hearts lie in the middle of every image.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,33 +31,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echodiff.__main__ import main as echodiff
 from echodiff.anatomy import Label
 from echodiff.contact_sheet import contact_sheet
 from echodiff.data.masks import find_labels, read_mask
+from echodiff.data.reference import RealFrames
 from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
-from echodiff.images import (
-    colour_mask,
-    pad_square,
-    read_gray_u8,
-    resize_mask,
-    write_image,
-    write_mask,
-)
-from echodiff.metrics.resampling import build_groups, sample_halves
-from echodiff.metrics.segmenter import SIZE, load_segmenter
+from echodiff.frames.writer import FramesWriter
+from echodiff.images import colour_mask, pad_square, read_gray_u8, write_image
+from echodiff.metrics.segmenter import SIZE
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.published import MASK_FILES
 from echodiff.runs import RECORD, Run
+from echodiff.segmentation.faithfulness import choose_mask_reader, score_asked_masks
+from echodiff.segmentation.label_names import name_label
 
 LABELS = (Label.LV, Label.LV_MYOCARDIUM, Label.LA)
 SHIFT, ANGLE, ZOOM = 0.10, 10.0, 0.15
 """Share of the side, degrees, and share of the size by which masks are moved."""
-VARIANTS = ("plain", "shifted", "turned", "scaled", "no_lv", "no_lv_myocardium", "no_la")
+MOVED = ("shifted", "turned", "scaled")
+DROPPED = {f"no_{name_label(label)}": label for label in LABELS}
+VARIANTS = ("plain", *MOVED, *DROPPED)
 STAGES = ("train", "draw", "score", "cost", "table", "picture")
-Z_95 = 1.96
 PICTURE_COLUMNS = 6
+NUM_TIMED, SHORT = 100, 2
+"""Images of the timed set; steps of the shorter of two timed trainings."""
 
 
 def main() -> None:
@@ -64,14 +66,18 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, help="frames with masks; default: phantoms")
     parser.add_argument("--phantoms", type=int, default=640)
     parser.add_argument("--base", default="tiny")
-    parser.add_argument("--segmenter", type=Path)
+    parser.add_argument("--lora", type=Path, help="LoRA that adapts the base to the frames")
+    parser.add_argument("--reader", default="shipped", help="shipped, auto (trained on the training"
+                        " frames) or the run folder of a segmentation network")  # fmt: skip
     parser.add_argument("--kinds", default=",".join(MASK_FILES))
     parser.add_argument("--only", default=",".join(STAGES))
     parser.add_argument("--steps", type=int, default=3500, help="optimizer steps")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--augment", type=int, default=1, help="copies of each training frame")
     parser.add_argument("--images", type=int, default=64, help="masks of each variant")
     parser.add_argument("--guidance", default="5,2", help="of the plain masks; the first of all")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--timed-steps", type=int, default=22, help="of the longer timed training")
     args = parser.parse_args()
     args.kinds, args.only = args.kinds.split(","), args.only.split(",")
     args.guidance = [float(value) for value in args.guidance.split(",")]
@@ -87,12 +93,16 @@ def main() -> None:
                                  progress=True)  # fmt: skip
     chosen = choose_frames(args.frames, args.images)
     for stage in args.only:
+        started = time.monotonic()
         stages[stage](args, chosen)
+        print(f"stage {stage}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def choose_frames(folder: Path, count: int) -> list[Frame]:
-    """Captioned test frames with masks, of as many patients as there are."""
-    frames = [f for f in load_frames(folder) if f.split == "test" and f.mask_file_name and f.text]
+    """Test frames with masks, of as many patients as there are."""
+    frames = [f for f in load_frames(folder) if f.split == "test" and f.mask_file_name]
+    if not frames:
+        sys.exit(f"{folder}: no frame of split test has a mask")
     first = list({frame.patient_id: frame for frame in reversed(frames)}.values())[::-1]
     rest = [frame for frame in frames if frame not in first]
     return sorted([*first, *rest][:count], key=lambda frame: str(frame.mask_file_name))
@@ -109,10 +119,12 @@ def train(args: argparse.Namespace, _: Sequence[Frame]) -> None:
             continue
         started = time.monotonic()
         try:
-            call(args, "train-controlnet", *train_flags(args, kind), "--out", run_dir,
+            call("train-controlnet", *train_flags(args, kind), "--out", run_dir,
                  "--max-steps", args.steps, "--obedience-every", max(1, args.steps // 14),
-                 "--sample-every", args.steps, "--lr-scheduler", "cosine", "--lr-warmup", 50,
-                 "--checkpoint-every", 200)  # fmt: skip
+                 "--obedience-images", min(16, args.images), "--sample-steps", 12, "--sample-every",
+                 args.steps, "--lr-scheduler", "cosine",
+                 "--lr-warmup", 50, "--checkpoint-every", 200, "--augment",
+                 args.augment)  # fmt: skip
         finally:  # what an interrupted training took counts as well
             add(args, f"{kind}.train_seconds", time.monotonic() - started)
 
@@ -120,70 +132,87 @@ def train(args: argparse.Namespace, _: Sequence[Frame]) -> None:
 def train_flags(args: argparse.Namespace, kind: str) -> list[Any]:
     flags = ["--kind", kind, "--data", args.frames, "--base", args.base, "--threads", args.threads]
     flags += ["--batch-size", args.batch]
-    return [*flags, *(["--segmenter", args.segmenter] if args.segmenter else [])]
+    return [*flags, *(["--lora", args.lora] if args.lora else [])]
 
 
 def draw(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
-    """Draw an image for each mask of each variant, and the same prompts by the base alone."""
-    prompts = args.work / "prompts.txt"
-    prompts.write_text("".join(f"{frame.text}\n" for frame in chosen), encoding="utf-8")
+    """Draw an image for each mask of each variant, and the same captions by the base alone."""
     trained = [frame for frame in load_frames(args.frames) if frame.split == "train"]
     known = find_labels([args.frames / str(f.mask_file_name) for f in trained], None)
     for name in VARIANTS:
-        for number, frame in enumerate(chosen):
-            path = args.work / "masks" / name / f"{number:04d}.png"
-            if not path.is_file():
-                mask = read_mask(args.frames / str(frame.mask_file_name), None)
-                mask = np.where(np.isin(mask, known), mask, 0).astype(np.uint8)
-                write_mask(path, change(mask, name, number))
-    common = ["--prompt-file", prompts, "--num-images", len(chosen), "--fast", "--base", args.base,
-              "--features", "texture", "--reference", args.frames, "--split", "test"]  # fmt: skip
-    generate(args, args.work / "drawn" / "base", *common, "--weights", "none")
+        write_variant(args, name, chosen, known)
+    prompts = args.work / "prompts.txt"
+    captions = [frame.text or "echocardiogram" for frame in chosen]
+    prompts.write_text("".join(f"{caption}\n" for caption in captions), encoding="utf-8")
+    common = ["--num-images", len(chosen), "--fast", "--base", args.base, "--features", "texture",
+              "--reference", args.frames, "--split", "test"]  # fmt: skip
+    weights = args.lora or "none"
+    generate(args.work / "drawn" / "base", *common, "--prompt-file", prompts, "--weights", weights)
+    for kind, name, guidance, out in list_sets(args):
+        generate(out, *common, "--weights", args.work / "runs" / kind, "--guidance", guidance,
+                 "--masks", args.work / "masks" / name)  # fmt: skip
+
+
+def list_sets(args: argparse.Namespace) -> list[tuple[str, str, float, Path]]:
+    """Kind, variant, guidance and folder of every set."""
+    sets = []
     for kind in args.kinds:
         for name in VARIANTS:
             for guidance in args.guidance if name == "plain" else args.guidance[:1]:
                 out = args.work / "drawn" / f"{kind}-{name}-{guidance:g}"
-                generate(args, out, *common, "--weights", args.work / "runs" / kind, "--guidance",
-                         guidance, "--masks", args.work / "masks" / name)  # fmt: skip
+                sets.append((kind, name, guidance, out))
+    return sets
 
 
-def generate(args: argparse.Namespace, out: Path, *flags: Any) -> None:
+def write_variant(
+    args: argparse.Namespace, name: str, chosen: Sequence[Frame], known: Sequence[Label]
+) -> None:
+    """Write the changed masks as a frames folder, whose rows say whose they are."""
+    folder = args.work / "masks" / name
+    if (folder / "metadata.jsonl").is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with FramesWriter(folder) as writer:
+        for number, frame in enumerate(chosen):
+            mask = read_mask(args.frames / str(frame.mask_file_name), None)
+            mask = np.where(np.isin(mask, known), mask, 0).astype(np.uint8)
+            image = pad_square(read_gray_u8(args.frames / frame.file_name))
+            row = dataclasses.replace(frame, file_name=f"{number:04d}.png", mask_file_name=None)
+            writer.add(row, image, change(mask, name, number))
+
+
+def generate(out: Path, *flags: Any) -> None:
+    """Draw a set in this process, which has everything imported, unless it is there."""
     record = out / "generate.json"
-    if not record.is_file() or not json.loads(record.read_text("utf-8")).get("finished"):
-        call(args, "generate", *flags, "--out", out)
+    if record.is_file() and json.loads(record.read_text("utf-8")).get("finished"):
+        return
+    started = time.monotonic()
+    if status := echodiff(["generate", *map(str, flags), "--out", str(out)]):
+        sys.exit(status)
+    print(f"{out.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def score(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     """Read the masks of all images, and hold them against the asked-for ones."""
-    segment = load_segmenter(args.segmenter)
-    real = [pad_square(read_gray_u8(args.frames / frame.file_name)) for frame in chosen]
-    found = segment(real)
-    own = read_masks(args.work / "masks" / "plain", len(chosen))
-    patients = [frame.patient_id or frame.file_name for frame in chosen]
-    others = [next(j for j in (*range(i + 1, len(chosen)), *range(i))
-                   if patients[j] != patients[i]) for i in range(len(chosen))]  # fmt: skip
-    ceiling, floor = compute_dice(own, found, LABELS), compute_dice(own[others], found, LABELS)
-    keep(args, "ceiling", summarise(ceiling, patients))
-    keep(args, "floor", summarise(floor, patients))
-    for kind in args.kinds:
-        for name in VARIANTS:
-            for guidance in args.guidance if name == "plain" else args.guidance[:1]:
-                out = args.work / "drawn" / f"{kind}-{name}-{guidance:g}"
-                if not (out / "metadata.jsonl").is_file():
-                    continue
-                images = [read_gray_u8(out / frame.file_name) for frame in load_frames(out)]
-                kept = [one for one in LABELS if name != f"no_{one.name.lower()}"]
-                rows = [LABELS.index(one) for one in kept]
-                asked = read_masks(args.work / "masks" / name, len(chosen))
-                dice = compute_dice(asked, segment(images), kept)
-                low, high = (np.nanmean(one[:, rows], axis=0) for one in (floor, ceiling))
-                keep(args, f"{kind}.{name}.{guidance:g}",
-                     {"dice": summarise(dice, patients),
-                      "obedience": summarise((dice - low) / (high - low), patients)})  # fmt: skip
+    reference = RealFrames(args.frames, args.frames, [*chosen], f"{len(chosen)} test frames")
+    frames = [frame for frame in load_frames(args.frames) if frame.split == "train"]
+    trained = RealFrames(args.frames, args.frames, frames, f"{len(frames)} training frames")
+    reader, _ = choose_mask_reader(args.reader, reference, trained, args.work)
+    for kind, name, guidance, out in list_sets(args):
+        if (out / "metadata.jsonl").is_file():
+            found = score_asked_masks(out, reader, reference, seed=0)
+            if found.left_out:
+                print(f"{out.name}: {found.left_out}")
+            kept = {score.name: {key: getattr(score, key) for key in ("value", "low", "high", "n")}
+                    | {"real": score.real, "floor": score.floor}
+                    for score in found.scores.values()
+                    if str(score.name).startswith(("obedience", "mask_dice"))}  # fmt: skip
+            keep(args, f"{kind}.{name}.{guidance:g}", {str(key): one for key, one in kept.items()})
 
 
 def cost(args: argparse.Namespace, _: Sequence[Frame]) -> None:
-    """Peak memory and time of a training step, next to those of a LoRA of rank 8."""
+    """Peak memory and time of a training step, next to those of a LoRA of rank 8, and the time of
+    a labelled set from start to report."""
     lora = ["--data", args.frames, "--base", args.base, "--threads", args.threads, "--batch-size",
             args.batch]  # fmt: skip
     arms = {"lora": ("train-lora", lora)}
@@ -191,50 +220,91 @@ def cost(args: argparse.Namespace, _: Sequence[Frame]) -> None:
     for name, (command, flags) in arms.items():
         known = load(args)
         if f"{name}.gib" not in known:
-            told = call(args, command, *flags, "--memory", is_read=True)
+            told = call(command, *flags, "--memory", is_read=True)
             peak = re.search(r"a training step\s+([\d.]+) GiB", told)
             keep(args, f"{name}.gib", float(peak[1]) if peak else None)
         if f"{name}.step_seconds" not in known:
             seconds = []
-            for steps in (2, 22):
+            for steps in (SHORT, args.timed_steps):
                 out = args.work / "timed" / f"{name}-{steps}"
                 quiet = [] if name == "lora" else ["--obedience-images", 0]
                 started = time.monotonic()
-                call(args, command, *flags, *quiet, "--held-out-frames", 0, "--max-steps", steps,
-                     "--checkpoint-every", 0, "--out", out, "--overwrite")  # fmt: skip
+                call(command, *flags, *quiet, "--held-out-frames", 0, "--max-steps", steps,
+                     "--checkpoint-every", 0, "--sample-every", 0, "--out", out,
+                     "--overwrite")  # fmt: skip
                 seconds.append(time.monotonic() - started)
-            keep(args, f"{name}.step_seconds", (seconds[1] - seconds[0]) / 20)
+            per_step = (seconds[1] - seconds[0]) / (args.timed_steps - SHORT)
+            keep(args, f"{name}.step_seconds", per_step)
+        if name != "lora" and f"{name}.hundred_seconds" not in known:
+            started = time.monotonic()
+            call("generate", "--masks", args.frames, "--num-images", NUM_TIMED, "--fast",
+                 "--weights", args.work / "runs" / name, "--base", args.base, "--out",
+                 args.work / "timed" / f"{name}-set", "--overwrite")  # fmt: skip
+            keep(args, f"{name}.hundred_seconds", time.monotonic() - started)
 
 
 def table(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     """Print the tables of docs/controlnet.md from results.json."""
     known, first = load(args), args.guidance[0]
-    print(f"n {len(chosen)}; Dice {describe(known.get('ceiling'))} for real frames, "
-          f"{describe(known.get('floor'))} for masks of other patients")  # fmt: skip
-    names = [("plain", g) for g in args.guidance]
-    names += [(name, first) for name in VARIANTS[1:]]
+    names = [("plain", g) for g in args.guidance] + [(name, first) for name in VARIANTS[1:]]
+    cells = {kind: [known.get(f"{kind}.{name}.{g:g}", {}) for name, g in names]
+             for kind in args.kinds}  # fmt: skip
+    print(f"obedience, n {len(chosen)}")
     print("| kind | " + " | ".join(f"{name}, guidance {g:g}" for name, g in names) + " |")
     print("|---" * (len(names) + 1) + "|")
     for kind in args.kinds:
-        cells = [known.get(f"{kind}.{name}.{g:g}", {}) for name, g in names]
-        print(f"| {kind} | " + " | ".join(describe(cell.get("obedience")) for cell in cells) + " |")
+        print(f"| {kind} | {' | '.join(describe(cell.get('obedience')) for cell in cells[kind])} |")
+    print("\n| Dice | " + " | ".join(name_label(label) for label in LABELS) + " |")
+    print("|---" * (len(LABELS) + 1) + "|")
+    for kind in args.kinds:
+        of = [cells[kind][0].get(f"mask_dice_{name_label(label)}") for label in LABELS]
+        print(f"| {kind} | {' | '.join(map(describe, of))} |")
+        if kind == args.kinds[-1] and all(of):
+            print(f"| real frames | {' | '.join(write(one['real']) for one in of)} |")
+            print(f"| masks of others | {' | '.join(write(one['floor']) for one in of)} |")
     base = seconds_of(args.work / "drawn" / "base")
-    print("\n| kind | training | step | peak memory | an image | of the base |")
-    print("|---|---|---|---|---|---|")
+    print("\n| kind | training | step | peak memory | an image | of the base | a set of "
+          f"{NUM_TIMED} |")  # fmt: skip
+    print("|---" * 7 + "|")
     for kind in ("lora", *args.kinds):
         drawn = seconds_of(args.work / "drawn" / f"{kind}-plain-{first:g}")
         minutes = known.get(f"{kind}.train_seconds", 0) / 60
         print(f"| {kind} | {minutes:.0f} min | {known.get(f'{kind}.step_seconds') or 0:.2f} s | "
-              f"{known.get(f'{kind}.gib')} GiB | {drawn:.2f} s | {drawn / base:.2f} |")  # fmt: skip
+              f"{known.get(f'{kind}.gib')} GiB | {drawn:.2f} s | {drawn / base:.2f} | "
+              f"{known.get(f'{kind}.hundred_seconds') or 0:.0f} s |")  # fmt: skip
+    print("", *list_bars(args), sep="\n")
+
+
+def list_bars(args: argparse.Namespace) -> list[str]:
+    """What is aimed at, and what was reached."""
+    known, first = load(args), args.guidance[0]
+
+    def obedience(kind: str, name: str, label: str = "") -> float:
+        score = known.get(f"{kind}.{name}.{first:g}", {}).get(f"obedience{label}")
+        return float("nan") if score is None else float(score["value"])
+
+    best = max(args.kinds, key=lambda kind: np.nan_to_num(obedience(kind, "plain"), nan=-9.0))
+    bars = [(f"best kind ({best})", obedience(best, "plain"), 0.85)]
+    if "controlnet" in args.kinds:
+        bars.append(("controlnet", obedience("controlnet", "plain"), 0.75))
+    bars += [(f"{best}, {name}", obedience(best, name), 0.7) for name in MOVED]
+    for name, label in DROPPED.items():
+        # The mean over the other labels, against the same of masks with all.
+        others = [obedience(best, "plain", f"_{name_label(o)}") for o in LABELS if o != label]
+        share = obedience(best, name) / float(np.mean(others))
+        bars.append((f"{best}, {name}: share kept on the others", share, 0.8))
+    return [f"{'reached' if value >= aim else 'MISSED '} {what}: {value:.2f}, aim {aim}"
+            for what, value, aim in bars]  # fmt: skip
 
 
 def picture(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     """Write kinds.png: masks, their real frames, and the image of each kind."""
     shown = range(0, len(chosen), max(1, len(chosen) // PICTURE_COLUMNS))[:PICTURE_COLUMNS]
-    masks = read_masks(args.work / "masks" / "plain", len(chosen))
-    rows = [("mask", [colour_mask(masks[i]) for i in shown]),
-            ("real", [pad_square(read_gray_u8(args.frames / chosen[i].file_name))
-                      for i in shown])]  # fmt: skip
+    asked = load_frames(args.work / "masks" / "plain")
+    home = args.work / "masks" / "plain"
+    masks = [read_mask(home / str(asked[i].mask_file_name), SIZE) for i in shown]
+    rows = [("mask", [colour_mask(mask) for mask in masks]),
+            ("real", [read_gray_u8(home / asked[i].file_name) for i in shown])]  # fmt: skip
     for kind in args.kinds:
         out = args.work / "drawn" / f"{kind}-plain-{args.guidance[0]:g}"
         rows.append((kind, [read_gray_u8(out / "images" / f"{i:06d}.png") for i in shown]))
@@ -252,8 +322,8 @@ def picture(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
 def change(mask: NDArray[np.uint8], variant: str, number: int) -> NDArray[np.uint8]:
     """Shift, turn or scale a mask (S, S), or leave a label out; directions take turns."""
     side, sign = len(mask), 1 if number % 2 else -1
-    if variant.startswith("no_"):
-        return np.where(mask == Label[variant[3:].upper()], 0, mask).astype(np.uint8)
+    if variant in DROPPED:
+        return np.where(mask == DROPPED[variant], 0, mask).astype(np.uint8)
     image = Image.fromarray(mask)
     if variant == "shifted":
         along = sign * SHIFT * side
@@ -272,46 +342,24 @@ def change(mask: NDArray[np.uint8], variant: str, number: int) -> NDArray[np.uin
     return np.asarray(moved, dtype=np.uint8)
 
 
-def read_masks(folder: Path, count: int) -> NDArray[np.uint8]:
-    """Masks (count, S, S) at the side that the segmenter reads."""
-    masks = [read_mask(path, None) for path in sorted(folder.glob("*.png"))[:count]]
-    return np.stack([resize_mask(mask, (SIZE, SIZE)) for mask in masks])
-
-
-def compute_dice(
-    asked: NDArray[np.uint8], found: NDArray[np.uint8], labels: Sequence[Label]
-) -> NDArray[np.float64]:
-    """Dice (N, labels) of masks (N, S, S); NaN where a mask does not ask for a label."""
-    scores = np.full((len(asked), len(labels)), np.nan)
-    for column, label in enumerate(labels):
-        ours, theirs = asked == label, found == label
-        sizes = ours.sum((1, 2)), theirs.sum((1, 2))
-        has = sizes[0] > 0
-        scores[has, column] = (2 * (ours & theirs).sum((1, 2)) / np.maximum(sum(sizes), 1))[has]
-    return scores
-
-
-def summarise(scores: NDArray[np.float64], patients: Sequence[str]) -> dict[str, Any]:
-    """Mean over labels and frames, with its 95 % interval by half-samples of patients."""
-    means = np.nanmean(scores, axis=1)
-    halves = sample_halves(build_groups([("patient", name) for name in patients]), 400,
-                           np.random.default_rng(0))  # fmt: skip
-    spread = Z_95 * float(np.std(halves @ means / halves.sum(axis=1), ddof=1))
-    mean = float(means.mean())
-    return {"value": mean, "low": mean - spread, "high": mean + spread, "n": len(means),
-            "by_label": np.nanmean(scores, axis=0).tolist()}  # fmt: skip
-
-
-def describe(score: dict[str, Any] | None) -> str:
-    return "–" if not score else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
-
-
 # --- Results --------------------------------------------------------------------------------------
 
 
-def call(args: argparse.Namespace, *words: Any, is_read: bool = False) -> str:
+def describe(score: dict[str, Any] | None) -> str:
+    if not score:
+        return "–"
+    if score["low"] is None:
+        return write(score["value"])
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+
+
+def write(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def call(*words: Any, is_read: bool = False) -> str:
     command = [sys.executable, "-m", "echodiff", *map(str, words)]
-    print("$ echodiff", *words[:1], *words[-2:], flush=True)
+    print("$ echodiff", *words, flush=True)
     done = subprocess.run(
         command, check=True, text=True, stdout=subprocess.PIPE if is_read else None
     )

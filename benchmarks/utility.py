@@ -1,16 +1,20 @@
 """What synthetic frames are good for: the tables of docs/utility.md, by the real commands.
 
     python benchmarks/utility.py --out FOLDER --real FRAMES --synthetic SET [SET ...] [--test DIR]
+    python benchmarks/utility.py --out FOLDER --real FRAMES --run RUN [--images 448]
     python benchmarks/utility.py --out FOLDER --phantom [--num 400]
 
-With --phantom the real frames are phantoms of the style cedar (train and test by patient), and the
-synthetic ones phantoms of the style birch: what a good simulator of another scanner is worth. The
-command goes on where it was stopped. Flags after `--` go to `echodiff utility`.
+With --run the synthetic frames are drawn first, by weights of `echodiff train-controlnet` for the
+masks of the training patients. With --phantom the real frames are phantoms of the style cedar
+(train and test by patient), and the synthetic ones phantoms of the style birch: what a good
+simulator of another scanner is worth. The command goes on where it was stopped, and prints the time
+of each stage. Flags after `--` go to `echodiff utility`.
 """
 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 from echodiff.__main__ import main as echodiff
@@ -21,8 +25,12 @@ AIM_ALONE = 0.85
 
 def run(words, done):
     """Run a command of echodiff, unless what it leaves is there."""
-    if not done.exists() and (status := echodiff([str(word) for word in words])):
+    if done.exists():
+        return
+    started = time.monotonic()
+    if status := echodiff([str(word) for word in words]):
         sys.exit(status)
+    print(f"stage {words[0]}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def make_phantoms(out, num):
@@ -34,6 +42,14 @@ def make_phantoms(out, num):
         flags += ["--split", "50/0/50" if name == "real" else "100/0/0"]
         run(["phantom", "--out", folders[name], *flags], folders[name] / "metadata.jsonl")
     return folders["real"], [folders["birch"]]
+
+
+def draw(out, real, run_dir, count):
+    """Synthetic frames for the masks of the training patients, as many as there are by default."""
+    words = ["generate", "--masks", real, "--mask-split", "train", "--weights", run_dir, "--fast"]
+    words += ["--reference", real, "--split", "test", "--features", "texture", "--out", out]
+    run([*words, *(["--num-images", count] if count else [])], out / "metrics.json")
+    return [out]
 
 
 def write_mean(mean, digits=3):
@@ -88,14 +104,18 @@ def main():
     parser.add_argument("--real", type=Path)
     parser.add_argument("--synthetic", type=Path, nargs="+")
     parser.add_argument("--test", type=Path)
+    parser.add_argument("--run", type=Path, help="weights of train-controlnet that draw")
+    parser.add_argument("--images", type=int, help="images to draw; default: one for each mask")
     parser.add_argument("--phantom", action="store_true")
     parser.add_argument("--num", type=int, default=400)
     args, flags = parser.parse_known_args()
     real, synthetic = args.real, args.synthetic
     if args.phantom:
         real, synthetic = make_phantoms(args.out, args.num)
+    elif real and args.run:
+        synthetic = draw(args.out / args.run.name, real, args.run, args.images)
     elif real is None or synthetic is None:
-        parser.error("give --real and --synthetic, or --phantom")
+        parser.error("give --real with --synthetic or --run, or --phantom")
     out = args.out / "utility"
     words = ["--real", real, "--test", args.test or real, "--out", out, "--synthetic", *synthetic]
     more = [flag for flag in flags if flag != "--"]

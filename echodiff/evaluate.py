@@ -17,6 +17,7 @@ from echodiff.data.reference import (
     check_reference,
     choose_reference,
     choose_trained,
+    describe_shared,
     open_reference,
 )
 from echodiff.errors import InputError
@@ -153,9 +154,12 @@ def score_frames(
     of_generated = read(generated)
     of_reference = read(pictures, name=name, white_level=white_level, most_judged=MOST_OF_REFERENCE)
     result = score_measured(of_generated, of_reference, networks, seed=seed)
-    if mask_network != NONE and _find_asked([generated]):
-        masks = _open_mask_reading(mask_network, _find_rows(reference), None, out or generated)
-        masks.add_scores(result, generated, seed=seed, white_level=of_reference.white_level)
+    if _find_asked([generated]):
+        real = _find_rows(reference)
+        result["notes"] += describe_shared(real, generated)
+        if mask_network != NONE:
+            masks = _open_mask_reading(mask_network, real, None, out or generated)
+            masks.add_scores(result, generated, seed=seed, white_level=of_reference.white_level)
     if out is not None:
         write_json_atomic(Path(out) / METRICS_FILE, result)
     return result
@@ -260,6 +264,8 @@ def _score(
         )
         for name in names
     }
+    for name, folder in zip(names, config.generated, strict=True):
+        results[name]["notes"] += describe_shared(real, folder)
     if config.mask_network != NONE and (asked := _find_asked(config.generated)):
         masks = _open_mask_reading(config.mask_network, real, trained, config.out)
         for name, folder in zip(names, config.generated, strict=True):

@@ -43,8 +43,8 @@ MODEL_FILES = (
 )  # fmt: skip
 """The only files in a pushed model."""
 DATASET_FILES = ("metadata.jsonl", CARD, SHEET, SCORES, MANIFEST)
-"""The only files in a pushed set of generated frames, apart from its images."""
-IMAGE_PATTERN = "images/*.png"
+"""The only files in a pushed set of generated frames, apart from its images and masks."""
+IMAGE_PATTERN, MASK_PATTERN = "images/*.png", "masks/*.png"
 
 
 def hash_mask_files(run_dir: Path, kind: str) -> str:
@@ -91,7 +91,7 @@ def fetch_published(name: HubName, *, is_dataset: bool = False) -> Path:
     Every file is compared with the hash in its manifest."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*DATASET_FILES, IMAGE_PATTERN] if is_dataset else list(MODEL_FILES)
+    patterns = [*DATASET_FILES, IMAGE_PATTERN, MASK_PATTERN] if is_dataset else list(MODEL_FILES)
     with told_in_one_line(str(name)):
         folder = snapshot_download(
             name.repo,

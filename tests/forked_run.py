@@ -13,9 +13,8 @@ def run_script(script: str, flags: list[str], environment: dict[str, str], folde
     `script-RANK.log` there."""
     os.environ.update(environment)
     os.chdir(folder)
-    log = os.open(
-        f"{script}-{os.environ.get('RANK', '0')}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    )
+    name = f"{Path(script).name}-{os.environ.get('RANK', '0')}.log"
+    log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     sys.argv = [script, *flags]

@@ -1,6 +1,9 @@
 """The masks of `benchmarks/controlnet.py` are moved as docs/controlnet.md says."""
 
+import json
+from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -32,12 +35,27 @@ def test_masks_are_shifted_turned_scaled_or_lose_a_label(benchmark: ModuleType) 
     assert np.array_equal(benchmark.change(mask, "plain", 0), mask)
 
 
-def test_a_frame_counts_for_the_labels_that_its_mask_asks_for(benchmark: ModuleType) -> None:
-    asked = np.zeros((2, 4, 4), np.uint8)
-    asked[0, :2], asked[1, 2:] = Label.LV, Label.LA
-    found = asked.copy()
-    found[0, 0] = Label.LA
-    dice = benchmark.compute_dice(asked, found, [Label.LV, Label.LA])
-    assert dice[0, 0] == pytest.approx(2 / 3)
-    assert np.isnan(dice[0, 1])
-    assert dice[1, 1] == 1
+def test_what_is_reached_is_of_the_best_kind_and_of_the_labels_that_are_left(
+    benchmark: ModuleType, tmp_path: Path
+) -> None:
+    def scores(whole: float, **labels: float) -> dict[str, dict[str, float]]:
+        named = {"obedience": whole} | {f"obedience_{name}": v for name, v in labels.items()}
+        return {name: {"value": value} for name, value in named.items()}
+
+    of_all = {"lv": 0.9, "lv_myocardium": 0.6, "la": 1.2}
+    results = {
+        "controlnet.plain.5": scores(0.7),
+        "concat.plain.5": scores(0.9, **of_all),
+        "concat.shifted.5": scores(0.69),
+        "concat.no_la.5": scores(0.63),  # of LV and its wall, 0.75 with LA
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    args = Namespace(work=tmp_path, kinds=["controlnet", "concat"], guidance=[5.0, 2.0])
+    lines = benchmark.list_bars(args)
+    assert lines[:3] == [
+        "reached best kind (concat): 0.90, aim 0.85",
+        "MISSED  controlnet: 0.70, aim 0.75",
+        "MISSED  concat, shifted: 0.69, aim 0.7",
+    ]
+    assert "reached concat, no_la: share kept on the others: 0.84, aim 0.8" in lines
+    assert "MISSED  concat, no_lv: share kept on the others: nan, aim 0.8" in lines

@@ -212,6 +212,32 @@ def test_a_lora_underneath_is_loaded_too_and_can_be_replaced(
     assert largest_difference(both, bare) > 10
 
 
+def test_some_labels_of_some_patients_are_asked_for(
+    place: Path, generate: Callable[..., Path]
+) -> None:
+    """Masks of training patients alone, without LA: what is asked for is what the set says."""
+    flags = ["--masks", "frames", "--mask-split", "test", "--out"]
+    out = generate(*flags, "some", "--labels", "lv,LV_MYOCARDIUM")
+    full = generate(*flags, "all")
+    frames, whole = (load_frames(one, require_mask=True) for one in (out, full))
+    assert [frame.extra["mask"] for frame in frames] == ["masks/0005.png", "masks/0011.png"]
+    for frame, other in zip(frames, whole, strict=True):
+        mask = read_mask_u8(out / str(frame.mask_file_name))
+        asked = read_mask_u8(full / str(other.mask_file_name))
+        assert set(np.unique(asked)) == {0, 1, 2, 3}
+        assert np.array_equal(mask, np.where(asked == 3, 0, asked))
+        assert json.loads(str(frame.settings))["labels"] == ["LV", "LV_MYOCARDIUM"]
+    assert largest_difference(out, full) > 5  # a left-out label changes the image
+    # The reference is of the same patients: that is told, also to later scores.
+    notes = json.loads((out / "metrics.json").read_text())["notes"]
+    told = "2 of 2 images were generated for masks of patients of the reference"
+    assert any(note.startswith(told) for note in notes)
+    other = generate("--masks", "frames", "--mask-split", "train", "--num-images", 2, "--split",
+                     "test", "--out", "train")  # fmt: skip
+    notes = json.loads((other / "metrics.json").read_text())["notes"]
+    assert not [note for note in notes if "masks of patients" in note]
+
+
 def write_label(path: Path, value: int) -> Path:
     mask = np.zeros((32, 32), np.uint8)
     mask[8:20, 8:20] = value
@@ -229,6 +255,13 @@ def test_what_is_wrong_with_masks_is_refused_in_one_line(
         "rv.png: holds RV, which the weights do not know; they know LV, LV_MYOCARDIUM, LA" in line
     )
     assert "--mask-labels" in line
+    assert "--labels HEART: not one of" in refused("--masks", "frames", "--labels", "HEART")
+    assert "--labels RV: none of the masks has it" in refused("--masks", "frames", "--labels", "RV")
+    line = refused("--masks", "frames/masks/0001.png", "--mask-split", "val")
+    assert "is of that split (there are: train)" in line
+    assert "--mask-split all: 'all' is not one of" in refused(
+        "--masks", "frames", "--mask-split", "all"
+    )
     Image.new("RGB", (32, 32), (200, 0, 0)).save(place / "colour.png")
     assert "this one is in colour" in refused("--masks", "colour.png")
     Image.new("L", (32, 32), 1).save(place / "lossy.jpg")
@@ -246,9 +279,9 @@ def test_what_is_wrong_with_masks_is_refused_in_one_line(
     line = refused("--prompt-file", "p.txt", "--weights", "runs/one")
     assert line.endswith("was trained to obey masks: give some with --masks")
     assert "missing: --prompt-file" in refused()
-    assert "--conditioning-scale: needs --masks" in refused(
-        "--prompt-file", "p.txt", "--conditioning-scale", 0.5
-    )
+    for name, value in (("conditioning-scale", 0.5), ("labels", "LV"), ("mask-split", "train")):
+        line = refused("--prompt-file", "p.txt", f"--{name}", value)
+        assert f"--{name}: needs --masks" in line
 
 
 def test_a_label_map_an_empty_mask_and_another_shape(

@@ -6,9 +6,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+from echodiff.published import MASK_FILES
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -84,6 +87,41 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
     assert not (killed / WEIGHTS).exists()
     finish(start(killed, num_processes, *steps))
     for name in (WEIGHTS, "metrics.jsonl"):
+        assert (straight / name).read_bytes() == (killed / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_kills"),
+    [
+        ("controlnet", 2),
+        *(pytest.param(kind, 8, marks=pytest.mark.slow) for kind in MASK_FILES),
+    ],
+)
+def test_a_training_with_masks_ends_with_the_same_bytes_too(
+    fork_script: Start, tiny_random_base: Path, masked_frames: ModuleType, tmp_path: Path,
+    kind: str, num_kills: int,
+) -> None:  # fmt: skip
+    frames = masked_frames.write_masked_frames(tmp_path / "frames")
+    num_steps = 3 * num_kills + 6
+
+    def begin(out: Path) -> list[Any]:
+        flags = [
+            *("train-controlnet", "--kind", kind, "--base", str(tiny_random_base)),
+            *("--data", str(frames), "--out", str(out), "--max-steps", str(num_steps)),
+            *("--batch-size", "4", "--checkpoint-every", "2", "--log-every", "1", "--threads", "1"),
+            *("--obedience-every", "4", "--obedience-images", "2", "--sample-steps", "1"),
+            *("--augment", "2", "--held-out-frames", "0"),
+        ]
+        return fork_script("echodiff/__main__.py", flags)
+
+    rng = random.Random(num_kills)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    finish(begin(straight))
+    for _ in range(num_kills):
+        at_step = min(last_step(killed) + rng.randint(1, 3), num_steps - 2)
+        kill_at(begin(killed), killed, at_step, rng.uniform(0, 0.02))
+    finish(begin(killed))
+    for name in (*MASK_FILES[kind], "metrics.jsonl"):
         assert (straight / name).read_bytes() == (killed / name).read_bytes()
 
 

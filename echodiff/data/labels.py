@@ -36,6 +36,9 @@ HVSMR = {
 TABLES: dict[str, Table] = {"camus": CAMUS, "acdc": ACDC, "mnms": MNMS, "hvsmr": HVSMR}
 
 DICOM = ".dcm"
+_MOST_UNKNOWN = 3
+"""Unknown numbers or colours in one mask above which it is not a table that lacks an entry."""
+_SOFT_EDGES = "edges that were smoothed or blurred, or no mask at all; draw with a hard brush"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -47,6 +50,12 @@ def relabel(
     for number, label in table.items():
         lookup[number] = label
     unknown = sorted(set(np.unique(values).tolist()) - set(table))
+    if len(unknown) > _MOST_UNKNOWN:
+        share = float(np.isin(values, unknown).mean())
+        raise InputError(
+            f"{place}: {len(unknown)} numbers without a meaning, such as {unknown[0]}, in "
+            f"{share:.1%} of its pixels: {_SOFT_EDGES}"
+        )
     if unknown:
         raise InputError(
             f"{place}: label {unknown[0]} in the mask; known are {sorted(table)}; "
@@ -75,8 +84,15 @@ def read_labels(path: Path, table: Table | None) -> NDArray[np.uint8]:
     for colour, label in table.items():
         mask[(rgb == colour).all(axis=-1)] = label
     if (mask == 255).any():
-        red, green, blue = rgb[mask == 255][0].tolist()
-        raise InputError(f"{path}: colour #{red:02x}{green:02x}{blue:02x} stands for no label")
+        unknown = np.unique(rgb[mask == 255], axis=0)
+        red, green, blue = unknown[0].tolist()
+        first = f"#{red:02x}{green:02x}{blue:02x}"
+        if len(unknown) > _MOST_UNKNOWN:
+            raise InputError(
+                f"{path}: {len(unknown)} colours without a meaning, such as {first}, in "
+                f"{(mask == 255).mean():.1%} of its pixels: {_SOFT_EDGES}"
+            )
+        raise InputError(f"{path}: colour {first} stands for no label")
     return mask
 
 
@@ -143,4 +159,10 @@ def _list_entries(text: str) -> list[str]:
         raise InputError(f"--mask-labels {error}") from None
     if not entries:
         raise InputError(f"--mask-labels {text}: holds no label")
+    for key, name in entries.items():
+        if not isinstance(name, str):
+            raise InputError(
+                f"--mask-labels {text}: {key}: YAML reads the value as {name!r}; a label is a "
+                f"name, one of {', '.join(Label.__members__)}"
+            )
     return [f"{key}={name}" for key, name in entries.items()]

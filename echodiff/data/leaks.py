@@ -1,13 +1,14 @@
 """Record the frames that a training has seen, and refuse them as a reference for scores.
 
-A patient is recognised by its id, a frame by its pixels, not by its file name. Hashes of short
-ids can be guessed, so they stay in the run folder, which names its frames anyway. The record next
-to generated frames (`as_public_record`) holds only hashes of images, and names the run.
+A patient is recognised by its id, a frame by its pixels, not by its file name. An image that was
+generated for a mask counts as one of the mask's patient. Hashes of short ids can be guessed, so
+they stay in the run folder, which names its frames anyway. The record next to generated frames
+(`as_public_record`) holds only hashes of images, and names the run.
 """
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from echodiff.data.check.duplicates import RADIUS, SIDE, Sketch, find_near, hash_pixels, sketch
 from echodiff.data.run_frames import find_run_frames
-from echodiff.data.splits import fold_id
+from echodiff.data.splits import fold_id, source_of_patient
 from echodiff.documents import Kinds, check_kinds, read_record
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
@@ -108,12 +109,10 @@ def describe_trained(
 
     sets: folders with the rows that are trained on. num_readers: processes for many images.
     """
-    patients: dict[str, set[str]] = {}
+    sets = list(sets)
+    patients = _list_patients(frame for _, frames in sets for frame in frames)
     sketches: dict[str, str] = {}
     for folder, frames in sets:
-        for frame in frames:
-            if name := _hash_patient(frame):
-                patients.setdefault(name, set()).add(frame.source or "")
         for one in _read_fingerprints(folder, frames, num_readers):
             sketches[one.pixels] = "" if one.sketch is None else one.sketch.tobytes().hex()
     return {
@@ -243,13 +242,18 @@ def find_leaks(
     for training in trainings:
         near = _find_near(fingerprints, training)
         for place, frame in enumerate(frames):
-            sources = training.patients.get(_hash_patient(frame), frozenset())
-            if sources and ("" in sources or not frame.source or frame.source in sources):
+            if _is_of_patient(frame, training.patients):
                 name = frame.patient_id or frame.pair_id or ""
                 leaks.append(Leak(frame, training.by, name.strip()))
             elif fingerprints[place].pixels in training.pixels or place in near:
                 leaks.append(Leak(frame, training.by, None))
     return leaks
+
+
+def count_shared(frames: Sequence[Frame], others: Sequence[Frame]) -> int:
+    """Count the `frames` whose patient has a frame among `others`, by the rule of `find_leaks`."""
+    patients = _list_patients(others)
+    return sum(_is_of_patient(frame, patients) for frame in frames)
 
 
 def describe_leaks(leaks: Sequence[Leak], num_frames: int) -> str:
@@ -269,6 +273,20 @@ def _find_near(fingerprints: Sequence[Fingerprint], training: TrainedOn) -> set[
     sketches = [*training.sketches, *(one.sketch for one in fingerprints)]
     homes = [(int(place >= num_trained), -1) for place in range(len(sketches))]
     return {duplicate.later - num_trained for duplicate in find_near(sketches, homes, RADIUS)}
+
+
+def _list_patients(frames: Iterable[Frame]) -> dict[str, set[str]]:
+    """Hash of each patient's id, and the data sets that it is of; "" where that is unknown."""
+    patients: dict[str, set[str]] = {}
+    for frame in frames:
+        if name := _hash_patient(frame):
+            patients.setdefault(name, set()).add(source_of_patient(frame))
+    return patients
+
+
+def _is_of_patient(frame: Frame, patients: Mapping[str, Collection[str]]) -> bool:
+    sources, own = patients.get(_hash_patient(frame), ()), source_of_patient(frame)
+    return bool(sources) and ("" in sources or not own or own in sources)
 
 
 def _hash_patient(frame: Frame) -> str:

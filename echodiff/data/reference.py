@@ -8,6 +8,7 @@ from pathlib import Path
 
 from echodiff.data.leaks import (
     TrainedOn,
+    count_shared,
     describe_leaks,
     describe_trained,
     find_leaks,
@@ -16,6 +17,7 @@ from echodiff.data.leaks import (
 from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import SPLITS, choose_rows, warn_without_patient
 from echodiff.errors import InputError
+from echodiff.frames.maker import GENERATED
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.runs import RECORD, Run
@@ -124,15 +126,17 @@ def refuse_trained(
     *,
     flag: str = "--reference",
     num_readers: int = 1,
+    hint: str = "",
 ) -> None:
-    """InputError where a training has seen frames or patients of the reference."""
+    """InputError where a training has seen frames or patients of the reference; `hint` ends it."""
     leaks = find_leaks(reference.folder, reference.frames, trainings, num_readers=num_readers)
     if leaks:
         runs = [leak.by for leak in leaks if (Path(leak.by) / RECORD).is_file()]
         instead = f" (those that the run held out: {flag} {runs[0]})" if runs else ""
         raise InputError(
             f"{flag} {reference.source}: {describe_leaks(leaks, len(reference.frames))}; scores "
-            f"need other patients{instead}; other people of the same ids need another `source`"
+            f"need other patients{instead}{hint}; other people of the same ids need another "
+            "`source`"
         )
 
 
@@ -152,6 +156,19 @@ def drop_trained(
         raise InputError(f"{reference.source}: every held-out frame repeats a training frame")
     text = f"{len(frames)} held-out{reference.text.partition('held-out')[2]}"
     return dataclasses.replace(reference, frames=frames, text=text)
+
+
+def describe_shared(reference: RealFrames, folder: Path) -> list[str]:
+    """Note that images in `folder` were generated for masks of patients of the reference."""
+    drawn = [row for row in load_frames(folder) if row.source == GENERATED and row.mask_file_name]
+    num = count_shared(drawn, reference.frames)
+    if not num:
+        return []
+    return [
+        f"{num} of {len(drawn)} images were generated for masks of patients of the reference: both "
+        "show the same anatomy, so distances are smaller than for other patients; generate.py "
+        "--mask-split train takes masks of training patients"
+    ]
 
 
 def _load(source: Path, flag: str) -> list[Frame]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from echodiff.errors import InputError
+from echodiff.frames.maker import GENERATED, MASK_SOURCE
 from echodiff.frames.rows import Frame
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,16 @@ def patient_of(frame: Frame) -> str:
 def known_patient(frame: Frame) -> str | None:
     """Return the patient of a row as splits identify it; None if the row names none."""
     return fold_id(frame.patient_id or "") or frame.pair_id or None
+
+
+def source_of_patient(frame: Frame) -> str:
+    """Return the data set that a frame's patient is of; "" where it is unknown.
+
+    That is `source`, and for an image that was generated for a mask the `source` of the mask.
+    """
+    if frame.source == GENERATED:
+        return str(frame.extra.get(MASK_SOURCE) or "")
+    return frame.source or ""
 
 
 def find_without_patient(frames: Iterable[Frame]) -> list[Frame]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from echodiff.diffusion.condition import one_hot, share_of_cells
+from echodiff.diffusion.condition import BACKGROUND_ONLY, one_hot, share_of_cells
 from echodiff.diffusion.lora import add_lora
 from echodiff.diffusion.samples import Samples
 from echodiff.errors import InputError
@@ -27,6 +27,10 @@ TARGETS = (
     "conv1", "conv2", "conv_shortcut", "time_emb_proj",
 )  # fmt: skip
 """Layers with low-rank matrices: attention, feed-forward and residual blocks."""
+SILU_GAIN = math.sqrt(3 / 0.356)
+"""Keeps the size of what passes layers with SiLU (He et al. 2015; the mean of silu(x)^2 is 0.356 for
+a standard normal x). With torch's own weights a mask leaves the embedding a thousand times smaller
+than it enters, and is ignored for as many more steps."""
 ZERO_CONVOLUTIONS = ("controlnet_down_blocks", "controlnet_mid_block")
 EMBEDDING = "controlnet_cond_embedding"
 
@@ -119,7 +123,11 @@ class ConcatBranch(Branch):
         self.factor = factor
 
     def encode(self, masks: Tensor, scale: float) -> tuple[Tensor, ...]:
-        return (share_of_cells(masks, self.factor) * scale,)
+        # From the empty mask to the given one: without any channel the network was never trained.
+        given = share_of_cells(masks, self.factor)
+        empty = torch.zeros_like(given)
+        empty[:, BACKGROUND_ONLY] = 1
+        return (empty + scale * (given - empty),)
 
     def predict(
         self, unet: Any, noisy: Tensor, times: Tensor, text: Tensor, *encoded: Tensor
@@ -190,7 +198,7 @@ def build_controlnet(unet: Any, *, num_channels: int, factor: int, seed: int) ->
         conditioning_embedding_out_channels=(*EMBEDDING_CHANNELS[: halvings + 1], *wider),
     ).float()
     embedding = controlnet.controlnet_cond_embedding
-    _init_from_seed(embedding, seed, zero=("conv_out.weight",))
+    _init_from_seed(embedding, seed, zero=("conv_out.weight",), gain=SILU_GAIN)
     return controlnet
 
 
@@ -307,10 +315,13 @@ def check_kind(kind: Kind, unet: Any, base: str) -> None:
         )
 
 
-def _init_from_seed(module: nn.Module, seed: int, *, zero: Sequence[str]) -> None:
+def _init_from_seed(
+    module: nn.Module, seed: int, *, zero: Sequence[str], gain: float = 1.0
+) -> None:
     """Draw weights as torch does (uniform, by the inputs of a layer), from our own stream.
 
-    Biases and the parameters named in `zero` are zero.
+    Biases and the parameters named in `zero` are zero. gain: of the largest weight over torch's,
+    which is 1 / sqrt(inputs of the layer).
     """
     stream = build_stream(seed, Stream.NETWORK, 0)
     with torch.no_grad():
@@ -318,5 +329,5 @@ def _init_from_seed(module: nn.Module, seed: int, *, zero: Sequence[str]) -> Non
             if name in zero or parameter.ndim < 2:
                 parameter.zero_()
                 continue
-            bound = 1.0 / math.sqrt(parameter[0].numel())
+            bound = gain / math.sqrt(parameter[0].numel())
             parameter.copy_(sample_uniform(stream, parameter.shape) * (2 * bound) - bound)

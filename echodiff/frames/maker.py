@@ -11,6 +11,8 @@ from echodiff.frames.shards import list_shards
 GENERATE, TRANSLATE, PREPARE = "generate.py", "echodiff translate", "echodiff prepare"
 PHANTOM = "echodiff phantom"
 """Also the `source` of its rows."""
+GENERATED, MASK_SOURCE = "generated", "mask_source"
+"""`source` of the rows of generate.py, and the column that holds that of the mask's frame."""
 _RECORDS = {"generate.json": GENERATE, "translate.json": TRANSLATE}
 
 

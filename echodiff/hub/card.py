@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from echodiff.anatomy import Label
 from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import shipped
@@ -20,7 +21,7 @@ from echodiff.hub.folder import base_name, choose_samples, public_config, refere
 from echodiff.hub.key_scores import list_key_scores
 from echodiff.hub.licences import Base, DataCard, join_licences
 from echodiff.hub.source import KOHYA, WEIGHTS, Generated, Trained
-from echodiff.published import IMAGE_PATTERN
+from echodiff.published import IMAGE_PATTERN, MASK_PATTERN
 from echodiff.report.tables import (
     build_look_rows,
     build_score_rows,
@@ -99,6 +100,8 @@ def build_dataset_card(contents: Contents) -> str:
     assert contents.generated is not None
     count = len(contents.generated.frames)
     licence = join_licences(contents.cards, contents.base)
+    has_masks = bool(contents.generated.mask_sources)
+    patterns = [IMAGE_PATTERN, MASK_PATTERN] if has_masks else [IMAGE_PATTERN]
     data = DatasetCardData(
         pretty_name=contents.name,
         language="en",
@@ -106,13 +109,16 @@ def build_dataset_card(contents: Contents) -> str:
         license_name=licence.name,
         license_link=licence.link,
         annotations_creators="machine-generated",
-        task_categories=["text-to-image", "unconditional-image-generation"],
+        task_categories=[
+            "text-to-image", "unconditional-image-generation",
+            *(["image-segmentation"] if has_masks else []),
+        ],
         size_categories=next((size for most, size in _SIZES if count < most), "n>1M"),
         tags=_list_tags(contents),
         # Without this, the sample sheet would count as one of the images.
         configs=[{
             "config_name": "default",
-            "data_files": [{"split": "train", "path": ["metadata.jsonl", IMAGE_PATTERN]}],
+            "data_files": [{"split": "train", "path": ["metadata.jsonl", *patterns]}],
         }],
     )  # fmt: skip
     return _checked(DatasetCard, _render("dataset_card.md.jinja", data.to_yaml(), contents))
@@ -284,6 +290,9 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         "alarms": [_cell(str(alarm)) for alarm in generated.metrics.get("alarms", [])],
         "num_images": len(generated.frames),
         "num_prompts": len({frame.text for frame in generated.frames}),
+        "num_masks": sum(generated.mask_sources.values()),
+        "mask_sources": _cell(", ".join(name or "unnamed" for name in generated.mask_sources)),
+        "mask_labels": ", ".join(f"{int(one)} {one.name}" for one in Label),
         "drawn": drawn,
         "reference": reference_text(generated),
         "is_held_out": "held-out" in reference_text(generated),

@@ -15,9 +15,11 @@ from typing import Any
 
 from echodiff import __version__
 from echodiff.contact_sheet import contact_sheet
+from echodiff.data.labels import read_labels
 from echodiff.documents import read_json
 from echodiff.errors import InputError
 from echodiff.files import PARTIAL_PREFIX, write_json_atomic, write_text_atomic
+from echodiff.frames.maker import MASK_SOURCE
 from echodiff.frames.rows import Frame
 from echodiff.hub.licences import Base
 from echodiff.hub.source import Generated, Trained
@@ -39,8 +41,8 @@ _RECORD_KEYS = (
     "weights_sha256", "versions", "kind", "labels", "lora", "lora_scale",
 )  # fmt: skip
 _COLUMNS = frozenset({
-    "file_name", "text", "view", "phase", "modality", "source", "findings", "prompt", "seed",
-    "weights", "settings",
+    "file_name", "mask_file_name", "text", "view", "phase", "modality", "source", MASK_SOURCE,
+    "findings", "prompt", "seed", "weights", "settings",
 })  # fmt: skip
 """Columns of a generated frame that are published; others are left out."""
 
@@ -118,6 +120,8 @@ def write_dataset(folder: Path, generated: Generated) -> None:
         lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         # Decoded and written again, so that only pixels are published.
         write_image(folder / frame.file_name, read_image_u8(generated.folder / frame.file_name))
+        if name := frame.mask_file_name:
+            write_image(folder / name, read_labels(generated.folder / name, None))
     write_text_atomic(folder / "metadata.jsonl", "".join(lines))
     write_json_atomic(folder / SCORES, public_metrics(generated))
     write_sheet(folder / SHEET, generated)
@@ -172,7 +176,11 @@ def public_metrics(generated: Generated) -> dict[str, Any]:
     metrics, job = generated.metrics, generated.job
     return {
         "weights_sha256": job["weights_sha256"],
-        "scores": metrics["scores"],
+        "scores": {
+            # Values of single images stay here: so many numbers could be an image.
+            name: {key: value for key, value in score.items() if key != "values"}
+            for name, score in metrics["scores"].items()
+        },
         "alarms": metrics.get("alarms", []),
         "reference": reference_text(generated),
         "seed": metrics.get("seed"),

@@ -11,6 +11,8 @@ from typing import Any
 from echodiff.data.cards import CARD, read_head
 from echodiff.errors import InputError
 from echodiff.files import shipped
+from echodiff.frames.maker import PHANTOM
+from echodiff.hub.source import Generated
 
 MAY_BE_SHARED = "echodiff_weights_may_be_shared"
 NO_LICENCE = frozenset({"", "unknown", "none", "null", "tbd", "todo"})
@@ -19,6 +21,8 @@ _FREE = frozenset({
     "cc-by-2.0", "odc-by", "pddl", "unlicense", "cdla-permissive-2.0",
 })  # fmt: skip
 """Licences without conditions on weights beyond those of the base model's licence."""
+_OWN = frozenset({"folder", "dicom", "mesh"})
+"""Sources of frames that the user's own card describes."""
 _HUB_ID = re.compile(r"\A[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -90,8 +94,7 @@ def find_cards(folder: Path, sources: Iterable[str], *, is_phantom: bool) -> lis
     elif is_phantom:
         cards.append(read_card(shipped("data_cards/phantom.md")))
     names = {path.stem: path for path in shipped("data_cards").glob("*.md")}
-    own = {"folder", "dicom", "mesh"}  # described by the user's own card
-    for source in sorted(set(sources) & names.keys() - own):
+    for source in sorted(set(sources) & names.keys() - _OWN):
         card = read_card(names[source])
         if card.title not in {known.title for known in cards}:
             cards.append(card)
@@ -183,6 +186,33 @@ def find_objections(cards: Sequence[DataCard], base: Base, *, has_data: bool) ->
     if not base.licence:
         which = base.model or "the base model"
         reasons.append(f"{which}: its licence is unknown; --base-model names the model")
+    return reasons
+
+
+def find_mask_objections(generated: Generated, cards: Sequence[DataCard]) -> list[str]:
+    """List the reasons against publishing the masks of a set, which are annotations of other
+    frames, as are its captions without a prompt file.
+
+    cards: of the training, the first of them of a user's own frames.
+    """
+    is_captioned = generated.job["config"].get("prompt_file") is None
+    what = "masks and captions" if is_captioned else "masks"
+    shipped_cards = {path.stem: path for path in shipped("data_cards").glob("*.md")}
+    reasons = []
+    for source, num in sorted(generated.mask_sources.items()):
+        if source.startswith(PHANTOM):
+            continue
+        if source in _OWN:
+            card = cards[0] if cards else None
+        else:
+            card = read_card(shipped_cards[source]) if source in shipped_cards else None
+        if card is None:
+            which = f"frames of {source}" if source else "frames that no row names"
+            reasons.append(f"{num} {what} are of {which}: whether they may be shared is unknown")
+        elif card.licence not in _FREE:
+            reasons.append(
+                f"{card.title}: {num} {what} are annotations of its frames ({card.licence_text})"
+            )
     return reasons
 
 

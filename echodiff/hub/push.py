@@ -12,6 +12,7 @@ from echodiff.data.screens.ocr import check_ocr, find_text_by_ocr
 from echodiff.errors import InputError
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
+from echodiff.frames.layout import MASKS
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
 from echodiff.hub.client import Target, find_token, push_folder
 from echodiff.hub.folder import (
@@ -21,7 +22,12 @@ from echodiff.hub.folder import (
     write_manifest,
     write_model,
 )
-from echodiff.hub.licences import find_base, find_cards, find_objections
+from echodiff.hub.licences import (
+    find_base,
+    find_cards,
+    find_mask_objections,
+    find_objections,
+)
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import (
@@ -32,7 +38,14 @@ from echodiff.hub.source import (
     load_trained,
 )
 from echodiff.images import read_image_u8
-from echodiff.published import CARD, DATASET_FILES, IMAGE_PATTERN, MODEL_FILES, parse_name
+from echodiff.published import (
+    CARD,
+    DATASET_FILES,
+    IMAGE_PATTERN,
+    MASK_PATTERN,
+    MODEL_FILES,
+    parse_name,
+)
 from echodiff.runs import RECORD
 from echodiff.settings.command_line import parse, positional
 from echodiff.settings.fields import printable
@@ -200,6 +213,7 @@ def gather(config: PushConfig) -> Contents:
         objections=[
             *find_objections(cards, base, has_data=trained is not None),
             *([LORA_INSIDE] if trained is not None and trained.lora else []),
+            *(find_mask_objections(generated, cards) if config.dataset and generated else []),
         ],
         accepted=config.accept,
     )
@@ -238,7 +252,8 @@ def find_everything(
     folder: Path, config: PushConfig, contents: Contents, token: str | None
 ) -> list[Finding]:
     """Find what blocks the push, in the files and in the images."""
-    allowed = MODEL_FILES if config.dataset is None else [*DATASET_FILES, IMAGE_PATTERN]
+    of_set = [*DATASET_FILES, IMAGE_PATTERN, MASK_PATTERN]
+    allowed = MODEL_FILES if config.dataset is None else of_set
     findings = scan_folder(folder, allowed, list_known(config, contents, token))
     generated, trained = contents.generated, contents.trained
     if generated is None:
@@ -303,7 +318,8 @@ def list_lines(config: PushConfig, contents: Contents, known: Known) -> Iterator
         yield f"  {path.name:42} {path.stat().st_size / 1000:10,.1f} kB"
     if len(paths) > len(shown):
         size = sum(path.stat().st_size for path in paths if path not in shown)
-        yield f"  {len(paths) - len(shown)} {'images':38} {size / 1000:10,.1f} kB"
+        what = "images and masks" if any(path.parent.name == MASKS for path in paths) else "images"
+        yield f"  {len(paths) - len(shown)} {what:38} {size / 1000:10,.1f} kB"
     for missing in list_missing(contents):
         yield f"missing: {missing}"
     if names := sorted(known.private_words.unsearchable):

@@ -12,6 +12,7 @@ from typing import Any
 
 from echodiff.data.leaks import read_maker
 from echodiff.data.run_frames import find_run_frames
+from echodiff.data.splits import source_of_patient
 from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
@@ -93,6 +94,11 @@ class Generated:
     frames: list[Frame]
     job: dict[str, Any]
     metrics: dict[str, Any]
+
+    @property
+    def mask_sources(self) -> Counter[str]:
+        """Number of masks per data set whose frames they are of; "" where no row names one."""
+        return Counter(source_of_patient(row) for row in self.frames if row.mask_file_name)
 
 
 def load_trained(run_dir: Path, data: Path | None) -> Trained:

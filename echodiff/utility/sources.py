@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echodiff.anatomy import Label
-from echodiff.data.leaks import find_trainings
+from echodiff.data.leaks import count_shared, find_trainings
 from echodiff.data.reference import (
     RealFrames,
     build_training,
@@ -112,7 +112,7 @@ def _check_test(
         )
     trainings, notes = [build_training(real, "--real")], []
     for name, folder in sets.items():
-        own = RealFrames(folder, folder, [_as_of_mask(row) for row in rows[name]], "")
+        own = RealFrames(folder, folder, [*rows[name]], "")
         trainings.append(build_training(own, "--synthetic"))
         found, problem = find_trainings(folder, rows[name])
         trainings += found
@@ -126,17 +126,12 @@ def _check_test(
             raise InputError(f"--synthetic {problem}; --unknown-training accepts that")
         logger.warning("%s", problem)
         notes.append(problem)
-    refuse_trained(test, trainings, flag="--test")
+    num_shared = sum(count_shared(own, test.frames) for own in rows.values())
+    hint = "; generate.py --mask-split train draws for masks of training patients"
+    refuse_trained(test, trainings, flag="--test", hint=hint if num_shared else "")
     if any((frame.source or "").startswith(PHANTOM) for frame in (*real.frames, *test.frames)):
         notes.append("real or test frames are simulated: the results are about simulated hearts")
     return notes
-
-
-def _as_of_mask(row: Frame) -> Frame:
-    """A generated row as one of the data set that its mask is from, whose patient it names."""
-    if not row.weights:
-        return row
-    return replace(row, source=row.extra.get("mask_source"))
 
 
 def _keep_in(config: UtilityConfig, frames: Sequence[Frame], flag: str) -> list[Frame]:

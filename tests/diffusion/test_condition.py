@@ -18,7 +18,12 @@ from echodiff.diffusion.condition import (
     one_hot,
     share_of_cells,
 )
-from echodiff.diffusion.mask_networks import KINDS, build_masked, choose_adapter
+from echodiff.diffusion.mask_networks import (
+    KINDS,
+    ConcatBranch,
+    build_masked,
+    choose_adapter,
+)
 from echodiff.errors import InputError
 
 CHANNELS = Channels((Label.BACKGROUND, Label.LV, Label.LA))
@@ -110,6 +115,34 @@ def test_every_kind_starts_as_the_base_itself(kind: Any, base: str, tiny_random_
         assert sum(map(torch.numel, parameters.values())) < 0.15 * sum(
             map(torch.numel, every.values())
         )
+
+
+def test_a_mask_passes_the_embedding_in_about_its_size(tiny_random_base: Any) -> None:
+    """What is a thousand times smaller is learnt a thousand times later."""
+    unet = load_base(str(tiny_random_base), torch.float32, vae=None, text_encoder=None).unet
+    sizes = {"num_channels": 9, "rank": 8, "alpha": 8.0, "seed": 0}
+    for factor in (4, 8):
+        network, _ = build_masked("controlnet", unet, factor=factor, **sizes)
+        embedding = network.branch.embedding
+        blobs = torch.arange(9).repeat_interleave(7)[:, None] + torch.arange(56) // 8
+        masks = one_hot((blobs % 9)[None, None], 9, torch.float32)
+        with torch.no_grad():
+            found = torch.nn.functional.silu(embedding.conv_in(masks))
+            for block in embedding.blocks:
+                found = torch.nn.functional.silu(block(found))
+        assert 0.05 < found.std() < 1
+        assert not embedding.conv_out.weight.any()
+
+
+def test_a_scale_of_0_shows_concat_the_empty_mask() -> None:
+    branch = ConcatBranch(4)
+    mask = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    mask[..., 2:7, 3:] = 2
+    given, empty = (one_hot(one, 3, torch.float32) for one in (mask, torch.zeros_like(mask)))
+    (full,), (off,), (half,) = (branch.encode(given, scale) for scale in (1.0, 0.0, 0.5))
+    assert torch.equal(full, share_of_cells(given, 4))
+    assert torch.equal(off, share_of_cells(empty, 4))
+    assert torch.equal(half, (full + off) / 2)
 
 
 def test_the_adapter_of_sd_15_is_the_published_one() -> None:

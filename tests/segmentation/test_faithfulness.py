@@ -141,6 +141,30 @@ def test_a_network_that_saw_the_reference_is_refused(tmp_path, hearts, capsys):
     assert "24 of 24 frames were trained on" in capsys.readouterr().err
 
 
+def test_images_for_masks_of_reference_patients_are_noted_and_refused_as_training(
+    tmp_path, hearts, capsys
+):
+    real = hearts(tmp_path / "real", 8, seed=2, first=100, source="camus")
+    drawn = {"weights": "a" * 64, "source": "generated", "mask_source": ["camus", "acdc"]}
+    columns = {name: value for name, value in drawn.items() if name != "mask_source"}
+    generated = hearts(tmp_path / "generated", 8, seed=3, first=102, **columns)
+    rows = [json.loads(line) for line in (generated / "metadata.jsonl").read_text().splitlines()]
+    for place, row in enumerate(rows):  # the same ids: p102 of one data set, p103 of another
+        row["mask_source"] = drawn["mask_source"][place // 2 % 2]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (generated / "metadata.jsonl").write_text(text)
+    notes = evaluate(generated, real, tmp_path / "a", "--mask-network", "none")["notes"]
+    assert next(note for note in notes if "masks of patients" in note).startswith(
+        "2 of 8 images were generated for masks of patients of the reference"
+    )
+    # What was trained on these images has seen the hearts of those patients.
+    words = [str(generated), "--reference", str(real), "--train", str(generated)]
+    assert main([*words, "--out", str(tmp_path / "b"), "--features", "texture"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "2 of 8 frames were trained on" in error
+    assert "1 patients (p102)" in error
+
+
 def test_overlap_is_what_the_shapes_say():
     found, truth = np.zeros((2, 40, 30), np.uint8)
     found[10:20, 10:20], truth[12:22, 10:20] = Label.LV, Label.LV

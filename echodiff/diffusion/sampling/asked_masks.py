@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.anatomy import Label
 from echodiff.data.labels import Table, parse_table
 from echodiff.data.masks import MaskFile, check_masks, find_masks, hash_masks, read_mask
+from echodiff.data.splits import source_of_patient
 from echodiff.diffusion.sampling.prompts import Prompt, load_prompts
 from echodiff.diffusion.sampling.settings import GenerateConfig
+from echodiff.frames.maker import MASK_SOURCE
 from echodiff.frames.rows import Frame
 from echodiff.images import read_size
 
@@ -32,13 +35,19 @@ class AskedMasks:
     files: tuple[MaskFile, ...]
     table: Table | None
     """Meaning of their numbers; None: they are `Label` values."""
+    asked: frozenset[Label] = frozenset()
+    """Labels that are asked for; empty: all."""
 
     @classmethod
     def find(cls, config: GenerateConfig) -> AskedMasks | None:
         """Find the masks of --masks; None without it. Nothing is read yet."""
         if config.masks is None:
             return None
-        return cls(tuple(find_masks(config.masks)), parse_table(config.mask_labels))
+        return cls(
+            tuple(find_masks(config.masks, config.mask_split)),
+            parse_table(config.mask_labels),
+            config.asked_labels,
+        )
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -51,11 +60,13 @@ class AskedMasks:
 
     def labels(self, index: int, side: int) -> NDArray[np.uint8]:
         """`Label` values (side, side) that image `index` is asked for."""
-        return read_mask(self.of(index).path, side, table=self.table)
+        return read_mask(self.of(index).path, side, table=self.table, asked=self.asked)
 
     def check(self, channels: Channels, side: int) -> None:
         """Read all of them; InputError where one cannot be read, or holds an unknown label."""
-        check_masks(self.files, table=self.table, known=channels.labels, side=side)
+        check_masks(
+            self.files, table=self.table, asked=self.asked, known=channels.labels, side=side
+        )
 
     def control(self, network: MaskedUNet, channels: Channels, scale: float) -> MaskControl:
         """The masks as the sampler takes them."""
@@ -78,8 +89,8 @@ class AskedMasks:
         known: dict[str, Any] = {name: getattr(mask.frame, name) for name in CARRIED}
         if mask.frame.spacing_mm is not None:
             known["spacing_mm"] = mask.frame.spacing_mm * max(read_size(mask.path)) / side
-        extra = {"mask": mask.name, "mask_source": mask.frame.source}
-        extra = {name: value for name, value in extra.items() if value is not None}
+        extra = {"mask": mask.name, MASK_SOURCE: source_of_patient(mask.frame)}
+        extra = {name: value for name, value in extra.items() if value}
         return dataclasses.replace(frame, **known, extra=frame.extra | extra)
 
 

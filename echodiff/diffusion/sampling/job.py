@@ -32,7 +32,7 @@ from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.layout import IMAGES, METADATA
-from echodiff.frames.maker import GENERATE
+from echodiff.frames.maker import GENERATE, GENERATED
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8
@@ -155,6 +155,8 @@ def _plan_job(
             "conditioning_scale": config.conditioning_scale,
             "lora_sha256": model.masked.lora_sha256,
         }
+    if asked is not None and asked.asked:
+        settings["labels"] = [label.name for label in sorted(asked.asked)]
     drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.count}
     identity = {
         "settings": {**settings, **drawn_by},
@@ -337,7 +339,7 @@ def describe(job: Job, index: int, prompt: Prompt) -> Frame:
         text=prompt.text,
         prompt=prompt.text,
         modality="echo",
-        source="generated",
+        source=GENERATED,
         seed=job.seed,
         weights=str(job.record["weights_sha256"]),
         settings=json.dumps({**job.settings, **own, "index": index}),

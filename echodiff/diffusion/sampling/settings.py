@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from echodiff.anatomy import Label
 from echodiff.data.labels import parse_table
 from echodiff.settings.command_line import flag_only, network_names
 
@@ -65,6 +66,12 @@ class GenerateConfig:
     mask_labels: str | None = None
     """Meaning of the masks' numbers or colours: camus, acdc, mnms, hvsmr, a list like 1=LV,2=RV, or
     a YAML file of such lines. Default: the numbers are those of docs/frames.md."""
+    labels: tuple[str, ...] = ()
+    """Labels of the masks to ask for, separated by commas, such as LV,LA; all others become
+    background, which asks for nothing. Default: all."""
+    mask_split: str | None = None
+    """Splits of --masks to draw from, separated by commas, such as train: images for masks of other
+    patients may then be tested on. Default: all."""
     conditioning_scale: float = 1.0
     """How strongly the masks act (0 to 2): at 0 the images follow the prompt alone."""
 
@@ -162,6 +169,9 @@ class GenerateConfig:
         if not 0 <= self.conditioning_scale <= 2:
             raise ValueError(f"--conditioning-scale {self.conditioning_scale}: must be 0 to 2")
         parse_table(self.mask_labels)
+        if unknown := [name for name in self.labels if name.upper() not in Label.__members__]:
+            known = ", ".join(Label.__members__)
+            raise ValueError(f"--labels {unknown[0]}: not one of {known}")
         if self.masks is not None:
             if self.weights == NO_WEIGHTS:
                 raise ValueError("--masks: --weights none obeys no mask")
@@ -176,12 +186,19 @@ class GenerateConfig:
             return
         for name, is_given in (
             ("mask_labels", self.mask_labels is not None),
+            ("labels", bool(self.labels)),
+            ("mask_split", self.mask_split is not None),
             ("conditioning_scale", self.conditioning_scale != 1),
             ("lora", self.lora is not None),
         ):
             if is_given:
                 hint = "; --weights takes a LoRA" if name == "lora" else ""
                 raise ValueError(f"--{name.replace('_', '-')}: needs --masks{hint}")
+
+    @property
+    def asked_labels(self) -> frozenset[Label]:
+        """Labels of --labels; empty: all."""
+        return frozenset(Label[name.upper()] for name in self.labels)
 
     @property
     def count(self) -> int:
