@@ -4,12 +4,14 @@ It is named `hub:USER/NAME@REV`; HF_ENDPOINT sets the hub. Nothing here needs to
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from echodiff.connection import endpoint, told_in_one_line
 from echodiff.documents import read_record
 from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import check_inside
 from echodiff.runs import RECORD, sha256_file
 
@@ -54,6 +56,16 @@ def hash_mask_files(run_dir: Path, kind: str) -> str:
         if not (run_dir / name).is_file():
             raise InputError(f"{run_dir}: holds no {name}: is the run finished?")
         digest.update(f"{name}\0{sha256_file(run_dir / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_images(folder: Path, names: Sequence[str] | None = None) -> str:
+    """SHA-256 over the contents of the images of a frames folder, or of some of them, in order."""
+    if names is None:
+        names = [frame.file_name for frame in load_frames(folder)]
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{sha256_file(folder / name)}\n".encode())
     return digest.hexdigest()
 
 
