@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ class Reference:
         white_level: int | None,
     ) -> Reference:
         """Read both sides once; the limit is what held-out frames do not reach."""
-        read = {"networks": networks, "white_level": white_level}
-        train = measure_frames(everything.paths, name="training frames", **read)
-        held_out = measure_frames(others.paths, name="held-out frames", **read)
+        read = partial(measure_frames, networks=networks, white_level=white_level)
+        train = read(everything.paths, name="training frames")
+        held_out = read(others.paths, name="held-out frames")
         gallery = RegisteredFrames(
             _read(path, white_level) for path in _told(everything.paths, "registering")
         )

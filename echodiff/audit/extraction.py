@@ -59,7 +59,9 @@ class Extraction:
     @property
     def num_clustered(self) -> int:
         """Captions of which half of the images or more are nearly the same."""
-        return sum(2 * one.num_alike >= one.num_images for one in self.attempts)
+        return sum(
+            one.num_alike > 1 and 2 * one.num_alike >= one.num_images for one in self.attempts
+        )
 
     @property
     def strongest(self) -> list[Attempt]:

@@ -51,7 +51,7 @@ def bound_epsilon(
     if compute_p(num_canaries, num_guessed, num_right, 0.0, delta) > alpha:
         return 0.0
     low, high = 0.0, _MOST_EPSILON
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         is_rejected = compute_p(num_canaries, num_guessed, num_right, middle, delta) <= alpha
         low, high = (middle, high) if is_rejected else (low, middle)
@@ -64,11 +64,11 @@ def compute_p(
     """Chance of so many right guesses, or more, under (epsilon, delta) privacy."""
     right = 1 / (1 + exp(-epsilon))
     tail = float(binom.sf(num_right - 1, num_guessed, right))
-    slope, total = 0.0, 0.0
-    for extra in range(1, num_right + 1):
-        total += float(binom.pmf(num_right - extra, num_guessed, right))
-        slope = max(slope, total / extra)
-    return min(1.0, tail + slope * delta * 2 * num_canaries)
+    if delta == 0 or num_right == 0:
+        return tail
+    extra = np.arange(1, num_right + 1)
+    below = np.cumsum(binom.pmf(num_right - extra, num_guessed, right))
+    return min(1.0, tail + float((below / extra).max()) * delta * 2 * num_canaries)
 
 
 def audit_epsilon(joined: Array, units: Units, *, seed: int, delta: float = 0.0) -> LowerBound:

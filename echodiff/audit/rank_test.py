@@ -27,6 +27,7 @@ NUM_PERMUTATIONS = 20_000
 MIN_FOR_RATE = 1000
 """Non-members from which on a true positive rate at 1 % false positives can be measured."""
 FALSE_POSITIVES = 0.01
+_NEARLY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def compute_interval(auc: float, sizes: list[tuple[int, int]]) -> tuple[float, f
             variance += (num * rest / total) ** 2 * value * (1 - value) * inner / (num * rest)
         return Z_95 * float(np.sqrt(variance))
 
-    low = 0.0 if auc <= 0 else brentq(lambda value: value + spread(value) - auc, 0.0, auc)
-    high = 1.0 if auc >= 1 else brentq(lambda value: value - spread(value) - auc, auc, 1.0)
+    # At its ends an AUC is itself without spread: the other root is the end that is meant.
+    low = 0.0 if auc <= 0 else brentq(lambda v: v + spread(v) - auc, 0.0, min(auc, 1 - _NEARLY))
+    high = 1.0 if auc >= 1 else brentq(lambda v: v - spread(v) - auc, max(auc, _NEARLY), 1.0)
     return float(low), float(high)
 
 

@@ -128,16 +128,14 @@ def list_not_tested(
 
 def summarise(weights: Verdict, images: Mapping[str, Any] | None) -> str:
     """The verdict of the page: on the weights, and on the set if there is one."""
-    if images is None:
-        return f"Weights: {weights.text}"
-    return f"Weights: {weights.text} Images: {images['verdict']}"
+    of_images = "" if images is None else f" Images {images['verdict']}"
+    return f"Weights {weights.text}{of_images}"
 
 
 def _join(reasons: list[str], fine: list[str]) -> Verdict:
     parts = reasons or fine
     text = "; ".join(parts)
-    head = "failed" if reasons else "no finding"
-    return Verdict(not reasons, f"{head}: {text}.", tuple(reasons))
+    return Verdict(not reasons, f"{'failed' if reasons else 'passed'}: {text}.", tuple(reasons))
 
 
 def _count(num: int, what: str) -> str:

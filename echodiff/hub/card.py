@@ -196,10 +196,7 @@ def _render(template: str, head: str, contents: Contents) -> str:
         "cards": [_shown(card) for card in contents.cards],
         "data_names": ", ".join(_cell(card.title) for card in contents.cards) or "unnamed frames",
         "privacy": contents.privacy
-        and {
-            "verdict": _cell(str(contents.privacy["verdict"])),
-            "word": "Passed" if contents.privacy["passed"] else "Failed",
-        },
+        and {"verdict": _cell(str(contents.privacy["verdict"]))},
         "accepted": contents.accepted
         and {
             "reasons": [_cell(one) for one in (*contents.objections, *contents.privacy_objections)],

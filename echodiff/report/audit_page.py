@@ -43,7 +43,7 @@ def write_audit_page(
             f"of {counts['member_patients']} patients, next to {counts['non_members']} unseen "
             f"frames of {counts['non_member_patients']} patients of the same source and vendor."
         ),
-        verdict=f"{'Passed' if is_passed(record) else 'Failed'}. {record['verdict']}",
+        verdict=record["verdict"],
         cards=build_cards(record),
         attack_rows=build_attack_rows(record["attacks"]),
         whole=build_set_row(record["attacks"].get("set")),
@@ -56,11 +56,6 @@ def write_audit_page(
         means_not=record["means_not"],
         facts=list_facts(record),
     )  # fmt: skip
-
-
-def is_passed(record: Mapping[str, Any]) -> bool:
-    """Whether weights and images passed."""
-    return bool(record["passed"]) and all(one["passed"] for one in record["sets"][:1])
 
 
 def build_cards(record: Mapping[str, Any]) -> list[Card]:

@@ -74,8 +74,9 @@ def test_the_interval_covers_the_truth_and_has_a_width_at_its_ends():
     for _ in range(300):
         scores = generator.normal(size=80)
         scores[:40] += 1.0
-        found = compare_ranks(scores, make_units(40, 40), seed=0)
-        hits += found.low <= truth <= found.high
+        auc = (scores[:40, None] > scores[None, 40:]).mean()
+        low, high = compute_interval(auc, [(40, 40)])
+        hits += low <= truth <= high
     assert 0.92 <= hits / 300 <= 0.99
     low, high = compute_interval(1.0, [(40, 40)])
     assert high == 1.0
@@ -145,11 +146,11 @@ def test_a_bound_is_never_above_a_private_mechanism():
     """Randomised response at epsilon 1 is as leaky as its epsilon: at most 5 % may be above."""
     generator, right, above = np.random.default_rng(0), 1 / (1 + np.exp(-1.0)), 0
     units = make_units(100, 100)
-    for _ in range(200):
+    for _ in range(100):
         is_true = generator.random(200) < right
         scores = np.where(units.is_member == is_true, 1.0, 0.0) + generator.random(200) * 1e-6
         above += audit_epsilon(scores, units, seed=0).epsilon > 1.0
-    assert above <= 0.08 * 200
+    assert above <= 8
     assert compute_p(200, 200, 146, 1.0, 0.0) > 0.4
 
 

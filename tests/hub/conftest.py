@@ -15,6 +15,8 @@ import pytest
 from echodiff.__main__ import main
 from echodiff.files import shipped
 from echodiff.frames.reader import hash_frames, load_frames
+from echodiff.published import hash_images
+from echodiff.runs import Run
 
 BASE_CARD = "---\nlicense: creativeml-openrail-m\n---\nA toy in the place of SD 1.5.\n"
 
@@ -70,11 +72,29 @@ def forget_accelerate() -> None:
     GradientState._reset_state()
 
 
+def write_audit(run_dir: Path, folder: Path, **fields: Any) -> None:
+    """The parts of a privacy.json that a push reads, as `echodiff audit` leaves them."""
+    record = {
+        "weights_sha256": Run.load(run_dir).record["weights_sha256"],
+        "verdict": "Weights passed: nothing was found.",
+        "passed": True,
+        "sets": [{"sha256": hash_images(folder), "passed": True, "verdict": "passed: no copy."}],
+    }
+    (run_dir / "privacy.json").write_text(json.dumps(record | fields), encoding="utf-8")
+
+
+@pytest.fixture
+def audit() -> Callable[..., None]:
+    """`audit(run_dir, folder, passed=False, ...)` writes an audit of a run and a set."""
+    return write_audit
+
+
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with copies of the run and the set."""
+    """A working folder with copies of the run and the set, both with an audit that passed."""
     for name in ("runs", "generated"):
         shutil.copytree(finished / name, tmp_path / name)
+    write_audit(tmp_path / "runs/ours", tmp_path / "generated/asd-1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
