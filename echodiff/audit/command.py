@@ -237,7 +237,11 @@ def list_lines(config: AuditConfig, record: dict[str, Any]) -> list[str]:
         )
     for one, name in zip(record["sets"], ("images", "filtered images"), strict=False):
         lines.append(f"{name}: {one['verdict']}")
-    return [*lines, record["verdict"], f"Report: {config.out / REPORT_FILE}; all numbers in {config.out / PRIVACY}"]
+    return [
+        *lines,
+        record["verdict"],
+        f"Report: {config.out / REPORT_FILE}; all numbers in {config.out / PRIVACY}",
+    ]
 
 
 def _write(config: AuditConfig, run: Run, found: Findings, record: dict[str, Any]) -> None:

@@ -195,8 +195,7 @@ def _render(template: str, head: str, contents: Contents) -> str:
         "base_text": _base_text(contents.base),
         "cards": [_shown(card) for card in contents.cards],
         "data_names": ", ".join(_cell(card.title) for card in contents.cards) or "unnamed frames",
-        "privacy": contents.privacy
-        and {"verdict": _cell(str(contents.privacy["verdict"]))},
+        "privacy": contents.privacy and {"verdict": _cell(str(contents.privacy["verdict"]))},
         "accepted": contents.accepted
         and {
             "reasons": [_cell(one) for one in (*contents.objections, *contents.privacy_objections)],

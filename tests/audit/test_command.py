@@ -11,6 +11,7 @@ from PIL import Image
 from echodiff.__main__ import main
 from echodiff.audit.audit_config import AuditConfig
 from echodiff.frames.reader import load_frames
+from echodiff.hub.scan import Known, scan_file
 from echodiff.runs import Run
 from echodiff.settings.command_line import parse
 
@@ -99,6 +100,7 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
     assert any("LiRA" in one for one in record["not_tested"])
     # The verdict is where a push looks for it, without a name of a patient, file or place.
     assert json.loads((trained / "privacy.json").read_text("utf-8")) == record
+    assert list(scan_file(trained / "privacy.json", Known())) == []
     text = json.dumps(record)
     assert not re.search(r"/tmp|\.png|p1\d?\b|child", text)
     page = (tmp_path / "audit/report.html").read_text("utf-8")

@@ -26,9 +26,7 @@ def test_the_exact_p_is_that_of_scipy(members, others):
     scores = np.random.default_rng(members).normal(size=members + others)
     scores[:members] += 0.4
     found = compare_ranks(scores, make_units(members, others), seed=0)
-    theirs = mannwhitneyu(
-        scores[:members], scores[members:], alternative="greater", method="exact"
-    )
+    theirs = mannwhitneyu(scores[:members], scores[members:], alternative="greater", method="exact")
     assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
     assert found.auc == pytest.approx(theirs.statistic / (members * others))
     assert found.p_by == "exact"
@@ -185,5 +183,8 @@ def test_shadows_find_what_raises_the_signal_of_each_patient_a_little():
     shadows = level + 0.8 * halves + generator.normal(0, 0.3, size=(16, 80))
     own = level + 0.8 * units.is_member + generator.normal(0, 0.3, size=80)
     assert compare_ranks(own, units, seed=0).auc < 0.7
-    for scores in (compute_lira(own, shadows, halves), compute_rmia(own, shadows, ~units.is_member)):
+    for scores in (
+        compute_lira(own, shadows, halves),
+        compute_rmia(own, shadows, ~units.is_member),
+    ):
         assert compare_ranks(scores, units, seed=0).auc > 0.9

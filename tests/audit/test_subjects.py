@@ -92,6 +92,4 @@ def test_patients_are_drawn_whole():
 
 def test_what_the_rows_do_not_say_is_said():
     subjects = match(rows("a", 12, vendor=None), rows("b", 12, vendor=None))
-    assert subjects.notes == (
-        "no row names a vendor: whether both sides have the same is unknown",
-    )
+    assert subjects.notes == ("no row names a vendor: whether both sides have the same is unknown",)
