@@ -4,7 +4,7 @@
 
 Phantoms of the style cedar, one frame a patient, stand for the frames of a hospital. The command
 goes on where it was stopped. --quick: a tenth of the steps, to see that everything runs; its table
-says so. On two quiet cores: demo 12 min, over-trained 25 min, 400 15 min, dp 10 min, cyclegan 30 min.
+says so. Two quiet cores take ten minutes to half an hour for each case.
 """
 
 import argparse

@@ -110,12 +110,20 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
     assert "epsilon: at least" in out
 
 
-def test_trained_weights_are_caught_and_the_same_frames_unseen_are_not(audit, trained, frames):
-    """The calibrated loss knows the ten frames; of weights that saw ten others it knows nothing."""
-    _, record, _, _ = audit()
-    one = record["attacks"]["calibrated_loss"]
-    assert one["auc"] >= 0.7
-    assert record["attacks"]["set"]["p"] < 0.05
+def test_trained_weights_know_their_frames_and_no_others(audit, speckle, tmp_path):
+    """The same weights, asked for other frames under the names of their own, know nothing."""
+    _, record, _, _ = audit("--attempts", "0")
+    assert record["attacks"]["calibrated_loss"]["auc"] >= 0.7
+    assert record["attacks"]["set"]["p"] < 0.01
+    assert not record["passed"]
+    assert "the training patients can be recognised as a set" in record["reasons"][-1]
+    other = speckle(tmp_path / "never", train=10, test=20, size=32, seed=700)
+    _, record, _, _ = audit("--attempts", "0", "--data", other, "--overwrite")
+    tests = {name: one for name, one in record["attacks"].items() if "auc" in one}
+    assert len(tests) == 5
+    assert all(one["low"] <= 0.5 <= one["high"] for one in tests.values())
+    assert record["attacks"]["set"]["p"] > 0.01
+    assert record["passed"]
 
 
 def test_copies_in_a_set_are_listed_dropped_and_scored_before_and_after(

@@ -95,5 +95,5 @@ def test_sscd_is_read_by_path(tmp_path, reference):
     assert network.num_features == 48
     features = network([np.full((288, 288), 90, np.uint8), np.eye(288, dtype=np.uint8) * 255])
     assert np.linalg.norm(features, axis=1) == pytest.approx(1)
-    with pytest.raises(InputError, match="--sscd .*: no such file"):
+    with pytest.raises(InputError, match=r"--sscd .*: no such file"):
         load_sscd(tmp_path / "none.pt")

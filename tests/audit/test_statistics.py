@@ -175,7 +175,7 @@ def test_shadows_halve_every_stratum_in_pairs():
 
 
 def test_shadows_find_what_raises_the_signal_of_each_patient_a_little():
-    """Patients differ more in their level than what a training adds: only shadows know the level."""
+    """Patients differ more in their level than a training adds: only shadows know the level."""
     generator = np.random.default_rng(0)
     units = make_units(40, 40)
     level = generator.normal(0, 3, size=80)

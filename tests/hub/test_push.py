@@ -116,7 +116,8 @@ def test_the_card_is_rendered_from_the_run(push, place, scored, hub):
         for key in ("low", "high", "n", "n_reference", "floor"):
             assert result.metric_args.get(key) == scores[result.metric_type].get(key)
     held_out = len(Run.load(place / "runs/ours").record["held_out"])
-    for said in ("Not for diagnosis", "**Weights passed: nothing was found.**", "CreativeML Open RAIL-M",
+    for said in ("Not for diagnosis", "**Weights passed: nothing was found.**",
+                 "CreativeML Open RAIL-M",
                  "no medical advice and no interpretation of medical results",
                  "| 1 | ASD, four chamber view | 0, 0 |", "| 2 | LVH | 0, 1 |",
                  f"against {held_out} held-out frames", "may be shared, by its data card: **yes**",
