@@ -46,9 +46,10 @@ def test_weights_that_obey_masks_are_attacked_with_their_masks(
     )  # fmt: skip
     record = read(tmp_path / "audit")
     assert status == int(not record["passed"])
-    # Of 60 frames two thirds are train, and half of these have a caption.
-    assert record["n"]["members"] == 20
-    assert record["attacks"]["calibrated_loss"]["num_members"] == 20
+    # Of 60 frames 40 are train, and 10 of these have a caption.
+    assert record["n"]["training_frames"] == 40
+    assert record["n"]["members"] == 10
+    assert record["attacks"]["calibrated_loss"]["num_members"] == 10
     assert record["attacks"]["extraction"]["num_captions"] == 2
     assert any("empty prompt" in one for one in record["not_tested"])
     assert read(place) == record
