@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from echodiff.images import pad_square, resize_u8
 from echodiff.report.cards import Card
 from echodiff.report.pictures import SHOWN_SIDE, embed_png
+from echodiff.report.tables import format_interval, format_number, score_name
 from echodiff.report.template import write_page
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
@@ -50,6 +51,7 @@ def write_audit_page(
         ceiling=record["ceiling"],
         extraction=record["attacks"].get("extraction"),
         copy_rows=build_copy_rows(record["sets"]),
+        filtered_rows=build_filtered_rows(record["sets"]),
         closest=[draw_pair(*pair) for pair in shown["closest"]],
         extracted=[draw_pair(*pair) for pair in shown["extracted"]],
         not_tested=record["not_tested"],
@@ -140,6 +142,20 @@ def build_copy_rows(sets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                              f"{100 * authentic['real']:.0f})",
                 "note": found.get("left_out", ""),
             })  # fmt: skip
+    return rows
+
+
+def build_filtered_rows(sets: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Rows of scores of a set before and after its copies were dropped."""
+    rows = []
+    for one in sets:
+        for name, score in one.get("scores", {}).items():
+            cells = []
+            for side in ("before", "after"):
+                found = score[side]
+                interval = format_interval(found["low"], found["high"], False)
+                cells.append(f"{format_number(found['value'], False)} ({interval})")
+            rows.append((score_name(name), cells))
     return rows
 
 

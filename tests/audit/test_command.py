@@ -145,6 +145,9 @@ def test_copies_in_a_set_are_listed_dropped_and_scored_before_and_after(
     assert kept["passed"]
     assert (kept["n"], kept["num_dropped"]) == (27, 3)
     assert {"before", "after"} == kept["scores"]["mmd_texture"].keys()
+    page = (tmp_path / "audit/report.html").read_text("utf-8")
+    assert "Scores with and without the copies" in page
+    assert page.count("<figcaption>Training frame</figcaption>") == 10
     assert len(load_frames(tmp_path / "kept")) == 27
     rows = [json.loads(line) for line in (tmp_path / "audit/copies.jsonl").read_text().splitlines()]
     assert [row["is_copy"] for row in rows] == [True] * 3 + [False] * 27
