@@ -37,7 +37,7 @@ hub_server = load_module(Path(__file__).parent / "hub_server.py")
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -> Path:
     """A folder with `runs/ours`, a run on phantoms, and `generated/asd-1`, eight scored images;
-    `generated/base-1` are those of the base alone."""
+    `generated/base-1` are those of the base alone. Run and set have an audit that passed."""
     place = tmp_path_factory.mktemp("finished")
     base = shutil.copytree(tiny_random_base, place / "base")
     (base / "README.md").write_text(BASE_CARD)
@@ -62,6 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -
             forget_accelerate()
             load_module(shipped(script)).main(flags)
     forget_accelerate()
+    write_audit(run, drawn)
     return place
 
 
@@ -91,10 +92,9 @@ def audit() -> Callable[..., None]:
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with copies of the run and the set, both with an audit that passed."""
+    """A working folder with copies of the run and the set."""
     for name in ("runs", "generated"):
         shutil.copytree(finished / name, tmp_path / name)
-    write_audit(tmp_path / "runs/ours", tmp_path / "generated/asd-1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
