@@ -73,7 +73,9 @@ def train(name, place, out, steps):
         source = make_frames(out / "birch-40", 40, 80, 11, "birch")
         target = make_frames(out / "cedar-40", 40, 80, 7)
         words = ("train-gan", "--config", "cyclegan_cmc2024", "--source", source, "--target",
-                 target, "--resolution", 128, "--steps", steps, "--sample-every", 0)  # fmt: skip
+                 target, "--generator", "unet_128", "--resolution", 128, "--load-size", 128,
+                 "--width", 16, "--learning-rate", 2e-4, "--steps", steps,
+                 "--sample-every", 0)  # fmt: skip
     else:
         count = 400 if name == "400" else 40
         data = make_frames(out / f"cedar-{count}", count, 80, 7)

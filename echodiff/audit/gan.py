@@ -6,8 +6,9 @@ al. 2019, arXiv 1705.07663); a CycleGAN that has seen an image also brings it ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,37 +116,46 @@ def measure_images(
     subjects: Subjects,
     nets: Mapping[str, torch.nn.Module],
 ) -> dict[str, Array]:
-    """Scores (N,) of every attack, members first; higher means member."""
-    judge = nets.get(DISCRIMINATORS.get(settings.method, ""))
-    has_cycle = {"G_A", "G_B"} <= nets.keys()
-    parts: dict[str, list[Array]] = {}
-    total = len(subjects.members.frames) + len(subjects.others.frames)
-    if judge is None and not has_cycle:
-        return {}
-    with torch.inference_mode(), ProgressBar(total=total, desc="scores", unit="frame") as bar:
-        for images in _read(config, settings, run, subjects):
-            if judge is not None:
-                score = judge(images).float().flatten(1).mean(1)
-                parts.setdefault("discriminator", []).append(score.double().cpu().numpy())
-            if has_cycle:
-                back = nets["G_A"](nets["G_B"](images))
-                error = (back - images).abs().flatten(1).mean(1)
-                parts.setdefault("reconstruction", []).append(-error.double().cpu().numpy())
-            bar.update(len(images))
-    return {name: np.concatenate(part) for name, part in parts.items()}
+    """Scores (N,) of every attack, members first; higher means member.
+
+    Crops of a training are at the scale of --load-size; a discriminator of patches takes it whole.
+    """
+    scores: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+    sides = {"discriminator": settings.load_size or settings.resolution,
+             "reconstruction": settings.resolution}  # fmt: skip
+    if (discriminator := nets.get(DISCRIMINATORS.get(settings.method, ""))) is not None:
+        scores["discriminator"] = lambda images: discriminator(images).float().flatten(1).mean(1)
+    if {"G_A", "G_B"} <= nets.keys():
+        scores["reconstruction"] = partial(_bring_back, nets["G_A"], nets["G_B"])
+    found = {}
+    for name, score in scores.items():
+        with torch.inference_mode():
+            parts = [
+                score(images) for images in _read(config, run, subjects, settings, sides[name])
+            ]
+        found[name] = torch.cat(parts).double().cpu().numpy()
+    return found
+
+
+def _bring_back(
+    forth: torch.nn.Module, back: torch.nn.Module, images: torch.Tensor
+) -> torch.Tensor:
+    """Minus the error of target images that go to the source and come back."""
+    return -(forth(back(images)) - images).abs().flatten(1).mean(1)
 
 
 def _read(
-    config: AuditConfig, settings: TrainGanConfig, run: Run, subjects: Subjects
+    config: AuditConfig, run: Run, subjects: Subjects, settings: TrainGanConfig, side: int
 ) -> Iterator[torch.Tensor]:
     """Batches (B, C, side, side) of both sides as the networks were given them."""
     white: Any = run.record.get("target_white_level")
     paths = [*subjects.members.paths, *subjects.others.paths]
-    for start in range(0, len(paths), config.batch_size):
-        images = [
-            prepare_image(
-                read_image_u8(path, max_value=white), settings.channels, settings.resolution
-            )
-            for path in paths[start : start + config.batch_size]
-        ]
-        yield to_values(torch.from_numpy(np.stack(images)), "pm1").to(best_device())
+    with ProgressBar(total=len(paths), desc="scores", unit="frame") as bar:
+        for start in range(0, len(paths), config.batch_size):
+            some = paths[start : start + config.batch_size]
+            images = [
+                prepare_image(read_image_u8(path, max_value=white), settings.channels, side)
+                for path in some
+            ]
+            yield to_values(torch.from_numpy(np.stack(images)), "pm1").to(best_device())
+            bar.update(len(some))
