@@ -114,7 +114,7 @@ def _compute_p(
 ) -> tuple[float, str]:
     """Share of all ways to deal the members at which their doubled rank sum is `observed` or
     more."""
-    work = sum(len(ranks) * num * int(ranks.sum()) for ranks, num in parts)
+    work = sum(len(ranks) * min(num, len(ranks) - num) * int(ranks.sum()) for ranks, num in parts)
     if work <= MOST_EXACT and all(len(ranks) < 1000 for ranks, _ in parts):
         chances = np.ones(1)
         for ranks, num in parts:
@@ -134,6 +134,11 @@ def _count_sums(ranks: NDArray[np.int64], num: int) -> Array:
 
     The shift algorithm of Streitberg and Roehmel (1986), which takes ties as they are.
     """
+    if 2 * num > len(ranks):  # the smaller side is cheaper, and says the same
+        total, rest = int(ranks.sum()), _count_sums(ranks, len(ranks) - num)
+        mirrored = np.zeros(total + 1)
+        mirrored[total - np.arange(len(rest))] = rest
+        return mirrored
     counts = np.zeros((num + 1, int(np.sort(ranks)[-num:].sum()) + 1))
     counts[0, 0] = 1.0
     for rank in ranks:
