@@ -4,7 +4,6 @@ It is named `hub:USER/NAME@REV`; HF_ENDPOINT sets the hub. Nothing here needs to
 """
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import check_inside
+from echodiff.images import read_image_u8
 from echodiff.runs import RECORD, sha256_file
 
 PREFIX = "hub:"
@@ -59,13 +59,12 @@ def hash_mask_files(run_dir: Path, kind: str) -> str:
     return digest.hexdigest()
 
 
-def hash_images(folder: Path, names: Sequence[str] | None = None) -> str:
-    """SHA-256 over the contents of the images of a frames folder, or of some of them, in order."""
-    if names is None:
-        names = [frame.file_name for frame in load_frames(folder)]
+def hash_images(folder: Path) -> str:
+    """SHA-256 over the pixels of a set of generated frames, in the order of its rows."""
     digest = hashlib.sha256()
-    for name in names:
-        digest.update(f"{sha256_file(folder / name)}\n".encode())
+    for frame in load_frames(folder):
+        image = read_image_u8(folder / frame.file_name)
+        digest.update(f"{image.shape}".encode() + image.tobytes())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from echodiff.files import write_json_atomic, write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.frames.reader import load_frames
 from echodiff.published import PRIVACY, TRAIN_CONTROLNET, hash_images
-from echodiff.runs import Run, versions
+from echodiff.runs import Run, sha256_file, versions
 from echodiff.settings.command_line import parse, run_main
 
 if TYPE_CHECKING:
@@ -209,13 +210,11 @@ def build_record(config: AuditConfig, found: Findings) -> dict[str, Any]:
 
 
 def hash_sides(subjects: Subjects) -> str:
-    """SHA-256 over the images of both sides and of the training."""
-    from hashlib import sha256
-
-    digest = sha256()
+    """SHA-256 over the files of both sides and of the training."""
+    digest = hashlib.sha256()
     for side in (subjects.everything, subjects.members, subjects.others):
-        names = [frame.file_name for frame in side.frames]
-        digest.update(hash_images(side.folder, names).encode())
+        for path in side.paths:
+            digest.update(f"{sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 
