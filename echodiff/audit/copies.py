@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from echodiff.audit.subjects import Side
 from echodiff.data.splits import patient_of
-from echodiff.images import read_gray_u8
+from echodiff.images import pad_square, read_gray_u8
 from echodiff.metrics.copies import MIN_REFERENCE, measure_nearest, score_copies
 from echodiff.metrics.faithfulness import Estimate, compute_share
+from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
-from echodiff.metrics.frame_features import Measured, measure_frames
+from echodiff.metrics.frame_features import READ_AT_ONCE
 from echodiff.metrics.likeness.gallery import Match
 from echodiff.metrics.likeness.nearest import RegisteredFrames
 from echodiff.metrics.likeness.threshold import DEFAULT_THRESHOLD, compute_threshold
+from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.score import write_scores
 from echodiff.progress import ProgressBar
 
@@ -47,8 +49,9 @@ class Reference:
     others: Side
     white_level: int | None
     networks: Sequence[FeatureNetwork]
-    train: Measured
-    held_out: Measured
+    train: Mapping[str, FeatureSet]
+    """By network."""
+    held_out: Mapping[str, FeatureSet]
     gallery: RegisteredFrames
     limit: float
     """Likeness of registered pixels from which on an image is a copy."""
@@ -63,9 +66,9 @@ class Reference:
         white_level: int | None,
     ) -> Reference:
         """Read both sides once; the limit is what held-out frames do not reach."""
-        read = partial(measure_frames, networks=networks, white_level=white_level)
-        train = read(everything.paths, name="training frames")
-        held_out = read(others.paths, name="held-out frames")
+        read = partial(read_features, networks=networks, white_level=white_level)
+        train = read(everything.paths, patients=list_patients(everything), told="training frames")
+        held_out = read(others.paths, patients=list_patients(others), told="held-out frames")
         gallery = RegisteredFrames(
             _read(path, white_level) for path in _told(everything.paths, "registering")
         )
@@ -122,13 +125,12 @@ class Copies:
 
 def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copies:
     """Search images for copies of training frames."""
-    measured = measure_frames(images, networks=reference.networks, name=name)
+    measured = read_features(images, networks=reference.networks, told=name)
     matches = tuple(find_matches(reference.gallery, images, None))
     is_copy = np.array([match.score >= reference.limit for match in matches])
     by_features, nearest = {}, {}
     for network in reference.networks:
-        sets = [one.in_features(network.name)
-                for one in (measured, reference.held_out, reference.train)]  # fmt: skip
+        sets = [one[network.name] for one in (measured, reference.held_out, reference.train)]
         scores, left_out = score_copies(sets[0], sets[1], sets[2], network)
         nearest[network.name], _ = measure_nearest(sets[0], sets[2])
         entry: dict[str, Any] = {"what": f"distance in the features of {network.name}"}
@@ -136,7 +138,7 @@ def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copi
             entry |= score
         if left_out:
             entry["left_out"] = next(iter(left_out.values()))
-        entry["authentic"] = measure_authentic(reference, network.name, measured)
+        entry["authentic"] = measure_authentic(reference, network.name, measured[network.name])
         by_features[network.name] = entry
     return Copies(
         tuple(images), matches, reference.limit, is_copy,
@@ -144,26 +146,54 @@ def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copi
     )  # fmt: skip
 
 
-def measure_authentic(reference: Reference, network: str, measured: Measured) -> dict[str, Any]:
+def measure_authentic(reference: Reference, network: str, images: FeatureSet) -> dict[str, Any]:
     """AuthPct (Alaa et al. 2022, arXiv 2102.08921): the share of images that are further from
     their nearest training frame than that one is from its own nearest.
 
     `real` is that of held-out frames: what images without copies have.
     """
-    train = reference.train.in_features(network)
+    train = reference.train[network]
     own = np.full(len(train), np.inf)
-    patients = np.array([patient_of(frame) for frame in reference.everything.frames])
     for row in range(len(train)):
         # Frames of one patient are near one another, and are no copies.
-        rest = patients != patients[row]
+        rest = train.groups != train.groups[row]
         if rest.any():
             differences = train.features[rest] - train.features[row]
             own[row] = np.sqrt(np.square(differences).sum(1).min())
     shares = []
-    for one in (measured, reference.held_out):
-        distances, rows = measure_nearest(one.in_features(network), train)
+    for one in (images, reference.held_out[network]):
+        distances, rows = measure_nearest(one, train)
         shares.append(compute_share(int((distances > own[rows]).sum()), len(distances)))
     return {**asdict(shares[0]), "real": shares[1].value, "real_n": shares[1].num}
+
+
+def read_features(
+    paths: Sequence[Path],
+    *,
+    networks: Sequence[FeatureNetwork],
+    patients: Sequence[str | None] | None = None,
+    white_level: int | None = None,
+    told: str,
+) -> dict[str, FeatureSet]:
+    """Features of images in every network, a few images at a time.
+
+    patients: of each image; a generated one is a patient of its own. told: for the progress bar.
+    """
+    parts: dict[str, list[Array]] = {network.name: [] for network in networks}
+    with ProgressBar(total=len(paths), desc=f"features of {told}", unit="frame") as bar:
+        for start in range(0, len(paths), READ_AT_ONCE):
+            some = paths[start : start + READ_AT_ONCE]
+            images = [pad_square(_read(path, white_level)) for path in some]
+            for network in networks:
+                parts[network.name].append(network(images))
+            bar.update(len(some))
+    groups = build_groups(patients or [None] * len(paths))
+    return {name: FeatureSet(np.concatenate(part), groups) for name, part in parts.items()}
+
+
+def list_patients(side: Side) -> list[str]:
+    """The patient of every frame."""
+    return [patient_of(frame) for frame in side.frames]
 
 
 def find_matches(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def drop_copies(config: AuditConfig, copies: Copies, reference: Reference) -> di
                 record = read_json(config.generated / name)
                 note = {"num_copies_dropped": copies.num_copies, "likeness_limit": copies.limit}
                 write_json_atomic(out / name, record | note)
-    before, after = (score_set(config, folder, reference) for folder in (config.generated, out))
+    before, after = score_sets(config, [config.generated, out], reference)
     write_json_atomic(out / SCORES, after)
     paths = [out / frame.file_name for frame in load_frames(out)]
     found = find_copies(paths, reference, str(out))
@@ -65,12 +67,19 @@ def drop_copies(config: AuditConfig, copies: Copies, reference: Reference) -> di
     }  # fmt: skip
 
 
-def score_set(config: AuditConfig, folder: Path, reference: Reference) -> dict[str, Any]:
-    """Scores of a set against the held-out frames, as `echodiff evaluate` gives them."""
+def score_sets(
+    config: AuditConfig, folders: Sequence[Path], reference: Reference
+) -> list[dict[str, Any]]:
+    """Scores of sets against the held-out frames, as `echodiff evaluate` gives them."""
     networks = Networks(tuple(reference.networks), ())
-    measured = measure_frames(folder, networks=networks.opened, name=folder.name)
-    scored = score_measured(
-        measured, reference.held_out, networks, seed=config.seed, train=reference.train
-    )
-    found: dict[str, Any] = json.loads(json.dumps(scored))
-    return found
+    read = partial(measure_frames, networks=networks.opened, white_level=reference.white_level)
+    held_out = read(reference.others.paths, name="held-out frames")
+    train = read(reference.everything.paths, name="training frames")
+    scored = [
+        score_measured(
+            measure_frames(folder, networks=networks.opened, name=folder.name), held_out, networks,
+            seed=config.seed, train=train,
+        )
+        for folder in folders
+    ]  # fmt: skip
+    return [json.loads(json.dumps(one)) for one in scored]
