@@ -148,7 +148,7 @@ def measure(config: AuditConfig, run: Run, images: Sequence[Path], scratch: Path
         attacks=target.attacks,
         membership=membership,
         reference=reference,
-        extraction=target.extract(reference) if config.attempts else None,
+        extraction=None if reference.is_blind or not config.attempts else target.extract(reference),
         copies=find_copies(images, reference, str(config.generated)) if images else None,
         epsilon=target.epsilon,
     )

@@ -37,6 +37,7 @@ Array = NDArray[np.float64]
 PIXELS = "pixels"
 """Name of the search by registered pixels, next to those of feature networks."""
 NUM_CLOSEST = 10
+LEAST_RECOGNISED = 0.9
 MOST_CALIBRATED = 100
 """Held-out frames whose likeness to training frames sets the limit."""
 
@@ -56,6 +57,14 @@ class Reference:
     limit: float
     """Likeness of registered pixels from which on an image is a copy."""
     num_calibrated: int
+    recognised: Estimate
+    """Share of training frames that are found as copies of themselves: too small or too smooth
+    images have no grain, and a search without finds says nothing then."""
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether registered pixels cannot tell copies of these frames."""
+        return self.recognised.value < LEAST_RECOGNISED
 
     @classmethod
     def read(
@@ -75,9 +84,12 @@ class Reference:
         some = _spread(others.paths, MOST_CALIBRATED)
         scores = [match.score for match in find_matches(gallery, some, white_level)]
         limit = compute_threshold(scores) if len(some) >= MIN_REFERENCE else DEFAULT_THRESHOLD
+        own = find_matches(gallery, _spread(everything.paths, MOST_CALIBRATED), white_level)
+        recognised = compute_share(sum(one.score >= limit for one in own), len(own))
         return cls(
-            everything, others, white_level, networks, train, held_out, gallery, limit, len(some)
-        )
+            everything, others, white_level, networks, train, held_out, gallery, limit, len(some),
+            recognised,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,8 @@ class Copies:
     """Of every network: share of near images, limit, AuthPct."""
     nearest: Mapping[str, Array]
     """(N,) distance to the nearest training frame in every network."""
+    recognised: Estimate
+    """As of `Reference`."""
 
     @property
     def num_copies(self) -> int:
@@ -117,6 +131,7 @@ class Copies:
                 "share": self.share.value, "low": self.share.low, "high": self.share.high,
                 "n": self.share.num, "num_copies": self.num_copies,
                 "num_frames_copied": len(self.list_copied()), "limit": self.limit,
+                "recognised": self.recognised.value, "recognised_n": self.recognised.num,
                 "highest": max((match.score for match in self.matches), default=0.0),
             },
             **self.by_features,
@@ -143,6 +158,7 @@ def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copi
     return Copies(
         tuple(images), matches, reference.limit, is_copy,
         compute_share(int(is_copy.sum()), len(images)), by_features, nearest,
+        reference.recognised,
     )  # fmt: skip
 
 

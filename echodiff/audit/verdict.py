@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from echodiff.audit.copies import Copies
+from echodiff.audit.copies import LEAST_RECOGNISED, Copies
 from echodiff.audit.extraction import Extraction
 from echodiff.audit.membership import Membership
 from echodiff.metrics.copies import NEAR_SHARE
@@ -79,6 +79,11 @@ def judge_images(copies: Copies) -> Verdict:
     """Judge a generated set by the copies in it."""
     reasons, fine = [], []
     num = len(copies.paths)
+    if copies.recognised.value < LEAST_RECOGNISED:
+        reasons.append(
+            f"copies cannot be told: of {copies.recognised.num} training frames themselves only "
+            f"{_percent(copies.recognised.value)} are recognised, for want of speckle"
+        )
     if copies.num_copies:
         reasons.append(
             f"{copies.num_copies} of {num} images show one of "

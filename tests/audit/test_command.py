@@ -25,7 +25,7 @@ QUICK = ("--pairs", "8", "--attempts", "2", "--captions", "4", "--sample-steps",
 
 @pytest.fixture(scope="module")
 def frames(speckle, tmp_path_factory):
-    return speckle(tmp_path_factory.mktemp("real") / "frames", train=10, test=20, size=32)
+    return speckle(tmp_path_factory.mktemp("real") / "frames", train=10, test=20)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
 
 def test_the_frames_of_a_moved_folder_are_taken_as_they_are(audit, speckle, tmp_path):
     """Weights that are asked for frames that they never saw, under the names of their own."""
-    other = speckle(tmp_path / "never", train=10, test=20, size=32, seed=700)
+    other = speckle(tmp_path / "never", train=10, test=20, seed=700)
     _, record, _, _ = audit("--attempts", "0", "--data", other)
     tests = {name: one for name, one in record["attacks"].items() if "auc" in one}
     assert all(one["low"] <= 0.5 <= one["high"] for one in tests.values())
@@ -123,8 +123,8 @@ def test_copies_in_a_set_are_listed_dropped_and_scored_before_and_after(
     audit, trained, draw, tmp_path
 ):
     weights = Run.load(trained).record["weights_sha256"]
-    images = [draw(number, 32) for number in range(3)]
-    images += [draw(900 + number, 32) for number in range(27)]
+    images = [draw(number) for number in range(3)]
+    images += [draw(900 + number) for number in range(27)]
     folder = write_set(tmp_path / "set", images, weights)
     status, record, _, _ = audit(
         "--generated", folder, "--drop-copies", tmp_path / "kept", "--attempts", "0"
@@ -150,14 +150,14 @@ def test_copies_in_a_set_are_listed_dropped_and_scored_before_and_after(
 
 
 def test_other_non_members_are_checked(audit, speckle, frames, tmp_path):
-    other = speckle(tmp_path / "elm", train=0, test=12, size=32, seed=300, vendor="elm")
+    other = speckle(tmp_path / "elm", train=0, test=12, seed=300, vendor="elm")
     status, record, _, err = audit("--holdout", other)
     assert (status, record) == (2, None)
     assert "vendor elm" in err
     assert "give held-out frames of the same source and vendor" in err
     status, _, _, err = audit("--holdout", frames, "--overwrite")
     assert status == 0 or "were trained on" not in err  # its test split alone is read
-    seen = speckle(tmp_path / "seen", train=0, test=12, size=32, seed=0)
+    seen = speckle(tmp_path / "seen", train=0, test=12, seed=0)
     status, _, _, err = audit("--holdout", seen, "--overwrite")
     assert status == 2
     assert "of 12 frames were trained on" in err

@@ -9,6 +9,7 @@ from PIL import Image
 from echodiff.audit.copies import Reference, find_copies
 from echodiff.audit.sscd import load_sscd
 from echodiff.audit.subjects import Side
+from echodiff.audit.verdict import judge_images
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.metrics.frame_features import load_networks
@@ -71,6 +72,17 @@ def test_the_limit_is_set_by_held_out_frames(reference):
     assert found.num_copies == 0
     assert found.share.high < 0.12
     assert reference.num_calibrated == 30
+
+
+def test_frames_without_speckle_are_not_passed_in_silence(speckle, tmp_path):
+    folder = speckle(tmp_path / "small", train=10, test=20, size=24)
+    frames = load_frames(folder)
+    sides = [Side(folder, [f for f in frames if f.split == split]) for split in ("train", "test")]
+    blind = Reference.read(*sides, load_networks(("texture",)).opened, None)
+    assert blind.is_blind
+    verdict = judge_images(find_copies(sides[0].paths, blind, "copies"))
+    assert not verdict.passed
+    assert "copies cannot be told: of 10 training frames themselves only" in verdict.text
 
 
 def test_images_of_one_frame_are_alike_and_others_are_not(draw):

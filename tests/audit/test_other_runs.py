@@ -56,8 +56,8 @@ def test_weights_that_obey_masks_are_attacked_with_their_masks(
 
 
 def test_a_discriminator_is_attacked_and_a_gan_has_no_captions(echodiff, speckle, tmp_path):
-    source = speckle(tmp_path / "source", train=10, test=0, size=32, seed=500)
-    target = speckle(tmp_path / "target", train=10, test=10, size=32)
+    source = speckle(tmp_path / "source", train=10, test=0, seed=500)
+    target = speckle(tmp_path / "target", train=10, test=10)
     place = tmp_path / "gan"
     echodiff(
         "train-gan", "--method", "cyclegan", "--source", source, "--target", target, "--out", place,
@@ -80,7 +80,7 @@ def test_a_discriminator_is_attacked_and_a_gan_has_no_captions(echodiff, speckle
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_shadow_models_are_trained_once(echodiff, speckle, tiny_random_base, tmp_path):
-    frames = speckle(tmp_path / "frames", train=10, test=10, size=32)
+    frames = speckle(tmp_path / "frames", train=10, test=10)
     place, out = tmp_path / "run", tmp_path / "audit"
     echodiff(
         "train-lora", "--base", tiny_random_base, "--data", frames, "--out", place, "--rank", 8,
