@@ -185,6 +185,7 @@ def test_what_does_not_fit_is_refused_in_one_line(audit, trained, frames, tmp_pa
     assert "exists already; --overwrite replaces it" in err
 
 
+@pytest.mark.slow
 def test_the_same_audit_gives_the_same_numbers(audit, tmp_path):
     first = audit("--attempts", "0")[1]
     second = audit("--attempts", "0", "--batch-size", "7", out=tmp_path / "again")[1]

@@ -61,7 +61,7 @@ def remember(known: torch.Tensor, share: float = 1.0) -> Callable:
     return predict
 
 
-def attack(predict, members, others, pairs=16):
+def attack(predict, members, others, pairs=12):
     sides = [encode(members), encode(others)]
     schedule = Schedule.draw(Training, pairs, SHAPE, 0)
     base, model = (
