@@ -23,10 +23,10 @@ from leak_images import BYTES, CHANGES, Grey
 from echodiff.anatomy import AgeGroup, Finding, View
 from echodiff.captions.clinical import write_caption
 from echodiff.frames.reader import load_frames
-from echodiff.hub.gallery import Gallery
-from echodiff.hub.likeness import choose_threshold
 from echodiff.hub.scan import Known, scan_file, scan_folder
 from echodiff.images import read_gray_u8
+from echodiff.metrics.likeness.gallery import Gallery
+from echodiff.metrics.likeness.threshold import choose_threshold
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.phantom.heart import contract, sample_heart
 from echodiff.published import MODEL_FILES

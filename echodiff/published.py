@@ -10,7 +10,9 @@ from typing import NamedTuple
 from echodiff.connection import endpoint, told_in_one_line
 from echodiff.documents import read_record
 from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import check_inside
+from echodiff.images import read_image_u8
 from echodiff.runs import RECORD, sha256_file
 
 PREFIX = "hub:"
@@ -54,6 +56,15 @@ def hash_mask_files(run_dir: Path, kind: str) -> str:
         if not (run_dir / name).is_file():
             raise InputError(f"{run_dir}: holds no {name}: is the run finished?")
         digest.update(f"{name}\0{sha256_file(run_dir / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_images(folder: Path) -> str:
+    """SHA-256 over the pixels of a set of generated frames, in the order of its rows."""
+    digest = hashlib.sha256()
+    for frame in load_frames(folder):
+        image = read_image_u8(folder / frame.file_name)
+        digest.update(f"{image.shape}".encode() + image.tobytes())
     return digest.hexdigest()
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 RECORD = "run.json"
 
 _WRITTEN = re.compile(
-    r"""\A(?:run\.json | report\.html | config\.yaml | metrics\.jsonl | logs/.*
+    r"""\A(?:run\.json | privacy\.json | report\.html | config\.yaml | metrics\.jsonl | logs/.*
     | (\.lora-\w+/)?(adapter_config\.json | adapter_model\.safetensors
         | pytorch_lora_weights(_kohya)?\.safetensors)
     | [GDF](_[AB])?\.safetensors | segmentation\.(safetensors | json)

@@ -61,6 +61,8 @@ class Contents:
     privacy: Mapping[str, Any] | None
     objections: Sequence[str]
     """Licence reasons against the push."""
+    privacy_objections: Sequence[str]
+    """Reasons of the privacy audit against the push, or its absence."""
     accepted: str | None
     """The reason given with --accept."""
 
@@ -132,7 +134,7 @@ def list_missing(contents: Contents) -> list[str]:
     elif contents.trained is not None and contents.of_base is None:
         missing.append("scores of the base alone: give a set of generate.py with --generated-base")
     if contents.trained is not None and contents.privacy is None:
-        missing.append("a privacy audit; the card says `not audited`")
+        missing.append("a privacy audit (echodiff audit); the card says `not audited`")
     if not contents.base.model and not contents.base.is_embedded:
         missing.append("the base model's name on the Hub: give it with --base-model")
     if contents.trained is not None and not contents.cards:
@@ -202,7 +204,7 @@ def _render(template: str, head: str, contents: Contents) -> str:
         "privacy": contents.privacy and {"verdict": _cell(str(contents.privacy["verdict"]))},
         "accepted": contents.accepted
         and {
-            "reasons": [_cell(one) for one in contents.objections],
+            "reasons": [_cell(one) for one in (*contents.objections, *contents.privacy_objections)],
             "reason": _cell(contents.accepted),
         },
         "num_frames": len(contents.trained.frames) if contents.trained else 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,12 @@ from numpy.typing import NDArray
 
 from echodiff.data.check.duplicates import RADIUS, find_near, hash_pixels, sketch
 from echodiff.frames.white_level import find_white_level
-from echodiff.hub.gallery import Gallery
 from echodiff.hub.scan import Finding
 from echodiff.images import read_image_u8, to_gray_u8
+from echodiff.metrics.likeness.gallery import Gallery
+from echodiff.metrics.likeness.threshold import choose_threshold
 from echodiff.progress import ProgressBar
 
-DEFAULT_THRESHOLD = 0.85
-"""Score of `Gallery.find_nearest` at which an image counts as a training image, if too few frames
-have a known patient to choose a threshold."""
-_LOWEST, _HIGHEST = 0.6, 0.95
-_DEVIATIONS = 5
-"""The threshold lies this many standard deviations above the median score between patients."""
-_CALIBRATED_ON = 40
-"""Frames that are compared with those of other patients to choose the threshold."""
-_LEAST_FRAMES = 20
 _MANY = 300
 """Number of images from which on a progress bar is shown."""
 
@@ -81,26 +73,3 @@ def find_training_images(
         Finding(images[place].relative_to(folder).as_posix(), found[place])
         for place in sorted(found)
     ]
-
-
-def choose_threshold(
-    gallery: Gallery, read: Callable[[int], NDArray[np.uint8]], patients: Sequence[str]
-) -> float:
-    """Choose a score that images of other patients do not reach.
-
-    Some frames of the gallery are compared with those of all other patients. read: index of a
-    frame to its image (H, W). patients: the patient of each frame, "" if unknown.
-    """
-    names = np.array(patients)
-    known = np.flatnonzero(names != "")
-    if len(known) < _LEAST_FRAMES or len(set(names[known])) < 2:
-        return DEFAULT_THRESHOLD
-    chosen = known[np.linspace(0, len(known) - 1, min(len(known), _CALIBRATED_ON)).astype(int)]
-    queries = (read(int(place)) for place in chosen)
-    same = [(names == names[place]) | (names == "") for place in chosen]
-    scores = [match.score for match in gallery.find_nearest(queries, same)]
-    # Fisher's transform makes correlations roughly normal; the upper tail gives their spread.
-    values = np.arctanh(np.minimum(scores, 0.999))
-    median, high = np.quantile(values, (0.5, 0.95))
-    threshold = float(np.tanh(median + _DEVIATIONS * (high - median) / 1.645))
-    return min(max(threshold, _LOWEST), _HIGHEST)

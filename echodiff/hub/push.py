@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from echodiff import __version__
 from echodiff.data.screens.burned_text import find_text
@@ -13,6 +14,7 @@ from echodiff.errors import InputError
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.frames.layout import MASKS
+from echodiff.hub.audit_gate import object_to_images, object_to_weights
 from echodiff.hub.card import Contents, build_dataset_card, build_model_card, list_missing
 from echodiff.hub.client import Target, find_token, push_folder
 from echodiff.hub.folder import (
@@ -32,6 +34,7 @@ from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Finding, Known, scan_folder
 from echodiff.hub.source import (
     Generated,
+    Trained,
     check_comparable,
     load_generated,
     load_privacy,
@@ -84,7 +87,8 @@ class PushConfig:
     base_model: str | None = None
     """Hub id of the base model (USER/NAME), if the run knows it only as a local folder."""
     accept: str | None = None
-    """Reason for pushing although a licence is missing or forbids it; written into the card."""
+    """Reason for pushing although a licence is missing or forbids it, or without a privacy audit
+    (`echodiff audit`) or with a failed one; written into the card."""
     public: bool = False
     """Make the repository public. Default: private."""
     ocr: bool = False
@@ -125,7 +129,7 @@ class StoppedError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write, scan and perhaps push the folder; return 1 if the licences or the scan block it."""
+    """Write, scan and perhaps push the folder; return 1 if licences, audit or scan block it."""
     config = parse(PushConfig, argv, prog=PROG)
     token = find_token()
     if config.yes and token is None:
@@ -139,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for objection in contents.objections:
             print(printable(f"refused: {objection}"))
         print("nothing written; --accept REASON continues, and puts the reason into the card")
+        return 1
+    if config.yes and contents.privacy_objections and not config.accept:
+        for objection in contents.privacy_objections:
+            print(printable(f"refused: {objection}"))
+        print("nothing written; --accept REASON pushes, and puts the reason into the card")
         return 1
 
     refuse_inputs(config.folder, list_inputs(config, contents))
@@ -172,6 +181,9 @@ def write_and_push(config: PushConfig, contents: Contents, token: str | None) ->
     for line in list_lines(config, contents, list_known(config, contents, token)):
         print(printable(line))
     if not config.yes:
+        if not config.accept:
+            for objection in contents.privacy_objections:
+                print(printable(f"--yes will be refused: {objection}"))
         print(f"dry run, nothing pushed: see {config.folder}; --yes pushes it")
         return 0
     assert token is not None
@@ -202,6 +214,7 @@ def gather(config: PushConfig) -> Contents:
     cards = []
     if trained is not None:
         cards = find_cards(trained.data, trained.sources, is_phantom=trained.is_phantom)
+    privacy = load_privacy(trained.run.run_dir, trained.weights_sha256) if trained else None
     return Contents(
         repo=config.repo,
         base=base,
@@ -209,7 +222,8 @@ def gather(config: PushConfig) -> Contents:
         generated=generated,
         of_base=of_base,
         cards=cards,
-        privacy=load_privacy(trained.run.run_dir, trained.weights_sha256) if trained else None,
+        privacy=privacy,
+        privacy_objections=list_privacy_objections(config, trained, privacy),
         objections=[
             *find_objections(cards, base, has_data=trained is not None),
             *([LORA_INSIDE] if trained is not None and trained.lora else []),
@@ -217,6 +231,17 @@ def gather(config: PushConfig) -> Contents:
         ],
         accepted=config.accept,
     )
+
+
+def list_privacy_objections(
+    config: PushConfig, trained: Trained | None, privacy: Mapping[str, Any] | None
+) -> list[str]:
+    """Reasons of the audit against what is pushed; images of the bare base show no patient."""
+    if trained is None:
+        return []
+    if config.dataset is not None:
+        return object_to_images(privacy, config.dataset)
+    return object_to_weights(privacy)
 
 
 def _run_behind(generated: Generated | None) -> Path | None:
@@ -327,5 +352,6 @@ def list_lines(config: PushConfig, contents: Contents, known: Known) -> Iterator
             f"not searched for: {len(names)} names that are short or ordinary words, "
             f"such as {names[0]!r}"
         )
-    for objection in contents.objections:
-        yield f"accepted: {objection}"
+    if config.accept:
+        for objection in (*contents.objections, *contents.privacy_objections):
+            yield f"accepted: {objection}"

@@ -77,8 +77,8 @@ _MOST_AXES = 4
 _DATA_URI = re.compile(r"\bdata:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]{1,40})*,", re.IGNORECASE)
 """An image or another file embedded in a page; its content is not scanned."""
 _PRIVACY_FIELDS = frozenset({
-    "weights_sha256", "data_sha256", "settings", "attacks", "ceiling", "verdict", "not_tested",
-    "n", "seed", "versions",
+    "verdict", "passed", "reasons", "weights_sha256", "base_sha256", "data_sha256", "n", "attacks",
+    "ceiling", "sets", "not_tested", "means_not", "settings", "seed", "versions",
 })  # fmt: skip
 _MANIFEST_FIELDS = frozenset({"kind", "echodiff", "files"})
 _BLOB = re.compile(r"[\w+/=-]{200,}")

@@ -17,6 +17,7 @@ from echodiff.documents import Kinds, read_record, read_yaml_record
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
+from echodiff.hub.audit_gate import check_audit
 from echodiff.published import (
     CONFIG,
     LORA_FILES,
@@ -205,8 +206,7 @@ def load_privacy(run_dir: Path, weights_sha256: str) -> dict[str, Any] | None:
     report = _read_json(path)
     if report.get("weights_sha256") != weights_sha256:
         raise InputError(f"{path}: is about other weights than those of the run: audit again")
-    if not isinstance(report.get("verdict"), str):
-        raise InputError(f"{path}: has no verdict")
+    check_audit(path, report)
     return report
 
 

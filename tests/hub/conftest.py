@@ -15,6 +15,8 @@ import pytest
 from echodiff.__main__ import main
 from echodiff.files import shipped
 from echodiff.frames.reader import hash_frames, load_frames
+from echodiff.published import hash_images
+from echodiff.runs import Run
 
 BASE_CARD = "---\nlicense: creativeml-openrail-m\n---\nA toy in the place of SD 1.5.\n"
 
@@ -35,7 +37,7 @@ hub_server = load_module(Path(__file__).parent / "hub_server.py")
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -> Path:
     """A folder with `runs/ours`, a run on phantoms, and `generated/asd-1`, eight scored images;
-    `generated/base-1` are those of the base alone."""
+    `generated/base-1` are those of the base alone. Run and set have an audit that passed."""
     place = tmp_path_factory.mktemp("finished")
     base = shutil.copytree(tiny_random_base, place / "base")
     (base / "README.md").write_text(BASE_CARD)
@@ -60,6 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_random_base: Path) -
             forget_accelerate()
             load_module(shipped(script)).main(flags)
     forget_accelerate()
+    write_audit(run, drawn)
     return place
 
 
@@ -68,6 +71,23 @@ def forget_accelerate() -> None:
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def write_audit(run_dir: Path, folder: Path, **fields: Any) -> None:
+    """The parts of a privacy.json that a push reads, as `echodiff audit` leaves them."""
+    record = {
+        "weights_sha256": Run.load(run_dir).record["weights_sha256"],
+        "verdict": "Weights passed: nothing was found.",
+        "passed": True,
+        "sets": [{"sha256": hash_images(folder), "passed": True, "verdict": "passed: no copy."}],
+    }
+    (run_dir / "privacy.json").write_text(json.dumps(record | fields), encoding="utf-8")
+
+
+@pytest.fixture
+def audit() -> Callable[..., None]:
+    """`audit(run_dir, folder, passed=False, ...)` writes an audit of a run and a set."""
+    return write_audit
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
+from echodiff.published import hash_images
 
 # huggingface_hub 2.4 uploads by `data=`, which its own HTTP client deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -102,3 +103,66 @@ def test_the_gate_holds_for_images_too(push, with_card):
     status, out, _ = push("--dataset", "generated/asd-1")
     assert status == 1
     assert "Ours: its data card forbids sharing weights" in out
+
+
+# --- Audits ---------------------------------------------------------------------------------------
+
+
+def test_weights_without_an_audit_are_refused(push, place, hub):
+    (place / "runs/ours/privacy.json").unlink()
+    status, out, _ = push("--yes")
+    assert status == 1
+    assert "refused: these weights were not audited: `echodiff audit RUN --out DIR`" in out
+    assert hub.requests == []
+    assert not (place / "push").exists()
+
+
+def test_weights_with_a_failed_audit_go_up_with_a_reason_that_stands_in_the_card(
+    push, place, hub, audit
+):
+    run, folder = place / "runs/ours", place / "generated/asd-1"
+    audit(run, folder, passed=False, verdict="Weights failed: the set is known (p 0.001).")
+    said = "the privacy audit of these weights: Weights failed: the set is known (p 0.001)."
+    status, out, _ = push()
+    assert status == 0
+    assert f"--yes will be refused: {said}" in out
+    status, out, _ = push("--yes")
+    assert status == 1
+    assert f"refused: {said}" in out
+    assert push("--yes", "--accept", "the steward agreed")[0] == 0
+    card = hub.repos["model", "jane/hearts"].files["README.md"].decode()
+    assert "**Weights failed: the set is known" in card
+    assert "**Pushed over objections.** the privacy audit of these weights" in card
+    assert "*the steward agreed*" in card
+
+
+def test_images_need_an_audit_of_their_own(push, place, hub, audit):
+    run, folder = place / "runs/ours", place / "generated/asd-1"
+    flags = ("--dataset", "generated/asd-1", "--yes")
+    audit(run, folder, sets=[])
+    status, out, _ = push(*flags, repo="jane/drawn")
+    assert status == 1
+    assert "refused: these images were not audited" in out
+    failed = {"sha256": hash_images(folder), "passed": False, "verdict": "failed: 2 copies."}
+    audit(run, folder, sets=[failed])
+    status, out, _ = push(*flags, repo="jane/drawn")
+    assert status == 1
+    assert "refused: the privacy audit of these images: failed: 2 copies." in out
+    # What the weights tell is no matter of the images.
+    audit(run, folder, passed=False, verdict="Weights failed: the set is known.")
+    assert push(*flags, repo="jane/drawn")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"passed": "yes"}, "'passed' must be true or false"),
+        ({"sets": [{"sha256": "0"}]}, "a set has no 'passed'"),
+        ({"verdict": 3}, "'verdict' must be text"),
+    ],
+)
+def test_an_audit_of_another_form_is_refused(push, place, audit, fields, said):
+    audit(place / "runs/ours", place / "generated/asd-1", **fields)
+    status, _, err = push()
+    assert status == 2
+    assert said in err

@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 from echodiff.data.check.disclosure import find_identifiers, find_name_words
 from echodiff.data.check.file_bytes import find_beyond_pixels
 from echodiff.frames.reader import load_frames
-from echodiff.hub.gallery import Gallery
-from echodiff.hub.likeness import DEFAULT_THRESHOLD, choose_threshold
 from echodiff.hub.private_words import PrivateWords
 from echodiff.hub.scan import Known, scan_folder
 from echodiff.images import write_image
+from echodiff.metrics.likeness.gallery import Gallery
+from echodiff.metrics.likeness.threshold import DEFAULT_THRESHOLD, choose_threshold
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.published import MODEL_FILES
 

@@ -28,6 +28,7 @@ pytestmark = [
 UNSCORED = {
     "README.md",
     "config.yaml",
+    "privacy.json",
     "push.json",
     "pytorch_lora_weights.safetensors",
     "pytorch_lora_weights_kohya.safetensors",
@@ -44,9 +45,11 @@ def files_of(folder):
 
 
 def test_an_unscored_run_is_a_dry_run_that_says_what_it_lacks(push, place, hub):
+    (place / "runs/ours/privacy.json").unlink()
     status, out, _ = push()
     assert status == 0
-    assert files_of(place / "push/hearts") == UNSCORED
+    assert files_of(place / "push/hearts") == UNSCORED - {"privacy.json"}
+    assert "--yes will be refused: these weights were not audited" in out
     assert "missing: scores and images: give a folder of generate.py with --generated" in out
     assert "missing: a privacy audit" in out
     assert "missing: the base model's name on the Hub" in out
@@ -61,7 +64,7 @@ def test_the_folder_holds_what_is_on_the_list_and_no_word_of_this_machine(push, 
     status, out, _ = push(*scored, "--out", "up")
     assert status == 0
     assert files_of(place / "up") == SCORED
-    assert out.count("missing:") == 2  # an audit, and the scores of the base alone
+    assert out.count("missing:") == 1  # the scores of the base alone
     texts = "".join(p.read_text() for p in (place / "up").iterdir() if p.suffix != ".png"
                     and p.suffix != ".safetensors")  # fmt: skip
     for word in (str(place), "phantom-0000", "/tmp", '"held_out"', "checkpoint_every"):
@@ -113,7 +116,8 @@ def test_the_card_is_rendered_from_the_run(push, place, scored, hub):
         for key in ("low", "high", "n", "n_reference", "floor"):
             assert result.metric_args.get(key) == scores[result.metric_type].get(key)
     held_out = len(Run.load(place / "runs/ours").record["held_out"])
-    for said in ("Not for diagnosis", "**Not audited.**", "CreativeML Open RAIL-M",
+    for said in ("Not for diagnosis", "**Weights passed: nothing was found.**",
+                 "CreativeML Open RAIL-M",
                  "no medical advice and no interpretation of medical results",
                  "| 1 | ASD, four chamber view | 0, 0 |", "| 2 | LVH | 0, 1 |",
                  f"against {held_out} held-out frames", "may be shared, by its data card: **yes**",
@@ -225,15 +229,14 @@ def test_the_sheet_shows_the_first_image_of_every_prompt_first(push, place, scor
 
 def test_an_audit_takes_its_place_in_the_card(push, place, edit, hub):
     report = place / "runs/ours/privacy.json"
-    sha256 = Run.load(place / "runs/ours").record["weights_sha256"]
-    report.write_text(json.dumps({"weights_sha256": sha256, "verdict": "No sign of memory."}))
+    edit(report, verdict="Weights passed: no sign of memory.")
     status, out, _ = push("--yes")
     assert status == 0
     assert "audit" not in out
     pushed = json.loads(hub.repos["model", "jane/hearts"].files["privacy.json"])
     assert pushed == json.loads(report.read_text())
     card = (place / "push/hearts/README.md").read_text()
-    assert "**No sign of memory.** The report: `privacy.json`." in card
+    assert "**Weights passed: no sign of memory.** All attacks" in card
     assert "Not audited" not in card
     edit(report, weights_sha256="0" * 64)
     status, _, err = push()

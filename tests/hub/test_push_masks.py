@@ -66,7 +66,7 @@ def test_a_pushed_kind_is_generated_from_by_its_name(
         ]
     )
     flags = ["--base-model", "jane/toy", "--out", "up"]
-    status, out, _ = push(*flags, "--yes", run_dir="runs/masks")
+    status, out, _ = push(*flags, "--yes", "--accept", "discs", run_dir="runs/masks")
     assert status == 0, out
     found = {p.relative_to(place / "up").as_posix() for p in (place / "up").rglob("*")
              if p.is_file()}  # fmt: skip

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from echodiff.hub import windows as parts
-from echodiff.hub.alignment import MARGIN, PARTNER_PX, QUERY_PX, align, refine
-from echodiff.hub.windows import SYMMETRIES, WHOLE, Symmetry, Window
 from echodiff.images import resize_u8
+from echodiff.metrics.likeness import windows as parts
+from echodiff.metrics.likeness.alignment import MARGIN, PARTNER_PX, QUERY_PX, align, refine
+from echodiff.metrics.likeness.windows import SYMMETRIES, WHOLE, Symmetry, Window
 
 T = TypeVar("T")
 

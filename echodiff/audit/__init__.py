@@ -1,0 +1,1 @@
+"""What a training leaks of its frames: copies, membership, the set as a whole; the verdict."""

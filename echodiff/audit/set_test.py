@@ -1,0 +1,76 @@
+"""One test over all patients: is the set of members, as a whole, known to the weights?
+
+With 40 frames a single one can hardly be told, and the set can (CDI, Dubinski et al. 2024, arXiv
+2411.12858). Scores of all attacks are brought to one scale and averaged; under the null that
+no patient was trained on, any patients of a stratum might as well have been the members, so the
+permutation p is uniform whatever the scores are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echodiff.audit.rank_test import list_strata
+from echodiff.audit.subjects import Units
+
+Array = NDArray[np.float64]
+
+NUM_PERMUTATIONS = 20_000
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class SetTest:
+    """Mean difference of the joined score between members and non-members, in its deviations."""
+
+    difference: float
+    p: float
+    """One-sided permutation p; the smallest that can be had is 1 / (permutations + 1)."""
+    num_permutations: int
+    num_members: int
+    num_others: int
+
+
+def join_scores(scores: Mapping[str, Array]) -> Array:
+    """Mean over attacks of scores (U,), each with mean 0 and deviation 1 over all patients.
+
+    Labels play no part in it: that keeps the permutation test exact.
+    """
+    scaled = []
+    for values in scores.values():
+        deviation = values.std()
+        scaled.append((values - values.mean()) / (deviation if deviation > 0 else 1.0))
+    joined: Array = np.mean(scaled, axis=0)
+    return joined
+
+
+def compare_sets(
+    joined: Array, units: Units, *, seed: int, num_permutations: int = NUM_PERMUTATIONS
+) -> SetTest:
+    """Permutation test of the mean difference, members dealt anew within their stratum."""
+    deviation = float(joined.std()) or 1.0
+    centred = joined.copy()
+    for rows in list_strata(units):
+        centred[rows] -= joined[rows].mean()
+    observed = float(centred[units.is_member].sum())
+    generator = np.random.default_rng(seed)
+    count = 0
+    for start in range(0, num_permutations, _AT_ONCE):
+        size = min(_AT_ONCE, num_permutations - start)
+        sums = np.zeros(size)
+        for rows in list_strata(units):
+            num = int(units.is_member[rows].sum())
+            order = generator.random((size, len(rows))).argsort(axis=1)[:, :num]
+            sums += centred[rows][order].sum(axis=1)
+        # Sums of the same numbers in another order differ in their last bits.
+        count += int((sums >= observed - 1e-9).sum())
+    num_members = int(units.is_member.sum())
+    difference = joined[units.is_member].mean() - joined[~units.is_member].mean()
+    return SetTest(
+        float(difference) / deviation, (1 + count) / (1 + num_permutations), num_permutations,
+        num_members, len(joined) - num_members,
+    )  # fmt: skip

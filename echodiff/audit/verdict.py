@@ -1,0 +1,155 @@
+"""The verdict of an audit in words: what was found, what was not tested, what it does not mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from echodiff.audit.copies import LEAST_RECOGNISED, Copies
+from echodiff.audit.extraction import Extraction
+from echodiff.audit.membership import Membership
+from echodiff.metrics.copies import NEAR_SHARE
+
+SET_LEVEL = 0.01
+"""p of the set below which the training patients can be recognised as a set."""
+AUC_LIMIT = 0.7
+"""AUC from which single patients can be told, if its corrected p is below SET_LEVEL too."""
+
+MEANS_NOT = (
+    "A verdict without findings is no proof of privacy: stronger attacks, or attackers who know "
+    "more, may find more. Only a training with differential privacy bounds what any attack can.",
+    "It says nothing of consent, licences or identifiers; `echodiff push` looks for these.",
+    "It holds for these weights, at full adapter scale, and for the images that were searched; "
+    "not for other images, nor for weights that were trained on.",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the weights may be shared as far as was measured."""
+
+    passed: bool
+    text: str
+    reasons: tuple[str, ...]
+    """Why not; empty where it passed."""
+
+
+def judge_weights(
+    found: Membership | None, extraction: Extraction | None, epsilon: float | None = None
+) -> Verdict:
+    """Judge weights by membership of single patients and of the set, and by extraction.
+
+    epsilon: what a training with differential privacy claims; an audit that shows more refutes it.
+    """
+    reasons, fine = [], []
+    if extraction is not None:
+        told = f"{extraction.share.num} images for {len(extraction.attempts)} training captions"
+        if extraction.num_extracted:
+            reasons.append(
+                f"{_count(extraction.num_extracted, 'training frame')} came back in {told}"
+            )
+        else:
+            fine.append(f"no training frame came back in {told}")
+    if found is not None:
+        name = found.strongest
+        test = found.tests[name]
+        told = (
+            f"AUC {test.auc:.2f}, 95 % interval {test.low:.2f} to {test.high:.2f}, "
+            f"{test.num_members} patients against {test.num_others}"
+        )
+        if test.auc >= AUC_LIMIT and found.corrected[name] < SET_LEVEL:
+            reasons.append(f"single training patients can be told from others ({name}: {told})")
+        else:
+            fine.append(f"the strongest attack on single patients, {name}, has {told}")
+        whole = f"p {_write_p(found.whole.p)}"
+        if found.whole.p < SET_LEVEL:
+            reasons.append(f"the training patients can be recognised as a set ({whole})")
+        else:
+            fine.append(f"the patients are not recognised as a set ({whole})")
+        if epsilon is not None and found.bound.epsilon > epsilon:
+            reasons.append(
+                f"epsilon is at least {found.bound.epsilon:.2f}, and {epsilon:g} was claimed: the "
+                "training was not as private as its record says"
+            )
+    return _join(reasons, fine)
+
+
+def judge_images(copies: Copies) -> Verdict:
+    """Judge a generated set by the copies in it."""
+    reasons, fine = [], []
+    num = len(copies.paths)
+    if copies.recognised.value < LEAST_RECOGNISED:
+        reasons.append(
+            f"copies cannot be told: of {copies.recognised.num} training frames themselves only "
+            f"{_percent(copies.recognised.value)} are recognised, for want of speckle"
+        )
+    if copies.num_copies:
+        reasons.append(
+            f"{copies.num_copies} of {num} images show one of "
+            f"{_count(len(copies.list_copied()), 'training frame')} "
+            f"({_percent(copies.share.value)}, 95 % interval {_percent(copies.share.low)} to "
+            f"{_percent(copies.share.high)})"
+        )
+    else:
+        fine.append(
+            f"none of {num} images shows a training frame (at most "
+            f"{_percent(copies.share.high)} of such images do, 95 % interval)"
+        )
+    for network, entry in copies.by_features.items():
+        if (entry.get("low") or 0.0) >= 2 * NEAR_SHARE:
+            reasons.append(
+                f"{_percent(entry['value'])} of the images are as near to a training frame in "
+                f"{network} features as {_percent(NEAR_SHARE)} of unseen frames"
+            )
+    return _join(reasons, fine)
+
+
+def list_not_tested(
+    notes: tuple[str, ...],
+    *,
+    membership: Membership | None,
+    extraction: Extraction | None,
+    copies: Copies | None,
+    num_shadows: int,
+    has_sscd: bool,
+) -> list[str]:
+    """What a reader might think was tested, and was not."""
+    missing = list(notes)
+    if membership is None:
+        missing.append("membership: no attack applies to these weights")
+    elif any(rate is None for rate in membership.rates.values()):
+        missing.append("the true positive rate at 1 % false positives: it needs 1,000 non-members")
+    if extraction is None:
+        missing.append("extraction by training captions")
+    if copies is None:
+        missing.append("copies in a generated set: none was given")
+    if not num_shadows:
+        missing.append("attacks with shadow models (LiRA, RMIA): --shadows 16 trains them")
+    if not has_sscd:
+        missing.append("copies by SSCD: --sscd takes its file")
+    return missing
+
+
+def summarise(weights: Verdict, images: Mapping[str, Any] | None) -> str:
+    """The verdict of the page: on the weights, and on the set if there is one."""
+    of_images = "" if images is None else f" Images {images['verdict']}"
+    return f"Weights {weights.text}{of_images}"
+
+
+def _join(reasons: list[str], fine: list[str]) -> Verdict:
+    parts = reasons or fine
+    text = "; ".join(parts)
+    return Verdict(not reasons, f"{'failed' if reasons else 'passed'}: {text}.", tuple(reasons))
+
+
+def _count(num: int, what: str) -> str:
+    return f"{num} {what}{'s' * (num != 1)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _write_p(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.001 else "below 0.001"

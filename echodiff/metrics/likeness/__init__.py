@@ -1,0 +1,1 @@
+"""Find an image inside another by registration and grain: copies, changed or not."""

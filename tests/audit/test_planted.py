@@ -1,0 +1,115 @@
+"""Planted truth at the size of the demo: weights trained for 800 epochs on 40 frames."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from echodiff.__main__ import main
+from echodiff.audit import set_test
+from echodiff.audit.subjects import Units
+from echodiff.phantom.dataset import write_phantom_frames
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3 * 3600),
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
+TRAIN = (
+    "--base", "tiny", "--rank", "8", "--alpha", "64", "--learning-rate", "2.2e-3",
+    "--lr-scheduler", "cosine", "--batch-size", "16", "--epochs", "800", "--sample-every", "0",
+)  # fmt: skip
+
+
+def write_patients(folder: Path, *, seed: int, train: int = 40, test: int = 40) -> Path:
+    """The first frame of each phantom patient, at 128 pixels."""
+    pool = folder.with_name(folder.name + "-pool")
+    write_phantom_frames(pool, num=2 * (train + test), seed=seed, size=128, styles=("cedar",))
+    rows: dict[str, dict] = {}
+    for line in (pool / "metadata.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["patient_id"], row)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number, row in enumerate(rows.values()):
+        for key, name in (("file_name", "images"), ("mask_file_name", "masks")):
+            shutil.copyfile(pool / row[key], folder / name / f"{number:04d}.png")
+            row[key] = f"{name}/{number:04d}.png"
+        row["split"] = "train" if number < train else "test"
+    text = "".join(json.dumps(row) + "\n" for row in rows.values())
+    (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """`run`, trained on `seen`; `never`, other frames under the same names."""
+    place = tmp_path_factory.mktemp("planted")
+    write_patients(place / "seen", seed=7)
+    write_patients(place / "never", seed=1007)
+    command = [sys.executable, "-m", "echodiff", "train-lora", *TRAIN]
+    command += ["--data", str(place / "seen"), "--out", str(place / "run")]
+    subprocess.run(command, check=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def audits(place):
+    """privacy.json of the frames that were seen, and of those that were not; seconds of both."""
+    records, begun = {}, time.monotonic()
+    for name in ("seen", "never"):
+        out = place / f"audit-{name}"
+        main(["audit", str(place / "run"), "--data", str(place / name), "--out", str(out)])
+        records[name] = json.loads((out / "privacy.json").read_text("utf-8"))
+    return records, time.monotonic() - begun
+
+
+def test_over_trained_weights_are_caught(audits):
+    record = audits[0]["seen"]
+    tests = [one for one in record["attacks"].values() if "auc" in one]
+    assert max(one["auc"] for one in tests) >= 0.7
+    assert record["attacks"]["set"]["p"] < 0.01
+    assert not record["passed"]
+
+
+def test_their_training_frames_come_back(audits):
+    assert audits[0]["seen"]["attacks"]["extraction"]["num_frames_extracted"] >= 1
+    assert audits[0]["never"]["attacks"]["extraction"]["num_frames_extracted"] == 0
+
+
+def test_of_frames_that_were_never_seen_they_know_nothing(audits):
+    record = audits[0]["never"]
+    tests = [one for one in record["attacks"].values() if "auc" in one]
+    assert all(one["low"] <= 0.5 <= one["high"] for one in tests)
+    assert record["attacks"]["set"]["p"] > 0.01
+
+
+def test_five_attacks_on_40_and_40_frames_take_ten_minutes_at_most(audits):
+    assert audits[1] / 2 < 600
+
+
+def test_the_p_of_the_set_is_uniform_over_200_sets_of_never_seen_frames(place, tmp_path):
+    """One reading of 80 never-seen frames by the over-trained weights, dealt anew 200 times."""
+    from echodiff.audit.audit_config import AuditConfig
+    from echodiff.audit.diffusion import attack_diffusion
+    from echodiff.runs import Run
+
+    config = AuditConfig(run=place / "run", data=place / "never", out=tmp_path, pairs=16)
+    target = attack_diffusion(config, Run.load(place / "run"), tmp_path)
+    joined = set_test.join_scores({one.name: one.scores for one in target.attacks if one.is_joined})
+    generator = np.random.default_rng(0)
+    values = []
+    for draw in range(200):
+        is_member = np.zeros(len(joined), bool)
+        is_member[generator.permutation(len(joined))[:40]] = True
+        units = Units(np.arange(len(joined)), is_member, np.zeros(len(joined), np.int64))
+        values.append(set_test.compare_sets(joined, units, seed=draw, num_permutations=1000).p)
+    assert kstest(values, "uniform").pvalue > 0.01

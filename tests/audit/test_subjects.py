@@ -1,0 +1,95 @@
+"""Who is compared with whom: other vendors, and patients of the training, are refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from echodiff.audit.subjects import Side, draw_by_patient, match_sides
+from echodiff.data.reference import RealFrames
+from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
+
+
+def rows(prefix, count, **columns):
+    filled = {"source": "toys", "vendor": "oak", "view": "A4C"} | columns
+    return [
+        Frame(file_name=f"{prefix}{n}.png", text="a heart", patient_id=f"{prefix}{n}", **filled)
+        for n in range(count)
+    ]
+
+
+def match(ours, theirs, max_frames=1000, **options):
+    reference = RealFrames(Path("others"), Path("others"), theirs, "")
+    side = Side(Path("frames"), ours)
+    return match_sides(side, reference, side, [], max_frames=max_frames, seed=0, **options)
+
+
+def test_another_vendor_is_refused():
+    with pytest.raises(InputError) as error:
+        match(rows("a", 20), rows("b", 20, vendor="elm"))
+    assert "--holdout others: is of source toys, vendor elm, modality unknown" in str(error.value)
+    assert "the training of source toys, vendor oak" in str(error.value)
+    assert "give held-out frames of the same source and vendor" in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["source", "modality"])
+def test_so_is_another_source_or_modality(column):
+    with pytest.raises(InputError, match="an attack would tell these apart, not members"):
+        match(rows("a", 20), rows("b", 20, **{column: "other"}))
+
+
+def test_of_two_vendors_the_shared_one_is_compared():
+    subjects = match(
+        [*rows("a", 12), *rows("c", 10, vendor="fir")],
+        [*rows("b", 15), *rows("d", 9, vendor="elm")],
+    )
+    assert {frame.vendor for side in (subjects.members, subjects.others)
+            for frame in side.frames} == {"oak"}  # fmt: skip
+    why = "of a source or vendor that is not on both sides are left out"
+    assert subjects.notes == (f"10 training frames {why}", f"9 held-out frames {why}")
+
+
+def test_two_shared_vendors_are_two_strata():
+    subjects = match(
+        [*rows("a", 12), *rows("c", 8, vendor="fir")], [*rows("b", 5), *rows("d", 9, vendor="fir")]
+    )
+    units = subjects.build_units()
+    assert units.is_member.sum() == 20
+    assert sorted(units.stratum[units.is_member].tolist()) == [0] * 8 + [1] * 12
+
+
+def test_frames_of_a_patient_are_one_unit():
+    ours = [*rows("a", 10), dataclasses.replace(rows("a", 1)[0], file_name="again.png")]
+    units = match(ours, rows("b", 10)).build_units()
+    assert len(units.is_member) == 20
+    assert units.average(units.of_frame * 1.0).tolist() == [*map(float, range(20))]
+
+
+def test_too_few_patients_are_refused_with_the_reason():
+    with pytest.raises(InputError, match=r"others: 5 patients to compare, 8 are needed; 3 held"):
+        match(rows("a", 20), [*rows("b", 5), *rows("c", 3, view="A2C")])
+
+
+def test_captions_are_on_both_sides_or_on_none():
+    bare = [dataclasses.replace(frame, text="") for frame in rows("b", 12)]
+    with pytest.raises(InputError, match="12 held-out frames without a caption are left out"):
+        match(rows("a", 20), bare)
+    null = [dataclasses.replace(frame, text="") for frame in rows("a", 12)]
+    assert {frame.text for frame in match(null, rows("b", 9)).others.frames} == {""}
+
+
+def test_patients_are_drawn_whole():
+    frames = [
+        Frame(file_name=f"{p}-{n}.png", text="", patient_id=f"{p}") for p in range(20)
+        for n in range(3)
+    ]  # fmt: skip
+    chosen = draw_by_patient(frames, 20, 0)
+    assert len(chosen) == 18
+    assert len({frame.patient_id for frame in chosen}) == 6
+    assert draw_by_patient(frames, 60, 0) == frames
+
+
+def test_what_the_rows_do_not_say_is_said():
+    subjects = match(rows("a", 12, vendor=None), rows("b", 12, vendor=None))
+    assert subjects.notes == ("no row names a vendor: whether both sides have the same is unknown",)
