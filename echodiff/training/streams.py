@@ -28,6 +28,7 @@ class Stream(IntEnum):
     NETWORK = 7
     MASK = 8
     MOVE = 9
+    MEMBERS = 10
 
 
 def build_stream(seed: int, stream: Stream, counter: int) -> np.random.Generator:
