@@ -80,14 +80,22 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         score = open_held_out(networks, dataset.folder, dataset.val, dataset.max_value)
         if score and is_main:
             run.update(evaluation=score.to_record())
+        others = build_lora_callbacks(config, dataset, run, trainer, encoded, held_out)
         looks = (config, dataset, run, resolution, trainer, held_out, score)
-        callbacks = build_callbacks(*looks, others=build_lora_callbacks(config, trainer))
+        callbacks = build_callbacks(*looks, others=others)
         curves = Curves(run, accelerator, project="echodiff", config=config)
         intervals = Intervals(config.log_every, (config.checkpoint_every,), config.keep)
         train(trainer, run, accelerator, intervals=intervals, curves=curves, callbacks=callbacks)
         with trainer.averaged():
             state = lora_state(unet)
-        del encoded, held_out, trainer, callbacks  # they map files of the run's scratch folder
+        del (
+            encoded,
+            held_out,
+            trainer,
+            callbacks,
+            others,
+            looks,
+        )  # they map files of the run's scratch folder
         if is_main:
             sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)

@@ -84,7 +84,7 @@ def test_a_stopped_private_run_ends_with_the_same_bytes(
 
         monkeypatch.setattr(private_gradient.PrivateGradient, "take", stopping)
 
-    for step in (1, 3, 5):
+    for step in (1, 5):
         stop_at(step)
         with pytest.raises(StoppedError):
             train_lora(*flags, "--out", tmp_path / "stopped")
@@ -95,7 +95,7 @@ def test_a_stopped_private_run_ends_with_the_same_bytes(
     assert (tmp_path / "stopped" / "scratch" / KEY_NAME).stat().st_mode & 0o077 == 0
     stop_at(-1)
     train_lora(*flags, "--out", tmp_path / "stopped")
-    assert seen == [0, 0, 1, 2, 2, 3, 4, 4, 5]
+    assert seen == [0, 0, 1, 2, 3, 4, 4, 5]
     for name in (WEIGHTS, "metrics.jsonl"):
         straight, stopped = (tmp_path / run / name for run in ("straight", "stopped"))
         assert straight.read_bytes() == stopped.read_bytes(), name
@@ -123,18 +123,16 @@ def test_a_run_is_not_gone_on_with_under_another_key(
     assert "begun with another key of its noise" in refusal(*flags)
 
 
-def test_two_secret_runs_differ_and_two_seeded_ones_do_not(
+def test_seeded_noise_is_repeated_by_everyone_who_knows_the_seed(
     train_lora: TrainLora, toy_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = {}
-    for noise in ("secret", "seeded"):
-        for number in (1, 2):
-            out = tmp_path / f"{noise}-{number}"
-            flags = ["--max-steps", 1, "--dp-noise", noise, "--out", out]
-            train_lora("--data", toy_frames, *PRIVATE, *flags)
-            weights[noise, number] = (out / WEIGHTS).read_bytes()
-    assert weights["secret", 1] != weights["secret", 2]
-    assert weights["seeded", 1] == weights["seeded", 2]
+    weights = set()
+    for number in (1, 2):
+        out = tmp_path / str(number)
+        flags = ["--max-steps", 1, "--dp-noise", "seeded", "--out", out]
+        train_lora("--data", toy_frames, *PRIVATE, *flags)
+        weights.add((out / WEIGHTS).read_bytes())
+    assert len(weights) == 1
     assert "who knows the seed can take the noise off" in capsys.readouterr().out
 
 
@@ -167,11 +165,8 @@ def test_frames_whose_patient_is_not_known_are_refused(
     for row in rows[:3]:
         del row["patient_id"]
     (toy_frames / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    from echodiff.settings.command_line import run_main
-
-    assert run_main  # the refusal fixture takes one line alone; here a warning comes with it
-    with pytest.raises(AssertionError, match="have no patient_id, and the guarantee is for pat"):
-        refusal("--data", toy_frames, *PRIVATE, "--out", tmp_path / "run")
+    line = refusal("--data", toy_frames, *PRIVATE, "--out", tmp_path / "run")
+    assert "3 of 10 training frames have no patient_id, and the guarantee is for patients" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -1,28 +1,53 @@
-"""Callbacks of a training of an adapter alone: privacy spent, and whether the adapter is sound."""
+"""Callbacks of a training of an adapter alone: privacy spent, members shown, a sound adapter."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import PartialState
 
+from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora import lora_parameters
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.member_losses import adapter_off
+from echodiff.diffusion.membership import Membership
 from echodiff.diffusion.privacy_budget import Budget
 from echodiff.diffusion.trainer import DenoisingTrainer
+from echodiff.errors import InputError
 from echodiff.training.loop import Callback
+
+if TYPE_CHECKING:
+    from echodiff.diffusion.dataset import TrainingSet
+    from echodiff.runs import Run
 
 MOST_READINGS = 20
 """Of the epsilon spent: its computation takes up to some seconds."""
 
 
-def build_lora_callbacks(config: TrainLoraConfig, trainer: DenoisingTrainer) -> list[Callback]:
-    """Return the callbacks that `config` enables, besides those of every denoising network."""
+def build_lora_callbacks(
+    config: TrainLoraConfig,
+    dataset: "TrainingSet",
+    run: "Run",
+    trainer: DenoisingTrainer,
+    encoded: EncodedFrames,
+    held_out: EncodedFrames | None,
+) -> list[Callback]:
+    """Return the callbacks that `config` enables, besides those of every denoising network.
+
+    encoded, held_out: frames of `dataset.train` and `dataset.watched`.
+    """
     callbacks: list[Callback] = []
     if trainer.private is not None:
         with trainer.averaged() as unet:
             callbacks.append(AdapterCheck(unet))
         callbacks.append(PrivacySpent(trainer.private.budget, config.log_every))
+    if config.membership_every:
+        if held_out is None:
+            raise InputError("--membership-every: no frame is of split val, to compare with")
+        membership = Membership(config, dataset, encoded, held_out, trainer)
+        if PartialState().is_main_process:
+            run.update(membership=membership.to_record())
+        callbacks.append(membership)
     return callbacks
 
 

@@ -24,6 +24,11 @@ class TrainLoraConfig(MembershipConfig, PrivacyConfig, DenoisingConfig):
     alpha: Positive = 8.0
     """The adapter's output is scaled by alpha / rank (above 0)."""
 
+    @property
+    def watched_frames(self) -> int:
+        """Held-out frames that are encoded: those of the held-out loss begin the list."""
+        return max(self.held_out_frames, self.membership_frames if self.membership_every else 0)
+
     def __post_init__(self) -> None:
         """Check ranges and what goes together; every message names its flag."""
         super().__post_init__()

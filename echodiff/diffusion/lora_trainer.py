@@ -7,6 +7,7 @@ from echodiff.diffusion.encoding import EncodedFrames
 from echodiff.diffusion.lora import add_lora
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.lora_start import start_from
+from echodiff.diffusion.membership import choose_sides
 from echodiff.diffusion.objective import build_objective
 from echodiff.diffusion.private_training import check_private, open_private
 from echodiff.diffusion.trainer import DenoisingTrainer
@@ -30,10 +31,13 @@ def prepare_lora(
 
     Returns what builds its trainer from encoded frames and the run that keeps its key and budget
     (None: a measurement); and the SHA-256 of the weights that it starts from, empty where they are
-    random. InputError where `dataset` cannot be trained on with the privacy that is asked for.
+    random. InputError where `dataset` does not allow the privacy or the test that is asked for.
     """
     if config.dp_epsilon is not None:
         check_private(config, accelerator, dataset)
+    if config.membership_every and dataset is not None:
+        others = dataset.watched[: config.watched_frames]
+        choose_sides(dataset.train, others, config.membership_frames, seed=config.seed)
     parameters = add_lora(unet, rank=config.rank, alpha=config.alpha, seed=config.seed)
     init_sha256 = start_from(unet, config.init_from, rank=config.rank, alpha=config.alpha)
     objective = build_objective(schedule, config.min_snr_gamma)
