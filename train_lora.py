@@ -88,14 +88,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         train(trainer, run, accelerator, intervals=intervals, curves=curves, callbacks=callbacks)
         with trainer.averaged():
             state = lora_state(unet)
-        del (
-            encoded,
-            held_out,
-            trainer,
-            callbacks,
-            others,
-            looks,
-        )  # they map files of the run's scratch folder
+        del encoded, held_out, trainer, callbacks, others, looks  # they map files of scratch/
         if is_main:
             sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)
