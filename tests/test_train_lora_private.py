@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.diffusion.objective import build_noise_schedule, epsilon
 from echodiff.diffusion.privacy_budget import Budget
 from echodiff.diffusion.private_samples import PatientSamples
+from echodiff.settings.command_line import parse
 from echodiff.training.checkpoints import load_newest_checkpoint
 from echodiff.training.keyed_stream import KEY_NAME, keyed_normal, keyed_uniform, open_key
 
@@ -283,3 +286,11 @@ def test_numbers_of_a_key_are_normal_and_another_key_purpose_or_step_gives_other
     assert uniform.max() < 1
     assert open_key(tmp_path) == open_key(tmp_path)
     assert open_key(tmp_path) != open_key(tmp_path / "other")
+
+
+def test_the_commands_of_the_page_are_real() -> None:
+    page = Path(__file__).parents[1] / "docs" / "differential_privacy.md"
+    lines = re.findall(r"^python train_lora\.py ([^#\n]*)", page.read_text("utf-8"), re.MULTILINE)
+    configs = [parse(TrainLoraConfig, shlex.split(line), prog="docs") for line in lines]
+    assert [config.dp_epsilon for config in configs] == [8, None, None]
+    assert configs[2].membership_stop == 0.05
