@@ -294,3 +294,19 @@ def test_the_commands_of_the_page_are_real() -> None:
     configs = [parse(TrainLoraConfig, shlex.split(line), prog="docs") for line in lines]
     assert [config.dp_epsilon for config in configs] == [8, None, None]
     assert configs[2].membership_stop == 0.05
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--dp-clip", "1"], "--dp-clip has no effect without --dp-epsilon"),
+        (["--membership-pairs", "2"], "--membership-pairs has no effect without --membership-ever"),
+        (["--dp-epsilon", "8", "--max-grad-norm", "2"],
+         "--max-grad-norm has no effect with --dp-epsilon: --dp-clip bounds the gradient of each"),
+    ],
+)  # fmt: skip
+def test_flags_without_effect_are_named(
+    flags: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse(TrainLoraConfig, flags, prog="train_lora.py")
+    assert f"note: {line}" in capsys.readouterr().err
