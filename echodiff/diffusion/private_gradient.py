@@ -7,6 +7,7 @@ and the noise comes from a key (`training.keyed_stream`), so that a resumed run 
 
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -46,7 +47,10 @@ class KeyedOptimizer(DPOptimizer):
 
 
 def draw_noise(key: bytes, step: int, count: int) -> torch.Tensor:
-    """Standard normal noise (count,) float64 of one step."""
+    """Standard normal noise (count,) float64 of one step.
+
+    Tests of audits put zeros in the place of this function.
+    """
     return keyed_normal(key, "noise", step, count)
 
 
@@ -72,7 +76,8 @@ class PrivateGradient:
     ) -> None:
         if errors := ModuleValidator.validate(network, strict=False):
             raise InputError(f"--dp-epsilon: this network cannot be trained with it: {errors[0]}")
-        self.network, self._parameters = network, list(parameters.values())
+        self.network = network
+        self._parameters: list[Any] = list(parameters.values())  # Opacus puts attributes on them
         self._objective, self._predict, self._budget = objective, predict, budget
         self._rows_at_once, self._draws = patients_at_once * draws, draws
         self._optimizer = KeyedOptimizer(optimizer, budget, key)

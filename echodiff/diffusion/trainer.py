@@ -179,9 +179,11 @@ class DenoisingTrainer:
         self._pull: float | torch.Tensor = torch.zeros((), device=device) if captures else 0.0
         graph = CudaGraph(device) if captures else None
         self._run = StepRunner(self._step, device, compiled=self._compiled, graph=graph)
-        self._private_gradient = private and private.build_gradient(
-            network, self.parameters, self._optimizer.optimizer, objective, predict
-        )
+        self._private_gradient = None
+        if private is not None:
+            self._private_gradient = private.build_gradient(
+                network, self.parameters, self._optimizer.optimizer, objective, predict
+            )
 
     def run(self, step: int) -> torch.Tensor:
         """Take step number `step` (0 is the first); its (loss, gradient norm), on the device."""
