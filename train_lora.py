@@ -27,6 +27,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     from echodiff.diffusion.callbacks import build_callbacks
     from echodiff.diffusion.dataset import encode_set, list_inputs, load_set, simulate_set
     from echodiff.diffusion.lora import WEIGHTS_NAME, lora_state, save_lora
+    from echodiff.diffusion.lora_callbacks import build_lora_callbacks
     from echodiff.diffusion.lora_trainer import prepare_lora
     from echodiff.diffusion.memory import state_memory
     from echodiff.diffusion.sampling.schedulers import check_steps
@@ -39,12 +40,9 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
 
     # --- Everything that was given, before anything is written
     accelerator, precision = start_accelerator(
-        config.mixed_precision,
-        num_parameters=num_unet_parameters(config.base),
-        batch_size=config.batch_size,
-        tracker=config.tracker,
-        threads=config.threads,
-    )
+        config.mixed_precision, num_parameters=num_unet_parameters(config.base),
+        batch_size=config.batch_size, tracker=config.tracker, threads=config.threads,
+    )  # fmt: skip
     is_main = accelerator.is_main_process
     dataset = load_set(config, config.data, is_quiet=not is_main) if config.data else None
     frames = [*dataset.train, *dataset.held_out] if dataset else []
@@ -52,7 +50,7 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         config.base, precision.weight_dtype, config.resolution
     )
     check_steps(config.sample_steps, schedule.config.num_train_timesteps, "--sample-steps")
-    build_trainer, init_sha256 = prepare_lora(config, accelerator, unet, schedule)
+    build_trainer, init_sha256 = prepare_lora(config, accelerator, unet, schedule, dataset)
     if config.memory:
         return state_memory(config, accelerator, build_trainer, resolution)
     names = config.evaluate_features if config.evaluate_every else ()
@@ -78,17 +76,19 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         encoded, held_out = encode_set(config, dataset, resolution, accelerator.device, run.scratch)
 
         # --- Train, call back now and then, save
-        trainer = build_trainer(encoded)
+        trainer = build_trainer(encoded, run)
         score = open_held_out(networks, dataset.folder, dataset.val, dataset.max_value)
         if score and is_main:
             run.update(evaluation=score.to_record())
-        callbacks = build_callbacks(config, dataset, run, resolution, trainer, held_out, score)
+        others = build_lora_callbacks(config, dataset, run, trainer, encoded, held_out)
+        looks = (config, dataset, run, resolution, trainer, held_out, score)
+        callbacks = build_callbacks(*looks, others=others)
         curves = Curves(run, accelerator, project="echodiff", config=config)
         intervals = Intervals(config.log_every, (config.checkpoint_every,), config.keep)
         train(trainer, run, accelerator, intervals=intervals, curves=curves, callbacks=callbacks)
         with trainer.averaged():
             state = lora_state(unet)
-        del encoded, held_out, trainer, callbacks  # they map files of the run's scratch folder
+        del encoded, held_out, trainer, callbacks, others, looks  # they map files of scratch/
         if is_main:
             sha256 = save_lora(run.run_dir, state, rank=config.rank, alpha=config.alpha)
             run.finish(weights_sha256=sha256)

@@ -12,6 +12,7 @@ EXTRA_OF = {
     "monai": "segmentation",
     "tensorboard": "tensorboard",
     "bitsandbytes": "gpu",
+    "opacus": "dp",
 }
 """Module -> extra of pyproject.toml; everything else that is imported comes with echodiff."""
 

@@ -69,7 +69,9 @@ _KINDS: Kinds = {
         ),
         _NAMES,
     ),
-    **dict.fromkeys(("settings", "versions", "evaluation"), dict),
+    **dict.fromkeys(
+        ("settings", "versions", "evaluation", "differential_privacy", "membership"), dict
+    ),
     **dict.fromkeys(("frames", "networks_sha256"), dict[str, str]),
     **dict.fromkeys(("resolution", "num_steps", "num_captioned", "num_null_text"), int),
     **dict.fromkeys(("white_level", "source_white_level", "target_white_level"), int | None),

@@ -74,9 +74,23 @@ def finish(processes: list[Any]) -> None:
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     start: Start, tmp_path: Path, num_processes: int, num_kills: int
 ) -> None:
+    kill_and_compare(start, tmp_path, num_processes, num_kills)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_a_private_run_ends_with_the_same_bytes(
+    start: Start, tmp_path: Path
+) -> None:
+    flags = ("--dp-epsilon", "8", "--dp-accountant", "rdp", "--dp-noise", "seeded")
+    kill_and_compare(start, tmp_path, 1, 3, *flags)
+
+
+def kill_and_compare(
+    start: Start, tmp_path: Path, num_processes: int, num_kills: int, *flags: str
+) -> None:
     rng = random.Random(num_kills + num_processes)
     num_steps = 3 * num_kills + 10  # a run gets three steps on at most before it is killed
-    steps = ("--max-steps", str(num_steps))
+    steps = ("--max-steps", str(num_steps), *flags)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     finish(start(straight, num_processes, *steps))
     for _ in range(num_kills):

@@ -59,8 +59,8 @@ def build_callbacks(
     of a training with masks. others: of one kind of training.
     """
     callbacks: list[Callback] = []
-    if held_out is not None:
-        callbacks.append(HeldOutLoss(config, held_out, trainer))
+    if held_out is not None and config.held_out_frames:
+        callbacks.append(HeldOutLoss(config, held_out[: config.held_out_frames], trainer))
     if config.sample_every:
         callbacks.append(SampleGrids(config, dataset, run.samples, resolution, masks))
     if score is not None:

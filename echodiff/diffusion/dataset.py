@@ -118,7 +118,7 @@ def load_set(config: DenoisingConfig, folder: Path, *, is_quiet: bool = False) -
         raise InputError(f"{folder}: no frame left to train on")
     train = [*chosen.captioned, *chosen.regularization]
     val = [frame for frame in chosen.held_out if frame.split != "test"]
-    num_watched = max(config.held_out_frames, config.num_samples)
+    num_watched = max(config.watched_frames, config.num_samples)
     watched = choose_held_out(val, num_watched, config.seed)
     if not is_quiet:
         warn_without_patient(folder, frames)
@@ -204,7 +204,7 @@ def encode_set(
     the folder `store`, and is mapped.
     """
     pipeline = load_base(config.base, torch.float32, unet=None).to(device)
-    watched = dataset.watched[: config.held_out_frames]
+    watched = dataset.watched[: config.watched_frames]
     train = dataset.train * max(1, len(moves) // len(dataset.train))
     encoded = encode_frames(
         pipeline,

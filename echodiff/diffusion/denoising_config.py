@@ -144,6 +144,11 @@ class DenoisingConfig(
         return False
 
     @property
+    def watched_frames(self) -> int:
+        """Held-out frames that are encoded, for what is computed on them while training."""
+        return self.held_out_frames
+
+    @property
     def parents(self) -> tuple[Path, ...]:
         """Weights that the training goes on from; their frames are counted as trained on too."""
         return () if self.init_from is None else (self.init_from,)

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from echodiff.captions.language import describe_cyrillic
+from echodiff.data.splits import known_patient
 from echodiff.diffusion.augmentation import Move, move_image
 from echodiff.images import pad_square, read_gray_u8, resize_u8, to_pm1
 from echodiff.progress import ProgressBar
@@ -42,6 +43,8 @@ class EncodedFrames:
     """(captions, tokens, dim) float32, one row a different caption."""
     condition: torch.Tensor | None = None
     """(N, channels, H, W), if the network takes one next to the caption."""
+    patients: tuple[str, ...] = ()
+    """Patient of each frame, empty where a row names none."""
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -54,6 +57,7 @@ class EncodedFrames:
             caption_index=self.caption_index[rows],
             embeddings=self.embeddings,
             condition=None if self.condition is None else self.condition[rows],
+            patients=self.patients[rows],
         )
 
 
@@ -128,6 +132,7 @@ def encode_frames(
         latent_std=std,
         caption_index=torch.tensor([row_of[frame.text] for frame in frames]),
         embeddings=embeddings.read(),
+        patients=tuple(known_patient(frame) or "" for frame in frames),
     )
 
 

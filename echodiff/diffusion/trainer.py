@@ -38,9 +38,12 @@ from echodiff.training.loop import GRADIENT_NORM
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from echodiff.diffusion.private_training import PrivateTraining
+
 logger = logging.getLogger(__name__)
 
 COUNTS_ON_CPU = "this optimizer counts its steps on the CPU"
+OTHER_SIZES = "with differential privacy every step has another number of frames"
 
 PredictWith = Callable[[torch.nn.Module, torch.Tensor, Samples], torch.Tensor]
 """Network, noisy latents (B, C, h, w) and their samples to a prediction of the same shape."""
@@ -115,7 +118,7 @@ class DenoisingTrainer:
     network: a diffusers model. parameters: name to parameter of those that are trained; all others
     must be frozen. prefix: of their names in a checkpoint. predict: how `network` is
     called; with several processes it is given the network wrapped. draw_kept: drop-out of masks
-    and labels, if the frames have masks.
+    and labels, if the frames have masks. private: draws and noise of differential privacy.
     """
 
     names: tuple[str, ...] = ("loss", GRADIENT_NORM)
@@ -132,9 +135,15 @@ class DenoisingTrainer:
         prefix: str,
         predict: PredictWith = predict_from_text,
         draw_kept: KeptOfStep | None = None,
+        private: "PrivateTraining | None" = None,
     ) -> None:
         self._config, self._accelerator, self.objective = config, accelerator, objective
-        self._samples = StepSamples(config, encoded, objective, accelerator, draw_kept)
+        self.private = private
+        self._samples = (
+            StepSamples(config, encoded, objective, accelerator, draw_kept)
+            if private is None
+            else private.samples
+        )
         self._prefix, self.predict = prefix, predict
         self.num_steps = self._samples.num_steps
         device = accelerator.device
@@ -147,7 +156,7 @@ class DenoisingTrainer:
         if device.type == "cuda":
             network.to(memory_format=torch.channels_last)  # what convolutions on tensor cores read
         self._compiled = choose_compile(
-            config.compile,
+            config.compile if private is None else "none",
             device,
             num_steps=self.num_steps,
             batch_size=max(1, config.batch_size // accelerator.num_processes),
@@ -161,6 +170,7 @@ class DenoisingTrainer:
             if config.ema_decay is not None
         }
         obstacle = None if config.optimizer == "adam" else COUNTS_ON_CPU
+        obstacle = obstacle if private is None else OTHER_SIZES
         captures = can_capture(accelerator, obstacle=obstacle)
         optimizer = build_optimizer(
             config, list(self.parameters.values()), device, capturable=captures
@@ -169,6 +179,11 @@ class DenoisingTrainer:
         self._pull: float | torch.Tensor = torch.zeros((), device=device) if captures else 0.0
         graph = CudaGraph(device) if captures else None
         self._run = StepRunner(self._step, device, compiled=self._compiled, graph=graph)
+        self._private_gradient = None
+        if private is not None:
+            self._private_gradient = private.build_gradient(
+                network, self.parameters, self._optimizer.optimizer, objective, predict
+            )
 
     def run(self, step: int) -> torch.Tensor:
         """Take step number `step` (0 is the first); its (loss, gradient norm), on the device."""
@@ -177,6 +192,10 @@ class DenoisingTrainer:
             group["lr"] = put(self.learning_rate(step), group["lr"])
         if self._config.ema_decay is not None:
             self._pull = put(average_pull(self._config.ema_decay, step + 1), self._pull)
+        if self._private_gradient is not None:
+            values = self._private_gradient.take(step, samples, shares)
+            update_average(self.average, self.parameters, self._pull)
+            return values
         return self._run(*samples.tensors(), shares)
 
     def _step(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -216,11 +235,14 @@ class DenoisingTrainer:
         }
         named |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         named |= optimizer_tensors(self._optimizer.optimizer, self.parameters)
+        named |= {} if self.private is None else self.private.tensors()
         return named | {f"scaler.{k}": torch.tensor(float(v)) for k, v in self._scaler().items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put back what `tensors` returned."""
         tensors, prefix = checkpoint.tensors, self._prefix
+        if self.private is not None:
+            self.private.refuse_other(tensors)
         copy_values({n: tensors[f"{prefix}.{n}"] for n in self.parameters}, self.parameters)
         copy_values({n: tensors[f"average.{n}"] for n in self.average}, self.average)
         restore_optimizer(self._optimizer.optimizer, self.parameters, tensors)

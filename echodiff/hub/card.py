@@ -252,6 +252,7 @@ def _of_training(contents: Contents) -> dict[str, Any]:
         "weights_name": KIND_WEIGHTS if trained.kind else WEIGHTS,
         "kohya_name": KOHYA,
         "example": _code(example or "apical four-chamber view"),
+        "guarantee": record.get("differential_privacy"),
         "versions": _list_versions(record["versions"]),
     }
 

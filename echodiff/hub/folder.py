@@ -39,6 +39,7 @@ _STAYS = frozenset({
 _RECORD_KEYS = (
     "command", "base_sha256", "resolution", "mixed_precision", "num_captioned", "num_null_text",
     "weights_sha256", "versions", "kind", "labels", "lora", "lora_scale",
+    "differential_privacy",
 )  # fmt: skip
 _COLUMNS = frozenset({
     "file_name", "mask_file_name", "text", "view", "phase", "modality", "source", MASK_SOURCE,

@@ -17,6 +17,11 @@ from echodiff.report.mask_curve import (
     read_obedience,
 )
 from echodiff.report.pictures import embed_png
+from echodiff.report.privacy_curve import (
+    describe_guarantee,
+    describe_membership,
+    draw_membership,
+)
 from echodiff.report.tables import format_interval, format_number, score_name
 from echodiff.report.template import write_page
 from echodiff.runs import Run
@@ -47,11 +52,17 @@ def write_training_page(run: Run) -> Path:
         "training.html.jinja",
         title=f"Training {run.run_dir.resolve().name}",
         summary=_summarise(record, config),
-        verdict=" ".join(filter(None, [describe_obedience(rows), write_training_verdict(rows)])),
+        verdict=" ".join(filter(None, [
+            describe_obedience(rows),
+            write_training_verdict(rows),
+            describe_membership(rows, record.get("membership", {})),
+            describe_guarantee(record.get("differential_privacy", {})),
+        ])),
         cards=build_training_cards(record, config, rows),
         curves=draw_curves(rows),
         score_charts=draw_score_curves(rows),
         obedience=draw_obedience(rows),
+        membership=draw_membership(rows, record.get("membership", {})),
         samples=[(f"Step {int(path.stem.removeprefix('step-'))}", embed_png(read_image_u8(path)))
                  for path in _choose_sheets(run.samples)],
         settings=[(key, ", ".join(map(str, value)) if isinstance(value, list) else value)

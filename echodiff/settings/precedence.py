@@ -36,6 +36,8 @@ OF_KIND = dict.fromkeys(("rank", "alpha"), ("control-lora", "concat"))
 OF_PHANTOMS = ("phantom_frames", "phantom_style", "phantom_findings", "phantom_finding_rate")
 OF_SCORES = ("evaluate_images", "evaluate_features")
 OF_OBEDIENCE = ("obedience_every", "segmenter")
+OF_PRIVACY = ("dp_delta", "dp_clip", "dp_draws", "dp_accountant", "dp_noise")
+OF_MEMBERSHIP = ("membership_frames", "membership_pairs")
 OF_SAMPLER = ("sample_steps", "sample_guidance")
 
 
@@ -76,6 +78,12 @@ def find_reason(config: Any, name: str) -> str | None:
         return None if kind in OF_KIND[name] else f"with --kind {kind}"
     if name in OF_PHANTOMS and getattr(config, "data", None) is not None:
         return "with --data: phantom frames are made without it only"
+    if name in OF_PRIVACY and config.dp_epsilon is None:
+        return "without --dp-epsilon"
+    if name in OF_MEMBERSHIP and not config.membership_every:
+        return "without --membership-every"
+    if name == "max_grad_norm" and getattr(config, "dp_epsilon", None) is not None:
+        return "with --dp-epsilon: --dp-clip bounds the gradient of each patient"
     if not hasattr(config, "evaluate_every"):
         return None
     if name in OF_SCORES and not config.evaluate_every:

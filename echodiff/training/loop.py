@@ -59,7 +59,8 @@ class Trainer(Protocol):
 class Callback(Protocol):
     """Looks at what is trained, on the main process; what it returns is logged.
 
-    It must leave the network as it was. It cannot change the random numbers of the training.
+    It must leave the network as it was. It cannot change the random numbers of the training. One
+    with an attribute `is_over` that is true after a call ends the training after that step.
     """
 
     every: int
@@ -148,6 +149,7 @@ def train(
             if callback.has_start:
                 call(callback, 0)
 
+    is_stopped = False
     with ProgressBar(
         total=num_steps,
         initial=progress.step,
@@ -155,7 +157,7 @@ def train(
         unit="step",
         disable=not is_main,
     ) as bar:
-        while progress.step < num_steps:
+        while progress.step < num_steps and not is_stopped:
             # --- One optimizer step
             progress.unread.append(trainer.run(progress.step))
             progress.count(trainer.learning_rate(progress.step))
@@ -172,7 +174,9 @@ def train(
                 log(step)
             for callback in due:
                 call(callback, step)
-            if is_save and is_main:
+            is_stopped = bool(due) and ask_to_stop(due)
+            # No checkpoint of the last step: resumed from it, a run would take one more.
+            if is_save and is_main and not is_stopped:
                 tensors = trainer.tensors()
                 # Finite losses may leave weights that are not: a resumed run would start from them.
                 check_finite(tensors.items(), f"{run.run_dir}, step {step}")
@@ -190,12 +194,27 @@ def train(
 
         # --- After the last step: log and call back where it was not their turn. This comes after
         # the checkpoint: a run continued from there has the rows of one that long from the start.
+        last = progress.step
+        if is_stopped and is_main:
+            accelerator.print(f"stopped after step {last} of {num_steps}")
+            run.update(num_steps=last)
         if progress.read:
-            log(num_steps)
+            log(last)
         for callback in callbacks:
-            if not is_due(num_steps, callback.every):
-                call(callback, num_steps)
+            if not is_due(last, callback.every):
+                call(callback, last)
     curves.close()
+
+
+def ask_to_stop(callbacks: Sequence[Callback]) -> bool:
+    """Whether one of `callbacks` that were called last ends the training, on every process."""
+    from accelerate.utils import broadcast_object_list
+
+    if not any(hasattr(callback, "is_over") for callback in callbacks):
+        return False
+    answer = [any(getattr(callback, "is_over", False) for callback in callbacks)]
+    broadcast_object_list(answer)  # callbacks are called on the main process alone
+    return answer[0]
 
 
 def is_due(step: int, every: int) -> bool:

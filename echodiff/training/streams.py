@@ -28,6 +28,7 @@ class Stream(IntEnum):
     NETWORK = 7
     MASK = 8
     MOVE = 9
+    MEMBERS = 10
     AUDIT = 20
 
 

@@ -499,3 +499,20 @@ def test_moved_frames_are_found_by_data(push, place):
     shutil.copy(shipped("data_cards/phantom.md"), place / "elsewhere/README.md")
     assert push("--data", "elsewhere")[0] == 0
     assert Path("push/hearts").is_dir()
+
+
+def test_the_card_states_a_guarantee_of_privacy_and_none_where_the_noise_is_public(
+    push, place, edit
+):
+    spent = {"epsilon": 7.94, "delta": 1e-5, "num_patients": 40, "num_steps": 880, "clip": 1e-4,
+             "sample_rate": 0.2, "noise_multiplier": 2.451, "accountant": "prv", "unit": "patient",
+             "noise": "secret", "num_parameters": 795_648}  # fmt: skip
+    card = place / "push/hearts/README.md"
+    edit(place / "runs/ours/run.json", differential_privacy=spent)
+    assert push()[0] == 0
+    assert "(epsilon, delta) = (7.94, 1e-05) for each of 40 patients" in card.read_text()
+    assert Run.load(place / "push/hearts").record["differential_privacy"] == spent
+    edit(place / "runs/ours/run.json", differential_privacy=spent | {"noise": "seeded"})
+    assert push()[0] == 0
+    assert "**No guarantee.**" in card.read_text()
+    assert "(epsilon, delta)" not in card.read_text()
