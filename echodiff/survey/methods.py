@@ -88,6 +88,10 @@ class Denoising:
         _step(self.optimizers[GENERATOR], self._network, loss)
         return loss.detach()[None]
 
+    def use_scheduler(self, scheduler: Any) -> None:
+        """Draw with another sampler from now on."""
+        self._scheduler = scheduler
+
     def draw(self, noise: Tensor, mask: Tensor, style: Tensor, num_steps: int) -> Tensor:
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             out: Tensor = self._network(noisy, times, mask, style)

@@ -70,9 +70,9 @@ class StyledUNet(nn.Module):
 
     def forward(self, x: Tensor, times: Tensor, mask: Tensor, style: Tensor) -> Tensor:
         given = F.pixel_unshuffle(torch.cat([x, mask], dim=1), self.patch)
-        folded: Tensor = self.unet(
-            given, times, class_labels=self.style(style), return_dict=False
-        )[0]
+        folded: Tensor = self.unet(given, times, class_labels=self.style(style), return_dict=False)[
+            0
+        ]
         return F.pixel_shuffle(folded, self.patch)
 
 
@@ -201,7 +201,9 @@ def build_matched(
     return build_seeded(build, sizes, seed=seed, width=width, hidden=max(1, round(GROUPS + more)))
 
 
-def build_seeded(build: Callable[..., nn.Module], *args: Any, seed: int, **kwargs: Any) -> nn.Module:
+def build_seeded(
+    build: Callable[..., nn.Module], *args: Any, seed: int, **kwargs: Any
+) -> nn.Module:
     """Build a network whose weights are a function of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
