@@ -68,7 +68,7 @@ def measure_step(trainer: Stepping, num_parameters: int, num_trained: int) -> St
         trainer.run(0)
     start = time.perf_counter()
     for step in range(1, 1 + TIMED_STEPS):
-        trainer.run(step)
+        trainer.run(step).tolist()  # waits for a GPU
     seconds = (time.perf_counter() - start) / TIMED_STEPS
     return StepCost(int(counter.get_total_flops()), seconds, num_parameters, num_trained)
 

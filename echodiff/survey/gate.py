@@ -70,11 +70,12 @@ def join_trainings(scores: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]
         "value": mean, "low": None, "high": None, "n": int(sum(one.get("n") or 0 for one in known)),
         "num_trainings": len(values), "values": values,
     }  # fmt: skip
-    ends = [(one.get("low"), one.get("high")) for one in known]
-    if any(low is None or high is None for low, high in ends):
+    if any(one.get(end) is None for one in known for end in ("low", "high")):
         return joined
-    within = [sum(abs(float(end[side]) - value) for end, value in zip(ends, values, strict=True))
-              / len(values) for side in (0, 1)]  # fmt: skip
+    within = [
+        sum(abs(float(one[end]) - float(one["value"])) for one in known) / len(known)
+        for end in ("low", "high")
+    ]
     between = 0.0
     if (num := len(values)) > 1:
         variance = sum((value - mean) ** 2 for value in values) / (num - 1)

@@ -11,7 +11,7 @@ from echodiff.contact_sheet import contact_sheet
 from echodiff.frames.reader import load_frames
 from echodiff.images import colour_mask, read_gray_u8, read_mask_u8, write_image
 from echodiff.survey.segmentations import find_set
-from echodiff.survey.sets import OWN
+from echodiff.survey.sets import OWN, name_style
 from echodiff.survey.stages import Drawing
 from echodiff.survey.survey_config import SurveyConfig
 
@@ -61,7 +61,7 @@ def _write_styles(config: SurveyConfig, drawing: Drawing, out: Path) -> Path:
         images.append(colour_mask(read_mask_u8(drawing.own.folder / str(row.mask_file_name))))
         labels.append(arm)
         for vendor in drawing.vendors:
-            folder = find_set(config, arm, 0, f"style-{vendor}")
+            folder = find_set(config, arm, 0, name_style(vendor, drawing.vendors))
             images.append(read_gray_u8(folder / load_frames(folder)[0].file_name))
             labels.append(vendor)
     columns = 1 + len(drawing.vendors)

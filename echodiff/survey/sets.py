@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +51,8 @@ class Asked:
     """(N, V) weights of the training vendors."""
     vendors: tuple[str, ...]
     """Vendor column of every image."""
+    words: tuple[str, ...]
+    """Vendor of every image as its caption names it; of a mixture the strongest."""
     num_steps: int
     """Sampler steps, where the arm has any."""
 
@@ -59,8 +63,7 @@ class Asked:
     def captions(self) -> list[str]:
         """Captions with the scanner in words, for arms that read them."""
         return [
-            write_words(row.text, vendor)
-            for row, vendor in zip(self.rows, self.vendors, strict=True)
+            write_words(row.text, vendor) for row, vendor in zip(self.rows, self.words, strict=True)
         ]
 
 
@@ -90,7 +93,7 @@ def ask_own(
     vendors = tuple(vendor_of(row) for row in rows)
     places = [known.index(name) for name in vendors]
     styles = np.eye(len(known), dtype=np.float32)[places]
-    return Asked(title, folder, rows, styles, vendors, steps)
+    return Asked(title, folder, rows, styles, vendors, vendors, steps)
 
 
 def ask_vendor(asked: Asked, vendor: str, known: Sequence[str]) -> Asked:
@@ -98,10 +101,17 @@ def ask_vendor(asked: Asked, vendor: str, known: Sequence[str]) -> Asked:
     styles = np.zeros_like(asked.styles)
     styles[:, known.index(vendor)] = 1
     vendors = (vendor,) * len(asked)
-    return replace(asked, title=f"style-{vendor}", styles=styles, vendors=vendors)
+    return replace(
+        asked, title=name_style(vendor, known), styles=styles, vendors=vendors, words=vendors
+    )
 
 
-def ask_random_styles(asked: Asked, *, seed: int) -> Asked:
+def name_style(vendor: str, known: Sequence[str]) -> str:
+    """Title of the set in the style of a vendor, which may have any name."""
+    return f"style-{known.index(vendor)}-{re.sub(r'[^0-9A-Za-z]+', '-', vendor)[:40]}"
+
+
+def ask_random_styles(asked: Asked, known: Sequence[str], *, seed: int) -> Asked:
     """The same masks in styles drawn apart from the anatomy: uniform over all mixtures of vendors.
 
     A mixture is a scanner between those of the training.
@@ -112,6 +122,7 @@ def ask_random_styles(asked: Asked, *, seed: int) -> Asked:
     return replace(
         asked, title=RANDOM_STYLES, styles=np.array(drawn, np.float32),
         vendors=(MIXED,) * len(asked),
+        words=tuple(known[int(np.argmax(weights))] for weights in drawn),
     )  # fmt: skip
 
 
@@ -126,8 +137,6 @@ def write_set(out: Path, asked: Asked, source: Draws, *, seed: int) -> float | N
     The folder is a frames folder like those of `generate.py`: rows name patient, view and phase of
     the mask, and the record beside them what the generator was trained on.
     """
-    import time
-
     if (out / "metadata.jsonl").is_file():
         return None
     record = _describe(asked, source)

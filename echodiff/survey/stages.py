@@ -50,7 +50,7 @@ def plan_drawing(config: SurveyConfig, folder: Path, vendors: tuple[str, ...]) -
     synthetic = ask_own(SYNTHETIC, folder, train, vendors, config.num_synthetic, steps)
     others = [synthetic]
     if len(vendors) > 1:
-        others.append(ask_random_styles(synthetic, seed=config.seed))
+        others.append(ask_random_styles(synthetic, vendors, seed=config.seed))
         others += [ask_vendor(own, vendor, vendors) for vendor in vendors]
     others += [ask_steps(own, one) for one in config.curve_steps if one != steps]
     return Drawing(own, tuple(others), vendors)
