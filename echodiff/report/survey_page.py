@@ -10,7 +10,7 @@ from echodiff.images import read_image_u8
 from echodiff.report.charts import draw_curves
 from echodiff.report.pictures import Shown, embed_png
 from echodiff.report.step_chart import draw_by_steps
-from echodiff.report.tables import format_interval, format_number
+from echodiff.report.tables import format_interval, format_number, score_name
 from echodiff.report.template import write_page
 from echodiff.runs import RECORD, Run
 
@@ -41,19 +41,21 @@ def write_survey_page(
         "survey.html.jinja",
         title="Which generator, for which scanner",
         summary=(
-            f"{len(arms)} generators, each trained {result['settings']['seeds']} times on "
+            f"{len(arms)} generators, each trained {_write_times(result['settings']['seeds'])} on "
             f"{counts['train']} frames of {', '.join(result['vendors'])} with equal compute, and "
             f"held against {counts['test']} frames of other patients.{held}"
         ),
         verdict=result["verdict"]["fidelity"],
         cards=[],
         axes=[(AXES[name], sentence) for name, sentence in result["verdict"].items()],
-        distance=result["distance"],
+        distance=score_name(result["distance"]),
         rows=build_rows(result, seconds),
         gates=[(name, one["gate"]["reasons"]) for name, one in arms.items()
                if not one["gate"]["passed"]],
         training_rows=build_training_rows(arms, seconds),
-        chart=draw_by_steps(result["distance"], {arm: one["curve"] for arm, one in arms.items()}),
+        chart=draw_by_steps(
+            score_name(result["distance"]), {arm: one["curve"] for arm, one in arms.items()}
+        ),
         segmentation_rows=build_segmentation_rows(result["segmentations"]),
         style_rows=build_style_rows(arms),
         classifier=result["classifier"],
@@ -162,3 +164,7 @@ def write_seconds(seconds: float | None) -> str:
     if seconds is None:
         return MISSING
     return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _write_times(num: int) -> str:
+    return "once" if num == 1 else f"{num} times"

@@ -103,7 +103,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
     bench = Bench(config, frames, folders, accelerator)
     kinds = list_segmentations(config, has_styles=len(frames.vendors) > 1)
     judge = Judge(config, folders["none"], bench.train(kinds[0], 0), frames.vendors)
-    scores = {
+    scores: dict[str, list[dict[str, Any]]] = {
         arm: [score_sets_of(config, arm, number, drawing, judge) for number in range(config.seeds)]
         for arm in config.arms
     }

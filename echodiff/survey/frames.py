@@ -129,7 +129,7 @@ def write_survey_frames(config: SurveyConfig, frames: SurveyFrames) -> dict[str,
     `none` is always among them. Returns the folder of each; rows keep the order train, test, held
     out, and their columns.
     """
-    folders = {}
+    folders: dict[str, Path] = {}
     parts = {TRAIN: frames.train, TEST: frames.test}
     if frames.unseen is not None:
         parts[UNSEEN] = frames.unseen

@@ -33,20 +33,23 @@ class Gate:
 
 
 def check_gate(trainings: Sequence[Mapping[str, Any]], noise: float, distance: str) -> Gate:
-    """Check the scores of every training; noise: the `distance` of uniform noise."""
+    """Check every training by its `scores` and the reasons in `left_out`.
+
+    noise: the `distance` of uniform noise.
+    """
     reasons = []
-    for number, scores in enumerate(trainings):
-        limit = NOISE_SHARE * noise
-        if (found := scores.get(distance)) is None:
-            reasons.append(f"training {number}: {distance} has no value")
-        elif found["value"] >= limit:
+    for number, one in enumerate(trainings):
+        scores, limit = one["scores"], NOISE_SHARE * noise
+        for name in (distance, OBEDIENCE):
+            if name not in scores:
+                why = one["left_out"].get(name, "the images have no masks that can be read")
+                reasons.append(f"training {number}: {name} has no value: {why}")
+        if (found := scores.get(distance)) and found["value"] >= limit:
             reasons.append(
                 f"training {number}: {distance} {found['value']:.3f}, which must be below "
                 f"{limit:.3f}, half of that of noise"
             )
-        if (found := scores.get(OBEDIENCE)) is None:
-            reasons.append(f"training {number}: obedience has no value")
-        elif found["value"] < LEAST_OBEDIENCE:
+        if (found := scores.get(OBEDIENCE)) and found["value"] < LEAST_OBEDIENCE:
             reasons.append(
                 f"training {number}: obedience {found['value']:.2f}, which must be "
                 f"{LEAST_OBEDIENCE} or more"

@@ -56,6 +56,6 @@ class LatentSpace:
         """Images (B, 1, S, S) in about -1..1 of latents (B, C, s, s)."""
         parts = [
             self._vae.decode(part / self._scale + self._shift).sample.mean(dim=1, keepdim=True)
-            for part in latents.split(DECODED_AT_ONCE)
+            for part in torch.split(latents, DECODED_AT_ONCE)
         ]
         return torch.cat(parts)

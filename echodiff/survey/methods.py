@@ -17,8 +17,8 @@ from echodiff.survey.samplers import sample_denoised
 MAX_GRADIENT_NORM = 1.0
 GENERATOR_RATE = 0.5
 """Step size of the GAN's generator over that of its discriminator (Heusel et al. 2017)."""
-FEATURE_WEIGHT, KL_WEIGHT = 10.0, 0.05
-"""Of feature matching and of the code of the GAN (Park et al. 2019)."""
+FEATURE_WEIGHT, KL_WEIGHT, PIXEL_WEIGHT = 10.0, 0.05, 10.0
+"""Of feature matching and of the code of the GAN (Park et al. 2019), and of its absolute error."""
 LEAST_ERROR = 1e-5
 """Squared error of the VAE below which its likelihood grows no more: 8-bit images are no finer."""
 GENERATOR = "generator"
@@ -43,14 +43,21 @@ class Batch:
 class Method(Protocol):
     """One kind of generator."""
 
-    names: tuple[str, ...]
-    """Of the values of a step."""
-    networks: Mapping[str, nn.Module]
-    """All that is trained; `generator` draws the images."""
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    """One for each network."""
-    noise_shape: tuple[int, ...]
-    """Of the noise of one image."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values of a step."""
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """All that is trained; `generator` draws the images."""
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """One for each network."""
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Of the noise of one image."""
 
     def update(self, batch: Batch) -> Tensor:
         """Take one optimizer step; its values (len(names),)."""
@@ -103,11 +110,13 @@ class Denoising:
 class Adversarial:
     """SPADE: hinge loss, feature matching, and a code that an encoder reads from real frames.
 
-    Of the losses of Park et al. (2019) only that in VGG features is left out, which needs weights
-    trained on photographs.
+    The loss of Park et al. (2019) in VGG features needs weights trained on photographs: the mean
+    absolute error of pixels stands in its place (Isola et al. 2017).
     """
 
-    names: tuple[str, ...] = ("loss", "discriminator_loss", "features_loss", "kl")
+    names: tuple[str, ...] = (
+        "loss", "discriminator_loss", "features_loss", "pixel_loss", "kl"
+    )  # fmt: skip
 
     def __init__(
         self, generator: SpadeGenerator, discriminator: Discriminator, *, learning_rate: float
@@ -139,10 +148,12 @@ class Adversarial:
         pairs = list(zip(of_fake[:-1], of_real[:-1], strict=True))
         matching = torch.stack([F.l1_loss(ours, theirs) for ours, theirs in pairs]).mean()
         kl = compute_kl(mean, log_variance).mean()
-        loss = -of_fake[-1].mean() + FEATURE_WEIGHT * matching + KL_WEIGHT * kl
+        error = F.l1_loss(fake, batch.images)
+        supervised = FEATURE_WEIGHT * matching + PIXEL_WEIGHT * error
+        loss = -of_fake[-1].mean() + supervised + KL_WEIGHT * kl
         _step(self.optimizers[GENERATOR], self._generator, loss)
         self._discriminator.requires_grad_(True)
-        return torch.stack([loss, judge_loss, matching, kl]).detach()
+        return torch.stack([loss, judge_loss, matching, error, kl]).detach()
 
     @torch.no_grad()
     def draw(self, noise: Tensor, mask: Tensor, style: Tensor, num_steps: int) -> Tensor:
@@ -196,6 +207,6 @@ def _build_optimizer(
 
 def _step(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
     optimizer.step()

@@ -56,7 +56,7 @@ def _write_arms(config: SurveyConfig, drawing: Drawing, out: Path) -> Path:
 
 def _write_styles(config: SurveyConfig, drawing: Drawing, out: Path) -> Path:
     row = drawing.own.rows[0]
-    images, labels = [], []
+    images, labels = [], list[str]()
     for arm in config.arms:
         images.append(colour_mask(read_mask_u8(drawing.own.folder / str(row.mask_file_name))))
         labels.append(arm)
@@ -71,4 +71,4 @@ def _write_styles(config: SurveyConfig, drawing: Drawing, out: Path) -> Path:
 
 def _choose(num: int) -> list[int]:
     """Places spread over a set, so that neighbours, which may be of one patient, are not shown."""
-    return np.unique(np.linspace(0, num - 1, NUM_MASKS).round().astype(int)).tolist()
+    return sorted({round(float(place)) for place in np.linspace(0, num - 1, NUM_MASKS)})

@@ -115,10 +115,10 @@ class Judge:
 
     def score_distances(self, folder: Path) -> dict[str, Any]:
         """Distances to held-out frames alone."""
-        measured, scores = self.measure(folder), {}
+        measured, scores = self.measure(folder), dict[str, Any]()
         for network in self.networks.opened:
-            sets = (one.in_features(network.name) for one in (measured, self.of_test))
-            found, _ = score_sets(*sets, network, seed=self.config.seed)
+            ours, real = (one.in_features(network.name) for one in (measured, self.of_test))
+            found, _ = score_sets(ours, real, network, seed=self.config.seed)
             scores |= write_scores(found)
         return {"scores": scores}
 
@@ -135,7 +135,7 @@ class Judge:
 
     def compare(self, first: Path, second: Path) -> dict[str, Any]:
         """MMD² of `second` over that of `first`, with Fieller's interval, of every network."""
-        sets, scores = (self.measure(first), self.measure(second)), {}
+        sets, scores = (self.measure(first), self.measure(second)), dict[str, Any]()
         for network in self.networks.opened:
             one, two, real = (x.in_features(network.name) for x in (*sets, self.of_test))
             try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +80,16 @@ def score_sets_of(
     def folder(title: str) -> Path:
         return find_set(config, arm, number, title)
 
-    found: dict[str, Any] = {OWN: keep(path(OWN), lambda: judge.score_fully(folder(OWN)))}
-    curve, styles = {}, {}
+    found: dict[str, Any] = {OWN: keep(path(OWN), partial(judge.score_fully, folder(OWN)))}
+    curve, styles = dict[int, Any](), dict[str, Any]()
     for asked in drawing.sets_of(arm):
         title = asked.title
         if title.startswith("steps-"):
-            curve[asked.num_steps] = keep(
-                path(title), lambda title=title: judge.score_distances(folder(title))
-            )["scores"]
+            distances = keep(path(title), partial(judge.score_distances, folder(title)))
+            curve[asked.num_steps] = distances["scores"]
         elif title.startswith("style-"):
             vendor = asked.vendors[0]
-            styles[vendor] = keep(
-                path(title), lambda title=title, vendor=vendor: judge.score_style(
-                    folder(title), vendor
-                ),
-            )  # fmt: skip
+            styles[vendor] = keep(path(title), partial(judge.score_style, folder(title), vendor))
     if arm in DENOISING and config.sample_steps in config.curve_steps:
         curve[config.sample_steps] = found[OWN]["scores"]
     return found | {"curve": dict(sorted(curve.items())), "styles": styles}
@@ -113,13 +109,13 @@ def compare_speed(config: SurveyConfig, judge: Judge, distance: str) -> dict[str
         sets = (find_set(config, "diffusion", number, OWN),
                 find_set(config, "flow", number, f"steps-{few}"))  # fmt: skip
         path = config.out / "scores" / "flow" / f"seed-{number}" / f"over-diffusion-{few}.json"
-        found = keep(path, lambda sets=sets: judge.compare(*sets))
+        found = keep(path, partial(judge.compare, *sets))
         ratios.append(found["scores"].get(name))
     return {"flow_steps": few, "diffusion_steps": config.sample_steps,
             "ratio": join_trainings(ratios)}  # fmt: skip
 
 
-def join_styles(trainings: list[Mapping[str, Any]]) -> dict[str, Any]:
+def join_styles(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Agreement with the asked-for vendor, and Dice, by vendor: means over trainings."""
     vendors = trainings[0]["styles"] if trainings else {}
     return {

@@ -57,7 +57,9 @@ def build_table(
                 "num_parameters": plan[arm].cost.num_parameters,
                 "num_trained": plan[arm].cost.num_trained,
             },
-            "gate": check_gate(own, noise["scores"][distance]["value"], distance).to_record(),
+            "gate": check_gate(
+                [one[OWN] for one in trainings], noise["scores"][distance]["value"], distance
+            ).to_record(),
             "scores": {
                 name: join_trainings([one.get(name) for one in own]) for name in list_kept(config)
             },

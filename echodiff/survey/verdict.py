@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from echodiff.metrics.copies import NEAR_SHARE
+from echodiff.report.tables import score_name
 
 SEEN, UNSEEN = "test", "unseen"
 
@@ -41,7 +42,7 @@ def _on_fidelity(arms: Mapping[str, Any], distance: str) -> str:
         return "No arm passed its gate."
     order = sorted(known, key=lambda name: known[name]["value"])
     best = known[order[0]]
-    text = f"Nearest to real frames: {order[0]}, {distance} {write_interval(best)}"
+    text = f"Nearest to real frames: {order[0]}, {score_name(distance)} {write_interval(best)}"
     if len(order) == 1:
         return f"{text}."
     alike = [name for name in order[1:] if not _is_apart(best, known[name])]
@@ -58,7 +59,7 @@ def _on_speed(result: Mapping[str, Any]) -> str:
     joined = ratio["ratio"]
     if joined is None:
         return f"{name}: their ratio has no value, because a distance is near 0."
-    text = f"{result['distance']} of {name}: {write_interval(joined, 2)} times"
+    text = f"{score_name(result['distance'])} of {name}: {write_interval(joined, 2)} times"
     if joined["high"] is None:
         return f"{text}."
     if joined["high"] <= 1.1:

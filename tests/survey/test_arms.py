@@ -8,7 +8,7 @@ from echodiff.survey.arms import ArmConfig, build_method
 from echodiff.training.checkpoints import Checkpoint
 
 SIDE = 32
-FALLS = {"gan": "features_loss", "vae": "squared_error", "diffusion": "loss", "diffusion-v": "loss",
+FALLS = {"gan": "pixel_loss", "vae": "squared_error", "diffusion": "loss", "diffusion-v": "loss",
          "flow": "loss"}  # fmt: skip
 """Value of a step that a working arm brings down on four frames."""
 
