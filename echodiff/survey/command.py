@@ -67,7 +67,7 @@ def _rehearse(config: SurveyConfig, accelerator: Accelerator) -> int:
         frames = open_frames(short)
         shop = open_workshop(short, frames, Path(folder), accelerator)
         plan = plan_trainings(shop)
-        for line in list_costs(config, frames, plan):
+        for line in list_costs(config, frames, plan, accelerator.device):
             print(line)
     print("dry run: nothing was written")
     return 0
@@ -92,7 +92,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
     timings = Timings(config.out)
     shop = open_workshop(config, frames, folders["none"], accelerator)
     plan = plan_trainings(shop)
-    for line in list_costs(config, frames, plan):
+    for line in list_costs(config, frames, plan, accelerator.device):
         print(line)
 
     # --- Train every arm with every seed, and draw its images
@@ -116,7 +116,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
         classifier=_judge_classifier(config, judge),
         segmentations=summarise({one.name: bench.measure(one) for one in kinds}),
         speed=compare_speed(config, judge, distance),
-        audits=_audit(config, folders["none"]),
+        audits=_audit(config),
     )  # fmt: skip
 
     # --- Write table and page
@@ -160,14 +160,14 @@ def _judge_classifier(config: SurveyConfig, judge: Judge) -> dict[str, Any] | No
     return keep(config.out / "scores" / "classifier.json", lambda: judge.classifier[1])
 
 
-def _audit(config: SurveyConfig, folder: Path) -> dict[str, dict[str, Any]]:
+def _audit(config: SurveyConfig) -> dict[str, dict[str, Any]]:
     from echodiff.survey.privacy import audit_arm
     from echodiff.survey.segmentations import find_set
     from echodiff.survey.sets import OWN
 
     return {
         arm: audit_arm(
-            arm, config.out / "arms" / arm / "seed-0", find_set(config, arm, 0, OWN), folder,
+            arm, config.out / "arms" / arm / "seed-0", find_set(config, arm, 0, OWN),
             config.out / "audits" / arm,
         )
         for arm in config.arms

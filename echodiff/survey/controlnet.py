@@ -21,7 +21,7 @@ from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8, resize_mask, write_image
 from echodiff.segmentation.training import is_trained
 from echodiff.survey.compute import StepCost, measure_step
-from echodiff.survey.frames import TRAIN, load_part, vendor_of
+from echodiff.survey.frames import TEST, TRAIN, load_part, vendor_of
 from echodiff.survey.sets import Asked, write_words
 from echodiff.survey.survey_config import Arm, SurveyConfig
 
@@ -35,7 +35,7 @@ SCHEDULER = "ddim"
 UNGUIDED = 1.0
 """Guidance of the images: no other arm has any."""
 WORDS = "words"
-"""Folder in `data` of the training frames with captions that name the scanner."""
+"""Folder in `data` of the frames with captions that name the scanner."""
 
 
 def build_settings(
@@ -94,11 +94,11 @@ def train_controlnet(config: SurveyConfig, folder: Path, num_steps: int, number:
 
 
 def write_words_folder(config: SurveyConfig, folder: Path) -> Path:
-    """Write the training frames with captions that name their scanner; its folder."""
+    """Write the frames with captions that name their scanner; those of the test are held out."""
     out = config.out / "data" / WORDS
     if not (out / "metadata.jsonl").is_file():
         with FramesWriter(out, fingerprint={"settings": {"normalisation": WORDS}}) as writer:
-            for row in load_part(folder, TRAIN):
+            for row in (*load_part(folder, TRAIN), *load_part(folder, TEST)):
                 name = Path(row.file_name).name
                 if name not in writer:
                     image = read_gray_u8(folder / row.file_name)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from echodiff.survey.compute import ArmPlan
+import torch
+
+from echodiff.anatomy import Label
+from echodiff.segmentation.label_names import name_label
+from echodiff.segmentation.labelled_frames import encode_labels
+from echodiff.segmentation.networks import Architecture, build_network
+from echodiff.segmentation.segmentation_config import TrainSegmentationConfig
+from echodiff.segmentation.trainer import SegmentationTrainer
+from echodiff.survey.compute import TIMED_STEPS, ArmPlan, measure_step
 from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.segmentations import list_segmentations
 from echodiff.survey.survey_config import DENOISING, SurveyConfig
@@ -18,7 +26,10 @@ GIBI, TERA = 2**30, 1e12
 
 
 def list_costs(
-    config: SurveyConfig, frames: SurveyFrames, plan: Mapping[str, ArmPlan]
+    config: SurveyConfig,
+    frames: SurveyFrames,
+    plan: Mapping[str, ArmPlan],
+    device: torch.device,
 ) -> list[str]:
     """Lines on frames, on every arm, and on time and disk in all."""
     unseen = f", {len(frames.unseen)} of held-out vendors" if frames.unseen else ""
@@ -37,13 +48,30 @@ def list_costs(
     training = sum(one.seconds for one in plan.values()) * config.seeds
     drawing = sum(_count_seconds(config, arm, one) for arm, one in plan.items()) * config.seeds
     num = len(list_segmentations(config, has_styles=len(frames.vendors) > 1)) * config.seeds
+    segmenting = num * config.segmentation_steps * time_segmentation(config, frames, device)
     lines.append(
-        f"in all {len(plan) * config.seeds} trainings, about {write_time(training)}, and about "
-        f"{write_time(drawing)} to draw the images; then {num} segmentations of "
-        f"{config.segmentation_steps} steps, whose time is not measured here"
+        f"in all {len(plan) * config.seeds} trainings, about {write_time(training)}; about "
+        f"{write_time(drawing)} to draw the images; {num} segmentations of "
+        f"{config.segmentation_steps} steps, about {write_time(segmenting)}; and their tests"
     )
     lines.append(f"disk: about {_count_bytes(config, frames, plan) / GIBI:.2f} GiB")
     return lines
+
+
+def time_segmentation(config: SurveyConfig, frames: SurveyFrames, device: torch.device) -> float:
+    """Seconds of one step of a segmentation, as measured."""
+    labels = Label.BACKGROUND, *frames.segmented
+    settings = TrainSegmentationConfig(
+        resolution=config.resolution, steps=1 + TIMED_STEPS, width=config.segmentation_width,
+        labels=tuple(name_label(label) for label in frames.segmented), out=config.out,
+    )  # fmt: skip
+    shape = Architecture(settings.network, settings.width, settings.resolution, labels)
+    trainer = SegmentationTrainer(
+        settings, build_network(shape, 0), frames.train.images_u8,
+        encode_labels(frames.train.masks_u8, labels),
+        [row.file_name for row in frames.train.frames], device,
+    )  # fmt: skip
+    return measure_step(trainer, 0, 0).seconds
 
 
 def count_images(config: SurveyConfig, arm: str, num_vendors: int) -> list[tuple[int, int]]:

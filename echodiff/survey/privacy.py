@@ -16,10 +16,10 @@ NOT_HERE = "not measured: this version has no echodiff audit"
 NOT_READ = "not measured: echodiff audit does not read the weights of this arm"
 
 
-def audit_arm(arm: str, run_dir: Path, generated: Path, data: Path, out: Path) -> dict[str, Any]:
+def audit_arm(arm: str, run_dir: Path, generated: Path, out: Path) -> dict[str, Any]:
     """Audit the weights of an arm; `verdict` says what came out, or why nothing was measured.
 
-    generated: a set of its images; data: frames folder of its training; out: for the audit.
+    generated: a set of its images; out: folder for the audit.
     """
     if arm != CONTROLNET:
         return {"is_measured": False, "verdict": NOT_READ}
@@ -30,8 +30,8 @@ def audit_arm(arm: str, run_dir: Path, generated: Path, data: Path, out: Path) -
     if not is_there:
         return {"is_measured": False, "verdict": NOT_HERE}
     if not (out / RESULT).is_file():
-        words = [str(run_dir), "--generated", str(generated), "--data", str(data), "--out",
-                 str(out), "--attempts", "0"]  # fmt: skip
+        words = [str(run_dir), "--generated", str(generated), "--out", str(out),
+                 "--attempts", "0"]  # fmt: skip
         status = importlib.import_module(AUDIT).main(words)
         if status not in (0, 1) or not (out / RESULT).is_file():
             return {
