@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from echodiff.errors import InputError
 from echodiff.survey.arm_trainer import encode_masks
 from echodiff.survey.compute import StepCost, plan_steps
 from echodiff.survey.gate import check_gate, join_trainings
+from echodiff.survey.latents import LatentSpace
 from echodiff.survey.networks import (
     Sizes,
     SpadeAutoencoder,
@@ -74,6 +76,18 @@ def test_the_classifier_tells_vendors_apart_by_what_differs():
     classifier = StyleClassifier.fit(features, places, 3)
     other = rng.standard_normal((60, 5)) + 4 * np.eye(3, 5)[places]
     assert (classifier(other) == places).mean() > 0.95
+
+
+def test_latents_of_a_base_have_a_mean_and_a_deviation_and_come_back_as_the_image():
+    latents = LatentSpace("tiny", torch.device("cpu"))
+    ramp = np.linspace(-0.8, 0.8, 64, dtype=np.float32)
+    given = np.broadcast_to(ramp, (1, 1, 64, 64))
+    mean, deviation = latents.encode(given)
+    assert mean.shape[1:] == latents.shape(64)
+    assert (deviation > 0).all()
+    assert np.abs(latents.decode(mean).numpy() - given).mean() < 0.15
+    with pytest.raises(InputError, match=r"--resolution 65: the autoencoder of --base tiny"):
+        latents.shape(65)
 
 
 def score(value, low=None, high=None, n=10):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from echodiff.data.leaks import find_trainings
 from echodiff.frames.reader import load_frames
 from echodiff.images import read_mask_u8, write_mask
+from echodiff.settings.command_line import parse
 from echodiff.survey import sets
 from echodiff.survey.command import main
+from echodiff.survey.survey_config import SurveyConfig
 
 HELD_OUT = "siemens"
 TOY = [
@@ -236,3 +239,11 @@ def test_a_dry_run_states_time_and_disk_and_writes_nothing(scans, tmp_path, caps
     assert "in all 1 trainings" in told
     assert "GiB" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_of_the_page_are_real():
+    page = (Path(__file__).parents[2] / "docs" / "survey.md").read_text("utf-8")
+    lines = [line.partition("  #")[0].split() for line in page.splitlines()
+             if line.startswith("echodiff compare-generators")]  # fmt: skip
+    configs = [parse(SurveyConfig, line[2:], prog="docs") for line in lines]
+    assert [config.held_out for config in configs] == [("cedar",), ("Canon", "GE")]
