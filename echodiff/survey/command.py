@@ -74,6 +74,7 @@ def _rehearse(config: SurveyConfig, accelerator: Accelerator) -> int:
 
 
 def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
+    from echodiff.metrics.frame_features import load_networks
     from echodiff.report.survey_page import write_survey_page
     from echodiff.survey.costs import list_costs
     from echodiff.survey.frames import open_frames, write_survey_frames
@@ -81,11 +82,12 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
     from echodiff.survey.scoring import Judge, keep
     from echodiff.survey.segmentations import Bench, list_segmentations, summarise
     from echodiff.survey.stages import compare_speed, plan_drawing, score_sets_of
-    from echodiff.survey.table import build_table, name_scores
+    from echodiff.survey.table import build_table, name_distance
     from echodiff.survey.timings import Timings
     from echodiff.survey.trainings import open_workshop, plan_trainings
 
     # --- Frames, and how long every arm is trained
+    networks = load_networks(config.features)
     frames = open_frames(config)
     _claim(config, frames)
     folders = write_survey_frames(config, frames)
@@ -102,20 +104,19 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
     # --- Score them; the network that reads masks is the first segmentation of real frames
     bench = Bench(config, frames, folders, accelerator)
     kinds = list_segmentations(config, has_styles=len(frames.vendors) > 1)
-    judge = Judge(config, folders["none"], bench.train(kinds[0], 0), frames.vendors)
+    judge = Judge(config, networks, folders["none"], bench.train(kinds[0], 0), frames.vendors)
     scores: dict[str, list[dict[str, Any]]] = {
         arm: [score_sets_of(config, arm, number, drawing, judge) for number in range(config.seeds)]
         for arm in config.arms
     }
     noise = keep(config.out / "scores" / "noise.json",
                  lambda: judge.score_distances(judge.write_noise(config.out / "sets")))  # fmt: skip
-    distance, _ = name_scores(config)
     result = build_table(
-        config, frames, plan, scores,
+        config, frames, networks, plan, scores,
         noise=noise,
         classifier=_judge_classifier(config, judge),
         segmentations=summarise({one.name: bench.measure(one) for one in kinds}),
-        speed=compare_speed(config, judge, distance),
+        speed=compare_speed(config, judge, name_distance(networks)),
         audits=_audit(config),
     )  # fmt: skip
 
@@ -136,6 +137,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
 
 
 def _train_and_draw(shop: Any, plan: Mapping[str, Any], drawing: Any, timings: Any) -> None:
+    from echodiff.segmentation.training import is_trained
     from echodiff.survey.stages import draw_sets
     from echodiff.survey.trainings import train_arm
 
@@ -145,9 +147,11 @@ def _train_and_draw(shop: Any, plan: Mapping[str, Any], drawing: Any, timings: A
             if (config.out / "scores" / arm / f"seed-{number}" / "own.json").is_file():
                 continue  # trained, drawn and scored
             print(f"{arm}, training {number + 1} of {config.seeds}: {plan[arm].num_steps} steps")
+            is_new = not is_trained(config.out / "arms" / arm / f"seed-{number}")
             start = time.perf_counter()
             source = train_arm(shop, arm, plan, number)
-            timings.add(arm, number, training_seconds=time.perf_counter() - start)
+            if is_new:
+                timings.add(arm, number, training_seconds=time.perf_counter() - start)
             draw_sets(config, arm, number, source, drawing, timings)
 
 

@@ -22,7 +22,7 @@ from echodiff.metrics.comparison import compare_sets
 from echodiff.metrics.evaluation import score_measured
 from echodiff.metrics.faithfulness import compute_share
 from echodiff.metrics.features import load_features
-from echodiff.metrics.frame_features import Measured, Networks, load_networks, measure_frames
+from echodiff.metrics.frame_features import Measured, Networks, measure_frames
 from echodiff.metrics.score import write_scores
 from echodiff.metrics.scores import score_sets
 from echodiff.segmentation.agreement import Agreement, measure_agreement
@@ -43,16 +43,13 @@ class Judge:
     """What all sets are held against, read when it is first needed."""
 
     config: SurveyConfig
+    networks: Networks
+    """Feature networks of --features."""
     folder: Path
     """Frames at the size of the comparison, `data/none`."""
     reader: MaskReader
     """Trained on real training frames."""
     vendors: tuple[str, ...]
-
-    @cached_property
-    def networks(self) -> Networks:
-        """Feature networks of --features."""
-        return load_networks(self.config.features)
 
     @cached_property
     def test(self) -> RealFrames:

@@ -26,8 +26,6 @@ Normalisation = Literal["none", "zscore", "histogram"]
 PHANTOM_HELD_OUT = ("cedar",)
 """Scanner style held out where no data are given."""
 LEAST_RESOLUTION = 32
-STRIDE = 16
-"""Pixels of an image to one of the coarsest level of every network."""
 SEEDS_WITH_INTERVAL = 3
 
 
@@ -62,7 +60,7 @@ class SurveyConfig:
     """Base model of the arm controlnet and of --space latent: `tiny` (embedded), a hub id, a local
     folder, or one .safetensors file."""
     resolution: Annotated[int, at_least(LEAST_RESOLUTION)] = 128
-    """Side of the images in pixels: a multiple of 16."""
+    """Side of the images in pixels: a power of two, such as 128 or 256."""
     channels: Annotated[int, at_least(8)] = 24
     """Channels of the UNet at full resolution (a multiple of 8); the other arms are made as wide as
     gives the same number of parameters. 24 is 2.1 million."""
@@ -120,8 +118,8 @@ class SurveyConfig:
     def __post_init__(self) -> None:
         """Check ranges and what goes together; every message names its flag."""
         check_ranges(self)
-        if self.resolution % STRIDE:
-            raise ValueError(f"--resolution {self.resolution}: must be a multiple of {STRIDE}")
+        if self.resolution & (self.resolution - 1):
+            raise ValueError(f"--resolution {self.resolution}: must be a power of two")
         if self.channels % 8:
             raise ValueError(f"--channels {self.channels}: must be a multiple of 8")
         for name in ("arms", "normalisation", "curve_steps", "features"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from echodiff.metrics.features import load_features
+from echodiff.metrics.frame_features import Networks
 from echodiff.runs import versions
 from echodiff.segmentation.label_names import name_label
 from echodiff.settings.fields import as_dict
@@ -20,15 +20,14 @@ from echodiff.survey.verdict import write_verdicts
 _PLACES = ("out", "data", "threads", "checkpoint_every", "dry_run")
 
 
-def name_scores(config: SurveyConfig) -> tuple[str, str]:
-    """Names of the distance that decides the gate, and of the copies in the same features."""
-    first = load_features(config.features[0]).name
-    return f"mmd_{first}", f"copies_{first}"
+def name_distance(networks: Networks) -> str:
+    """Name of the distance that decides the gate."""
+    return f"mmd_{networks.opened[0].name}"
 
 
-def list_kept(config: SurveyConfig) -> list[str]:
+def list_kept(networks: Networks) -> list[str]:
     """Names of the scores in the table, of all feature networks."""
-    names = [load_features(name).name for name in config.features]
+    names = [network.name for network in networks.opened]
     kinds = ("mmd", "density", "coverage", "copies")
     return [*(f"{kind}_{name}" for name in names for kind in kinds), "obedience"]
 
@@ -36,6 +35,7 @@ def list_kept(config: SurveyConfig) -> list[str]:
 def build_table(
     config: SurveyConfig,
     frames: SurveyFrames,
+    networks: Networks,
     plan: Mapping[str, ArmPlan],
     scores: Mapping[str, list[dict[str, Any]]],
     *,
@@ -46,7 +46,7 @@ def build_table(
     audits: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of survey.json. scores: of every training of every arm."""
-    distance, copies = name_scores(config)
+    distance = name_distance(networks)
     arms = {}
     for arm, trainings in scores.items():
         own = [one[OWN]["scores"] for one in trainings]
@@ -61,7 +61,7 @@ def build_table(
                 [one[OWN] for one in trainings], noise["scores"][distance]["value"], distance
             ).to_record(),
             "scores": {
-                name: join_trainings([one.get(name) for one in own]) for name in list_kept(config)
+                name: join_trainings([one.get(name) for one in own]) for name in list_kept(networks)
             },
             "curve": _join_curve(trainings, distance),
             "styles": join_styles(trainings),
@@ -70,7 +70,7 @@ def build_table(
         }
     result: dict[str, Any] = {
         "distance": distance,
-        "copies": copies,
+        "copies": distance.replace("mmd_", "copies_"),
         "arms": arms,
         "noise": noise["scores"][distance]["value"],
         "classifier": classifier,
@@ -83,7 +83,7 @@ def build_table(
             "train": len(frames.train), "test": len(frames.test),
             "unseen": len(frames.unseen) if frames.unseen else 0,
         },
-        "notes": [*frames.notes, *_find_notes(config, plan)],
+        "notes": [*frames.notes, *networks.notes, *_find_notes(config, plan)],
         "settings": {k: v for k, v in as_dict(config).items() if k not in _PLACES},
         "versions": versions(),
     }  # fmt: skip

@@ -211,7 +211,8 @@ def test_an_arm_without_its_extra_names_the_extra(scans, tmp_path, capsys, monke
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--resolution", "40"), "--resolution 40: must be a multiple of 16"),
+        (("--resolution", "48"), "--resolution 48: must be a power of two"),
+        (("--features", "nothing"), "nothing"),
         (("--channels", "12"), "--channels 12: must be a multiple of 8"),
         (("--arms", "gan,gan"), "--arms: gan is named twice"),
         (("--curve-steps", "0,2"), "--curve-steps: must be whole numbers from 1 to 1000"),
