@@ -143,19 +143,22 @@ def write_set(out: Path, asked: Asked, source: Draws, *, seed: int) -> float | N
     with FramesWriter(
         out, command=GENERATE, fingerprint={"settings": record["settings"]}, beside=(RECORD,)
     ) as writer:
-        missing = [row for row in range(len(asked)) if _name(row) not in writer]
         write_json_atomic(out / RECORD, record)
-        start, num_drawn = time.perf_counter(), len(missing)
-        with ProgressBar(
-            total=num_drawn, desc=f"{out.parts[-3]} {asked.title}", unit="image"
-        ) as bar:
-            for place in range(0, num_drawn, DRAWN_AT_ONCE):
-                rows = missing[place : place + DRAWN_AT_ONCE]
-                for row, image in zip(rows, source.draw_set(asked, rows), strict=True):
-                    mask = read_mask_u8(asked.folder / str(asked.rows[row].mask_file_name))
-                    writer.add(_build_row(asked, row, record, seed), image, mask)
+        start, num_drawn = time.perf_counter(), 0
+        title = f"{out.parts[-3]} {asked.title}"
+        with ProgressBar(total=len(asked), desc=title, unit="image") as bar:
+            for place in range(0, len(asked), DRAWN_AT_ONCE):
+                # Always the same batches: the last bits of an image depend on the size of its own.
+                rows = range(place, min(place + DRAWN_AT_ONCE, len(asked)))
+                if missing := [row for row in rows if _name(row) not in writer]:
+                    images = source.draw_set(asked, rows)
+                    num_drawn += len(rows)
+                    for row in missing:
+                        mask = read_mask_u8(asked.folder / str(asked.rows[row].mask_file_name))
+                        image = images[row - place]
+                        writer.add(_build_row(asked, row, record, seed), image, mask)
                 bar.update(len(rows))
-    return (time.perf_counter() - start) / max(1, num_drawn) if num_drawn else None
+    return (time.perf_counter() - start) / num_drawn if num_drawn else None
 
 
 def draw_batch(
