@@ -75,11 +75,6 @@ def open_frames(config: SurveyConfig) -> SurveyFrames:
     """Read and check all frames; InputError for what makes the comparison impossible or wrong."""
     folder = config.data or simulate_frames(config)
     rows = _load(folder, config)
-    if made := [row for row in rows if row.weights]:
-        raise InputError(
-            f"--data {folder}: {len(made)} of {len(rows)} frames were generated, such as "
-            f"{made[0].file_name}: real frames are needed here"
-        )
     warn_without_patient(folder, rows)
     rows, notes = _split(folder, rows, config)
     seen = [row for row in rows if vendor_of(row) not in config.held_out]
@@ -171,6 +166,11 @@ def _load(folder: Path, config: SurveyConfig) -> list[Frame]:
         rows = load_frames(folder)
     except InputError as error:
         raise InputError(f"--data {error}") from None
+    if made := [row for row in rows if row.weights]:
+        raise InputError(
+            f"--data {folder}: {len(made)} of {len(rows)} frames were generated, such as "
+            f"{made[0].file_name}: real frames are needed here"
+        )
     with_mask = [row for row in rows if row.mask_file_name]
     if not with_mask:
         raise InputError(f"--data {folder}: none of its {len(rows)} frames has a mask")

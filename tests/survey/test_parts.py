@@ -81,7 +81,7 @@ def test_the_classifier_tells_vendors_apart_by_what_differs():
 def test_latents_of_a_base_have_a_mean_and_a_deviation_and_come_back_as_the_image():
     latents = LatentSpace("tiny", torch.device("cpu"))
     ramp = np.linspace(-0.8, 0.8, 64, dtype=np.float32)
-    given = np.broadcast_to(ramp, (1, 1, 64, 64))
+    given = np.tile(ramp, (1, 1, 64, 1))
     mean, deviation = latents.encode(given)
     assert mean.shape[1:] == latents.shape(64)
     assert (deviation > 0).all()

@@ -134,9 +134,9 @@ def test_the_page_shows_every_arm_and_says_what_it_is_not_for(out):
 
 def test_a_finished_comparison_is_written_again_from_what_is_there(scans, out, monkeypatch):
     before = (out / "survey.json").read_bytes()
-    (out / "survey.json").unlink()
     monkeypatch.setattr("echodiff.survey.trainings.train_arm", None)
-    monkeypatch.setattr("echodiff.survey.segmentations.train_segmentation", None)
+    monkeypatch.setattr("echodiff.segmentation.training._train", None)
+    monkeypatch.setattr("echodiff.survey.scoring.score_measured", None)
     assert main(words(scans, out, *ARMS)) == 0
     assert (out / "survey.json").read_bytes() == before
 
