@@ -73,8 +73,8 @@ class SurveyConfig:
     batch_size: Annotated[int, at_least(2)] = 8
     """Frames in one step of every arm (2 or more)."""
     learning_rate: Positive = 4e-4
-    """Adam's step size of diffusion and flow (above 0). The VAE takes the same, the GAN half, and
-    controlnet its own."""
+    """Adam's step size of diffusion, flow, the VAE and the GAN's discriminator (above 0). The GAN's
+    generator takes half of it, and controlnet its own."""
     ema_decay: ShareBelowOne = 0.999
     """Decay of the running mean of the weights that images are drawn with (0 to below 1)."""
     style_dropout: ShareBelowOne = 0.1
