@@ -31,6 +31,10 @@ COMMANDS = {
         "echodiff.audit.command",
         "measure what weights and images tell of the training frames",
     ),
+    "compare-generators": (
+        "echodiff.survey.command",
+        "GAN, VAE, diffusion, flow matching and ControlNet on the same frames",
+    ),
     "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
     "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
     "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),

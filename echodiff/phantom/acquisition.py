@@ -16,6 +16,7 @@ from echodiff.phantom.echo import EchoSettings, sample_echo_settings, simulate_e
 from echodiff.phantom.grading import drop_excluded
 from echodiff.phantom.heart import Heart, contract, sample_heart
 from echodiff.phantom.mr import simulate_ct, simulate_mr
+from echodiff.phantom.mr_styles import draw_mr_style
 from echodiff.phantom.pseudo import simulate_pseudo
 from echodiff.phantom.seeds import seed_words
 from echodiff.phantom.slices import Pose, sample_pose, sector_mask, slice_image
@@ -167,7 +168,9 @@ def render(
         return simulate_pseudo(anatomy, sector_mask(pose, size), settings.seed + 3)
     thorax = compute_thorax(pose, anatomy.hull_mm, heart.ripple_seed)
     if modality == "mr":
-        return simulate_mr(anatomy, thorax, settings.seed + 1)
+        # The scanner of a frame is one name, whatever it is imaged with.
+        drawn = draw_mr_style(settings.style, np.random.default_rng([settings.seed, 1]))
+        return simulate_mr(anatomy, thorax, settings.seed + 1, drawn)
     with_contrast = modality == "ct-contrast"
     return simulate_ct(
         anatomy, thorax, settings.seed + 2 + 2 * with_contrast, with_contrast=with_contrast

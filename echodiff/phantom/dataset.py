@@ -192,7 +192,7 @@ class PhantomConfig:
     """Modalities, separated by commas: echo, mr, ct, ct-contrast, pseudo; several show the same
     slices."""
     styles: str = "aspen,birch"
-    """Scanner styles of the echo, separated by commas: aspen, birch, cedar, or random for a new
+    """Scanner styles of echo and MR, separated by commas: aspen, birch, cedar, or random for a new
     style per patient."""
     findings: str = ",".join(Finding)
     """Findings to draw from, separated by commas; `none` for normal hearts only."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from echodiff.anatomy import Label
+from echodiff.phantom.mr_styles import MR_STYLES, MrStyle
 from echodiff.phantom.thorax import Organ
 from echodiff.phantom.tissues import Anatomy
 
@@ -90,7 +91,9 @@ def _lookup(values: Mapping[Label, float] | Mapping[Organ, float],
     return table[np.minimum(codes, len(table) - 1)]
 
 
-def simulate_mr(anatomy: Anatomy, thorax: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+def simulate_mr(
+    anatomy: Anatomy, thorax: NDArray[np.uint8], seed: int, style: MrStyle = MR_STYLES["aspen"]
+) -> NDArray[np.uint8]:
     """Cine-like MR (H, W) uint8: tissue contrast, bias field, partial volume, Rician noise.
 
     thorax: `Organ` values (H, W).
@@ -100,14 +103,19 @@ def simulate_mr(anatomy: Anatomy, thorax: NDArray[np.uint8], seed: int) -> NDArr
     signal = _lookup(_MR, anatomy.labels)
     signal = np.where(anatomy.hull_mm > _HEART_MM, _lookup(_MR_AROUND, thorax), signal)
     signal = np.where(anatomy.papillary, 0.3, signal)
-    signal = ndimage.gaussian_filter(signal, size / 230)
+    if style.contrast != 1:
+        signal = signal**style.contrast
+    signal = ndimage.gaussian_filter(signal, size * style.blur)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
-    slope = rng.uniform(-0.25, 0.25, 2)
-    bias = np.exp(slope[0] * x + slope[1] * y - 0.18 * (x * x + y * y))
+    slope = rng.uniform(-style.coil_slope, style.coil_slope, 2)
+    bias = np.exp(slope[0] * x + slope[1] * y - style.coil_falloff * (x * x + y * y))
     signal = signal * bias
-    sigma = rng.uniform(0.015, 0.035)
+    sigma = rng.uniform(*style.noise)
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32) * sigma
     magnitude = np.hypot(signal + noise[0], noise[1])
+    if style.edge_enhancement:
+        smooth = ndimage.gaussian_filter(magnitude, size / 128)
+        magnitude = magnitude + style.edge_enhancement * (magnitude - smooth)
     return np.asarray(np.clip(np.rint(255 * magnitude), 0, 255), np.uint8)
 
 

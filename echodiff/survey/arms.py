@@ -1,0 +1,156 @@
+"""One training of one arm: its settings, its method, and the generator that it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from echodiff.anatomy import Label
+from echodiff.segmentation.label_names import name_label
+from echodiff.survey.frames import SurveyFrames
+from echodiff.survey.latents import LatentSpace
+from echodiff.survey.methods import GENERATOR, Adversarial, Denoising, Method, Variational
+from echodiff.survey.networks import (
+    Discriminator,
+    Sizes,
+    SpadeAutoencoder,
+    SpadeGenerator,
+    StyledUNet,
+    build_matched,
+    build_seeded,
+    count_parameters,
+)
+from echodiff.survey.samplers import build_arm_objective, build_scheduler
+from echodiff.survey.sets import Asked, draw_batch
+from echodiff.survey.survey_config import DENOISING, Arm, SurveyConfig
+
+WEIGHTS = "G.safetensors"
+"""The averaged generator, in the run folder of a training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig:
+    """All that decides the result of one training, besides its frames."""
+
+    arm: Arm
+    num_steps: int
+    resolution: int
+    channels: int
+    patch: int
+    space: str
+    base: str
+    """Of the latents; empty on pixels."""
+    batch_size: int
+    learning_rate: float
+    ema_decay: float
+    style_dropout: float
+    labels: tuple[str, ...]
+    vendors: tuple[str, ...]
+    seed: int
+    out: Path
+    overwrite: bool = False
+    """Always False: a run is resumed or refused."""
+    continue_: bool = False
+    """Always False: the number of steps is fixed."""
+
+
+def build_arm_config(
+    config: SurveyConfig, frames: SurveyFrames, arm: Arm, *, num_steps: int, number: int
+) -> ArmConfig:
+    """Settings of training `number` (0 is the first) of an arm."""
+    space = config.space if arm in DENOISING else "pixel"
+    return ArmConfig(
+        arm=arm, num_steps=num_steps, resolution=config.resolution, channels=config.channels,
+        patch=config.patch, space=space, base=config.base if space == "latent" else "",
+        batch_size=config.batch_size, learning_rate=config.learning_rate,
+        ema_decay=config.ema_decay, style_dropout=config.style_dropout,
+        labels=tuple(name_label(label) for label in frames.labels), vendors=frames.vendors,
+        seed=config.seed + number, out=config.out / "arms" / arm / f"seed-{number}",
+    )  # fmt: skip
+
+
+def build_method(config: ArmConfig, latents: LatentSpace | None) -> Method:
+    """The networks of an arm with random weights, and how they are trained and sampled."""
+    shape = (1, config.resolution, config.resolution)
+    if config.space == "latent":
+        assert latents is not None
+        shape = latents.shape(config.resolution)
+    sizes = Sizes(config.resolution, len(config.labels), len(config.vendors))
+    build_unet = partial(
+        StyledUNet, channels=config.channels, in_channels=shape[0], side=shape[1],
+        patch=config.patch,
+    )  # fmt: skip
+    rate, seed = config.learning_rate, config.seed
+    if config.arm in DENOISING:
+        unet = cast(StyledUNet, build_seeded(build_unet, sizes, seed=seed))
+        return Denoising(
+            unet, build_arm_objective(config.arm, config.space),
+            build_scheduler(config.arm, "ddim", config.space), shape=shape, learning_rate=rate,
+        )  # fmt: skip
+    with torch.device("meta"):
+        num = count_parameters(build_unet(sizes))
+    if config.arm == "vae":
+        vae = build_matched(SpadeAutoencoder, sizes, num, seed=seed)
+        return Variational(cast(SpadeAutoencoder, vae), learning_rate=rate)
+    generator = cast(SpadeGenerator, build_matched(SpadeGenerator, sizes, num, seed=seed))
+    judge = build_seeded(Discriminator, sizes, seed=seed + 1, width=config.channels)
+    return Adversarial(generator, cast(Discriminator, judge), learning_rate=rate)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained arm, ready to draw."""
+
+    method: Method
+    latents: LatentSpace | None
+    """None on pixels."""
+    labels: tuple[Label, ...]
+    weights_sha256: str
+    run_dir: Path
+    seed: int
+    device: torch.device
+
+    def draw_set(self, asked: Asked, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Images (S, S) of some rows."""
+        shape = self.method.noise_shape
+        return draw_batch(
+            self._draw, asked, rows, self.labels, noise_shape=shape,
+            mask_side=None if self.latents is None else shape[-1], seed=self.seed,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _draw(self, noise: Tensor, mask: Tensor, style: Tensor, num_steps: int) -> Tensor:
+        """Images (B, 1, S, S) in -1..1 on the CPU, one for each row of the arguments."""
+        noise, mask, style = (one.to(self.device) for one in (noise, mask, style))
+        drawn = self.method.draw(noise, mask, style, num_steps)
+        if self.latents is not None:
+            drawn = self.latents.decode(drawn)
+        return drawn.clamp(-1, 1).float().cpu()
+
+
+def load_generator(
+    config: ArmConfig,
+    labels: tuple[Label, ...],
+    latents: LatentSpace | None,
+    sha256: str,
+    sampler: str,
+    device: torch.device,
+) -> Generator:
+    """Open what a training left in `config.out`."""
+    method = build_method(config, latents)
+    if isinstance(method, Denoising):
+        method.use_scheduler(build_scheduler(config.arm, sampler, config.space))
+    network = method.networks[GENERATOR]
+    network.load_state_dict(load_file(config.out / WEIGHTS))
+    network.to(device).eval().requires_grad_(False)
+    own = latents if config.space == "latent" else None
+    return Generator(method, own, labels, sha256, config.out, config.seed, device)

@@ -1,0 +1,61 @@
+"""The latents of a base model, in which diffusion and flow may run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from echodiff.diffusion.base import load_base
+from echodiff.diffusion.encoding import encode_image
+from echodiff.errors import InputError
+from echodiff.progress import ProgressBar
+
+DECODED_AT_ONCE = 8
+
+
+class LatentSpace:
+    """The autoencoder of a base, frozen.
+
+    Frames are kept as mean and deviation of their latents: a sample drawn once would put its noise
+    into every step.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        pipeline = load_base(name, torch.float32)
+        self._vae: Any = pipeline.vae.to(device).eval().requires_grad_(False)
+        self._scale = float(self._vae.config.scaling_factor)
+        self._shift = float(getattr(self._vae.config, "shift_factor", None) or 0.0)
+        self.factor = int(pipeline.vae_scale_factor)
+        self._name = name
+
+    def shape(self, resolution: int) -> tuple[int, int, int]:
+        """Of the latents of an image; InputError where it has not a whole number of them."""
+        if resolution % self.factor:
+            raise InputError(
+                f"--resolution {resolution}: the autoencoder of --base {self._name} needs a "
+                f"multiple of {self.factor}"
+            )
+        side = resolution // self.factor
+        return int(self._vae.config.latent_channels), side, side
+
+    def encode(self, images_pm1: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Means and deviations (N, C, s, s) of images (N, 1, S, S), scaled for the UNet."""
+        both = [
+            encode_image(self._vae, torch.from_numpy(image).expand(3, -1, -1))
+            for image in ProgressBar(images_pm1, desc="encoding", unit="frame")
+        ]
+        mean, deviation = torch.stack(both).unbind(dim=1)
+        return mean.contiguous(), deviation.contiguous()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 1, S, S) in about -1..1 of latents (B, C, s, s)."""
+        parts = [
+            self._vae.decode(part / self._scale + self._shift).sample.mean(dim=1, keepdim=True)
+            for part in torch.split(latents, DECODED_AT_ONCE)
+        ]
+        return torch.cat(parts)

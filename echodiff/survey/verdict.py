@@ -1,0 +1,123 @@
+"""The verdict in words: a line an axis, of arms that passed their gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from echodiff.metrics.copies import NEAR_SHARE
+from echodiff.report.tables import score_name
+
+SEEN, UNSEEN = "test", "unseen"
+
+
+def write_verdicts(result: Mapping[str, Any]) -> dict[str, str]:
+    """A sentence each on fidelity, speed, utility, privacy and scanner, of a survey.json."""
+    arms = {name: one for name, one in result["arms"].items() if one["gate"]["passed"]}
+    failed = [name for name in result["arms"] if name not in arms]
+    told = f" Not compared, failed at the gate: {', '.join(failed)}." if failed else ""
+    return {
+        "fidelity": _on_fidelity(arms, result["distance"]) + told,
+        "speed": _on_speed(result),
+        "utility": _on_utility(arms, result["segmentations"], SEEN),
+        "privacy": _on_privacy(arms, result["copies"]),
+        "scanner": _on_scanner(arms, result),
+    }
+
+
+def write_interval(one: Mapping[str, Any], digits: int = 3, sign: str = "") -> str:
+    """A value with its interval, or with a word where it has none."""
+    if one["low"] is None or one["high"] is None:
+        return f"{one['value']:{sign}.{digits}f} (no interval)"
+    return (
+        f"{one['value']:{sign}.{digits}f} (95 % interval {one['low']:{sign}.{digits}f} to "
+        f"{one['high']:{sign}.{digits}f})"
+    )
+
+
+def _on_fidelity(arms: Mapping[str, Any], distance: str) -> str:
+    known = {name: one["scores"][distance] for name, one in arms.items()
+             if one["scores"].get(distance)}  # fmt: skip
+    if not known:
+        return "No arm passed its gate."
+    order = sorted(known, key=lambda name: known[name]["value"])
+    best = known[order[0]]
+    text = f"Nearest to real frames: {order[0]}, {score_name(distance)} {write_interval(best)}"
+    if len(order) == 1:
+        return f"{text}."
+    alike = [name for name in order[1:] if not _is_apart(best, known[name])]
+    if alike:
+        return f"{text}; its interval overlaps with that of {', '.join(alike)}."
+    return f"{text}; the intervals of all others lie above."
+
+
+def _on_speed(result: Mapping[str, Any]) -> str:
+    ratio = result["flow_over_diffusion"]
+    if ratio is None:
+        return "Flow and diffusion were not both compared at the steps asked for."
+    name = f"flow at {ratio['flow_steps']} steps against diffusion at {ratio['diffusion_steps']}"
+    joined = ratio["ratio"]
+    if joined is None:
+        return f"{name}: their ratio has no value, because a distance is near 0."
+    text = f"{score_name(result['distance'])} of {name}: {write_interval(joined, 2)} times"
+    if joined["high"] is None:
+        return f"{text}."
+    if joined["high"] <= 1.1:
+        return f"{text}, within 10 %."
+    return f"{text}, not shown to be within 10 %."
+
+
+def _on_utility(arms: Mapping[str, Any], found: Mapping[str, Any], part: str) -> str:
+    gains = {name: found[f"real + {name}"][part]["gain"] for name in arms
+             if f"real + {name}" in found and part in found[f"real + {name}"]}  # fmt: skip
+    if not gains:
+        return "No arm passed its gate."
+    best = max(gains, key=lambda name: gains[name]["value"])
+    one = gains[best]
+    text = f"Largest gain in Dice over real frames alone: {best}, {write_interval(one, 3, '+')}"
+    low, p = one["low"], one["p_holm"]
+    if low is not None and low > 0 and p is not None and p < 0.05:
+        return f"{text}."
+    return f"{text}, not distinguishable from none."
+
+
+def _on_privacy(arms: Mapping[str, Any], name: str) -> str:
+    known = {arm: one["scores"][name] for arm, one in arms.items() if one["scores"].get(name)}
+    if not known:
+        return "Copies: not measured, for want of arms or of held-out frames."
+    near = [arm for arm, one in known.items()
+            if one["low"] is not None and one["low"] > NEAR_SHARE]  # fmt: skip
+    limit = f"{100 * NEAR_SHARE:.0f} %"
+    if near:
+        told = f"Images of {', '.join(near)} are nearer to training frames than unseen real ones"
+        return f"{told} (share of near ones above {limit})."
+    most = max(known, key=lambda arm: known[arm]["value"])
+    return (
+        f"No arm draws more near copies of training frames than unseen real frames are; most: "
+        f"{most}, {write_interval(known[most])}. Copies are a part of privacy, not all of it."
+    )
+
+
+def _on_scanner(arms: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    found, held = result["segmentations"], result["held_out"]
+    if not held:
+        return "No vendor was held out."
+    gains = {name: found[f"real + {name}, random styles"][UNSEEN]["gain"] for name in arms
+             if UNSEEN in found.get(f"real + {name}, random styles", {})}  # fmt: skip
+    if not gains:
+        return "Random styles need two training vendors, and an arm that passed its gate."
+    best = max(gains, key=lambda name: gains[name]["value"])
+    one = gains[best]
+    text = (
+        f"On {', '.join(held)}, which nothing was trained on, random styles of {best} change Dice "
+        f"by {write_interval(one, 3, '+')}"
+    )
+    if one["low"] is not None and one["low"] > 0:
+        return f"{text}: above 0."
+    return f"{text}: not shown to be above 0."
+
+
+def _is_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one["high"] is None or other["low"] is None:
+        return False
+    return bool(one["high"] < other["low"])

@@ -1,0 +1,126 @@
+"""Parts of a comparison: normalisation, equal compute, styles, gate, means over trainings."""
+
+import numpy as np
+import pytest
+import torch
+
+from echodiff.errors import InputError
+from echodiff.survey.arm_trainer import encode_masks
+from echodiff.survey.compute import StepCost, plan_steps
+from echodiff.survey.gate import check_gate, join_trainings
+from echodiff.survey.latents import LatentSpace
+from echodiff.survey.networks import (
+    Sizes,
+    SpadeAutoencoder,
+    StyledUNet,
+    build_matched,
+    build_seeded,
+    count_parameters,
+)
+from echodiff.survey.normalisation import Normaliser
+from echodiff.survey.scanner_style import StyleClassifier
+
+
+def images(gamma=1.0, num=3):
+    grey = np.random.default_rng(0).integers(20, 230, (num, 16, 16))
+    return (255 * (grey / 255) ** gamma).astype(np.uint8)
+
+
+def test_histogram_brings_another_contrast_back_to_that_of_the_training():
+    normalise = Normaliser.of("histogram", images())
+    before = np.abs(images(2.0)[0].astype(int) - images()[0]).mean()
+    after = np.abs(normalise(images(2.0)[0]).astype(int) - images()[0]).mean()
+    assert before > 30
+    assert after < 4
+
+
+def test_zscore_takes_gain_and_offset_away_and_none_does_nothing():
+    dark = (images()[0] / 2 + 10).astype(np.uint8)
+    normalise = Normaliser.of("zscore", images())
+    difference = normalise(dark).astype(int) - normalise(images()[0])
+    assert np.abs(difference).max() <= 2
+    assert (Normaliser.of("none", images())(dark) == dark).all()
+
+
+def test_every_arm_gets_the_operations_of_the_reference_to_the_nearest_step():
+    costs = {name: StepCost(flops, 0.1, 5, 5) for name, flops in (("a", 100), ("b", 33))}
+    plan = plan_steps(costs, costs["a"], 10)
+    assert [plan["a"].num_steps, plan["b"].num_steps] == [10, 30]
+    assert plan["b"].flops == 990
+
+
+def test_networks_are_matched_in_size_and_are_functions_of_the_seed():
+    sizes = Sizes(64, 4, 2)
+    unet = build_seeded(StyledUNet, sizes, seed=0, channels=16, in_channels=1, side=64, patch=2)
+    vae = build_matched(SpadeAutoencoder, sizes, count_parameters(unet), seed=0)
+    assert count_parameters(vae) == pytest.approx(count_parameters(unet), rel=0.03)
+    again = build_seeded(StyledUNet, sizes, seed=0, channels=16, in_channels=1, side=64, patch=2)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(unet.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_a_mask_of_latents_has_the_share_of_every_label():
+    mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    mask[0, 0, 0] = 1
+    small = encode_masks(mask, 2, 2)
+    assert small.shape == (1, 2, 2, 2)
+    assert small[0, :, 0, 0].tolist() == [0.75, 0.25]
+
+
+def test_the_classifier_tells_vendors_apart_by_what_differs():
+    rng = np.random.default_rng(0)
+    places = np.arange(60) % 3
+    features = rng.standard_normal((60, 5)) + 4 * np.eye(3, 5)[places]
+    classifier = StyleClassifier.fit(features, places, 3)
+    other = rng.standard_normal((60, 5)) + 4 * np.eye(3, 5)[places]
+    assert (classifier(other) == places).mean() > 0.95
+
+
+def test_latents_of_a_base_have_a_mean_and_a_deviation_and_come_back_as_the_image():
+    latents = LatentSpace("tiny", torch.device("cpu"))
+    ramp = np.linspace(-0.8, 0.8, 64, dtype=np.float32)
+    given = np.tile(ramp, (1, 1, 64, 1))
+    mean, deviation = latents.encode(given)
+    assert mean.shape[1:] == latents.shape(64)
+    assert (deviation > 0).all()
+    assert np.abs(latents.decode(mean).numpy() - given).mean() < 0.15
+    with pytest.raises(InputError, match=r"--resolution 65: the autoencoder of --base tiny"):
+        latents.shape(65)
+
+
+def score(value, low=None, high=None, n=10):
+    return {"value": value, "low": low, "high": high, "n": n}
+
+
+def test_an_arm_passes_its_gate_only_if_every_training_does():
+    def training(mmd, obedience):
+        scores = {"mmd_tiny": score(mmd), "obedience": score(obedience)}
+        return {"scores": scores, "left_out": {}}
+
+    good = training(0.4, 0.5)
+    assert check_gate([good, good], 1.0, "mmd_tiny").passed
+    far = check_gate([good, training(0.5, 0.5)], 1.0, "mmd_tiny")
+    assert far.reasons == (
+        "training 1: mmd_tiny 0.500, which must be below 0.500, half of that of noise",
+    )
+    unread = {"scores": {"mmd_tiny": score(0.4)}, "left_out": {"obedience": "nobody can tell"}}
+    deaf = check_gate([training(0.4, 0.49), unread], 1.0, "mmd_tiny")
+    assert deaf.reasons == (
+        "training 0: obedience 0.49, which must be 0.5 or more",
+        "training 1: obedience has no value: nobody can tell",
+    )
+
+
+def test_the_interval_over_trainings_holds_what_is_within_one_and_between_them():
+    one = join_trainings([score(1.0, 0.9, 1.2)])
+    assert (one["low"], one["high"]) == pytest.approx((0.9, 1.2))
+    three = join_trainings([score(value, value - 0.1, value + 0.1) for value in (1.0, 1.1, 1.2)])
+    # Student's quantile of two degrees of freedom, 4.303, times 0.1 / sqrt(3); and 0.1.
+    reach = ((4.3027 * 0.1 / 3**0.5) ** 2 + 0.1**2) ** 0.5
+    assert three["value"] == pytest.approx(1.1)
+    assert three["high"] - 1.1 == pytest.approx(reach, rel=1e-3)
+    assert three["n"] == 30
+    assert join_trainings([score(1.0), None]) is None
+    assert join_trainings([score(1.0), score(2.0)])["low"] is None
