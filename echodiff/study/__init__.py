@@ -1,0 +1,1 @@
+"""The reader study: clinicians rate real and generated frames, blinded."""

@@ -1,0 +1,1 @@
+"""Actions of `echodiff study`, one module each."""
