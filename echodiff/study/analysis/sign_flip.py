@@ -79,3 +79,24 @@ def flip_signs(values: Floats, generator: np.random.Generator) -> SubsetMeans:
         chosen = chosen[sizes > 0]
         means = (chosen @ values) / sizes[sizes > 0]
     return SubsetMeans(float(values.mean()), count, np.sort(means))
+
+
+def flip_many(
+    values: Floats, null: float, generator: np.random.Generator, *, num_flips: int = 1999
+) -> tuple[Floats, Floats]:
+    """One-sided p-values of many studies, for simulations: of "the mean is greater" and "is less".
+
+    values: (studies, readers). All flips of few readers, else `num_flips` random ones, the same in
+    all studies.
+    """
+    count = values.shape[1]
+    if 2**count <= num_flips + 1:
+        signs = 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    else:
+        drawn = generator.integers(0, 2, (num_flips, count)) * 2.0 - 1.0
+        signs = np.concatenate([np.ones((1, count)), drawn])
+    centred = values - null
+    flipped, observed = centred @ signs.T, centred.sum(axis=1, keepdims=True)
+    greater = (flipped >= observed - _ROUNDING).mean(axis=1)
+    less = (flipped <= observed + _ROUNDING).mean(axis=1)
+    return greater, less
