@@ -27,7 +27,7 @@ COMMANDS = {
         "echodiff.utility.command",
         "train segmentation with synthetic frames, test on real",
     ),
-    "study": ("", "plan, run and analyse a blinded reader study"),
+    "study": ("", "blinded reader study: plan, serve, audit, export and analyse"),
     "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
     "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
     "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),
@@ -55,13 +55,13 @@ PREPARE = {
     ),
 }
 STUDY = {
-    "analyze": ("echodiff.study.commands.analyze", "tests, models and figures of the ratings"),
-    "power": (
-        "echodiff.study.commands.power",
-        "how many readers and images a difference needs, by simulation",
-    ),
+    "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
+    "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
+    "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
+    "analyze": ("echodiff.study.analyze", "test, model and plot the ratings; a report"),
+    "power": ("echodiff.study.power", "simulate how many readers and images a difference needs"),
 }
-"""Actions of `echodiff study`: module, and one line of help."""
+"""Module of each command of the reader study, and one line of help."""
 GROUPS = {"prepare": PREPARE, "study": STUDY}
 
 LAUNCHED = (

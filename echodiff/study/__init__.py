@@ -1,1 +1,1 @@
-"""The reader study: clinicians rate real and generated frames, blinded."""
+"""Blinded reader study: plan, store, web application, export and analysis."""

@@ -1,1 +1,0 @@
-"""Actions of `echodiff study`, one module each."""
