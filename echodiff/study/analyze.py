@@ -33,13 +33,14 @@ def _analyze(config: AnalyzeConfig) -> int:
     import krippendorff  # noqa: F401  # missing, it is named before anything is computed
     import pingouin  # noqa: F401
 
-    from echodiff.study.analysis.ratings_file import read_ratings
+    from echodiff.study.analysis.ratings_file import read_study
     from echodiff.study.analysis.summary import analyse, stamp
     from echodiff.study.analysis.variety import describe_variety, split_names
 
-    ratings = read_ratings(files.ratings, real=config.real, readers=files.readers)
-    generated = split_names(config.generated, ratings.sources)
-    result = analyse(ratings, margin=config.margin, seed=config.seed)
+    study = read_study(files.ratings, real=config.real, readers=files.readers)
+    sources = () if study.ratings is None else study.ratings.sources
+    generated = split_names(config.generated, sources)
+    result = analyse(study, margin=config.margin, seed=config.seed)
     if config.reference is not None:
         result["variety"] = describe_variety(generated, config.reference, seed=config.seed)
     inputs = _hash(files)

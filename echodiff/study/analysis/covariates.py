@@ -111,18 +111,16 @@ def _average(ratings: Ratings, values: Floats, source: int) -> Floats:
     return np.asarray(sums[counts > 0] / counts[counts > 0])
 
 
-def describe_diagnoses(reading: Reading | None, *, seed: int) -> dict[str, Any] | None:
+def describe_diagnoses(reading: Reading, *, seed: int) -> dict[str, Any]:
     """Accuracy with the generated image less without it, paired by reader and case.
 
-    Only cases that a reader diagnosed both ways count. None without such a study.
+    Only cases that a reader diagnosed both ways count.
     """
-    if reading is None:
-        return None
-    outcome: dict[tuple[int, str], dict[bool, bool]] = {}
+    outcome: dict[tuple[str, str], dict[bool, bool]] = {}
     for reader, case, is_with, is_correct in zip(
         reading.reader, reading.case, reading.is_with, reading.is_correct, strict=True
     ):
-        outcome.setdefault((int(reader), case), {})[bool(is_with)] = bool(is_correct)
+        outcome.setdefault((reader, case), {})[bool(is_with)] = bool(is_correct)
     pairs = [(reader, both) for (reader, _), both in outcome.items() if len(both) == 2]
     readers = sorted({reader for reader, _ in pairs})
     if len(readers) < 2:

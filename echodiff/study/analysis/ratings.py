@@ -10,28 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.errors import InputError
+from echodiff.study.columns import SCORES as SCORES
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SCORES = (1, 2, 3, 4, 5)
-"""Likert: 1, very unlikely real, to 5, very likely real."""
 MIN_READERS = 2
 """Fewest readers of an analysis: with one, differences between readers are unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Diagnoses of a case, with or without the generated image beside the real one."""
+    """Diagnoses with and without a generated image beside the real one, one row each."""
 
-    reader: Ints
-    """(M,) row in `Ratings.readers`."""
+    reader: tuple[str, ...]
+    """(M,)"""
     case: tuple[str, ...]
+    """(M,) image that was diagnosed."""
     is_with: Mask
     """(M,) whether the generated image was shown."""
     is_correct: Mask
     """(M,) whether the diagnosis is the reference diagnosis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What the files of a study hold; one of both may be missing."""
+
+    ratings: Ratings | None
+    diagnoses: Reading | None
+    notes: tuple[str, ...]
+    """What was left out, and what is remarkable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +74,6 @@ class Ratings:
     """(readers,) NaN where it is not known."""
     weekly_readings: Floats
     """(readers,) NaN where it is not known."""
-    diagnoses: Reading | None = None
-    notes: tuple[str, ...] = ()
-    """What was left out, and what is remarkable."""
 
     def __len__(self) -> int:
         return len(self.score)

@@ -20,29 +20,28 @@ from echodiff.study.analysis.ratings import (
     MIN_READERS,
     SCORES,
     Floats,
+    Mask,
     Ratings,
     Reading,
+    Study,
     build_ratings,
     find_flat_readers,
     join,
-    number,
 )
+from echodiff.study.columns import TICK_BOXES
 
 KINDS = ("main", "shared", "repeat")
 PRACTICE = "practice"
 WITHDRAWN = frozenset({"withdrawn", "erased"})
 """States of readers whose ratings are not analysed."""
-TICKS = (
-    "walls_not_visible", "unnatural_artifacts", "possible_pathology", "cropped_image",
-    "unnatural_destruction",
-)  # fmt: skip
-"""The five tick boxes of the published questionnaire."""
-CONDITIONS = {
-    "without": False, "alone": False, "unaided": False,
-    "with": True, "aided": True, "with_generated": True,
-}  # fmt: skip
-"""Values of the column `condition` in a study of diagnoses: was the generated image shown?"""
+FINISHED = frozenset({"", "done", "completed"})
+CONDITIONS = {"without": False, "with": True}
+"""Values of the column `condition` in a paired design: was a generated image shown beside?"""
 _YES, _NO = frozenset({"1", "true", "yes", "x"}), frozenset({"0", "false", "no", ""})
+
+
+Rows = Sequence[tuple[int, Mapping[str, str]]]
+"""Rows by column, each with its line number."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Table:
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, Mapping[str, str]], ...]
+    rows: Rows
 
     def need(self, *columns: str) -> None:
         """Raise InputError for a column that is missing."""
@@ -99,57 +98,81 @@ def read_table(path: Path) -> Table:
     return Table(path, columns, tuple(rows))
 
 
-def read_ratings(path: Path, *, real: str, readers: Path | None = None) -> Ratings:
+def read_study(path: Path, *, real: str, readers: Path | None = None) -> Study:
     """Read and check the ratings of a study.
 
     real: source of the real images. readers: CSV with a row per reader. Ratings of practice images
-    and of readers who withdrew, and rows without a score, are left out; `notes` counts them.
+    and of readers who withdrew, and rows without a score, are left out; `notes` counts them. Rows
+    with a condition, with or without, are diagnoses of a paired design, and not of realism.
     """
     table = read_table(path)
-    source = "source" if "source" in table.columns else "condition"
-    table.need("reader", source, "image", "score")
+    table.need("reader", "source", "image", "score")
     known = {} if readers is None else _read_readers(readers)
     notes: list[str] = []
-    rows = _leave_out(table, known, source, notes)
+    rows = _leave_out(table, known, notes)
     _refuse_duplicates(table, rows)
-    scores = [_read_score(table, line, row["score"]) for line, row in rows]
-    people = [row["reader"] for _, row in rows]
     if readers is not None:
         _check_known(table, rows, known, readers)
+    rated, paired = [], []
+    for line, row in rows:
+        condition = row.get("condition", "").lower()
+        if condition and condition not in CONDITIONS:
+            raise table.fail(line, f"condition {condition}: must be empty, without or with")
+        (paired if condition else rated).append((line, row))
+    ratings = _build(table, rated, known, real) if rated else None
+    if ratings is not None:
+        notes += _describe(ratings, known)
+    return Study(ratings=ratings, diagnoses=_read_diagnoses(table, paired) if paired else None,
+                 notes=tuple(notes))  # fmt: skip
+
+
+def read_ratings(path: Path, *, real: str, readers: Path | None = None) -> Ratings:
+    """Read the ratings of realism of a study; InputError if it has none."""
+    study = read_study(path, real=real, readers=readers)
+    if study.ratings is None:
+        raise InputError(f"{path}: has diagnoses only, no ratings of realism")
+    return study.ratings
+
+
+def _build(
+    table: Table, rows: Rows, known: Mapping[str, Mapping[str, str]], real: str
+) -> Ratings:
+    scores = [_read_score(table, line, row["score"]) for line, row in rows]
+    people = [row["reader"] for _, row in rows]
     if len({*people}) < MIN_READERS:
-        raise InputError(f"{path}: has ratings of {len({*people})} reader; 2 or more are needed")
+        raise InputError(f"{table.path}: has ratings of one reader alone; 2 or more are needed")
+    _check_sources(table, rows)
     try:
-        built = build_ratings(people, [row[source] for _, row in rows], scores, real=real,
+        built = build_ratings(people, [row["source"] for _, row in rows], scores, real=real,
                               images=[row["image"] for _, row in rows])  # fmt: skip
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    ratings = replace(
+        raise InputError(f"{table.path}: {error}") from error
+    if len(np.unique(built.score)) == 1:
+        raise InputError(f"{table.path}: every score is {scores[0]}: there is nothing to analyse")
+    return replace(
         built,
         patients=_read_patients(table, rows, built.images),
         trial=_read_trials(table, rows),
         kind=tuple(row.get("kind") or "main" for _, row in rows),
         seconds=_read_seconds(table, rows),
-        ticks={name: _read_ticks(table, rows, name) for name in TICKS if name in table.columns},
-        experience_years=_read_column(known, built.readers, "experience_years", readers),
-        weekly_readings=_read_column(known, built.readers, "weekly_readings", readers),
-        diagnoses=_read_diagnoses(table, rows, built.readers),
-    )
-    return replace(ratings, notes=(*notes, *_describe(ratings)))
+        ticks={name: _read_ticks(table, rows, name)
+               for name in TICK_BOXES if name in table.columns},
+        experience_years=_read_column(known, built.readers, "experience_years"),
+        weekly_readings=_read_column(known, built.readers, "weekly_readings"),
+    )  # fmt: skip
 
 
 # --- Rows -----------------------------------------------------------------------------------------
 
-Rows = Sequence[tuple[int, Mapping[str, str]]]
-
 
 def _leave_out(
-    table: Table, known: Mapping[str, Mapping[str, str]], source: str, notes: list[str]
+    table: Table, known: Mapping[str, Mapping[str, str]], notes: list[str]
 ) -> Rows:
     """Return the rows to analyse, and note how many others there are and why."""
     kept: list[tuple[int, Mapping[str, str]]] = []
     num_practice, unrated, withdrawn = 0, Counter[str](), Counter[str]()
     for line, row in table.rows:
-        for column in ("reader", source, "image"):
+        for column in ("reader", "image"):
             if not row[column]:
                 raise table.fail(line, f"{column} is empty")
         kind = row.get("kind") or "main"
@@ -181,16 +204,30 @@ def _refuse_duplicates(table: Table, rows: Rows) -> None:
     by_image: dict[tuple[str, ...], int] = {}
     by_trial: dict[tuple[str, ...], int] = {}
     for line, row in rows:
-        sitting = (row["reader"], row.get("condition", ""))
+        sitting = (row["reader"], row.get("sitting", ""), row.get("condition", ""))
         image = (*sitting, row["image"], str(row.get("kind") == "repeat"))
         if (first := by_image.setdefault(image, line)) != line:
             raise table.fail(line, f"{row['reader']} rated {row['image']} in line {first} already; "
                                    "a hidden repeat has the kind repeat")  # fmt: skip
         if row.get("trial"):
-            trial = (*sitting, row.get("sequence", ""), row["trial"])
+            trial = (*sitting[:2], row["trial"])
             if (first := by_trial.setdefault(trial, line)) != line:
                 raise table.fail(line, f"{row['reader']} has trial {row['trial']} in line {first} "
                                        "already")  # fmt: skip
+
+
+def _check_sources(table: Table, rows: Rows) -> None:
+    unknown = [line for line, row in rows if not row["source"]]
+    if len(unknown) == len(rows):
+        raise InputError(f"{table.path}: the column source is empty: `echodiff study export "
+                         "--close` writes it, once the study is closed")  # fmt: skip
+    if unknown:
+        raise table.fail(unknown[0], "source is empty")
+    found: dict[str, str] = {}
+    for line, row in rows:
+        if found.setdefault(row["image"], row["source"]) != row["source"]:
+            raise table.fail(line, f"{row['image']} is of the source {row['source']} here, and of "
+                                   f"{found[row['image']]} above")  # fmt: skip
 
 
 def _read_score(table: Table, line: int, text: str) -> int:
@@ -242,7 +279,7 @@ def _read_seconds(table: Table, rows: Rows) -> Floats:
     return np.array(values)
 
 
-def _read_ticks(table: Table, rows: Rows, name: str) -> np.ndarray:
+def _read_ticks(table: Table, rows: Rows, name: str) -> Mask:
     values = []
     for line, row in rows:
         text = row[name].lower()
@@ -252,27 +289,20 @@ def _read_ticks(table: Table, rows: Rows, name: str) -> np.ndarray:
     return np.array(values, dtype=bool)
 
 
-def _read_diagnoses(table: Table, rows: Rows, readers: Sequence[str]) -> Reading | None:
-    """Diagnoses, where the columns condition, and correct or diagnosis and truth, are there."""
-    is_judged = "correct" in table.columns or {"diagnosis", "truth"} <= {*table.columns}
-    if "condition" not in table.columns or not is_judged:
-        return None
-    taken = [(line, row) for line, row in rows if row["condition"].lower() in CONDITIONS
-             and (row.get("correct") or (row.get("diagnosis") and row.get("truth")))]  # fmt: skip
+def _read_diagnoses(table: Table, rows: Rows) -> Reading:
+    """Diagnoses of a paired design; those without a true finding, or not answered, are left out."""
+    table.need("diagnosis", "truth")
+    taken = [row for _, row in rows if row["diagnosis"] and row["truth"]]
     if not taken:
-        return None
-    is_correct = []
-    for line, row in taken:
-        text = row.get("correct", "").lower()
-        if text and text not in _YES | _NO:
-            raise table.fail(line, f"correct {text}: must be 1 or 0")
-        same = row.get("diagnosis", "").casefold() == row.get("truth", "").casefold()
-        is_correct.append(text in _YES if text else same)
+        raise InputError(f"{table.path}: has no row with both diagnosis and truth; `echodiff study "
+                         "export --close` writes the truth, once the study is closed")  # fmt: skip
     return Reading(
-        reader=number([row["reader"] for _, row in taken], readers),
-        case=tuple(row.get("patient") or row["image"] for _, row in taken),
-        is_with=np.array([CONDITIONS[row["condition"].lower()] for _, row in taken]),
-        is_correct=np.array(is_correct),
+        reader=tuple(row["reader"] for row in taken),
+        case=tuple(row["image"] for row in taken),
+        is_with=np.array([CONDITIONS[row["condition"].lower()] for row in taken]),
+        is_correct=np.array(
+            [row["diagnosis"].casefold() == row["truth"].casefold() for row in taken]
+        ),
     )
 
 
@@ -302,9 +332,9 @@ def _check_known(
 
 
 def _read_column(
-    known: Mapping[str, Mapping[str, str]], readers: Iterable[str], column: str, path: Path | None
+    known: Mapping[str, Mapping[str, str]], readers: Iterable[str], column: str
 ) -> Floats:
-    texts = [known[name].get(column, "") if path else "" for name in readers]
+    texts = [known.get(name, {}).get(column, "") for name in readers]
     numbers = [_read_number(text) if text else math.nan for text in texts]
     return np.array([math.nan if one is None else one for one in numbers])
 
@@ -329,9 +359,12 @@ def _decode(path: Path) -> str:
     return text
 
 
-def _describe(ratings: Ratings) -> list[str]:
+def _describe(ratings: Ratings, known: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Note what an analysis of these ratings must be read with."""
     notes = []
+    states = {name: known.get(name, {}).get("state", "").lower() for name in ratings.readers}
+    if open_ := [name for name, state in states.items() if state not in FINISHED]:
+        notes.append(f"{len(open_)} readers have not finished ({join(open_)})")
     counts = np.bincount(ratings.without_repeats().reader, minlength=len(ratings.readers))
     if counts.min() < counts.max():
         fewest = [ratings.readers[row] for row in np.flatnonzero(counts < counts.max())]

@@ -17,26 +17,40 @@ from echodiff.study.analysis.covariates import (
 )
 from echodiff.study.analysis.model import describe_model
 from echodiff.study.analysis.multireader import describe_multireader
-from echodiff.study.analysis.ratings import Ratings
+from echodiff.study.analysis.ratings import Ratings, Study
 from echodiff.study.analysis.reader_auc import (
     compare_pairs,
     compare_sources,
     describe_aucs,
     describe_means,
 )
-from echodiff.study.analysis.verdict import write_verdict
+from echodiff.study.analysis.verdict import write_diagnosis_verdict, write_verdict
 
 MIN_EXACT = 6
 """Readers with whom a two-sided sign-flip test can reach p < 0.05: 2 / 2^6."""
 
 
-def analyse(ratings: Ratings, *, margin: float, seed: int) -> dict[str, Any]:
+def analyse(study: Study, *, margin: float, seed: int) -> dict[str, Any]:
     """Run every analysis of a study. margin: of the AUC, for equivalence."""
+    result: dict[str, Any] = {"verdict": "", "notes": [*study.notes]}
+    if study.ratings is not None:
+        realism = analyse_realism(study.ratings, margin=margin, seed=seed)
+        result["notes"] += realism.pop("notes")
+        result |= realism
+    if study.diagnoses is not None:
+        result["diagnosis"] = describe_diagnoses(study.diagnoses, seed=seed)
+        sentence = write_diagnosis_verdict(result["diagnosis"])
+        result["verdict"] = " ".join(filter(None, [result["verdict"], sentence]))
+    return result
+
+
+def analyse_realism(ratings: Ratings, *, margin: float, seed: int) -> dict[str, Any]:
+    """Run the analyses of scores of realism."""
     once = ratings.without_repeats()
     compared = compare_sources(once, seed=seed)
     aucs = describe_aucs(compared, margin=margin, seed=seed)
     num_readers = len(ratings.readers)
-    notes = [*ratings.notes]
+    notes = []
     if num_readers < MIN_EXACT:
         notes.append(f"with {num_readers} readers the smallest possible p of the main test is "
                      f"{2 / 2**num_readers:.3g}: it cannot show a difference")  # fmt: skip
@@ -57,7 +71,6 @@ def analyse(ratings: Ratings, *, margin: float, seed: int) -> dict[str, Any]:
         "readers": describe_readers(ratings),
         "ticks": describe_ticks(once),
         "times": describe_times(once),
-        "diagnosis": describe_diagnoses(ratings.diagnoses, seed=seed),
     }  # fmt: skip
 
 

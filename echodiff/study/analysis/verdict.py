@@ -30,19 +30,36 @@ def write_verdict(rows: Sequence[Mapping[str, Any]], *, num_readers: int, num_ra
     groups: dict[str, list[str]] = {}
     for row in rows:
         groups.setdefault(judge(row), []).append(_name(row))
-    margin = rows[0]["equivalence"]["margin"] if rows else 0.0
-    parts = []
+    who = f"{num_readers} readers ({num_ratings} ratings)"
+    done = []
     if TOLD in groups:
-        parts.append(f"told {join(groups[TOLD])} from real images")
+        done.append(f"told {join(groups[TOLD])} from real images")
     if TOO_REAL in groups:
-        parts.append(f"scored {join(groups[TOO_REAL])} above real images")
+        done.append(f"scored {join(groups[TOO_REAL])} above real images")
     if SAME in groups:
-        parts.append(f"did not distinguish {join(groups[SAME])} from real images "
-                     f"(within ±{margin:g} of an AUC of 0.5)")  # fmt: skip
-    if UNKNOWN in groups:
-        verb = "are" if len(groups[UNKNOWN]) > 1 else "is"
-        parts.append(f"leave open whether {join(groups[UNKNOWN])} {verb} distinguishable")
-    return f"{num_readers} readers ({num_ratings} ratings) {'; they '.join(parts)}."
+        margin = rows[0]["equivalence"]["margin"]
+        done.append(f"did not distinguish {join(groups[SAME])} from real images (AUC within "
+                    f"0.5 ± {margin:g})")  # fmt: skip
+    unknown = groups.get(UNKNOWN, [])
+    if not done and unknown:
+        return f"{who} leave open whether {join(unknown)} can be told from real images."
+    if unknown:
+        done.append(f"left open whether {join(unknown)} can be told from real images")
+    return f"{who} {join(done)}."
+
+
+def write_diagnosis_verdict(found: Mapping[str, Any]) -> str:
+    """State in one sentence what generated images did to diagnostic accuracy."""
+    if "left_out" in found:
+        return ""
+    points = 100 * abs(found["value"])
+    change = "rose" if found["value"] > 0 else "fell"
+    if found["p"] >= ALPHA:
+        change = f"did not change significantly ({'+' if found['value'] >= 0 else '-'}"
+        return (f"With generated images, accuracy of {found['n']} readers {change}{points:.0f} "
+                f"points, p {found['p']:.2g}).")  # fmt: skip
+    return (f"With generated images, accuracy of {found['n']} readers {change} by {points:.0f} "
+            f"points, from {100 * found['without']:.0f} to {100 * found['with']:.0f} %.")  # fmt: skip
 
 
 def _name(row: Mapping[str, Any]) -> str:
