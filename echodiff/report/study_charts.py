@@ -16,6 +16,7 @@ LABEL_WIDTH = 150.0
 """Room for names of sources, in SVG units."""
 LONGEST_NAME = 18
 LINE_COLOURS = ("base", "tuned", "real", "soft")
+PAPER = "#ffffff"
 PANEL = 260.0
 """Width and height of a panel, in SVG units."""
 
@@ -70,8 +71,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
                                alpha=0.12 + 0.2 * (score - 1), linewidth=0)  # fmt: skip
             bar.set_gid(f"title:{row['source']}: score {score}, {count} of {total}")
             if share >= 0.04:
-                # Text is drawn in the page's ink, which is legible on the paler shades only.
-                colour = COLOURS["real"] if score < 4 else "#ffffff"
+                colour = COLOURS["real"] if score < 4 else PAPER
                 axes.text(left + share / 2, y, str(score), ha="center", va="center", fontsize=12.5,
                           color=colour)  # fmt: skip
             left += share
@@ -183,4 +183,5 @@ def _shorten(name: str) -> str:
 
 
 def _finish(figure: Figure, label: str) -> Figures:
-    return Figures(Chart(label, to_element(figure, label)), render_figure(figure))
+    element = to_element(figure, label).replace(PAPER, "var(--paper)")
+    return Figures(Chart(label, element), render_figure(figure))

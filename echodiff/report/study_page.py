@@ -90,8 +90,8 @@ def build_cards(result: Mapping[str, Any]) -> list[Card]:
             label=f"AUC of real images against {row['source']}",
             value=show(row["value"]),
             interval=f"95 % interval {show_interval(row)}, n {row['n']} readers",
-            note=f"0.5: cannot be told. p {show_p(row['p_holm'])} (Holm). Within "
-                 f"±{equal['margin']:g} of 0.5: p {show_p(equal['p_holm'])}.",
+            note=f"Chance: 0.5. Different from it: p {show_p(row['p_holm'])}. Within "
+                 f"±{equal['margin']:g} of it: p {show_p(equal['p_holm'])}.",
         ))  # fmt: skip
     found = result.get("diagnosis")
     if found and "left_out" not in found:
