@@ -55,14 +55,18 @@ def test_help_starts_at_once_and_loads_nothing():
     assert best < 0.5
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"{g} {name}" for g, names in GROUPS.items() for name in names)])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"{g} {name}" for g, names in GROUPS.items() for name in names)]
+)
 def test_every_command_has_help_and_refuses_unknown_flags(command, capsys):
     words = command.split()
     module = GROUPS[words[0]][words[1]][0] if words[1:] else COMMANDS[words[0]][0]
     if not module:
         pytest.skip("a group of commands")
     if not module.endswith(".py"):
-        assert hasattr(importlib.import_module(module), "SOURCE" if words[0] == "prepare" else "main")
+        assert hasattr(
+            importlib.import_module(module), "SOURCE" if words[0] == "prepare" else "main"
+        )
     assert main([*words, "--help"]) == 0
     assert f"usage: echodiff {command}" in capsys.readouterr().out
     assert main([*words, "--of-nobody", "1"]) == 2

@@ -59,8 +59,8 @@ def write_summary(design: Mapping[str, Any] | None) -> str:
         return "Diagnoses of the same cases with and without generated images."
     images = ", ".join(f"{name} {count}" for name, count in design["num_images"].items())
     return (
-        f"{design['num_readers']} readers gave {design['num_ratings']} ratings from 1 (very unlikely "
-        f"real) to 5 (very likely real), blinded to the source. Images: {images}; "
+        f"{design['num_readers']} readers gave {design['num_ratings']} ratings from 1 (very "
+        f"unlikely real) to 5 (very likely real), blinded to the source. Images: {images}; "
         f"{design['num_shared_images']} of them were rated by several readers. Repeats of the same "
         f"image: {design['num_repeats']}."
     )
@@ -144,8 +144,11 @@ def pivot_ticks(
 
 def list_settings(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List settings and the hashes of the files that were read."""
-    settings = [(key.replace("_", " ").capitalize(), str(value))
-                for key, value in result["settings"].items() if value not in (None, [])]  # fmt: skip
+    settings = [
+        (key.replace("_", " ").capitalize(), str(value))
+        for key, value in result["settings"].items()
+        if value not in (None, [])
+    ]
     return settings + [(f"SHA-256 of {name}", sha) for name, sha in result["inputs"].items()]
 
 

@@ -21,9 +21,9 @@ def write_power_page(out: Path, result: Mapping[str, Any]) -> None:
         "study_power.html.jinja",
         title="Size of a reader study",
         summary=(
-            f"{designs[0]['power']['n']} simulated studies of each design. Difference to detect: an "
-            f"AUC of {result['auc']:g} of real against generated images. Margin: ±{result['margin']:g} "
-            f"of 0.5. Readers: {result['scale']}; standard deviation of readers "
+            f"{designs[0]['power']['n']} simulated studies of each design. Difference to detect: "
+            f"an AUC of {result['auc']:g} of real against generated images. Margin: "
+            f"±{result['margin']:g} of 0.5. Readers: {result['scale']}; standard deviation of readers "
             f"{result['reader_sd']:.2f}, of readers by sources {result['interaction_sd']:.2f} (log "
             "odds)."
         ),
@@ -42,7 +42,9 @@ def write_power_page(out: Path, result: Mapping[str, Any]) -> None:
 def write_verdict(found: Sequence[Mapping[str, Any]], auc: float, target: float) -> str:
     """Name the designs that reach the target."""
     if not found:
-        return f"None of these designs detects an AUC of {auc:g} with a power of {100 * target:g} %."
+        return (
+            f"None of these designs detects an AUC of {auc:g} with a power of {100 * target:g} %."
+        )
     designs = " or ".join(
         f"{one['readers']} readers with {one['images']} images of each source" for one in found
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,9 +31,7 @@ def _analyze(config: AnalyzeConfig) -> int:
         raise InputError(f"{target}: exists already; --overwrite replaces it")
     files = find_files(config.ratings, config.readers)
     refuse_inputs(config.out, [files.ratings, config.reference])
-    import krippendorff  # noqa: F401  # missing, it is named before anything is computed
-    import pingouin  # noqa: F401
-
+    _need("krippendorff", "pingouin")
     from echodiff.study.analysis.ratings_file import read_study
     from echodiff.study.analysis.summary import analyse, stamp
     from echodiff.study.analysis.variety import describe_variety, split_names
@@ -58,6 +57,14 @@ def _analyze(config: AnalyzeConfig) -> int:
     print(result["verdict"])
     print(f"Report: {config.out / REPORT_FILE}; all numbers in {target}")
     return 0
+
+
+def _need(*modules: str) -> None:
+    """Raise ModuleNotFoundError for a package that is missing, before anything is computed; to
+    import pingouin takes seconds, and not every study needs it."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 def _hash(files: StudyFiles) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,9 @@ def compute_icc(table: Floats) -> dict[str, Any]:
     long = pandas.DataFrame(
         {"reader": readers.ravel(), "image": images.ravel(), "score": table.ravel()}
     )
-    rows = pingouin.intraclass_corr(long, targets="image", raters="reader", ratings="score")
+    # pingouin calls pandas in ways that pandas has deprecated.
+    with warnings.catch_warnings(action="ignore"):
+        rows = pingouin.intraclass_corr(long, targets="image", raters="reader", ratings="score")
     row = rows[rows["Type"].isin(["ICC2", "ICC(A,1)"])].iloc[0]
     interval = row["CI95"] if "CI95" in rows.columns else row["CI95%"]
     return {
@@ -106,11 +109,10 @@ def compute_icc(table: Floats) -> dict[str, Any]:
 
 def describe_reliability(ratings: Ratings, *, seed: int) -> dict[str, Any]:
     """Compare hidden repeats with the first rating of the same image by the same reader."""
-    rows = {(r, i): n for n, (r, i, kind) in enumerate(
-        zip(ratings.reader, ratings.image, ratings.kind, strict=True)) if kind != "repeat"}  # fmt: skip
-    pairs = [(rows[r, i], n) for n, (r, i, kind) in enumerate(
-        zip(ratings.reader, ratings.image, ratings.kind, strict=True))
-        if kind == "repeat" and (r, i) in rows]  # fmt: skip
+    numbered = [*enumerate(zip(ratings.reader, ratings.image, ratings.kind, strict=True))]
+    rows = {(reader, image): n for n, (reader, image, kind) in numbered if kind != "repeat"}
+    pairs = [(rows[reader, image], n) for n, (reader, image, kind) in numbered
+             if kind == "repeat" and (reader, image) in rows]  # fmt: skip
     if len(pairs) < MIN_IMAGES:
         return {"left_out": f"{len(pairs)} hidden repeats; {MIN_IMAGES} are needed"}
     first, second = (ratings.score[list(one)] for one in zip(*pairs, strict=True))

@@ -100,7 +100,7 @@ def _simulate_normal(n: int, seed: int) -> tuple[Floats, Floats]:
 
 
 def compute_distance(samples: Floats) -> Floats:
-    """Largest distance of each sample's distribution, (B, n), from the normal fitted to it, (B,)."""
+    """Largest distance of each sample, (B, n), from the normal distribution fitted to it, (B,)."""
     n = samples.shape[1]
     cdf = ndtr(np.sort(_standardize(samples), axis=1))
     above = np.arange(1, n + 1) / n - cdf

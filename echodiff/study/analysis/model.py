@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def describe_model(ratings: Ratings) -> dict[str, Any]:
     result = {
         "coefficients": [_describe(fitted, name, len(ratings.readers)) for name in sources],
         "thresholds": dict(zip(
-            [f"{low}|{high}" for low, high in zip(fitted.levels[:-1], fitted.levels[1:], strict=True)],
+            [f"{low}|{high}" for low, high in itertools.pairwise(fitted.levels)],
             map(float, fitted.thresholds), strict=True)),
         "variances": dict(fitted.variances),
         "log_likelihood": fitted.log_likelihood,

@@ -8,6 +8,7 @@ the package iMRMC.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,24 +109,30 @@ class MeanAuc:
         return found
 
 
+Readings = tuple[Ints, Ints, Floats]
+"""Readers, images numbered within their kind, and scores, (N,) each. A reader rates an image
+once."""
+
+
 def compare_images(
-    real: tuple[Ints, Ints, Floats], generated: tuple[Ints, Ints, Floats], num_readers: int
+    real: Readings,
+    generated: Readings,
+    num_readers: int,
+    shape: tuple[int, int] | None = None,
 ) -> Comparisons:
     """Compare all real with all generated images within readers.
 
-    real, generated: readers (N,), images (N,) numbered from 0 within their kind, scores (N,). A
-    reader rates an image once.
+    shape: counts of generated and real images, where some were not rated here.
     """
-    num_generated, num_real = (int(one[1].max()) + 1 for one in (generated, real))
+    if shape is None:
+        shape = int(generated[1].max()) + 1, int(real[1].max()) + 1
+    num_generated, num_real = shape
     by_pair = np.zeros((2, num_generated, num_real))
     by_generated = np.zeros((2, num_readers, num_generated))
     by_real = np.zeros((2, num_readers, num_real))
     squares = np.zeros(2)
     for reader in range(num_readers):
-        rows, columns = (one[1][one[0] == reader] for one in (generated, real))
-        theirs, ours = (one[2][one[0] == reader] for one in (generated, real))
-        success = (ours[None] > theirs[:, None]) + 0.5 * (ours[None] == theirs[:, None])
-        both = np.stack([success, np.ones_like(success)])
+        rows, columns, both = _compare_reader(real, generated, reader)
         by_pair[:, rows[:, None], columns[None]] += both
         by_generated[:, reader, rows] = both.sum(axis=2)
         by_real[:, reader, columns] = both.sum(axis=1)
@@ -133,6 +140,44 @@ def compare_images(
     return Comparisons(
         by_reader=by_generated.sum(axis=2), by_reader_generated=by_generated,
         by_reader_real=by_real, by_pair=by_pair, squares=squares,
+    )  # fmt: skip
+
+
+def _compare_reader(real: Readings, generated: Readings, reader: int) -> tuple[Ints, Ints, Floats]:
+    """Generated and real images of a reader, and successes and ones of their pairs, (2, g, p)."""
+    rows, columns = (one[1][one[0] == reader] for one in (generated, real))
+    theirs, ours = (one[2][one[0] == reader] for one in (generated, real))
+    success = (ours[None] > theirs[:, None]) + 0.5 * (ours[None] == theirs[:, None])
+    return rows, columns, np.stack([success, np.ones_like(success)])
+
+
+def estimate_difference(
+    first: tuple[Readings, Readings], second: tuple[Readings, Readings], *, num_readers: int
+) -> MeanAuc:
+    """Estimate the mean AUC of `first` less that of `second`, (real, generated) readings each.
+
+    An image has the same number in both, so that what they share is seen.
+    """
+    highest = [max(int(side[kind][1].max()) for side in (first, second)) + 1 for kind in (1, 0)]
+    shape = highest[0], highest[1]
+    one, other = (compare_images(*side, num_readers, shape) for side in (first, second))
+    squares = np.zeros(2)
+    for reader in range(num_readers):
+        dense = []
+        for side in (first, second):
+            rows, columns, both = _compare_reader(*side, reader)
+            table = np.zeros((2, *shape))
+            table[:, rows[:, None], columns[None]] = both
+            dense.append(table)
+        squares += (dense[0] * dense[1]).sum(axis=(1, 2))
+    own = [compute_moments(side, side, side.squares) for side in (one, other)]
+    between = compute_moments(one, other, squares)
+    variance = own[0].variance + own[1].variance - 2 * between.variance
+    components = own[0].components_biased + own[1].components_biased
+    return MeanAuc(
+        value=one.auc - other.auc, variance=variance, counts=_count(one),
+        freedom=_find_freedom(variance, components - 2 * between.components_biased,
+                              np.minimum(own[0].freedom, own[1].freedom)),
     )  # fmt: skip
 
 
@@ -152,7 +197,7 @@ def compute_moments(first: Comparisons, second: Comparisons, squares: Floats) ->
         first.by_reader.sum(axis=1) * second.by_reader.sum(axis=1),
     ]).T  # fmt: skip
     successes, pairs = sums
-    biased = np.divide(successes, pairs, out=np.zeros(8), where=pairs != 0)
+    biased = np.divide(successes, pairs, out=np.zeros(8), where=pairs > 0.5)
     numerator, denominator = _UNBIASED @ successes, _UNBIASED @ pairs
     moments = np.divide(numerator, denominator, out=np.zeros(8), where=denominator > 0.5)
     weights = denominator / pairs[7]
@@ -205,7 +250,29 @@ def describe_multireader(ratings: Ratings) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(ratings: Ratings, source: int) -> tuple[Ints, Ints, Floats]:
+def describe_multireader_pairs(ratings: Ratings) -> list[dict[str, Any]]:
+    """Test differences of the mean AUC of every two generated sources, over readers and images."""
+    rows = []
+    real = _columns(ratings, 0)
+    for first, second in itertools.combinations(ratings.generated, 2):
+        is_either = (ratings.source == first) | (ratings.source == second)
+        numbers = np.unique(ratings.image[is_either])
+        sides = []
+        for source in (first, second):
+            own = ratings.take(ratings.source == source)
+            images = np.searchsorted(numbers, own.image)
+            sides.append((real, (own.reader, images, own.score.astype(float))))
+        found = estimate_difference(*sides, num_readers=len(ratings.readers))
+        rows.append({
+            "first": ratings.sources[first], "second": ratings.sources[second],
+            "value": found.value, "variance": found.variance, "freedom": found.freedom,
+            **found.test(0.0), "n": found.counts[0], "unit": "readers",
+            "method": "U-statistics over readers and images (BDG), as iMRMC",
+        })  # fmt: skip
+    return rows
+
+
+def _columns(ratings: Ratings, source: int) -> Readings:
     own = ratings.take(ratings.source == source)
     _, images = np.unique(own.image, return_inverse=True)
     return own.reader, images, own.score.astype(float)

@@ -69,9 +69,7 @@ def compare_nested(smaller: OrdinalFit, larger: OrdinalFit) -> float:
     return float(stats.chi2.sf(ratio, larger.num_parameters - smaller.num_parameters))
 
 
-def fit_ordinal(
-    scores: Ints, fixed: Mapping[str, Floats], terms: Sequence[Term]
-) -> OrdinalFit:
+def fit_ordinal(scores: Ints, fixed: Mapping[str, Floats], terms: Sequence[Term]) -> OrdinalFit:
     """Fit the model to scores, (N,), with fixed columns, (N,) each, and random terms.
 
     InputError if only one score occurs.
@@ -103,8 +101,8 @@ def fit_ordinal(
 class _Model:
     """Laplace's log likelihood as a function of thresholds, coefficients and deviations.
 
-    Parameters: first threshold and logarithms of the steps to the next, (levels - 1,); coefficients;
-    standard deviations of the terms, whose sign is free, so that zero is no boundary.
+    Parameters: first threshold and logarithms of the steps to the next, (levels - 1,);
+    coefficients; standard deviations of the terms, whose sign is free, so that zero is no boundary.
     """
 
     def __init__(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from echodiff.study.analysis.simulation import Truth, simulate_aucs
 from echodiff.study.analysis.reader_auc import CHANCE
 from echodiff.study.analysis.sign_flip import flip_many
+from echodiff.study.analysis.simulation import Truth, simulate_aucs
 
 ALPHA = 0.05
 
@@ -55,9 +55,7 @@ def estimate_power(
     return rows
 
 
-def find_smallest(
-    rows: Sequence[dict[str, Any]], key: str, target: float
-) -> list[dict[str, Any]]:
+def find_smallest(rows: Sequence[dict[str, Any]], key: str, target: float) -> list[dict[str, Any]]:
     """For each count of images, the design with fewest readers whose power reaches the target.
 
     The lower end of the Monte Carlo interval need not reach it.

@@ -14,8 +14,10 @@ from scipy.special import gammaln
 
 from echodiff.study.analysis.ratings import Floats, Ints
 
-MAX_TABLES = 50_000_000
+MAX_TABLES = 20_000_000
 """Most tables of counts that the exact test enumerates; beyond, its p is not computed."""
+MAX_PAIRS = 60_000
+"""Most pairs of ratings for the exact distribution without ties, whose cost grows with them."""
 _NEGLIGIBLE = 1e-15
 """Probability of a count beyond which its tables are skipped."""
 
@@ -32,7 +34,7 @@ class RankTest:
     """Of the smaller U: negative; variance corrected for ties, without continuity correction."""
     p: float
     """Two-sided, from z."""
-    p_exact_untied: float
+    p_exact_untied: float | None
     """Two-sided, from the exact distribution of U without ties; wrong where there are ties."""
     p_exact: float | None
     """Two-sided, from the exact distribution given the ties."""
@@ -58,10 +60,12 @@ def compare_ranks(real: Ints, other: Ints) -> RankTest:
     tied = float((ties**3 - ties).sum()) / (n * (n - 1)) if n > 1 else 0.0
     sigma = np.sqrt(n1 * n2 / 12 * (n + 1 - tied))
     z = (u - n1 * n2 / 2) / sigma if sigma > 0 else 0.0
-    untied = stats.mannwhitneyu(real, other, method="exact").pvalue
+    untied = None
+    if n1 * n2 <= MAX_PAIRS:
+        untied = float(stats.mannwhitneyu(real, other, method="exact").pvalue)
     return RankTest(
         num_real=n1, num_other=n2, u=u, z=float(z), p=float(2 * stats.norm.sf(abs(z))),
-        p_exact_untied=float(untied), p_exact=compute_exact_p(real, other),
+        p_exact_untied=untied, p_exact=compute_exact_p(real, other),
         r=float(abs(z) / np.sqrt(n)), auc=float(auc),
     )  # fmt: skip
 

@@ -134,9 +134,7 @@ def read_ratings(path: Path, *, real: str, readers: Path | None = None) -> Ratin
     return study.ratings
 
 
-def _build(
-    table: Table, rows: Rows, known: Mapping[str, Mapping[str, str]], real: str
-) -> Ratings:
+def _build(table: Table, rows: Rows, known: Mapping[str, Mapping[str, str]], real: str) -> Ratings:
     scores = [_read_score(table, line, row["score"]) for line, row in rows]
     people = [row["reader"] for _, row in rows]
     if len({*people}) < MIN_READERS:
@@ -165,9 +163,7 @@ def _build(
 # --- Rows -----------------------------------------------------------------------------------------
 
 
-def _leave_out(
-    table: Table, known: Mapping[str, Mapping[str, str]], notes: list[str]
-) -> Rows:
+def _leave_out(table: Table, known: Mapping[str, Mapping[str, str]], notes: list[str]) -> Rows:
     """Return the rows to analyse, and note how many others there are and why."""
     kept: list[tuple[int, Mapping[str, str]]] = []
     num_practice, unrated, withdrawn = 0, Counter[str](), Counter[str]()

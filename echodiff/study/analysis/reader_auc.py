@@ -53,7 +53,9 @@ def compare_sources(ratings: Ratings, *, seed: int) -> list[SourceAuc]:
     return found
 
 
-def describe_aucs(compared: Sequence[SourceAuc], *, margin: float, seed: int) -> list[dict[str, Any]]:
+def describe_aucs(
+    compared: Sequence[SourceAuc], *, margin: float, seed: int
+) -> list[dict[str, Any]]:
     """Test each source against chance, and for equivalence with real images.
 
     margin: distance of the AUC from chance that counts as indistinguishable. Both p-values are

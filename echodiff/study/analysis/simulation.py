@@ -87,7 +87,10 @@ def compute_shares(truth: Truth, shifts: Floats) -> Floats:
 
 
 def simulate_aucs(
-    truth: Truth, num_studies: int, num_readers: int, num_images: int,
+    truth: Truth,
+    num_studies: int,
+    num_readers: int,
+    num_images: int,
     generator: np.random.Generator,
 ) -> Floats:
     """Draw studies and compute the readers' AUCs, (studies, readers)."""
@@ -96,7 +99,10 @@ def simulate_aucs(
 
 
 def simulate_counts(
-    truth: Truth, num_studies: int, num_readers: int, num_images: int,
+    truth: Truth,
+    num_studies: int,
+    num_readers: int,
+    num_images: int,
     generator: np.random.Generator,
 ) -> Ints:
     """Draw studies: scores by reader and source (real, generated), (studies, readers, 2, 5)."""

@@ -16,7 +16,7 @@ from echodiff.study.analysis.covariates import (
     describe_times,
 )
 from echodiff.study.analysis.model import describe_model
-from echodiff.study.analysis.multireader import describe_multireader
+from echodiff.study.analysis.multireader import describe_multireader, describe_multireader_pairs
 from echodiff.study.analysis.ratings import Ratings, Study
 from echodiff.study.analysis.reader_auc import (
     compare_pairs,
@@ -64,6 +64,7 @@ def analyse_realism(ratings: Ratings, *, margin: float, seed: int) -> dict[str, 
         "main": {"auc": aucs, "pairs": compare_pairs(once, seed=seed),
                  "means": describe_means(once)},
         "multireader": describe_multireader(once),
+        "multireader_pairs": describe_multireader_pairs(once),
         "model": describe_model(once),
         "agreement": describe_agreement(once, seed=seed),
         "reliability": describe_reliability(ratings, seed=seed),

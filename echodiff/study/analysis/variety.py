@@ -11,7 +11,7 @@ FEATURES = "texture"
 
 
 def split_names(items: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, Path]:
-    """Read `NAME=DIR` items; InputError if a name is no generated source, or a folder is missing."""
+    """Read `NAME=DIR` items; InputError for a name that is no generated source."""
     found: dict[str, Path] = {}
     for item in items:
         name, equals, folder = item.partition("=")
@@ -29,7 +29,7 @@ def split_names(items: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, P
 
 
 def describe_variety(generated: dict[str, Path], reference: Path, *, seed: int) -> dict[str, Any]:
-    """Coverage of the reference frames by each source's frames folder, and of real frames by others.
+    """Coverage of the reference by each source's frames, and of real frames by real ones.
 
     In `texture` features, which no network chose. A score that needs more frames is left out.
     """

@@ -58,8 +58,10 @@ def write_diagnosis_verdict(found: Mapping[str, Any]) -> str:
         change = f"did not change significantly ({'+' if found['value'] >= 0 else '-'}"
         return (f"With generated images, accuracy of {found['n']} readers {change}{points:.0f} "
                 f"points, p {found['p']:.2g}).")  # fmt: skip
-    return (f"With generated images, accuracy of {found['n']} readers {change} by {points:.0f} "
-            f"points, from {100 * found['without']:.0f} to {100 * found['with']:.0f} %.")  # fmt: skip
+    return (
+        f"With generated images, accuracy of {found['n']} readers {change} by {points:.0f} "
+        f"points, from {100 * found['without']:.0f} to {100 * found['with']:.0f} %."
+    )
 
 
 def _name(row: Mapping[str, Any]) -> str:

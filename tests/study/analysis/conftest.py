@@ -9,9 +9,7 @@ import pytest
 
 from echodiff.__main__ import main
 
-FIXTURE = (
-    Path(__file__).parents[4] / "shared" / "reference" / "reader_study_table2_fixture.json"
-)
+FIXTURE = Path(__file__).parents[4] / "shared" / "reference" / "reader_study_table2_fixture.json"
 COLUMNS = ["reader", "trial", "kind", "condition", "source", "image", "score", "ms"]
 
 
@@ -29,8 +27,15 @@ def deal_counts(counts, num_readers):
     rows = []
     for source, counted in counts.items():
         for place, score in enumerate(np.repeat(np.arange(1, 6), counted)):
-            rows.append({"reader": f"R{place % num_readers + 1}", "source": source,
-                         "image": f"{source}-{place}", "score": int(score), "kind": "main"})
+            rows.append(
+                {
+                    "reader": f"R{place % num_readers + 1}",
+                    "source": source,
+                    "image": f"{source}-{place}",
+                    "score": int(score),
+                    "kind": "main",
+                }
+            )
     return rows
 
 
@@ -52,13 +57,25 @@ def simulate_rows(num_readers=8, num_images=6, *, shift=1.5, seed=0, shared=0, r
                     return int((level + generator.logistic() > np.array([-2, -0.7, 0.7, 2])).sum())
 
                 trial += 1
-                row = {"reader": f"R{reader + 1}", "source": source, "image": image,
-                       "trial": trial, "kind": "shared" if is_shared else "main",
-                       "score": rate() + 1, "ms": 4000 + 100 * place}
+                row = {
+                    "reader": f"R{reader + 1}",
+                    "source": source,
+                    "image": image,
+                    "trial": trial,
+                    "kind": "shared" if is_shared else "main",
+                    "score": rate() + 1,
+                    "ms": 4000 + 100 * place,
+                }
                 rows.append(row)
                 if place < repeats:
-                    rows.append(row | {"kind": "repeat", "trial": 1000 + trial,
-                                       "score": min(5, max(1, row["score"] + rate() % 2))})
+                    rows.append(
+                        row
+                        | {
+                            "kind": "repeat",
+                            "trial": 1000 + trial,
+                            "score": min(5, max(1, row["score"] + rate() % 2)),
+                        }
+                    )
     return rows
 
 

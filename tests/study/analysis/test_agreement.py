@@ -22,7 +22,6 @@ def test_alpha_is_that_of_the_published_example():
     assert compute_alpha(table) == pytest.approx(0.815, abs=5e-4)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_icc_is_that_of_the_published_example():
     assert compute_icc(np.array(JUDGES, dtype=float))["value"] == pytest.approx(0.29, abs=5e-3)
 

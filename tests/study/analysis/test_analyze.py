@@ -21,7 +21,7 @@ def with_method(value):
 
 
 def test_a_study_is_analysed(analyse, simulate, tmp_path):
-    rows = simulate(num_readers=9, num_images=8, shift=2.5, shared=6, repeats=2)
+    rows = simulate(num_readers=9, num_images=8, shift=4.0, shared=6, repeats=2)
     status, found, told = analyse(rows)
     assert status == 0
     (auc,) = found["main"]["auc"]
@@ -140,8 +140,13 @@ def test_an_analysis_is_not_overwritten_and_nothing_is_half_written(tmp_path, si
     rows = simulate()
     path = tmp_path / "in" / "ratings.csv"
     path.parent.mkdir()
-    path.write_text("reader,source,image,score\n" + "\n".join(
-        f"{row['reader']},{row['source']},{row['image']},{row['score']}" for row in rows), "utf-8")
+    path.write_text(
+        "reader,source,image,score\n"
+        + "\n".join(
+            f"{row['reader']},{row['source']},{row['image']},{row['score']}" for row in rows
+        ),
+        "utf-8",
+    )
     out = tmp_path / "out"
     argv = ["study", "analyze", str(path.parent), "--out", str(out)]
     assert main(argv) == 0
@@ -176,5 +181,5 @@ def test_coverage_is_printed_next_to_realism(analyse, simulate, make_frames, tmp
     )
     variety = found["variety"]["gan"]
     assert 0 <= variety["value"] <= 1
-    assert variety["n"] == [24, 24]
+    assert variety["n"] == [30, 30]
     assert "Realism and variety" in (tmp_path / "out" / "report.html").read_text("utf-8")

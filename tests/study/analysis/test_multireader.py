@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from echodiff.study.analysis.multireader import compare_images, estimate_auc
+from echodiff.study.analysis.multireader import (
+    compare_images,
+    estimate_auc,
+    estimate_difference,
+)
 
 EXAMPLE = Path(__file__).parent / "reference" / "imrmc_example.csv"
 # value, variance, degrees of freedom, p, interval
@@ -24,6 +28,10 @@ PART = {
 }  # fmt: skip
 
 
+DIFFERENCE = {False: (-0.07275, 0.0016103221975674, 30.367913685165, 0.0798633683942331),
+              True: (-0.074998009982482, 0.0010437553368825, 13.942464083077, 0.0371522478539128)}  # fmt: skip
+
+
 def read_example(*, is_part):
     rows = list(csv.DictReader(EXAMPLE.read_text("utf-8").splitlines()))
     truth = {row["case"]: row["score"] == "1" for row in rows if row["reader"] == "truth"}
@@ -31,8 +39,8 @@ def read_example(*, is_part):
                    and (not is_part or number % 3 > 0 or number % 7 == 0)]  # fmt: skip
 
 
-def columns(rows):
-    cases = sorted({row["case"] for row in rows})
+def columns(rows, cases=None):
+    cases = cases or sorted({row["case"] for row in rows})
     return (np.array([int(row["reader"][1:]) - 1 for row in rows]),
             np.array([cases.index(row["case"]) for row in rows]),
             np.array([float(row["score"]) for row in rows]))  # fmt: skip
@@ -53,11 +61,29 @@ def test_the_example_of_imrmc_comes_out(is_part, expected):
         assert (tested["p"], tested["low"], tested["high"]) == pytest.approx((p, low, high), 1e-8)
 
 
+@pytest.mark.parametrize("is_part", [False, True])
+def test_the_difference_of_two_modalities_comes_out(is_part):
+    truth, rows = read_example(is_part=is_part)
+    kinds = [[case for case in truth if truth[case] is is_real] for is_real in (True, False)]
+    sides = []
+    for modality in ("A", "B"):
+        own = [row for row in rows if row["modality"] == modality]
+        real, other = (columns([row for row in own if row["case"] in cases], cases)
+                       for cases in kinds)  # fmt: skip
+        sides.append((real, other))
+    found = estimate_difference(*sides, num_readers=5)
+    value, variance, freedom, p = DIFFERENCE[is_part]
+    assert found.value == pytest.approx(value, abs=1e-10)
+    assert found.variance == pytest.approx(variance, abs=1e-10)
+    assert found.freedom == pytest.approx(freedom, rel=1e-8)
+    assert found.test(0.0)["p"] == pytest.approx(p, rel=1e-8)
+
+
 def test_a_negative_variance_gives_no_interval():
     # Two readers who disagree about everything: the mean is less variable than chance allows.
     readers, images = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    found = estimate_auc(compare_images((readers, images, np.array([5.0, 1, 1, 5])),
-                                        (readers, images, np.array([3.0, 3, 3, 3])), 2))  # fmt: skip
+    real, other = np.array([5.0, 1, 1, 5]), np.array([3.0, 3, 3, 3])
+    found = estimate_auc(compare_images((readers, images, real), (readers, images, other), 2))
     assert found.value == 0.5
     assert found.variance <= 0
     assert found.test(0.5)["p"] is None

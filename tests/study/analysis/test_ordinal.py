@@ -46,9 +46,7 @@ def test_sources_with_two_random_terms(study):
     assert [*fit.coefficients.values()] == pytest.approx(
         [-1.14674351108, -1.09892969008, 0.53777890204], abs=1e-4
     )
-    assert [*fit.errors.values()] == pytest.approx(
-        [0.27217034, 0.26954362, 0.26682700], abs=1e-4
-    )
+    assert [*fit.errors.values()] == pytest.approx([0.27217034, 0.26954362, 0.26682700], abs=1e-4)
     assert fit.variances == pytest.approx({"reader": 0.8510475664, "cell": 0.2531339168}, abs=1e-4)
 
 

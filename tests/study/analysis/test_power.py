@@ -106,8 +106,11 @@ def test_a_design_does_not_depend_on_the_others(tmp_path, capsys):
 
 def test_an_earlier_study_gives_the_scale(tmp_path, capsys, simulate):
     path = tmp_path / "ratings.csv"
-    path.write_text("reader,source,image,score\n" + "\n".join(
-        f"{r['reader']},{r['source']},{r['image']},{r['score']}" for r in simulate()), "utf-8")
+    path.write_text(
+        "reader,source,image,score\n"
+        + "\n".join(f"{r['reader']},{r['source']},{r['image']},{r['score']}" for r in simulate()),
+        "utf-8",
+    )
     out = tmp_path / "power"
     assert main(["study", "power", str(path), "--readers", "8", "--images", "5", "--studies",
                  "100", "--out", str(out)]) == 0  # fmt: skip

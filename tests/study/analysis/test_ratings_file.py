@@ -45,7 +45,7 @@ def test_names_in_cyrillic_and_the_order_of_the_columns(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["A,real,r1,6"], "line 6: score 6: must be a whole number from 1 to 5"),
+        (["A,real,r9,6"], "line 6: score 6: must be a whole number from 1 to 5"),
         (["A,real,r9,2.5"], "line 6: score 2.5: must be a whole number from 1 to 5"),
         (["A,real,r9,good"], "line 6: score good: must be"),
         (["A,real,r1,5"], "line 6: A rated r1 in line 2 already"),

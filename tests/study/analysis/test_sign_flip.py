@@ -48,7 +48,7 @@ def test_equivalence_needs_both_sides():
     assert near.p_equivalent(0.5, 0.1) < 0.001
     assert near.p_equivalent(0.5, 0.001) > 0.05
     low, high = near.interval(0.9)
-    assert (near.p_equivalent(0.5, 0.03) <= 0.05) == (0.47 < low and high < 0.53)
+    assert (near.p_equivalent(0.5, 0.03) <= 0.05) == (low > 0.47 and high < 0.53)
 
 
 def test_many_readers_are_sampled_and_many_studies_agree_with_one():
