@@ -16,6 +16,8 @@ LABEL_WIDTH = 150.0
 """Room for names of sources, in SVG units."""
 LONGEST_NAME = 18
 LINE_COLOURS = ("base", "tuned", "real", "soft")
+WIDEST = 720.0
+"""Widest chart of one panel, in SVG units."""
 PAPER = "#ffffff"
 PANEL = 260.0
 """Width and height of a panel, in SVG units."""
@@ -184,4 +186,7 @@ def _shorten(name: str) -> str:
 
 def _finish(figure: Figure, label: str) -> Figures:
     element = to_element(figure, label).replace(PAPER, "var(--paper)")
+    width = figure.get_figwidth() * 72
+    if width > WIDEST:  # on a narrow screen, panels scroll rather than shrink to dots
+        element = element.replace('style="', f'style="min-width: {0.75 * width:.0f}px; ', 1)
     return Figures(Chart(label, element), render_figure(figure))

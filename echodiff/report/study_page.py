@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.files import write_text_atomic
-from echodiff.report.cards import NUM_CARDS, Card
+from echodiff.report.cards import NUM_CARDS, SIGNIFICANT_P, Card
 from echodiff.report.study_charts import Figures, draw_aucs, draw_experience, draw_scores
 from echodiff.report.template import write_page
 
@@ -34,7 +34,7 @@ def write_study_page(out: Path, result: Mapping[str, Any], *, figures: Path) -> 
         cards=build_cards(result),
         charts={name: one.chart for name, one in drawn.items()},
         auc_rows=build_auc_rows(result),
-        pair_rows=[build_pair_row(row) for row in result.get("main", {}).get("pairs", [])],
+        pair_rows=build_pair_rows(result),
         means=result.get("main", {}).get("means", []),
         published=result.get("as_published"),
         model=result.get("model"),
@@ -114,11 +114,19 @@ def build_auc_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def build_pair_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a row of two sources, and name the nearer one."""
-    is_open = row["p_holm"] >= 0.05
-    nearer = row["second"] if row["value"] > 0 else row["first"]
-    return {**row, "nearer": "no significant difference" if is_open else nearer}
+def build_pair_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Build a row of every two sources, which names the one that is scored as more real."""
+    both = {(row["first"], row["second"]): row for row in result.get("multireader_pairs", [])}
+    rows = []
+    for row in result.get("main", {}).get("pairs", []):
+        is_open = row["p_holm"] >= SIGNIFICANT_P
+        nearer = row["second"] if row["value"] > 0 else row["first"]
+        rows.append({
+            **row,
+            "nearer": "no significant difference" if is_open else nearer,
+            "both": both.get((row["first"], row["second"])),
+        })  # fmt: skip
+    return rows
 
 
 def name_rows(found: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any]:

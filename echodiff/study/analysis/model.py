@@ -42,7 +42,7 @@ def describe_model(ratings: Ratings) -> dict[str, Any]:
         "method": METHOD,
     }  # fmt: skip
     if np.ptp(ratings.trial) > 0:
-        ordered = fit_ordinal(ratings.score, sources | order, terms)
+        ordered = fit_ordinal(ratings.score, {**sources, **order}, terms)
         result["order"] = {
             **_describe(ordered, "trial", len(ratings.readers)),
             "p_ratio": compare_nested(fitted, ordered),

@@ -52,7 +52,7 @@ class RankTest:
 def compare_ranks(real: Ints, other: Ints) -> RankTest:
     """Compare scores of real images, (n1,), with those of another source, (n2,)."""
     n1, n2 = len(real), len(other)
-    auc = compute_auc(count_scores(real), count_scores(other))
+    auc = float(compute_auc(count_scores(real), count_scores(other)))
     # Half-wholes: rounding removes the error of the division.
     u = round(2 * n1 * n2 * min(auc, 1 - auc)) / 2
     _, ties = np.unique(np.concatenate([real, other]), return_counts=True)
@@ -66,7 +66,7 @@ def compare_ranks(real: Ints, other: Ints) -> RankTest:
     return RankTest(
         num_real=n1, num_other=n2, u=u, z=float(z), p=float(2 * stats.norm.sf(abs(z))),
         p_exact_untied=untied, p_exact=compute_exact_p(real, other),
-        r=float(abs(z) / np.sqrt(n)), auc=float(auc),
+        r=float(abs(z) / np.sqrt(n)), auc=auc,
     )  # fmt: skip
 
 

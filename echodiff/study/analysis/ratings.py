@@ -103,7 +103,8 @@ class Ratings:
         is_own = self.source == source
         if reader is not None:
             is_own &= self.reader == reader
-        return self.score[is_own]
+        found: Ints = self.score[is_own]
+        return found
 
     def count_table(self) -> Ints:
         """Return ratings by reader, source and score, (readers, sources, 5)."""

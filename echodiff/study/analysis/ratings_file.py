@@ -113,7 +113,8 @@ def read_study(path: Path, *, real: str, readers: Path | None = None) -> Study:
     _refuse_duplicates(table, rows)
     if readers is not None:
         _check_known(table, rows, known, readers)
-    rated, paired = [], []
+    rated: list[tuple[int, Mapping[str, str]]] = []
+    paired: list[tuple[int, Mapping[str, str]]] = []
     for line, row in rows:
         condition = row.get("condition", "").lower()
         if condition and condition not in CONDITIONS:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from echodiff.study.analysis.rank_test import adjust_holm, compute_auc
-from echodiff.study.analysis.ratings import Floats, Ratings
+from echodiff.study.analysis.ratings import Floats, Ints, Ratings
 from echodiff.study.analysis.sign_flip import SubsetMeans, flip_signs
 
 CHANCE = 0.5
@@ -91,7 +91,7 @@ def compare_pairs(ratings: Ratings, *, seed: int) -> list[dict[str, Any]]:
     generator = np.random.default_rng(seed)
     aucs = compute_reader_aucs(ratings)
     names = ratings.sources[1:]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for first in range(len(names)):
         for second in range(first + 1, len(names)):
             differences = aucs[:, first] - aucs[:, second]
@@ -129,13 +129,15 @@ def describe_means(ratings: Ratings) -> list[dict[str, Any]]:
     return rows
 
 
-def describe_reader(scores: Floats) -> dict[str, Any]:
+def describe_reader(scores: Ints) -> dict[str, Any]:
     """Mean score of one reader and source, with Student's interval over the images."""
     low, high = student_interval(scores)
     return {"value": float(scores.mean()), "low": low, "high": high, "n": len(scores)}
 
 
-def student_interval(values: Floats, level: float = 0.95) -> tuple[float | None, float | None]:
+def student_interval(
+    values: Floats | Ints, level: float = 0.95
+) -> tuple[float | None, float | None]:
     """Student's interval of a mean; None for fewer than two values."""
     count = len(values)
     if count < 2:
