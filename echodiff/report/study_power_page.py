@@ -24,8 +24,8 @@ def write_power_page(out: Path, result: Mapping[str, Any]) -> None:
             f"{designs[0]['power']['n']} simulated studies of each design. Difference to detect: "
             f"an AUC of {result['auc']:g} of real against generated images. Margin: "
             f"±{result['margin']:g} of 0.5. Readers: {result['scale']}; standard deviation of "
-            f"readers {result['reader_sd']:.2f}, of readers by sources {result['interaction_sd']:.2f} (log "
-            "odds)."
+            f"readers {result['reader_sd']:.2f}, of readers by sources "
+            f"{result['interaction_sd']:.2f} (log odds)."
         ),
         verdict=write_verdict(result["smallest"]["power"], result["auc"], result["target"]),
         cards=[],
