@@ -27,6 +27,7 @@ COMMANDS = {
         "echodiff.utility.command",
         "train segmentation with synthetic frames, test on real",
     ),
+    "study": ("", "blinded reader study: plan, serve, audit, export and analyse"),
     "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
     "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
     "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),
@@ -53,6 +54,13 @@ PREPARE = {
         "ultrasound clips and MR series: grey, cropped, without identifiers",
     ),
 }
+STUDY = {
+    "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
+    "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
+    "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
+}
+"""Module of each command of the reader study, and one line of help."""
+GROUPS = {"prepare": PREPARE, "study": STUDY}
 
 LAUNCHED = (
     "On several GPUs: accelerate launch -m echodiff train-lora ..., and the same of generate."
@@ -76,9 +84,9 @@ def dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
         print(f"echodiff {__version__}")
         return 0
-    if arguments[:1] == ["prepare"]:
-        prog, commands = "echodiff prepare", PREPARE
-        arguments.pop(0)
+    if arguments and arguments[0] in GROUPS:
+        commands = GROUPS[arguments[0]]
+        prog = f"echodiff {arguments.pop(0)}"
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(overview(prog, commands), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2

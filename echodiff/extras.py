@@ -11,6 +11,14 @@ EXTRA_OF = {
     "onnxruntime": "ocr",
     "monai": "segmentation",
     "tensorboard": "tensorboard",
+    "starlette": "study",
+    "uvicorn": "study",
+    "sqlalchemy": "study",
+    "alembic": "study",
+    "psycopg": "study",
+    "babel": "study",
+    "itsdangerous": "study",
+    "python_multipart": "study",
     "bitsandbytes": "gpu",
 }
 """Module -> extra of pyproject.toml; everything else that is imported comes with echodiff."""

@@ -1,0 +1,108 @@
+"""Open the study database by its URL, and bring its tables to the newest migration.
+
+SQLite: WAL, BEGIN IMMEDIATE for every transaction, one writer in one process. With the deferred
+BEGIN of the driver, transactions that read first and write later fail at once with "database is
+locked", whatever the timeout. PostgreSQL: several processes may serve one study.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from echodiff.errors import InputError
+
+SQLITE_FILE = "study.sqlite"
+BUSY_SECONDS = 10
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def default_url(folder: Path) -> URL:
+    """SQLite file inside the study folder."""
+    return URL.create("sqlite", database=str(folder / SQLITE_FILE))
+
+
+def read_url(text: str | None, folder: Path) -> URL:
+    """The database that --database names; InputError if it is not one we know."""
+    if text is None:
+        return default_url(folder)
+    try:
+        url = make_url(text)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise InputError(f"--database {text!r}: {str(error).splitlines()[0]}") from error
+    if url.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise InputError(
+            f"--database {url.drivername}: must be sqlite:///FILE or postgresql+psycopg://..."
+        )
+    if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise InputError("--database: a study in memory would be lost; name a file")
+    return url
+
+
+class Database:
+    """Engine of one study database; `begin()` is the only way to a transaction."""
+
+    def __init__(self, url: URL, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        # Writers of SQLite wait here, in order, and not in its busy handler, which polls.
+        self._lock = threading.Lock() if self.is_sqlite else None
+        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": pool_size}
+        if self.is_sqlite:
+            options = {
+                "pool_size": pool_size,
+                "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False},
+            }
+        self.engine = create_engine(url, max_overflow=pool_size, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back if it raises."""
+        with self._lock or nullcontext(), self.engine.begin() as connection:
+            yield connection
+
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables to `revision`; InputError if the database cannot be reached."""
+        try:
+            with self.begin() as connection:
+                alembic.command.upgrade(alembic_config(connection), revision)
+        except DBAPIError as error:
+            place = self.url.render_as_string(hide_password=True)
+            reason = " ".join(str(error.orig).split())
+            raise InputError(f"--database {place}: {reason}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # BEGIN is ours
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def alembic_config(connection: Connection) -> alembic.config.Config:
+    """Alembic settings that use this connection and the migrations of the package."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
