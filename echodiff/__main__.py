@@ -55,6 +55,7 @@ PREPARE = {
     ),
 }
 STUDY = {
+    "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
     "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
     "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
     "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),

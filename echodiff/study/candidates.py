@@ -61,34 +61,36 @@ def load_source(
     inputs = find_inputs(folder)
     candidates = [
         Candidate(name, folder / frame.file_name, frame,
-                  find_patient(name, folder, frame, inputs), white)
+                  find_patient(inputs or folder, frame), white)
         for frame in frames
     ]  # fmt: skip
     return SourceFrames(name, folder, candidates, not is_real, trainings, note)
 
 
-def find_inputs(folder: Path) -> str | None:
+def find_inputs(folder: Path) -> Path | None:
     """The folder that was translated into this one; None if it was not made so."""
     record = folder / "translate.json"
     source = read_maker(record).get("source") if record.is_file() else None
-    return None if source is None else str(Path(source).resolve())
+    return None if source is None else Path(source)
 
 
-def find_patient(source: str, folder: Path, frame: Frame, inputs: str | None) -> str:
+def find_patient(folder: Path, frame: Frame) -> str:
     """Key of the heart that a frame shows.
 
     The patient, whatever data set names it; else the anatomy it shares with other modalities; else
-    the frame that was translated, so that two generators' versions of it count as one heart; else
-    the frame alone.
+    the frame itself, by its folder and name. For a translated frame `folder` is that of its input:
+    two generators' versions of one frame then count as one heart.
     """
     if name := fold_id(frame.patient_id or ""):
         return f"patient {name}"
     if frame.pair_id:
         return f"pair {frame.pair_id}"
-    if inputs is not None:
-        return f"frame {inputs} {Path(frame.file_name).with_suffix('').as_posix()}"
-    name = Path(frame.file_name).with_suffix("").as_posix()
-    return f"frame {folder.resolve()} {name}"
+    return f"pair {folder.resolve()} {name_stem(frame)}"
+
+
+def name_stem(frame: Frame) -> str:
+    """Name of a frame without its suffix; a translation keeps it."""
+    return Path(frame.file_name).with_suffix("").as_posix()
 
 
 def without_patients(trainings: Sequence[TrainedOn]) -> list[TrainedOn]:

@@ -70,7 +70,7 @@ class StudyInitConfig:
     """Sampler steps of a run (1 to 1000). Default: that of generate.py."""
     guidance: Annotated[float, at_least(1)] = 5.0
     """Guidance scale of a run (1 or more)."""
-    lora_scale: Annotated[float, Positive, at_most(2)] = 1.0
+    lora_scale: Annotated[Positive, at_most(2)] = 1.0
     """Strength of the adapter of a run (above 0, up to 2)."""
     batch_size: Count = 8
     """Images per forward pass of a run (1 or more)."""
@@ -117,8 +117,10 @@ class StudyInitConfig:
         if places[self.names[0]].startswith(RUN):
             raise ValueError(f"--source {self.source[0]}: the first source is the real one, a DIR")
         if self.design == "paired" and len(places) != 2:
-            raise ValueError("--design paired: takes two sources, the real and the generated one")
-        told = [name for name in self.names if re.search(rf"\b{re.escape(name)}\b", self.title, re.I)]
+            raise ValueError("--design paired: takes two sources, real and generated")
+        told = [
+            name for name in self.names if re.search(rf"\b{re.escape(name)}\b", self.title, re.I)
+        ]
         if told and told != ["real"]:
             raise ValueError(f"--title: names the source {told[0]}, and readers see it")
 

@@ -77,6 +77,18 @@ def draw_pools(
     return pools
 
 
+def list_sound(
+    source: SourceFrames,
+    trainings: Sequence[TrainedOn],
+    seen: Seen,
+    generator: np.random.Generator,
+    removed: Counter[str],
+) -> list[Candidate]:
+    """All frames of a source that can be used, in random order, every patient once before any
+    comes twice; the others are counted."""
+    return list(_sound(_shuffle(source.candidates, generator), trainings, seen, removed))
+
+
 def _take(
     stream: Iterator[Candidate], count: int, barred: set[str], bar: ProgressBar | None = None
 ) -> list[Candidate]:
@@ -93,7 +105,7 @@ def _take(
 def _shuffle(candidates: Sequence[Candidate], generator: np.random.Generator) -> list[Candidate]:
     """Random order in which all patients come once before any comes twice."""
     met: Counter[str] = Counter()
-    rounds = []
+    rounds: list[tuple[int, int, Candidate]] = []
     for place in generator.permutation(len(candidates)):
         one = candidates[place]
         rounds.append((met[one.patient], len(rounds), one))
