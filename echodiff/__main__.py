@@ -58,6 +58,7 @@ STUDY = {
     "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
     "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
     "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
+    "password": ("echodiff.study.password", "give the organiser a new password"),
     "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
 }
 """Module of each command of the reader study, and one line of help."""

@@ -14,13 +14,14 @@ from typing import Any
 
 import alembic.command
 import alembic.config
-from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from echodiff.errors import InputError
 
 SQLITE_FILE = "study.sqlite"
 BUSY_SECONDS = 10
+SET_UP_LOCK = 0x6563686F
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -50,7 +51,7 @@ def read_url(text: str | None, folder: Path) -> URL:
 
 
 class Database:
-    """Engine of one study database; `begin()` is the only way to a transaction."""
+    """Engine of one study database; `begin()` and `read()` are the only ways to a transaction."""
 
     def __init__(self, url: URL, *, pool_size: int = 10) -> None:
         self.url = url
@@ -64,6 +65,7 @@ class Database:
                 "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False},
             }
         self.engine = create_engine(url, max_overflow=pool_size, **options)
+        self.reading_engine = self.engine.execution_options(reading=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
@@ -74,10 +76,24 @@ class Database:
         with self._lock or nullcontext(), self.engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads; with SQLite it waits for no writer."""
+        with self.reading_engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def set_up(self) -> Iterator[Connection]:
+        """A transaction that only one process at a time can be in."""
+        with self.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(SET_UP_LOCK)))
+            yield connection
+
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to `revision`; InputError if the database cannot be reached."""
         try:
-            with self.begin() as connection:
+            with self.set_up() as connection:
                 alembic.command.upgrade(alembic_config(connection), revision)
         except DBAPIError as error:
             place = self.url.render_as_string(hide_password=True)
@@ -91,13 +107,19 @@ class Database:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # BEGIN is ours
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    is_reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
 def alembic_config(connection: Connection) -> alembic.config.Config:

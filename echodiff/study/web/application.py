@@ -1,0 +1,95 @@
+"""Build the web application of an open study."""
+
+import logging
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from echodiff.study.store import OpenStudy
+from echodiff.study.translation import N_
+from echodiff.study.web import admin_pages, caption_pages, rating_pages, reader_pages
+from echodiff.study.web.middleware import BodyLimit, RateLimit, SecurityHeaders
+from echodiff.study.web.site import ASSETS, Site, language_of, render, site_of
+
+logger = logging.getLogger(__name__)
+
+SESSION_DAYS = 14
+UNAVAILABLE = N_(
+    "The server cannot reach its database. Nothing was saved just now; please try again in a "
+    "minute. Everything that was shown as saved is kept."
+)
+
+
+def build_application(
+    study: OpenStudy, *, frames: Path | None = None, is_https: bool = False, rate: float = 50
+) -> Starlette:
+    """The ASGI application.
+
+    frames: frames folder of the caption page. is_https: the site is reached by HTTPS, so cookies
+    are sent over nothing else. rate: requests per second of one session, in the long run.
+    """
+    routes = [
+        *reader_pages.ROUTES, *rating_pages.ROUTES, *admin_pages.ROUTES, *caption_pages.ROUTES,
+        Route("/static/{name}", send_asset),
+        Route("/health", send_health),
+    ]  # fmt: skip
+    middleware = [
+        Middleware(SecurityHeaders, is_https=is_https),
+        Middleware(RateLimit, rate=rate, burst=6 * rate),
+        Middleware(BodyLimit),
+        Middleware(
+            SessionMiddleware,
+            secret_key=study.secret,
+            session_cookie="study",
+            max_age=SESSION_DAYS * 24 * 3600,
+            https_only=is_https,
+        ),
+    ]
+    handlers = {
+        HTTPException: show_http_error,
+        DBAPIError: show_unavailable,
+        PoolTimeout: show_unavailable,
+    }
+    application = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    application.state.site = Site(study, frames)
+    return application
+
+
+def send_asset(request: Request) -> Response:
+    """Style sheet or script."""
+    name = request.path_params["name"]
+    if name not in ASSETS:
+        raise HTTPException(404)
+    headers = {"cache-control": "public, max-age=86400"}
+    return Response(site_of(request).assets[name], media_type=ASSETS[name], headers=headers)
+
+
+def send_health(request: Request) -> Response:
+    """Whether the server and its database answer, for a supervisor."""
+    with site_of(request).study.database.read():
+        return JSONResponse({"status": "ok"})
+
+
+def show_http_error(request: Request, error: Exception) -> Response:
+    """A page with the kind of the error, and no more."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    problem = {403: "form", 404: "unknown", 503: "unavailable"}.get(status, "request")
+    return render(request, "problem.html", status, problem=problem)
+
+
+def show_unavailable(request: Request, error: Exception) -> Response:
+    """The database does not answer: say that nothing was saved; the log has the reason."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    logger.error("database: %s", reason)
+    if request.headers.get("accept", "").startswith("application/json"):
+        message = site_of(request).translate(language_of(request), UNAVAILABLE)
+        return JSONResponse({"saved": False, "error": message}, 503)
+    return render(request, "problem.html", 503, problem="unavailable")
