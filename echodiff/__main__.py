@@ -56,6 +56,7 @@ PREPARE = {
 }
 STUDY = {
     "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
+    "audit": ("echodiff.study.audit.command", "try to tell the source without the content"),
     "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
     "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
     "password": ("echodiff.study.password", "give the organiser a new password"),

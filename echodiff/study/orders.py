@@ -5,7 +5,8 @@ Here a reader sees each source many times. One order is drawn whose successive *
 source numbers, modulo the number of sources, are all equally frequent; it is then shifted by 0, 1,
 ... S - 1. Over these S readers every source stands at every position once, and every source follows
 every source, itself included, equally often: position and carry-over are balanced, and the last
-source tells nothing about the next one.
+source tells nothing about the next one. Pairs of successive differences are as even as the search
+makes them, so that the last two tell little.
 """
 
 import numpy as np
@@ -22,6 +23,7 @@ _MIN_CASES = 4
 """Fewest such cases in which the share is checked."""
 _TRIES = 50
 _SWAPS = 20_000
+_LAST_SWAPS = 1500
 
 Order = NDArray[np.int64]
 """(L,) source numbers from 0."""
@@ -61,13 +63,14 @@ def draw_order(num_sources: int, per_source: int, generator: np.random.Generator
 
 def _even_out(order: Order, num_sources: int, generator: np.random.Generator) -> Order:
     """Swap two places at a time, and keep what is no worse, until the order is balanced."""
-    cost = _cost(order, num_sources)
-    for _ in range(_SWAPS):
-        if cost == 0:
-            break
+    cost = (_cost(order, num_sources), _excess_pairs(order, num_sources))
+    left = _SWAPS
+    while cost > (0, 0) and left:
+        # Once the order is balanced, its pairs of differences get a last, shorter search.
+        left = min(left - 1, _LAST_SWAPS) if cost[0] == 0 else left - 1
         one, other = generator.integers(len(order), size=2)
         order[[one, other]] = order[[other, one]]
-        swapped = _cost(order, num_sources)
+        swapped = (_cost(order, num_sources), _excess_pairs(order, num_sources))
         if swapped > cost:
             order[[one, other]] = order[[other, one]]
         else:
@@ -83,6 +86,14 @@ def _cost(order: Order, num_sources: int) -> int:
     target[:rest] += 1
     uneven = int(np.abs(np.sort(counts)[::-1] - target).sum())
     return uneven + 2 * max(0, longest_run(order) - MAX_RUN)
+
+
+def _excess_pairs(order: Order, num_sources: int) -> int:
+    """Pairs of successive differences above their even share."""
+    steps = np.diff(order) % num_sources
+    counts = np.bincount(steps[:-1] * num_sources + steps[1:], minlength=num_sources**2)
+    share = -(-max(0, len(order) - 2) // num_sources**2)
+    return int(np.maximum(counts - share, 0).sum())
 
 
 def count_differences(order: Order, num_sources: int) -> NDArray[np.int64]:
@@ -146,14 +157,3 @@ def _pair_places(
         pairs.append(found[int(generator.integers(len(found)))])
         left = [place for place in left if place not in pairs[-1]]
     return pairs
-
-
-def choose_sequence(completed: "list[int]", active: "list[int]") -> int:
-    """The sequence for the next reader, by how many readers completed each and how many are at it.
-
-    The fewest completed come first, then the fewest active, then the lowest number: a sequence
-    whose reader dropped out is given again before the balance is extended, so that it holds among
-    the readers who finished, not among those who began (a reader who left is not active).
-    """
-    assert len(completed) == len(active) > 0
-    return min(range(len(completed)), key=lambda i: (completed[i], active[i], i))

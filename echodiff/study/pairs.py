@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,12 @@ def draw_pairs(
             f"{practice} of them for practice; left out: {told}"
         )
     pairs = [
-        Pair(one, companions[_pair_key(one)], str(read_truth(one, column)), place < practice)
+        Pair(
+            one,
+            replace(companions[_pair_key(one)], patient=one.patient),  # one heart, two names
+            str(read_truth(one, column)),
+            place < practice,
+        )
         for place, one in enumerate(chosen)
     ]
     counts = Counter(pair.truth for pair in pairs if not pair.is_practice)
@@ -78,8 +84,8 @@ def read_truth(candidate: Candidate, column: str) -> str | None:
     row = candidate.frame.to_row()
     value = row.get(column)
     if isinstance(value, list):
-        return NORMAL if not value else str(value[0]) if len(value) == 1 else None
-    return None if value in (None, "") else str(value)
+        return NORMAL if not value else str(value[0]).lower() if len(value) == 1 else None
+    return None if value in (None, "") else str(value).lower()
 
 
 def _pair_key(one: Candidate) -> str:

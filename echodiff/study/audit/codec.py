@@ -106,4 +106,4 @@ def quantisation(quality: int) -> NDArray[np.float64]:
     """Steps (8, 8) of the luminance at a quality of the Independent JPEG Group's scale."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = (np.array(_LUMINANCE) * scale + 50) // 100
-    return np.clip(steps, 1, 255).reshape(BLOCK, BLOCK).astype(np.float64)
+    return np.asarray(np.clip(steps, 1, 255).reshape(BLOCK, BLOCK), dtype=np.float64)

@@ -25,7 +25,7 @@ _NUM_BINS = 8
 _MAX_LEVELS = 60
 """Most values of one measurement that get a column each, the frequent ones first."""
 _MAX_COLUMNS = 400
-_COLUMNS_AT_ONCE = 1000
+_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Evidence:
     deviation hides them. 0 where a name is missing."""
     is_gated: bool = True
     """Whether the audit fails by it; the content of the images is shown for information."""
+    clusters: Sequence[Hashable] | None = None
+    """Rows whose labels are permuted together. Default: those of one source and patient."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,21 @@ def detect(evidence: Evidence, *, level: float, generator: np.random.Generator) 
     truth = np.eye(len(names))[labels]
     scores = predict(features, truth[:, None], folds)[:, 0]
     aucs, spread = score_folds(scores, truth, folds, groups)
-    permuted = permute_labels(labels, evidence.labels, evidence.patients, generator)
-    null = np.concatenate([
-        _mean_auc(features, np.eye(len(names))[some], folds)
-        for some in np.array_split(permuted, -(-permuted.size // (_COLUMNS_AT_ONCE * len(labels))), 1)
-        if some.size
-    ])  # fmt: skip
+    clusters = evidence.clusters or list(zip(evidence.labels, evidence.patients, strict=True))
+    permuted = permute_labels(labels, _number(clusters), generator)
+    null = np.concatenate(
+        [
+            _mean_auc(features, np.eye(len(names))[permuted[:, start : start + _AT_ONCE]], folds)
+            for start in range(0, NUM_PERMUTATIONS, _AT_ONCE)
+        ]
+    )
+    strongest = _find_strongest(columns, truth, folds, groups)
     auc = float(aucs.mean())
     reach = NormalDist().inv_cdf(0.5 + level / 2) * spread
     p = (1 + int((null >= auc - 1e-12).sum())) / (1 + len(null))
     return Detection(
         evidence.name, auc, max(0.0, auc - reach), min(1.0, auc + reach), p, len(labels), patients,
-        dict(zip(names, aucs.tolist(), strict=True)), _find_strongest(columns, truth, folds, groups),
-        evidence.is_gated,
+        dict(zip(names, aucs.tolist(), strict=True)), strongest, evidence.is_gated,
     )  # fmt: skip
 
 
@@ -208,15 +212,10 @@ def score_folds(
 
 
 def permute_labels(
-    labels: NDArray[np.int64],
-    sources: Sequence[str],
-    patients: Sequence[Hashable],
-    generator: np.random.Generator,
+    labels: NDArray[np.int64], clusters: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Labels (N, NUM_PERMUTATIONS), permuted between clusters: images of one source and patient."""
-    clusters = _number(list(zip(sources, patients, strict=True)))
-    first = np.unique(clusters, return_index=True)[1]
-    of_cluster = labels[first]
+    """Labels (N, NUM_PERMUTATIONS), permuted between clusters, each of which has one label."""
+    of_cluster = labels[np.unique(clusters, return_index=True)[1]]
     draws = [generator.permutation(of_cluster) for _ in range(NUM_PERMUTATIONS)]
     return np.stack(draws, axis=1)[clusters]
 
