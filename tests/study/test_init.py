@@ -196,7 +196,7 @@ def test_a_paired_study_has_cases_with_their_companions(tmp_path, write_fans):
         (["--source", "REAL", "--source", "sd=SD"], "must be NAME=DIR"),
         (["--source", "real=run:x", "--source", "sd=SD"], "the first source is the real one"),
         (["--source", "sd=SD", "--source", "real=REAL"], "holds generated frames"),
-        (["--source", "real=REAL", "--source", "sd=run:x"], "x/run.json"),
+        (["--source", "real=REAL", "--source", "sd=run:x"], "x: is not a run folder"),
         (["--source", "real=REAL", "--source", "sd=SD", "--images", "40", "--pool", "16"],
          "images of different patients do not exist"),
         (["--source", "real=REAL", "--source", "sd=SD", "--shared", "11"], "--shared 11: is above"),

@@ -123,7 +123,8 @@ def _images_of_tasks(study: OpenStudy) -> dict[str, str]:
 def describe_headers(showing: Showing) -> dict[str, Value]:
     """Status, names, order and values of the headers of an image."""
     answer = showing.answers[0]
-    names = [name.decode("latin-1").lower() for name, _ in answer.headers.raw]
+    raw = [name.decode("latin-1").lower() for name, _ in answer.headers.raw]
+    names = [name for name in raw if name != "set-cookie"]  # cookies are an attempt of their own
     row: dict[str, Value] = {"status": str(answer.status_code), "names": " ".join(names)}
     for name, value in answer.headers.multi_items():
         if name != "set-cookie":
