@@ -11,7 +11,7 @@ from echodiff.study import readers
 from echodiff.study.forms import Mistakes, read_comment, read_questionnaire
 from echodiff.study.readers import ReaderRow, find_invited
 from echodiff.study.store import read_state
-from echodiff.study.translation import preferred_language
+from echodiff.study.translation import Refusal, preferred_language
 from echodiff.study.web.consent import consent_paragraphs
 from echodiff.study.web.middleware import client_address
 from echodiff.study.web.site import (
@@ -157,7 +157,11 @@ def take_questionnaire(request: Request, reader: ReaderRow, form: dict[str, str]
         return render(
             request, "questionnaire.html", 422, reader=reader, values=form, mistakes=wrong.fields
         )
-    readers.store_questionnaire(study, reader.token, answers, name, birth_date)
+    try:
+        readers.store_questionnaire(study, reader.token, answers, name, birth_date)
+    except Refusal as full:
+        message = site_of(request).translate(language_of(request), full.message)
+        return render(request, "problem.html", 409, problem="refused", message=message)
     return go("/")
 
 
