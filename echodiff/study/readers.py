@@ -36,19 +36,23 @@ class ReaderRow(NamedTuple):
     sequence: int | None
     consent_version: str | None
     has_comment: bool
+    study_state: str
+    """open, paused or closed."""
 
 
 _COLUMNS = (
     Reader.id, Reader.token, Reader.role, Reader.state, Reader.language, Reader.session_version,
     Reader.sequence, Reader.consent_version, Reader.comment.is_not(None),
+    Study.state,
 )  # fmt: skip
-_BY_TOKEN = select(*_COLUMNS).where(
-    Reader.study_id == bindparam("study"), Reader.token == bindparam("token")
+_READERS = (
+    select(*_COLUMNS)
+    .join(Study, Study.id == Reader.study_id)
+    .where(Reader.study_id == bindparam("study"))
 )
-_LOCKED_BY_TOKEN = _BY_TOKEN.with_for_update()
-_BY_INVITATION = select(*_COLUMNS).where(
-    Reader.study_id == bindparam("study"), Reader.invitation == bindparam("invitation")
-)
+_BY_TOKEN = _READERS.where(Reader.token == bindparam("token"))
+_LOCKED_BY_TOKEN = _BY_TOKEN.with_for_update(of=Reader)
+_BY_INVITATION = _READERS.where(Reader.invitation == bindparam("invitation"))
 
 
 def find_reader(
@@ -57,14 +61,24 @@ def find_reader(
     """The reader with this identifier; `lock` holds the row until the end of the transaction."""
     statement = _LOCKED_BY_TOKEN if lock else _BY_TOKEN
     row = connection.execute(statement, {"study": study.id, "token": token}).first()
-    return None if row is None else ReaderRow(*row)
+    return None if row is None else ReaderRow._make(row)
+
+
+def find_current(
+    connection: Connection, study: OpenStudy, token: str, version: int, *, lock: bool = False
+) -> ReaderRow | None:
+    """The reader of a session; None if the session was ended or the reader left."""
+    reader = find_reader(connection, study, token, lock=lock)
+    if reader is None or reader.session_version != version or reader.state in LEFT_STATES:
+        return None
+    return reader
 
 
 def find_invited(connection: Connection, study: OpenStudy, invitation: str) -> ReaderRow | None:
     """The reader that an invitation token belongs to; looking at it changes nothing."""
     values = {"study": study.id, "invitation": hash_token(invitation)}
     row = connection.execute(_BY_INVITATION, values).first()
-    return None if row is None else ReaderRow(*row)
+    return None if row is None else ReaderRow._make(row)
 
 
 def invite(study: OpenStudy, count: int = 1, role: str = "reader") -> list[tuple[str, str]]:
