@@ -107,4 +107,6 @@ def main(links, pause=0.0):
 
 if __name__ == "__main__":
     given = Path(sys.argv[1]).read_text("utf-8").split()
-    print(json.dumps(main(given, float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)))
+    sys.stdout.write(
+        json.dumps(main(given, float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)) + "\n"
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -29,7 +30,12 @@ from echodiff.study.web.site import (
 
 HOURS = 12
 MAX_INVITED = 200
-UNKNOWN = hash_password("a user that does not exist costs as much time")
+
+
+@cache
+def _unknown() -> str:
+    """A password's hash for names that do not exist, so that they cost as much time."""
+    return hash_password("unknown")
 
 
 def _login(study: OpenStudy, name: str, password: str) -> str | None:
@@ -39,7 +45,7 @@ def _login(study: OpenStudy, name: str, password: str) -> str | None:
             AdminUser.study_id == study.id, AdminUser.name == name
         )
         user = connection.execute(found).first()
-    if not is_password(password, UNKNOWN if user is None else user.password) or user is None:
+    if not is_password(password, _unknown() if user is None else user.password) or user is None:
         return None
     token = new_token()
     with study.database.begin() as connection:
