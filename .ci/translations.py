@@ -34,12 +34,16 @@ def updated(language: str, template: Catalog) -> str:
     """The catalogue of a language with all texts of the template and no others."""
     path = STUDY / "locale" / f"{language}.po"
     old = read_po(io.BytesIO(path.read_bytes() if path.exists() else b""), locale=language)
-    catalog = Catalog(locale=language, project="echodiff", header_comment="# Texts of the reader study.")
+    catalog = Catalog(
+        locale=language, project="echodiff", header_comment="# Texts of the reader study."
+    )
     for message in template:
         if message.id:
             known = old.get(message.id)
             text = known.string if known is not None else ""
-            catalog.add(message.id, text, locations=message.locations, flags=message.flags - {"fuzzy"})
+            catalog.add(
+                message.id, text, locations=message.locations, flags=message.flags - {"fuzzy"}
+            )
     catalog.creation_date = catalog.revision_date = datetime(2026, 1, 1, tzinfo=UTC)
     buffer = io.BytesIO()
     write_po(buffer, catalog, width=100, omit_header=False, include_lineno=False)

@@ -7,10 +7,11 @@ locked", whatever the timeout. PostgreSQL: several processes may serve one study
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import alembic.command
 import alembic.config
@@ -50,21 +51,34 @@ def read_url(text: str | None, folder: Path) -> URL:
     return url
 
 
+Result = TypeVar("Result")
+
+
+class _Job:
+    """A transaction that waits for its commit."""
+
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
+
+
 class Database:
-    """Engine of one study database; `begin()` and `read()` are the only ways to a transaction."""
+    """Engine of one study database; `begin()`, `write()` and `read()` open its transactions."""
 
     def __init__(self, url: URL, *, pool_size: int = 10) -> None:
         self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
         # Writers of SQLite wait here, in order, and not in its busy handler, which polls.
         self._lock = threading.Lock() if self.is_sqlite else None
-        options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": pool_size}
+        self._waiting: deque[_Job] = deque()
+        options: dict[str, Any] = {}
         if self.is_sqlite:
-            options = {
-                "pool_size": pool_size,
-                "connect_args": {"timeout": BUSY_SECONDS, "check_same_thread": False},
-            }
-        self.engine = create_engine(url, max_overflow=pool_size, **options)
+            options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        self.engine = create_engine(
+            url, pool_size=pool_size, max_overflow=pool_size, connect_args=options
+        )
         self.reading_engine = self.engine.execution_options(reading=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -75,6 +89,42 @@ class Database:
         """One transaction: committed at the end of the block, rolled back if it raises."""
         with self._lock or nullcontext(), self.engine.begin() as connection:
             yield connection
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in a transaction and return what it returned, after the commit.
+
+        SQLite waits for the disk at every commit and takes one writer at a time. So the one that
+        gets there first commits for all that wait: each work in a savepoint, one wait for the disk.
+        An exception of a work undoes that work alone.
+        """
+        if self._lock is None:
+            with self.begin() as connection:
+                return work(connection)
+        job = _Job(work)
+        self._waiting.append(job)
+        with self._lock:
+            if not job.is_done:
+                jobs = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                self._commit(jobs)
+        if job.error is not None:
+            raise job.error
+        return cast("Result", job.result)
+
+    def _commit(self, jobs: "Sequence[_Job]") -> None:
+        try:
+            with self.engine.begin() as connection:
+                for job in jobs:
+                    try:
+                        with connection.begin_nested():
+                            job.result = job.work(connection)
+                    except Exception as error:
+                        job.error = error
+        except BaseException as error:
+            for job in jobs:
+                job.error = job.error or error
+        finally:
+            for job in jobs:
+                job.is_done = True
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

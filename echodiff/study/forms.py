@@ -12,7 +12,7 @@ from typing import Any
 
 from echodiff.study.columns import SCORES, STRUCTURED, TICK_BOXES
 from echodiff.study.plan import StudyConfig
-from echodiff.study.ratings import Answer, TaskRow
+from echodiff.study.ratings import Answer
 from echodiff.study.translation import N_
 
 MAX_TEXT = 4000
@@ -203,10 +203,10 @@ def _read_birth_date(fields: _Fields) -> tuple[str, str]:
     return text, list(AGE_BANDS)[min(max((age - 15) // 10, 0), 5)]
 
 
-def read_answers(form: Form, tasks: Sequence[TaskRow], config: StudyConfig) -> dict[str, Answer]:
-    """Answers to the tasks of a page, by token; Mistakes if a score or a finding is missing."""
+def read_answers(form: Form, tokens: Sequence[str], config: StudyConfig) -> dict[str, Answer]:
+    """Answers to the tasks with these tokens; Mistakes if a score or a finding is missing."""
     fields = _Fields(form)
-    answers = {task.token: _read_answer(fields, task.token, config) for task in tasks}
+    answers = {token: _read_answer(fields, token, config) for token in tokens}
     fields.check()
     return answers
 

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.orm import aliased
 
 from echodiff.study.columns import TICK_BOXES
 from echodiff.study.models import Image, Rating, Reader, Task, now
-from echodiff.study.readers import ReaderRow, find_reader, last_answer
-from echodiff.study.store import OpenStudy, log, read_state
+from echodiff.study.readers import ReaderRow, find_current, last_answer
+from echodiff.study.store import OpenStudy, log
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table as FromClause
 
 
 class TaskRow(NamedTuple):
@@ -23,6 +27,9 @@ class TaskRow(NamedTuple):
     kind: str
     condition: str
     sitting: int
+    image: str
+    """Token of the image; never sent to the reader."""
+    companion: str | None
     is_rated: bool
 
 
@@ -67,6 +74,7 @@ class Page:
     """The second sitting may not begin before this time."""
 
 
+_Companion = aliased(Image)
 _TASKS = (
     select(
         Task.id,
@@ -76,16 +84,25 @@ _TASKS = (
         Task.kind,
         Task.condition,
         Task.sitting,
+        Image.token,
+        _Companion.token,
         Rating.id.is_not(None),
     )
+    .join(Image, Image.id == Task.image_id)
+    .join(_Companion, _Companion.id == Task.companion_id, isouter=True)
     .join(Rating, Rating.task_id == Task.id, isouter=True)
     .where(Task.reader_id == bindparam("reader"))
     .order_by(Task.position)
 )
 _STORED = select(Rating).where(Rating.task_id == bindparam("task"))
-_INSERT = insert(Rating)
-_CHANGE = update(Rating).where(Rating.task_id == bindparam("task"))
-_READER = update(Reader).where(Reader.id == bindparam("reader"))
+# Of the tables and not of the classes: an insert of the ORM is compiled anew each time.
+_INSERT = insert(cast("FromClause", Rating.__table__))
+_CHANGE = update(Rating)
+_SEEN = (
+    update(cast("FromClause", Reader.__table__))
+    .where(Reader.id == bindparam("reader"))
+    .values(seen=bindparam("moment"))
+)
 _IMAGE = select(Image.token).join(Task, Task.image_id == Image.id)
 _COMPANION = select(Image.token).join(Task, Task.companion_id == Image.id)
 _OWNED = (Reader.token == bindparam("reader"), Reader.session_version == bindparam("version"))
@@ -97,7 +114,7 @@ _COMPANION_OF_TASK = _COMPANION.join(Reader).where(
 
 def read_tasks(connection: Connection, reader: int) -> list[TaskRow]:
     """All tasks of a reader, in order."""
-    return [TaskRow(*row) for row in connection.execute(_TASKS, {"reader": reader})]
+    return [TaskRow._make(row) for row in connection.execute(_TASKS, {"reader": reader})]
 
 
 def split_pages(tasks: Sequence[TaskRow], size: int) -> list[tuple[TaskRow, ...]]:
@@ -140,10 +157,14 @@ def current_page(
     )
 
 
-def load_page(study: OpenStudy, reader: ReaderRow) -> Page:
-    """`current_page` in a transaction of its own."""
+def load_page(study: OpenStudy, token: str, version: int) -> tuple[ReaderRow | None, Page | None]:
+    """The reader of a session and the page to rate, in one transaction; None if there is none."""
     with study.database.read() as connection:
-        return current_page(connection, study, reader, read_tasks(connection, reader.id))
+        reader = find_current(connection, study, token, version)
+        if reader is None or reader.state not in {"practising", "rating"}:
+            return reader, None
+        tasks = read_tasks(connection, reader.id)
+        return reader, current_page(connection, study, reader, tasks)
 
 
 def find_image(study: OpenStudy, reader: str, version: int, token: str) -> str | None:
@@ -165,19 +186,20 @@ class Stored(NamedTuple):
     is_finished: bool = False
 
 
-def store_answers(study: OpenStudy, token: str, answers: dict[str, Answer]) -> Stored:
+def store_answers(study: OpenStudy, token: str, version: int, answers: dict[str, Answer]) -> Stored:
     """Store the answers of one page, by the tasks' tokens, in one transaction.
 
     The same answers given twice, by a double click, by Back or in a second tab, are stored once;
     other answers to a task that is rated replace them, and the event log keeps the former.
     When this returns `saved`, the transaction is committed.
     """
-    with study.database.begin() as connection:
-        reader = find_reader(connection, study, token, lock=True)
+
+    def store(connection: Connection) -> Stored:
+        reader = find_current(connection, study, token, version, lock=True)
         if reader is None or reader.state not in {"practising", "rating", "done"}:
             return Stored("left")
-        if (state := read_state(connection, study)) != "open":
-            return Stored(state)
+        if reader.study_state != "open":
+            return Stored(reader.study_state)
         tasks = {task.token: task for task in read_tasks(connection, reader.id)}
         page = current_page(connection, study, reader, list(tasks.values()))
         on_page = {task.token for task in page.tasks}
@@ -189,6 +211,8 @@ def store_answers(study: OpenStudy, token: str, answers: dict[str, Answer]) -> S
         for address, answer in answers.items():
             _store(connection, study, reader, tasks[address], answer)
         return Stored("saved", _move_on(connection, study, reader, tasks, set(answers)))
+
+    return study.database.write(store)
 
 
 def _store(
@@ -203,7 +227,8 @@ def _store(
     given = {name: value for name, value in row.items() if name not in {"ms", "display"}}
     former = {name: before[name] for name in given if before[name] != given[name]}
     if former:
-        connection.execute(_CHANGE, {"task": task.id, **given, "changed": now()})
+        change = _CHANGE.where(Rating.task_id == task.id)
+        connection.execute(change.values(**given, changed=now()))
         log(connection, study.id, "changed", reader.id, position=task.position, former=former)
 
 
@@ -216,16 +241,15 @@ def _move_on(
 ) -> bool:
     """Bring the reader's state up to date; True if nothing is left to rate."""
     left = [t for t in tasks.values() if not t.is_rated and t.token not in answered]
-    values: dict[str, Any] = {"seen": now()}
+    connection.execute(_SEEN, {"reader": reader.id, "moment": now()})
     state = reader.state
     if not left:
         state = "done"
     elif state == "practising" and not any(task.kind == "practice" for task in left):
         state = "rating"
     if state != reader.state:
-        values["state"] = state
+        finished = now() if state == "done" else None
+        change = update(Reader).where(Reader.id == reader.id)
+        connection.execute(change.values(state=state, finished=finished))
         log(connection, study.id, state, reader.id)
-        if state == "done":
-            values["finished"] = now()
-    connection.execute(_READER.values(values), {"reader": reader.id})
     return not left

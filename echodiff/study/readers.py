@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from echodiff.errors import InputError
 from echodiff.study.models import (
     LEFT_STATES,
     Caption,
@@ -22,6 +21,7 @@ from echodiff.study.models import (
 from echodiff.study.plan import PlannedTask
 from echodiff.study.secrecy import hash_token, new_identifier, new_token
 from echodiff.study.store import OpenStudy, log
+from echodiff.study.translation import N_, Refusal
 
 
 class ReaderRow(NamedTuple):
@@ -36,19 +36,23 @@ class ReaderRow(NamedTuple):
     sequence: int | None
     consent_version: str | None
     has_comment: bool
+    study_state: str
+    """open, paused or closed."""
 
 
 _COLUMNS = (
     Reader.id, Reader.token, Reader.role, Reader.state, Reader.language, Reader.session_version,
     Reader.sequence, Reader.consent_version, Reader.comment.is_not(None),
+    Study.state,
 )  # fmt: skip
-_BY_TOKEN = select(*_COLUMNS).where(
-    Reader.study_id == bindparam("study"), Reader.token == bindparam("token")
+_READERS = (
+    select(*_COLUMNS)
+    .join(Study, Study.id == Reader.study_id)
+    .where(Reader.study_id == bindparam("study"))
 )
-_LOCKED_BY_TOKEN = _BY_TOKEN.with_for_update()
-_BY_INVITATION = select(*_COLUMNS).where(
-    Reader.study_id == bindparam("study"), Reader.invitation == bindparam("invitation")
-)
+_BY_TOKEN = _READERS.where(Reader.token == bindparam("token"))
+_LOCKED_BY_TOKEN = _BY_TOKEN.with_for_update(of=Reader)
+_BY_INVITATION = _READERS.where(Reader.invitation == bindparam("invitation"))
 
 
 def find_reader(
@@ -57,20 +61,30 @@ def find_reader(
     """The reader with this identifier; `lock` holds the row until the end of the transaction."""
     statement = _LOCKED_BY_TOKEN if lock else _BY_TOKEN
     row = connection.execute(statement, {"study": study.id, "token": token}).first()
-    return None if row is None else ReaderRow(*row)
+    return None if row is None else ReaderRow._make(row)
+
+
+def find_current(
+    connection: Connection, study: OpenStudy, token: str, version: int, *, lock: bool = False
+) -> ReaderRow | None:
+    """The reader of a session; None if the session was ended or the reader left."""
+    reader = find_reader(connection, study, token, lock=lock)
+    if reader is None or reader.session_version != version or reader.state in LEFT_STATES:
+        return None
+    return reader
 
 
 def find_invited(connection: Connection, study: OpenStudy, invitation: str) -> ReaderRow | None:
     """The reader that an invitation token belongs to; looking at it changes nothing."""
     values = {"study": study.id, "invitation": hash_token(invitation)}
     row = connection.execute(_BY_INVITATION, values).first()
-    return None if row is None else ReaderRow(*row)
+    return None if row is None else ReaderRow._make(row)
 
 
 def invite(study: OpenStudy, count: int = 1, role: str = "reader") -> list[tuple[str, str]]:
     """Create readers and return (identifier, invitation token) of each; only the hash is stored.
 
-    InputError if the plan has fewer sequences left than readers are invited.
+    Refusal if the plan has fewer sequences left than readers are invited.
     """
     invited = [(new_identifier(), new_token()) for _ in range(count)]
     with study.database.begin() as connection:
@@ -91,9 +105,14 @@ def _check_room(connection: Connection, study: OpenStudy, count: int) -> None:
     )
     taken = connection.scalars(present).one()
     if taken + count > len(study.sequences):
-        raise InputError(
-            f"the plan has {len(study.sequences)} sequences and {taken} readers; {count} more do "
-            "not fit: withdraw those who will not come, or plan more sequences"
+        raise Refusal(
+            N_(
+                "The plan has {num_sequences} sequences and {num_readers} readers; {count} more do "
+                "not fit. Withdraw those who will not come, or plan more sequences."
+            ),
+            num_sequences=len(study.sequences),
+            num_readers=taken,
+            count=count,
         )
 
 
@@ -116,7 +135,7 @@ def _end_sessions(
 ) -> None:
     reader = find_reader(connection, study, token, lock=True)
     if reader is None or reader.state in LEFT_STATES:
-        raise InputError(f"reader {token}: is not in the study")
+        raise Refusal(N_("Reader {reader} is not in the study."), reader=token)
     change = update(Reader).where(Reader.id == reader.id)
     version = Reader.session_version + 1
     connection.execute(change.values(invitation=invitation, session_version=version))
@@ -159,7 +178,7 @@ def store_questionnaire(
     """Store the answers and give the reader the first free sequence.
 
     A sequence is free if nobody has it who is still in the study, so that the design is balanced
-    over those who finish. InputError if none is free.
+    over those who finish. Refusal if none is free.
     """
     with study.database.begin() as connection:
         connection.execute(select(Study.id).where(Study.id == study.id).with_for_update())
@@ -186,7 +205,9 @@ def _free_sequence(connection: Connection, study: OpenStudy) -> int:
     )
     free = set(range(len(study.sequences))) - set(connection.scalars(taken))
     if not free:
-        raise InputError(f"{study.folder}: no sequence is free")
+        raise Refusal(
+            N_("All places of the study are taken. Please tell the person who invited you.")
+        )
     return min(free)
 
 
@@ -235,7 +256,7 @@ def _leave(study: OpenStudy, token: str, *, erase: bool) -> None:
     with study.database.begin() as connection:
         reader = find_reader(connection, study, token, lock=True)
         if reader is None or reader.state == "erased":
-            raise InputError(f"reader {token}: is not in the study")
+            raise Refusal(N_("Reader {reader} is not in the study."), reader=token)
         mine = Reader.id == reader.id
         left: dict[str, Any] = {
             "state": "erased" if erase else "withdrawn",

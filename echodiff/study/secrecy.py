@@ -33,9 +33,9 @@ def hash_token(token: str) -> str:
 
 def hash_password(password: str) -> str:
     """scrypt hash with its parameters and a random salt."""
-    salt = secrets.token_bytes(16)
-    parts = [base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt))]
-    return "$".join(["scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *parts])
+    salt, costs = secrets.token_bytes(16), (SCRYPT_N, SCRYPT_R, SCRYPT_P)
+    parts = [base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, *costs))]
+    return "$".join(["scrypt", *map(str, costs), *parts])
 
 
 def is_password(password: str, stored: str) -> bool:
@@ -45,8 +45,6 @@ def is_password(password: str, stored: str) -> bool:
     return hmac.compare_digest(found, base64.b64decode(expected))
 
 
-def _scrypt(
-    password: str, salt: bytes, n: int = SCRYPT_N, r: int = SCRYPT_R, p: int = SCRYPT_P
-) -> bytes:
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     text = password.encode("utf-8", "surrogatepass")
     return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=SCRYPT_MEMORY)

@@ -24,7 +24,7 @@ from echodiff.study.secrecy import new_password
 from echodiff.study.store import ADMIN, OpenStudy, has_admin, open_study, set_admin_password
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 PROG = "echodiff study serve"
 SETTINGS = "ECHODIFF_STUDY_SERVE"
@@ -123,7 +123,7 @@ def announce(study: OpenStudy, config: ServeConfig, listening: socket.socket) ->
     print(f"serving at {place}, administration at {place}/admin", flush=True)
 
 
-def build(study: OpenStudy, config: ServeConfig) -> "Starlette":
+def build(study: OpenStudy, config: ServeConfig) -> "ASGIApp":
     """The application of these settings."""
     from echodiff.study.web.application import build_application
 
@@ -168,7 +168,7 @@ def run_workers(config: ServeConfig, listening: socket.socket) -> None:
     Multiprocess(settings, sockets=[listening]).run()
 
 
-def build_in_worker() -> "Starlette":
+def build_in_worker() -> "ASGIApp":
     """The application in one of several processes."""
     folder, database, frames, https, rate = os.environ[SETTINGS].split("\n")
     config = ServeConfig(

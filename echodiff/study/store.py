@@ -21,6 +21,7 @@ from echodiff.study.plan import (
     plan_to_json,
 )
 from echodiff.study.secrecy import hash_password
+from echodiff.study.translation import N_, Refusal
 
 ADMIN = "admin"
 
@@ -134,7 +135,7 @@ def set_state(study: OpenStudy, state: str) -> None:
         found = select(Study.state).where(Study.id == study.id).with_for_update()
         before = connection.scalars(found).one()
         if before == "closed" and state != "closed":
-            raise InputError(f"{study.folder}: the study is closed and cannot be opened again")
+            raise Refusal(N_("The study is closed and cannot be opened again."))
         if before != state:
             closed = now() if state == "closed" else None
             change = update(Study).where(Study.id == study.id).values(state=state, closed=closed)

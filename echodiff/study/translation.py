@@ -7,10 +7,13 @@ import gettext
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+
+from echodiff.errors import InputError
 
 LOCALE = Path(__file__).with_name("locale")
 LANGUAGE_NAMES = {"en": "English", "ru": "Русский", "kk": "Қазақша", "uz": "Oʻzbekcha"}
@@ -20,6 +23,14 @@ LANGUAGE_NAMES = {"en": "English", "ru": "Русский", "kk": "Қазақша
 def N_(message: str) -> str:  # noqa: N802 - the name that gettext's tools look for
     """Mark a text for translation and return it unchanged."""
     return message
+
+
+class Refusal(InputError):  # noqa: N818 - no error of the program
+    """What an organiser or reader may not do now; translated where a page shows it."""
+
+    def __init__(self, message: str, **values: Any) -> None:
+        super().__init__(message.format(**values))
+        self.message, self.values = message, values
 
 
 def load_catalog(language: str) -> Catalog:

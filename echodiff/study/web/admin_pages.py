@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -10,19 +11,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from echodiff.errors import InputError
 from echodiff.study import readers
 from echodiff.study.export import zip_export
 from echodiff.study.models import AdminSession, AdminUser, now
 from echodiff.study.progress import read_progress
 from echodiff.study.secrecy import hash_password, hash_token, is_password, new_token
 from echodiff.study.store import OpenStudy, log, read_state, set_state
+from echodiff.study.translation import N_, Refusal
 from echodiff.study.web.middleware import client_address
-from echodiff.study.web.site import checked_form, csrf_token, go, render, site_of
+from echodiff.study.web.site import (
+    checked_form,
+    csrf_token,
+    go,
+    language_of,
+    render,
+    site_of,
+)
 
 HOURS = 12
 MAX_INVITED = 200
-UNKNOWN = hash_password("a user that does not exist costs as much time")
+
+
+@cache
+def _unknown() -> str:
+    """A password's hash for names that do not exist, so that they cost as much time."""
+    return hash_password("unknown")
 
 
 def _login(study: OpenStudy, name: str, password: str) -> str | None:
@@ -32,7 +45,7 @@ def _login(study: OpenStudy, name: str, password: str) -> str | None:
             AdminUser.study_id == study.id, AdminUser.name == name
         )
         user = connection.execute(found).first()
-    if not is_password(password, UNKNOWN if user is None else user.password) or user is None:
+    if not is_password(password, _unknown() if user is None else user.password) or user is None:
         return None
     token = new_token()
     with study.database.begin() as connection:
@@ -120,10 +133,10 @@ def _action(act: Callable[[Request, dict[str, str]], Response]) -> Callable[[Req
             return go("/admin/login")
         try:
             return act(request, form)
-        except InputError as error:
-            return _page(
-                request, 409, error=str(error).replace(f"{site_of(request).study.folder}: ", "")
-            )
+        except Refusal as refusal:
+            site, language = site_of(request), language_of(request)
+            text = site.translate(language, refusal.message, **refusal.values)
+            return _page(request, 409, error=text)
 
     async def endpoint(request: Request) -> Response:
         form = await checked_form(request)
@@ -143,7 +156,7 @@ def _log_out(request: Request, form: dict[str, str]) -> Response:
 def _set_state(request: Request, form: dict[str, str]) -> Response:
     state = form.get("state", "")
     if state == "closed" and form.get("sure") != "yes":
-        raise InputError("tick the box to close the study; it cannot be opened again")
+        raise Refusal(N_("Tick the box to close the study: it cannot be opened again."))
     if state in {"open", "paused", "closed"}:
         set_state(site_of(request).study, state)
     return go("/admin")
@@ -158,7 +171,7 @@ def _invite(request: Request, form: dict[str, str]) -> Response:
     role = form.get("role", "reader")
     count = int(form["count"]) if form.get("count", "").isascii() and form["count"].isdigit() else 0
     if not 1 <= count <= MAX_INVITED or role not in {"reader", "annotator"}:
-        raise InputError(f"the number of invitations must be 1 to {MAX_INVITED}")
+        raise Refusal(N_("The number of links must be 1 to {limit}."), limit=MAX_INVITED)
     invited = readers.invite(site_of(request).study, count, role)
     links = [(reader, invitation_url(request, token)) for reader, token in invited]
     return _page(request, links=links)
@@ -168,7 +181,7 @@ def _change_reader(request: Request, form: dict[str, str]) -> Response:
     study, reader = site_of(request).study, request.path_params["reader"]
     action = form.get("action")
     if action in {"withdraw", "erase"} and form.get("sure") != "yes":
-        raise InputError(f"tick the box beside the button to {action} reader {reader}")
+        raise Refusal(N_("Tick “Sure” to withdraw or erase a reader."))
     if action == "renew":
         token = readers.renew_invitation(study, reader)
         return _page(request, links=[(reader, invitation_url(request, token))])

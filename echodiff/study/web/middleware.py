@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 256 * 1024
@@ -48,10 +47,10 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """Answer 413 to a body that no form of ours makes."""
+    """Let `refuse` answer a body that no form of ours makes."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int = MAX_BODY) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, *, refuse: ASGIApp, max_bytes: int = MAX_BODY) -> None:
+        self.app, self.refuse = app, refuse
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +65,7 @@ class BodyLimit:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         if len(body) > self.max_bytes:
-            await PlainTextResponse("too large", 413)(scope, receive, send)
+            await self.refuse(scope, receive, send)
             return
         parts = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -96,21 +95,20 @@ class Buckets:
 
 
 class RateLimit:
-    """Answer 429 to a client that asks faster than a person reads.
+    """Refuse a client that asks faster than a person reads.
 
     The limit holds per session cookie, because the readers of one hospital share an address, and
     ten times as high per address.
     """
 
-    def __init__(self, app: ASGIApp, *, rate: float = 50, burst: float = 300) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, *, refuse: ASGIApp, rate: float, burst: float) -> None:
+        self.app, self.refuse = app, refuse
         self.sessions = Buckets(rate, burst)
         self.addresses = Buckets(10 * rate, 10 * burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not all(self._take(scope)):
-            headers = {"retry-after": "10"}
-            await PlainTextResponse("too many requests", 429, headers)(scope, receive, send)
+            await self.refuse(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -10,8 +10,7 @@ from starlette.routing import Route
 from echodiff.study import readers
 from echodiff.study.forms import Mistakes, read_comment, read_questionnaire
 from echodiff.study.readers import ReaderRow, find_invited
-from echodiff.study.store import read_state
-from echodiff.study.translation import preferred_language
+from echodiff.study.translation import Refusal, preferred_language
 from echodiff.study.web.consent import consent_paragraphs
 from echodiff.study.web.middleware import client_address
 from echodiff.study.web.site import (
@@ -98,7 +97,7 @@ def _show(place: str, template: str) -> Callable[[Request], Response]:
         reader = reader_of(request)
         if reader is None or place_of(reader) != place:
             return go("/" if reader is None else place_of(reader))
-        if (closed := _unless_open(request)) is not None and place != "/thanks":
+        if (closed := _unless_open(request, reader)) is not None and place != "/thanks":
             return closed
         paragraphs = consent_paragraphs(site_of(request).study, language_of(request))
         return render(request, template, reader=reader, consent=paragraphs, values={})
@@ -113,7 +112,7 @@ def _take(place: str, step: Step) -> Callable[[Request], object]:
         reader = reader_of(request)
         if reader is None or place_of(reader) != place:
             return go("/" if reader is None else place_of(reader))
-        if (closed := _unless_open(request)) is not None and place != "/comments":
+        if (closed := _unless_open(request, reader)) is not None and place != "/comments":
             return closed
         return step(request, reader, form)
 
@@ -124,11 +123,10 @@ def _take(place: str, step: Step) -> Callable[[Request], object]:
     return endpoint
 
 
-def _unless_open(request: Request) -> Response | None:
-    study = site_of(request).study
-    with study.database.read() as connection:
-        state = read_state(connection, study)
-    return None if state == "open" else render(request, "problem.html", 503, problem=state)
+def _unless_open(request: Request, reader: ReaderRow) -> Response | None:
+    if reader.study_state == "open":
+        return None
+    return render(request, "problem.html", 503, problem=reader.study_state)
 
 
 def take_consent(request: Request, reader: ReaderRow, form: dict[str, str]) -> Response:
@@ -157,7 +155,11 @@ def take_questionnaire(request: Request, reader: ReaderRow, form: dict[str, str]
         return render(
             request, "questionnaire.html", 422, reader=reader, values=form, mistakes=wrong.fields
         )
-    readers.store_questionnaire(study, reader.token, answers, name, birth_date)
+    try:
+        readers.store_questionnaire(study, reader.token, answers, name, birth_date)
+    except Refusal as full:
+        message = site_of(request).translate(language_of(request), full.message)
+        return render(request, "problem.html", 409, problem="refused", message=message)
     return go("/")
 
 

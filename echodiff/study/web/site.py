@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import math
 import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,13 +18,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from echodiff.study import forms
 from echodiff.study.columns import SCORES, STRUCTURED
-from echodiff.study.models import LEFT_STATES
-from echodiff.study.readers import ReaderRow, find_reader
+from echodiff.study.ratings import TaskRow
+from echodiff.study.readers import ReaderRow, find_current
 from echodiff.study.store import OpenStudy
 from echodiff.study.translation import LANGUAGE_NAMES, preferred_language, translations
 from echodiff.study.web.middleware import Buckets
 
 PLACE = Path(__file__).parent
+MAX_ADDRESSES = 20_000
 IMAGES_IN_MEMORY = 512 * 2**20
 ASSETS = {"style.css": "text/css", "rating.js": "text/javascript", "admin.js": "text/javascript"}
 
@@ -48,10 +51,24 @@ class Site:
         size = max((path.stat().st_size for path in self._files), default=1)
         held = max(16, min(len(self._files), math.floor(IMAGES_IN_MEMORY / size)))
         self.read_image = lru_cache(maxsize=held)(self._read_image)
+        self._addresses: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     @cached_property
     def _files(self) -> list[Path]:
         return [self.study.image_path(token) for token in self.study.image_ids]
+
+    def remember(self, reader: str, tasks: Iterable[TaskRow]) -> None:
+        """Keep which images a page shows: the browser is about to ask for them."""
+        for task in tasks:
+            self._addresses[reader, task.token] = task.image
+            if task.companion_token is not None and task.companion is not None:
+                self._addresses[reader, task.companion_token] = task.companion
+        while len(self._addresses) > MAX_ADDRESSES:
+            self._addresses.popitem(last=False)
+
+    def remembered(self, reader: str, token: str) -> str | None:
+        """Image token behind an address on a page that this process sent to the reader."""
+        return self._addresses.get((reader, token))
 
     def _read_image(self, token: str) -> bytes:
         return self.study.image_path(token).read_bytes()
@@ -142,17 +159,19 @@ def start_session(request: Request, reader: ReaderRow, language: str) -> None:
     csrf_token(request)
 
 
+def session_of(request: Request) -> tuple[str, int] | None:
+    """Identifier and version of a reader's session; whether it still holds, the database says."""
+    token, version = request.session.get("reader"), request.session.get("version")
+    return (token, version) if isinstance(token, str) and isinstance(version, int) else None
+
+
 def reader_of(request: Request) -> ReaderRow | None:
     """The reader whose session this is; None without one, or after it was ended."""
-    token, version = request.session.get("reader"), request.session.get("version")
-    if not isinstance(token, str):
+    session, study = session_of(request), site_of(request).study
+    if session is None:
         return None
-    study = site_of(request).study
     with study.database.read() as connection:
-        reader = find_reader(connection, study, token)
-    if reader is None or reader.session_version != version or reader.state in LEFT_STATES:
-        return None
-    return reader
+        return find_current(connection, study, *session)
 
 
 def place_of(reader: ReaderRow) -> str:
