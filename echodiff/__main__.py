@@ -61,6 +61,8 @@ STUDY = {
     "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
     "password": ("echodiff.study.password", "give the organiser a new password"),
     "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
+    "analyze": ("echodiff.study.analyze", "test, model and plot the ratings; a report"),
+    "power": ("echodiff.study.power", "simulate how many readers and images a difference needs"),
 }
 """Module of each command of the reader study, and one line of help."""
 GROUPS = {"prepare": PREPARE, "study": STUDY}

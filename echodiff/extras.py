@@ -19,6 +19,9 @@ EXTRA_OF = {
     "babel": "study",
     "itsdangerous": "study",
     "python_multipart": "study",
+    "krippendorff": "study",
+    "pandas": "study",
+    "pingouin": "study",
     "bitsandbytes": "gpu",
 }
 """Module -> extra of pyproject.toml; everything else that is imported comes with echodiff."""
