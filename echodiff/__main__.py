@@ -55,6 +55,7 @@ PREPARE = {
     ),
 }
 STUDY = {
+    "demo": ("echodiff.study.demo", "run a whole study with simulated frames and readers"),
     "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
     "audit": ("echodiff.study.audit.command", "try to tell the source without the content"),
     "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
