@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from echodiff.__main__ import main
+from echodiff.study import readers
 from echodiff.study.audit import command, served
 from echodiff.study.audit.codec import list_coefficients, quantisation, share_on_lattice
 from echodiff.study.audit.detection import Evidence, detect
@@ -38,6 +38,27 @@ def study(sound, tmp_path):
     return tmp_path / "study"
 
 
+class Clock:
+    """Time that passes at random, and the same in every run."""
+
+    def __init__(self):
+        self.now, self.draw = 0.0, np.random.default_rng(0)
+
+    def perf_counter(self):
+        self.now += self.draw.exponential(0.004)
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What chance decides in the application is the same in every run: identifiers and times. A
+    twentieth of all audits of sound studies may be flagged."""
+    clock, names = Clock(), np.random.default_rng(1)
+    monkeypatch.setattr(served, "time", clock)
+    monkeypatch.setattr(readers, "new_identifier", lambda: names.bytes(12).hex())
+    return clock
+
+
 def audit(study, *flags):
     """Exit status, and what told the source."""
     status = main(["study", "audit", str(study), *flags])
@@ -56,7 +77,7 @@ def change_pixels(study, change):
         path.write_bytes(encode_png(change(np.asarray(Image.open(path)).copy())))
 
 
-def test_a_sound_study_passes_and_says_with_what_numbers(sound, capsys):
+def test_a_sound_study_passes_and_says_with_what_numbers(sound, clock, capsys):
     status, result = audit(sound, "--readers", "4")
     assert status == 0
     assert "passed: nothing but the content tells the source" in capsys.readouterr().out
@@ -166,8 +187,8 @@ def test_a_leak_in_the_study_folder_is_named(study, plant, told_by, capsys):
 class Leaking:
     """Around the application: changes what is sent for the images of one source."""
 
-    def __init__(self, application, study, how):
-        self.application, self.how = application, how
+    def __init__(self, application, study, how, clock):
+        self.application, self.how, self.clock = application, how, clock
         files = {image.file.read_bytes(): image.source for image in load_plan(study).images}
         self.source_of = files
 
@@ -184,7 +205,7 @@ class Leaking:
             if message["type"] == "http.response.start" and is_generated:
                 message["headers"] = [*message["headers"], *self.how.get("headers", [])]
             if is_generated and "seconds" in self.how:
-                time.sleep(self.how["seconds"])
+                self.clock.now += self.how["seconds"]
             await send(message)
 
 
@@ -194,14 +215,14 @@ class Leaking:
         ({"headers": [(b"x-model", b"gan")]}, "headers"),
         ({"headers": [(b"etag", b'"1"')]}, "headers"),
         ({"headers": [(b"set-cookie", b"seen=1; Path=/")]}, "cookies"),
-        ({"seconds": 0.03}, "response time"),
+        ({"seconds": 0.02}, "response time"),
     ],
 )
-def test_a_leak_of_the_server_is_named(study, how, told_by, monkeypatch):
+def test_a_leak_of_the_server_is_named(study, how, told_by, clock, monkeypatch):
     wrapped = served.build_application
     monkeypatch.setattr(
         served, "build_application",
-        lambda *args, **options: Leaking(wrapped(*args, **options), study, how),
+        lambda *args, **options: Leaking(wrapped(*args, **options), study, how, clock),
     )  # fmt: skip
     monkeypatch.setattr(command, "gather_images", lambda *args: [])
     status, result = audit(study, "--readers", "4")
@@ -210,7 +231,7 @@ def test_a_leak_of_the_server_is_named(study, how, told_by, monkeypatch):
 
 
 @pytest.mark.parametrize("told_by", ["address", "page"])
-def test_a_leak_of_the_page_is_named(study, told_by, monkeypatch):
+def test_a_leak_of_the_page_is_named(study, told_by, clock, monkeypatch):
     plan = load_plan(study)
     source_of = {image.file.read_bytes(): image.source for image in plan.images}
     shown = served._show

@@ -9,6 +9,10 @@ import pytest
 from PIL import Image
 
 from echodiff.__main__ import main
+from echodiff.data.leaks import TrainedOn, as_public_record, describe_trained
+from echodiff.frames.reader import load_frames
+from echodiff.settings.command_line import parse
+from echodiff.study.init_config import StudyInitConfig
 from echodiff.study.plan import load_plan
 
 SMALL = ["--images", "4", "--shared", "1", "--repeats", "1", "--readers", "3", "--pool", "16"]
@@ -110,9 +114,6 @@ def test_copies_across_sources_and_of_the_training_set_are_left_out(
         image.save(tmp_path / "again.jpg", quality=60)
     with Image.open(tmp_path / "again.jpg") as image:
         image.save(copied / "images" / "0008.png")
-    from echodiff.data.leaks import TrainedOn, as_public_record, describe_trained
-    from echodiff.frames.reader import load_frames
-
     trained = write_fans(tmp_path / "trained", 3, seed=4)
     record = describe_trained([(trained, load_frames(trained))])
     public = as_public_record(TrainedOn.from_record("run", record))
@@ -127,9 +128,6 @@ def test_copies_across_sources_and_of_the_training_set_are_left_out(
 
 
 def test_a_patient_of_the_training_is_not_drawn_as_real(folders, tmp_path, write_fans):
-    from echodiff.data.leaks import describe_trained
-    from echodiff.frames.reader import load_frames
-
     frames = load_frames(folders / "real")
     record = describe_trained([(folders / "real", frames[:4])])
     made = write_fans(tmp_path / "made", 20, seed=5, weights="w")
@@ -217,6 +215,17 @@ def test_bad_input_is_one_line_and_nothing_is_written(folders, tmp_path, capsys,
     assert len(lines) == 1
     assert message in lines[0]
     assert not (tmp_path / "s" / "plan.json").exists()
+
+
+def test_the_flags_on_the_page_are_real():
+    page = Path(__file__).parents[2] / "docs" / "study_design.md"
+    lines = page.read_text("utf-8").splitlines()
+    found = [line.split()[3:] for line in lines if line.startswith("echodiff study init ")]
+    assert len(found) == 2
+    for words in found:
+        config = parse(StudyInitConfig, words, prog="docs")
+        assert config.names[0] in {"real", "echo"}
+    assert config.design == "paired"
 
 
 def test_tones_are_equal_and_the_margins_black(study):

@@ -36,7 +36,6 @@ from echodiff.study.audit.pictures import (
 )
 from echodiff.study.folder import study_key
 from echodiff.study.plan import PlannedImage, StudyPlan, load_plan
-from echodiff.study.store import check_images
 
 PROG = "echodiff study audit"
 RESULT = "audit.json"
@@ -114,6 +113,8 @@ def gather(
     evidence = [*gather_images(plan, labels), gather_order(plan, labels)]
     if not config.readers:
         return evidence, ["the application was left out"]
+    from echodiff.study.store import check_images
+
     try:
         check_images(plan)
     except InputError as error:
