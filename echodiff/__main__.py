@@ -55,8 +55,12 @@ PREPARE = {
     ),
 }
 STUDY = {
+    "demo": ("echodiff.study.demo", "run a whole study with simulated frames and readers"),
+    "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
+    "audit": ("echodiff.study.audit.command", "try to tell the source without the content"),
     "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
     "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
+    "password": ("echodiff.study.password", "give the organiser a new password"),
     "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
     "analyze": ("echodiff.study.analyze", "test, model and plot the ratings; a report"),
     "power": ("echodiff.study.power", "simulate how many readers and images a difference needs"),

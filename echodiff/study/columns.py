@@ -64,7 +64,8 @@ READER_COLUMNS: Final = {
     "language": "language chosen by the reader: en, ru, kk or uz",
     "age_band": "age in years: under 25, 25-34, 35-44, 45-54, 55-64, 65 and over",
     "gender": "woman, man, other, or empty: not said",
-    "speciality": "cardiologist, cardiac surgeon, sonographer, resident, other",
+    "speciality": "cardiologist, cardiac surgeon, paediatric cardiac surgeon, echocardiographer, "
+    "sonographer, resident or other",
     "qualification": "qualification or category in the reader's words",
     "experience_years": "years of work in cardiology",
     "graduated_years": "years since graduating from medical school",

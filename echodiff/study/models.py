@@ -35,8 +35,9 @@ POOLS = ("main", "shared", "practice", "companion")
 KINDS = ("practice", "main", "shared", "repeat")
 CONDITIONS = ("", "without", "with")
 ROLES = ("reader", "annotator")
-LEFT = "state IN ('withdrawn', 'erased')"
+LEFT_STATES = ("withdrawn", "erased")
 """Readers who left: their sequence is free again."""
+LEFT = "state IN ('withdrawn', 'erased')"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

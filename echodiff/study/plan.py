@@ -19,6 +19,8 @@ Condition = Literal["", "without", "with"]
 LANGUAGES = ("en", "ru", "kk", "uz")
 PLAN_FILE = "plan.json"
 IMAGE_FOLDER = "images"
+MAX_PAGE = 12
+"""Images on one rating page."""
 PLAN_FORMAT = 1
 
 
@@ -121,8 +123,8 @@ def check_plan(plan: StudyPlan) -> None:
             raise InputError(f"plan: image {image.token} has the unknown pool {image.pool}")
     for number, sequence in enumerate(plan.sequences):
         _check_sequence(number, sequence, known, config.sittings)
-    if not 1 <= config.images_per_page <= 12:
-        raise InputError(f"--images-per-page {config.images_per_page}: must be 1 to 12")
+    if not 1 <= config.images_per_page <= MAX_PAGE:
+        raise InputError(f"--images-per-page {config.images_per_page}: must be 1 to {MAX_PAGE}")
     if config.design == "diagnosis" and len(config.diagnoses) < 2:
         raise InputError("--diagnoses: a diagnostic design needs two findings or more")
     for language in config.languages:
