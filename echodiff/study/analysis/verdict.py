@@ -15,14 +15,17 @@ TOLD, TOO_REAL, SAME, UNKNOWN = "told apart", "above real", "indistinguishable",
 def judge(row: Mapping[str, Any]) -> str:
     """Classify a source by its corrected p-values.
 
-    TOLD and TOO_REAL: the AUC differs from chance. SAME: equivalence within the margin is shown.
-    SAME takes precedence: a difference may be significant, and yet within the margin.
+    TOLD and TOO_REAL: the AUC differs from chance, which may be by less than the margin. SAME: no
+    such difference, and equivalence within the margin is shown.
     """
-    if row["equivalence"]["p_holm"] < ALPHA:
-        return SAME
     if row["p_holm"] < ALPHA:
         return TOLD if row["value"] > CHANCE else TOO_REAL
-    return UNKNOWN
+    return SAME if is_equivalent(row) else UNKNOWN
+
+
+def is_equivalent(row: Mapping[str, Any]) -> bool:
+    """Whether the AUC is shown to be within the margin."""
+    return bool(row["equivalence"]["p_holm"] < ALPHA)
 
 
 def write_verdict(rows: Sequence[Mapping[str, Any]], *, num_readers: int, num_ratings: int) -> str:
@@ -65,4 +68,5 @@ def write_diagnosis_verdict(found: Mapping[str, Any]) -> str:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['source']} (AUC {row['value']:.2f})"
+    is_small = judge(row) in (TOLD, TOO_REAL) and is_equivalent(row)
+    return f"{row['source']} (AUC {row['value']:.2f}{', within the margin' if is_small else ''})"

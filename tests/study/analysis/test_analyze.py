@@ -1,5 +1,6 @@
 """`echodiff study analyze`: every number with its n, interval, method and the hash of its input."""
 
+import csv
 import hashlib
 import json
 
@@ -8,6 +9,7 @@ import pytest
 
 from echodiff.__main__ import main
 from echodiff.fingerprints import compute_fingerprint
+from echodiff.study.columns import RATING_COLUMNS, READER_COLUMNS, TICK_BOXES
 
 
 def with_method(value):
@@ -90,6 +92,21 @@ def test_experience_has_as_many_n_as_readers(analyse, simulate, tmp_path):
         assert row["slope_low"] <= row["slope"] <= row["slope_high"]
     assert (tmp_path / "out" / "figures" / "weekly_readings.svg").is_file()
     assert sorted(found["inputs"]) == ["ratings.csv", "readers.csv"]
+
+
+def test_every_column_of_an_export_is_read(analyse, simulate, tmp_path):
+    readers = [{"reader": f"R{n}", "state": "done", "experience_years": n} for n in range(1, 9)]
+    with (tmp_path / "readers.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(READER_COLUMNS), restval="")
+        writer.writeheader()
+        writer.writerows(readers)
+    rows = [
+        row | dict.fromkeys(TICK_BOXES, 0) | {"sequence": 0, "sitting": 1} for row in simulate()
+    ]
+    status, found, _ = analyse(rows, columns=list(RATING_COLUMNS))
+    assert status == 0
+    assert {row["tick"] for row in found["ticks"]} == set(TICK_BOXES)
+    assert found["notes"] == []
 
 
 def test_tick_boxes_are_shares_of_readers(analyse, simulate):
