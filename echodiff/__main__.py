@@ -35,6 +35,7 @@ COMMANDS = {
         "echodiff.survey.command",
         "GAN, VAE, diffusion, flow matching and ControlNet on the same frames",
     ),
+    "study": ("", "blinded reader study: plan, serve, audit, export and analyse"),
     "push": ("echodiff.hub.push", "upload weights or generated images to a model hub"),
     "pull": ("echodiff.hub.pull", "download them, and verify every file by its hash"),
     "pretrain": ("echodiff.pretrain.command", "train the embedded base model and feature network"),
@@ -61,6 +62,19 @@ PREPARE = {
         "ultrasound clips and MR series: grey, cropped, without identifiers",
     ),
 }
+STUDY = {
+    "demo": ("echodiff.study.demo", "run a whole study with simulated frames and readers"),
+    "init": ("echodiff.study.init", "draw pools and sequences, and make all images equal"),
+    "audit": ("echodiff.study.audit.command", "try to tell the source without the content"),
+    "serve": ("echodiff.study.serve", "run the web application that readers rate in"),
+    "invite": ("echodiff.study.invite", "make invitation links for readers or annotators"),
+    "password": ("echodiff.study.password", "give the organiser a new password"),
+    "export": ("echodiff.study.export", "write ratings and readers as CSV, JSON and Parquet"),
+    "analyze": ("echodiff.study.analyze", "test, model and plot the ratings; a report"),
+    "power": ("echodiff.study.power", "simulate how many readers and images a difference needs"),
+}
+"""Module of each command of the reader study, and one line of help."""
+GROUPS = {"prepare": PREPARE, "study": STUDY}
 
 LAUNCHED = (
     "On several GPUs: accelerate launch -m echodiff train-lora ..., and the same of generate."
@@ -84,9 +98,9 @@ def dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
         print(f"echodiff {__version__}")
         return 0
-    if arguments[:1] == ["prepare"]:
-        prog, commands = "echodiff prepare", PREPARE
-        arguments.pop(0)
+    if arguments and arguments[0] in GROUPS:
+        commands = GROUPS[arguments[0]]
+        prog = f"echodiff {arguments.pop(0)}"
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(overview(prog, commands), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2

@@ -368,3 +368,10 @@ def hearts() -> Callable[..., Path]:
     """`write_hearts(folder, num)`: frames with masks that a network learns in a few steps."""
     write: Callable[..., Path] = load_script("tests/hearts").write_hearts
     return write
+
+
+@pytest.fixture(scope="session")
+def write_fans() -> Callable[..., Path]:
+    """`write_fans(folder, count, seed=0, size=96, ...)`: frames of fans, drawn in milliseconds."""
+    write: Callable[..., Path] = load_script("tests/fans").write_fans
+    return write

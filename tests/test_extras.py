@@ -32,9 +32,9 @@ import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
 for module in {sorted(EXTRA_OF)!r}:
     sys.modules[module] = None  # as if it were not installed
-from echodiff.__main__ import COMMANDS, PREPARE, main
+from echodiff.__main__ import COMMANDS, GROUPS, main
 told = {{}}
-for command in [*COMMANDS, *(f"prepare {{name}}" for name in PREPARE)]:
+for command in [*COMMANDS, *(f"{{g}} {{name}}" for g, names in GROUPS.items() for name in names)]:
     with redirect_stderr(io.StringIO()) as error, redirect_stdout(io.StringIO()):
         status = main([*command.split(), "--help"])
     told[command] = status, error.getvalue()

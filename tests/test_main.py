@@ -7,7 +7,7 @@ import time
 import pytest
 
 from echodiff import __version__
-from echodiff.__main__ import COMMANDS, PREPARE, main
+from echodiff.__main__ import COMMANDS, GROUPS, main
 
 
 def test_help_lists_every_command_with_one_line(capsys):
@@ -17,10 +17,11 @@ def test_help_lists_every_command_with_one_line(capsys):
         assert [line.split() for line in lines].count([name, *text.split()]) == 1
 
 
-def test_prepare_lists_its_own(capsys):
-    assert main(["prepare", "--help"]) == 0
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_own(group, capsys):
+    assert main([group, "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in PREPARE)
+    assert all(name in out for name in GROUPS[group])
 
 
 def test_no_command_is_bad_input(capsys):
@@ -28,7 +29,7 @@ def test_no_command_is_bad_input(capsys):
     assert capsys.readouterr().err.startswith("usage: echodiff")
 
 
-@pytest.mark.parametrize("argv", [["fantom"], ["prepare", "foldr"]])
+@pytest.mark.parametrize("argv", [["fantom"], ["prepare", "foldr"], ["study", "analyse"]])
 def test_an_unknown_command_is_one_line(argv, capsys):
     assert main(argv) == 2
     captured = capsys.readouterr().err
@@ -54,14 +55,18 @@ def test_help_starts_at_once_and_loads_nothing():
     assert best < 0.5
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"prepare {name}" for name in PREPARE)])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"{g} {name}" for g, names in GROUPS.items() for name in names)]
+)
 def test_every_command_has_help_and_refuses_unknown_flags(command, capsys):
     words = command.split()
-    module = PREPARE[words[1]][0] if words[1:] else COMMANDS[words[0]][0]
+    module = GROUPS[words[0]][words[1]][0] if words[1:] else COMMANDS[words[0]][0]
     if not module:
         pytest.skip("a group of commands")
     if not module.endswith(".py"):
-        assert hasattr(importlib.import_module(module), "SOURCE" if words[1:] else "main")
+        assert hasattr(
+            importlib.import_module(module), "SOURCE" if words[0] == "prepare" else "main"
+        )
     assert main([*words, "--help"]) == 0
     assert f"usage: echodiff {command}" in capsys.readouterr().out
     assert main([*words, "--of-nobody", "1"]) == 2

@@ -388,3 +388,7 @@ def _smoothed(points: Points) -> Points:
     values = np.array([y for _, y in points])
     means = [values[max(0, i + 1 - SMOOTHING) : i + 1].mean() for i in range(len(values))]
     return [(x, float(mean)) for (x, _), mean in zip(points, means, strict=True)]
+
+
+build_figure, to_element, render_figure = _build_figure, _to_element, _render
+"""For charts in other modules of this package."""

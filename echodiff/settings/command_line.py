@@ -52,6 +52,11 @@ def flag_only(**options: Any) -> Any:
     return dataclasses.field(metadata={"flag_only": True}, **options)
 
 
+def repeated(**options: Any) -> Any:
+    """A list whose flag is given once for each item, which may hold commas."""
+    return dataclasses.field(metadata={"repeated": True}, **options)
+
+
 def network_names(default: tuple[str, ...]) -> Any:
     """A dataclass field of feature networks. A settings file may not name a function in it, because
     its author would then choose code that runs."""
@@ -195,6 +200,8 @@ def read_flags(cls: type, arguments: list[str]) -> tuple[str | None, Flags]:
                 raise InputError(f"{flag} needs a value")
         if name == "config":
             config_name = value
+        elif fields[name].metadata.get("repeated"):
+            flags[name] = [*(flags.get(name) or []), value]
         elif name in waiting and is_list(hints[name]):
             flags[name] = split_list(hints[name], value)  # arguments after it are more of them
         else:

@@ -1,0 +1,1 @@
+"""Blinded reader study: plan, store, web application, export and analysis."""

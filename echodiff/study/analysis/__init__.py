@@ -1,0 +1,1 @@
+"""Statistics of a reader study: numpy and scipy alone, no database."""
