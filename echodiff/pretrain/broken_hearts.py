@@ -241,7 +241,9 @@ def _distance(region: Region) -> NDArray[np.float64]:
     return np.asarray(ndimage.distance_transform_edt(~region), np.float64)
 
 
-def draw_smooth(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_smooth(
+    shape: tuple[int, int], scale: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Smooth field of unit variance; scale: its grain as a share of the height."""
     # A grain of many pixels needs no more than a coarse grid.
     step = max(1, int(scale * shape[0] / 3))
