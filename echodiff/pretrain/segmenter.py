@@ -88,7 +88,7 @@ def train_segmenter(
     batches = iter(
         DataLoader(
             _Batches(corpus, num_train, batch_size, seed), None,
-            sampler=range(stage.first, steps), num_workers=1, collate_fn=_keep,
+            sampler=range(stage.first, steps), num_workers=2, collate_fn=_keep,
         )
     )  # fmt: skip
     for step, bar in stage.run("segmenter"):
@@ -115,8 +115,8 @@ def train_segmenter(
 
 
 class _Batches(Dataset[Painted]):
-    """Step to images and marked labels (B, 128, 128), drawn by another process than the one that
-    trains: both take about as long."""
+    """Step to images and marked labels (B, 128, 128), drawn by other processes than the one that
+    trains: frames take about as long as the network."""
 
     def __init__(self, corpus: Corpus, num: int, batch_size: int, seed: int) -> None:
         self.corpus, self.num, self.batch_size, self.seed = corpus, num, batch_size, seed

@@ -46,11 +46,8 @@ def test_sound_hearts_meet_all_criteria(view):
 
 def paint(labels, scan, change):
     """Labels after `change`, a function of broken_hearts, where blood is dark and walls bright."""
-    grey = np.select(
-        [np.isin(labels, broken_hearts.CHAMBERS), np.isin(labels, broken_hearts.WALLS)],
-        [40, 160],
-        90,
-    )
+    blood, wall = (np.isin(labels, some) for some in (broken_hearts.CHAMBERS, broken_hearts.WALLS))
+    grey = np.select([blood, wall], [40, 160], 90)
     frame = Painted(np.where(scan, grey, 0).astype(np.uint8), labels)
     return change(frame, np.random.default_rng(1)).labels
 
