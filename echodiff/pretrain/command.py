@@ -56,7 +56,7 @@ class PretrainConfig:
     --denoiser-steps is then not used. Default: random weights."""
     segmenter_from: Path | None = None
     """Folder of an earlier segmenter (`model.safetensors`, `config.json`) that is trained on, at
-    half the rate; the result is the mean of both. Default: random weights."""
+    half the rate. Default: random weights."""
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000

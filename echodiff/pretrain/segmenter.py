@@ -72,8 +72,7 @@ def train_segmenter(
 ) -> tuple[SegmenterNetwork, dict[str, Any]]:
     """Train on all but the last tenth; return the network and its card with held-out figures.
 
-    start: an earlier network whose weights are trained on, at half the rate; the result is the mean
-    of both, which keeps what either knows (Wortsman et al., CVPR 2022). Default: random weights.
+    start: an earlier network whose weights are trained on, at half the rate. Default: random ones.
     """
     torch.manual_seed(seed)
     num_train = len(corpus.rows) * 9 // 10
@@ -112,8 +111,6 @@ def train_segmenter(
         if step % 20 == 0:
             bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
     average.eval().cpu()
-    if start is not None:
-        follow(average, start, 0.5)
     return average, describe_network(average, CHANNELS) | _measure(average, corpus, num_train, seed)
 
 
