@@ -22,6 +22,8 @@ CHAMBERS = (Label.LV, Label.RV, Label.LA, Label.RA)
 WALLS = (Label.LV_MYOCARDIUM, Label.RV_MYOCARDIUM, Label.ATRIAL_WALL)
 SEPTA = ((Label.LA, Label.RA), (Label.LV, Label.RV))
 """Chambers on both sides of each septum."""
+VISIBLE = 1.0
+"""Least contrast-to-noise ratio of a change that is one."""
 HEART = tuple(label for label in Label if label is not Label.BACKGROUND)
 
 
@@ -38,10 +40,12 @@ def replace_region(
     """Show what lies nearest of the labels `by` in place of a region, with speckle of the frame.
 
     The rim of the region goes too, as far as a bright wall shines. The frame itself where no such
-    label is outside of it.
+    label is outside of it, and where nobody could see the change: what the scan does not show
+    cannot be broken.
     """
+    sector = find_sector(frame.image_u8)
     wide = ndimage.binary_dilation(region, iterations=max(1, len(region) // 64))
-    source = np.isin(frame.labels, by) & ~wide & find_sector(frame.image_u8)
+    source = np.isin(frame.labels, by) & ~wide & sector
     if not region.any() or not source.any():
         return frame
     image = frame.image_u8.astype(np.float32)
@@ -50,17 +54,35 @@ def replace_region(
     weight = ndimage.gaussian_filter(source.astype(np.float32), grain)
     level = ndimage.gaussian_filter(image * source, grain) / np.maximum(weight, 1e-3)
     level = ndimage.gaussian_filter(level[y, x], 0.5 * grain)
-    sector = find_sector(frame.image_u8)
+    # Not that of the edge of the sector, which would come along as a streak.
+    inner = ndimage.binary_erosion(sector, iterations=3)
+    inside = ndimage.gaussian_filter(sector.astype(np.float32), 0.5 * grain)
+    mean = ndimage.gaussian_filter(image, 0.5 * grain) / np.maximum(inside, 1e-3)
     speckle = np.where(
-        sector,
-        image / (ndimage.gaussian_filter(image, 0.5 * grain) + 4),
-        1 + 0.12 * _smooth(region.shape, 0.25 * grain / len(region), rng),
+        inner,
+        (image + 4) / (mean + 4),
+        1 + 0.12 * draw_smooth(region.shape, 0.25 * grain / len(region), rng),
     )
     moved = np.roll(speckle, rng.integers(8, len(region) // 2, size=2), (0, 1)).clip(0.7, 1.4)
     share = ndimage.gaussian_filter(wide.astype(np.float32), 0.7) * sector
-    painted = np.rint(image * (1 - share) + level * moved * share).clip(0, 255)
+    painted = (image * (1 - share) + level * moved * share).clip(0, 255)
+    if measure_contrast(image, painted, region & sector) < VISIBLE:
+        return frame
     labels = np.where(region, frame.labels[y, x], frame.labels)
-    return Painted(painted.astype(np.uint8), labels.astype(np.uint8))
+    return Painted(np.rint(painted).astype(np.uint8), labels.astype(np.uint8))
+
+
+def measure_contrast(
+    before: NDArray[np.floating], after: NDArray[np.floating], region: Region
+) -> float:
+    """Contrast-to-noise ratio of a change in a region: root mean square of the change of the local
+    mean, over the standard deviation of the speckle around that mean. 0 for an empty region."""
+    if not region.any():
+        return 0.0
+    grain = len(region) / 64
+    first, second = (ndimage.gaussian_filter(image, grain) for image in (before, after))
+    change = float(np.sqrt(((second - first)[region] ** 2).mean()))
+    return change / max(1.0, float((after - second)[region].std()))
 
 
 def find_sector(image_u8: NDArray[np.uint8]) -> Region:
@@ -155,7 +177,7 @@ def mirror(frame: Painted) -> Painted:
 
 def paste(frame: Painted, other: Painted, rng: np.random.Generator) -> Painted:
     """A frame with a part of another heart, along a wavy border."""
-    field = _smooth(frame.labels.shape, rng.uniform(0.1, 0.25), rng)
+    field = draw_smooth(frame.labels.shape, rng.uniform(0.1, 0.25), rng)
     chosen = field > np.quantile(field, rng.uniform(0.25, 0.75))
     share = ndimage.gaussian_filter(chosen.astype(np.float32), 0.7)
     image = np.rint(frame.image_u8 * (1 - share) + other.image_u8 * share).astype(np.uint8)
@@ -165,7 +187,7 @@ def paste(frame: Painted, other: Painted, rng: np.random.Generator) -> Painted:
 def warp(frame: Painted, rng: np.random.Generator, strength: float) -> Painted:
     """Bend a frame by up to about `strength` of its width."""
     size = len(frame.labels)
-    shift = [strength * size * _smooth(frame.labels.shape, 0.12, rng) for _ in range(2)]
+    shift = [strength * size * draw_smooth(frame.labels.shape, 0.12, rng) for _ in range(2)]
     places = [axis + moved for axis, moved in zip(np.mgrid[:size, :size], shift, strict=True)]
     image = ndimage.map_coordinates(frame.image_u8.astype(np.float32), places, order=1)
     labels = ndimage.map_coordinates(frame.labels, places, order=0)
@@ -177,7 +199,7 @@ def break_heart(frame: Painted, other: Painted, rng: np.random.Generator) -> Pai
     kind = rng.random()
     if kind < 0.04:
         return remove_heart(frame, rng)
-    if kind < 0.3:
+    if kind < 0.24:
         return paste(frame, other, rng)
     for _ in range(int(rng.integers(1, 4))):
         frame = _add_fault(frame, rng)
@@ -186,13 +208,15 @@ def break_heart(frame: Painted, other: Painted, rng: np.random.Generator) -> Pai
 
 def _add_fault(frame: Painted, rng: np.random.Generator) -> Painted:
     between, chamber = SEPTA[rng.integers(2)], CHAMBERS[rng.integers(4)]
+    # Walls of the others are thin, and a scan does not show all of them.
+    walled = Label.LV if rng.random() < 0.5 else chamber
     radius = len(frame.labels) * float(rng.uniform(0.02, 0.08))
     faults: Sequence[Callable[[], Painted]] = (
-        *[lambda: tear_septum(frame, rng, between, radius)] * 4,
-        lambda: merge_chambers(frame, rng, between),
+        *[lambda: tear_septum(frame, rng, between, radius)] * 5,
+        *[lambda: merge_chambers(frame, rng, between)] * 2,
         lambda: tear_free_wall(frame, rng, chamber, 1.3 * radius),
-        lambda: remove_wall(frame, rng, chamber),
-        lambda: remove_chamber(frame, rng, chamber),
+        *[lambda: remove_wall(frame, rng, walled)] * 2,
+        *[lambda: remove_chamber(frame, rng, chamber)] * 4,
         lambda: split_chamber(frame, rng, chamber),
         lambda: add_chamber(frame, rng),
         lambda: mirror(frame),
@@ -217,7 +241,14 @@ def _distance(region: Region) -> NDArray[np.float64]:
     return np.asarray(ndimage.distance_transform_edt(~region), np.float64)
 
 
-def _smooth(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_smooth(
+    shape: tuple[int, int], scale: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Smooth field of unit variance; scale: its grain as a share of the height."""
-    field = ndimage.gaussian_filter(rng.normal(size=shape), scale * shape[0], mode="wrap")
-    return np.asarray(field / field.std(), np.float64)
+    # A grain of many pixels needs no more than a coarse grid.
+    step = max(1, int(scale * shape[0] / 3))
+    coarse = [-(-side // step) for side in shape]
+    field = ndimage.gaussian_filter(rng.normal(size=coarse), scale * shape[0] / step, mode="wrap")
+    if step > 1:
+        field = ndimage.zoom(field, step, order=1, mode="grid-wrap", grid_mode=True)
+    return np.asarray(field[: shape[0], : shape[1]] / field.std(), np.float64)

@@ -16,6 +16,7 @@ from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.metrics import tiny_features
+from echodiff.metrics.segmenter import load_segmenter
 from echodiff.pretrain.autoencoder import encode_frames, spectrum_ratio, train_autoencoder
 from echodiff.pretrain.classifier import train_classifier
 from echodiff.pretrain.corpus import POPULATIONS, Corpus, build_corpus
@@ -60,6 +61,9 @@ class PretrainConfig:
     init_from: Path | None = None
     """Folder of an earlier base (`tiny/`, made by this command) that VAE and UNet start from;
     --denoiser-steps is then not used. Default: random weights."""
+    segmenter_from: Path | None = None
+    """Folder of an earlier segmenter (`model.safetensors`, `config.json`) that is trained on, at
+    half the rate. Default: random weights."""
     num_frames: int = 20000
     """Number of phantom frames that the base model is trained on."""
     num_scanner_frames: int = 8000
@@ -111,11 +115,13 @@ class PretrainConfig:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that affect the weights."""
-        apart, start = {"out", "parts", "workers", "device"}, {}
+        apart, start = {"out", "parts", "workers", "device", "init_from", "segmenter_from"}, {}
         if self.init_from is not None:
             apart |= {"denoiser_steps"}
             start = {"init_from": hash_base(self.init_from)}
-        return {k: v for k, v in asdict(self).items() if k not in apart | {"init_from"}} | start
+        if self.segmenter_from is not None:
+            start |= {"segmenter_from": load_segmenter(self.segmenter_from).sha256}
+        return {k: v for k, v in asdict(self).items() if k not in apart} | start
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -131,8 +137,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "segmenter" in config.parts:
         num = config.num_segmenter_frames
         corpus = build_corpus(shards, "segmenter", num, config.seed + 4, workers)
+        before = load_segmenter(config.segmenter_from).network if config.segmenter_from else None
         segmenter, card = train_segmenter(
-            corpus, config.out, config.segmenter_steps, 8, config.seed, device
+            corpus, config.out, config.segmenter_steps, 8, config.seed, device, before
         )
         export_segmenter(config.out / "segmenter", segmenter, card)
         report["segmenter"] = card

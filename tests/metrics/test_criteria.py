@@ -45,8 +45,10 @@ def test_sound_hearts_meet_all_criteria(view):
 
 
 def paint(labels, scan, change):
-    """Labels after `change`, a function of broken_hearts, on a frame of even grey."""
-    frame = Painted(np.where(scan, 90, 0).astype(np.uint8), labels)
+    """Labels after `change`, a function of broken_hearts, where blood is dark and walls bright."""
+    blood, wall = (np.isin(labels, some) for some in (broken_hearts.CHAMBERS, broken_hearts.WALLS))
+    grey = np.select([blood, wall], [40, 160], 90)
+    frame = Painted(np.where(scan, grey, 0).astype(np.uint8), labels)
     return change(frame, np.random.default_rng(1)).labels
 
 
@@ -83,6 +85,19 @@ def test_a_painted_fault_is_named_with_its_place(heart, change, criterion, words
     left, top, right, bottom = fault.box
     assert 0 <= left < right <= SIZE
     assert 0 <= top < bottom <= SIZE
+
+
+def test_a_fault_that_nobody_could_see_is_none(heart):
+    labels, scan = heart
+    rng = np.random.default_rng(0)
+    wall = np.isin(labels, broken_hearts.WALLS)
+    for brighter, is_seen in ((60, True), (0, False)):
+        grey = np.where(scan, 60 + brighter * wall + rng.normal(0, 8, scan.shape), 0)
+        frame = Painted(grey.clip(0, 255).astype(np.uint8), labels)
+        painted = broken_hearts.merge_chambers(frame, np.random.default_rng(1), ATRIA)
+        faults = {fault.criterion for fault in find_faults(painted.labels, scan, A4C)}
+        assert (Criterion.ATRIAL_SEPTUM in faults) is is_seen
+        assert (painted is frame) is not is_seen
 
 
 def test_the_box_is_where_the_septum_is_torn(heart):

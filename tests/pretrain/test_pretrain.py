@@ -166,6 +166,21 @@ def test_one_part_is_trained_alone_and_the_report_keeps_the_others(pretrained, c
     assert "--parts: unknown ['vae']; known: segmenter" in capsys.readouterr().err
 
 
+def test_a_segmenter_goes_on_from_an_earlier_one(pretrained, tmp_path, capsys):
+    earlier, out = pretrained / "segmenter", tmp_path / "out"
+    shutil.copytree(pretrained / "corpus", out / "corpus")
+    flags = [*TOY, "--out", str(out), "--parts", "segmenter", "--segmenter-from"]
+    assert main([*flags, str(earlier)]) == 0
+    weights = "model.safetensors"
+    started = json.loads((out / "settings.json").read_text())["segmenter_from"]
+    assert started == sha256((earlier / weights).read_bytes()).hexdigest()
+    before, after = (load_file(folder / weights) for folder in (earlier, out / "segmenter"))
+    changes = [float((before[name] - after[name]).abs().max()) for name in before]
+    assert 0 < max(changes) < 0.01  # one step away, not drawn anew
+    assert main([*flags, str(tmp_path)]) == 2
+    assert f"--segmenter {tmp_path}: model.safetensors is missing" in capsys.readouterr().err
+
+
 def test_a_base_goes_on_from_an_earlier_one(pretrained, tmp_path, monkeypatch, capsys):
     for name in TRAININGS:
         monkeypatch.setattr(command, name, with_two_frames(getattr(command, name)))
@@ -265,15 +280,15 @@ def test_killed_and_started_again_ends_with_the_same_weights(tmp_path, monkeypat
 
     whole = run(tmp_path / "whole")
     monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
-    vary, calls = module._vary, []
+    load, calls = module.to_pm1, []
 
     def stop_at_third(*arguments):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return vary(*arguments)
+        return load(*arguments)
 
-    monkeypatch.setattr(module, "_vary", stop_at_third)
+    monkeypatch.setattr(module, "to_pm1", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
     resumed = run(tmp_path / "killed")
