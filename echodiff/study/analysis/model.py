@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from echodiff.errors import InputError
 from echodiff.study.analysis.ordinal import OrdinalFit, Term, compare_nested, fit_ordinal
 from echodiff.study.analysis.ratings import Floats, Ratings
 
@@ -20,8 +21,16 @@ METHOD = "cumulative logit with random reader and reader:source, Laplace; Wald i
 def describe_model(ratings: Ratings) -> dict[str, Any]:
     """Fit the model without sources, with sources, and with sources and order; describe them.
 
-    Coefficients are log odds of a higher score than a real image gets.
+    Coefficients are log odds of a higher score than a real image gets. A model without a finite
+    estimate is left out.
     """
+    try:
+        return _describe_models(ratings)
+    except InputError as error:
+        return {"left_out": str(error)}
+
+
+def _describe_models(ratings: Ratings) -> dict[str, Any]:
     terms = build_terms(ratings)
     sources = build_sources(ratings)
     order = {"trial": (ratings.trial - ratings.trial.mean()) / TRIALS}
@@ -42,7 +51,10 @@ def describe_model(ratings: Ratings) -> dict[str, Any]:
         "method": METHOD,
     }  # fmt: skip
     if np.ptp(ratings.trial) > 0:
-        ordered = fit_ordinal(ratings.score, {**sources, **order}, terms)
+        try:
+            ordered = fit_ordinal(ratings.score, {**sources, **order}, terms)
+        except InputError as error:
+            return result | {"order": {"left_out": str(error)}}
         result["order"] = {
             **_describe(ordered, "trial", len(ratings.readers)),
             "p_ratio": compare_nested(fitted, ordered),

@@ -23,6 +23,10 @@ _TOLERANCE = 1e-10
 """Newton decrement after which one more step finds the random effects to the last digits: unlike
 the density, the determinant in Laplace's approximation is not stationary there."""
 _MAX_NEWTON = 60
+_IMPOSSIBLE = 1e10
+"""Minus the log likelihood of parameters at which it cannot be computed."""
+_LARGEST = 15.0
+"""Largest coefficient or standard deviation, in log odds, that counts as an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,8 @@ def compare_nested(smaller: OrdinalFit, larger: OrdinalFit) -> float:
 def fit_ordinal(scores: Ints, fixed: Mapping[str, Floats], terms: Sequence[Term]) -> OrdinalFit:
     """Fit the model to scores, (N,), with fixed columns, (N,) each, and random terms.
 
-    InputError if only one score occurs.
+    InputError if only one score occurs, or if a column separates the scores, so that the likelihood
+    has no maximum.
     """
     levels, places = np.unique(scores, return_inverse=True)
     if len(levels) < 2:
@@ -82,8 +87,12 @@ def fit_ordinal(scores: Ints, fixed: Mapping[str, Floats], terms: Sequence[Term]
     start = _find_start(places, len(levels), columns.shape[1], len(terms))
     found = optimize.minimize(model.minus_log_likelihood, start, jac=model.gradient,
                               method="BFGS", options={"gtol": 1e-5, "maxiter": 300})  # fmt: skip
+    if not np.isfinite(found.x).all() or np.abs(model.split(found.x)[1]).max(initial=0) > _LARGEST:
+        raise InputError(_SEPARATED)
     parameters, hessian = _polish(model, found.x)
     thresholds, beta, sigma = model.split(parameters)
+    if max(np.abs(beta).max(initial=0), np.abs(sigma).max(initial=0)) > _LARGEST:
+        raise InputError(_SEPARATED)
     covariance = _invert(hessian)
     errors = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), np.nan))
     own = slice(len(thresholds), len(thresholds) + len(beta))
@@ -96,6 +105,9 @@ def fit_ordinal(scores: Ints, fixed: Mapping[str, Floats], terms: Sequence[Term]
         num_ratings=len(scores), num_parameters=len(parameters),
         levels=tuple(int(level) for level in levels),
     )  # fmt: skip
+
+
+_SEPARATED = "the scores are separated, so that odds have no finite estimate"
 
 
 class _Model:
@@ -121,12 +133,21 @@ class _Model:
     def split(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
         """Thresholds, coefficients, standard deviations."""
         first, rest = parameters[: self.num_thresholds], parameters[self.num_thresholds :]
-        thresholds = first[0] + np.concatenate([[0.0], np.cumsum(np.exp(first[1:]))])
+        steps = np.exp(np.minimum(first[1:], 50.0))
+        thresholds = first[0] + np.concatenate([[0.0], np.cumsum(steps)])
         count = self.columns.shape[1]
         return thresholds, rest[:count], rest[count:]
 
     def minus_log_likelihood(self, parameters: Floats) -> float:
         """Laplace's approximation of minus the log likelihood."""
+        with np.errstate(all="ignore"):
+            try:
+                value = self._approximate(parameters)
+            except linalg.LinAlgError:
+                return _IMPOSSIBLE
+        return value if np.isfinite(value) else _IMPOSSIBLE
+
+    def _approximate(self, parameters: Floats) -> float:
         thresholds, beta, sigma = self.split(parameters)
         bounds = np.concatenate([[-np.inf], thresholds, [np.inf]])
         high = bounds[self.places + 1] - self.columns @ beta
@@ -159,8 +180,7 @@ class _Model:
         """Log density of ratings and effects, its gradient, and the factor of minus its Hessian."""
         shift = sum(effects[rows] * scale[rows] for rows in self.rows)
         upper, lower = expit(high - shift), expit(low - shift)
-        with np.errstate(divide="ignore"):
-            value = float(np.log(upper - lower).sum() - effects @ effects / 2)
+        value = float(np.log(upper - lower).sum() - effects @ effects / 2)
         # Of the logistic distribution: d log(F(a) - F(b)) = F(a) + F(b) - 1 times the shift, and
         # the second derivative is -(f(a) + f(b)).
         slope = upper + lower - 1

@@ -25,8 +25,10 @@ def write_csv(path, rows, columns=COLUMNS):
 def deal_counts(counts, num_readers):
     """Rows of a study with these counts of scores 1 to 5 a source, dealt to the readers in turn."""
     rows = []
+    generator = np.random.default_rng(0)
     for source, counted in counts.items():
-        for place, score in enumerate(np.repeat(np.arange(1, 6), counted)):
+        scores = generator.permutation(np.repeat(np.arange(1, 6), counted))
+        for place, score in enumerate(scores):
             rows.append(
                 {
                     "reader": f"R{place % num_readers + 1}",

@@ -71,6 +71,18 @@ def test_equal_sources_are_equivalent_and_different_ones_not(analyse, simulate):
     assert found["main"]["auc"][0]["equivalence"]["p"] > 0.5
 
 
+def test_perfect_readers_have_an_auc_and_no_odds(analyse, simulate, tmp_path):
+    best = {"real": (5, 4), "gan": (1, 2)}
+    rows = [row | {"score": best[row["source"]][place % 2]} for place, row in enumerate(simulate())]
+    status, found, _ = analyse(rows)
+    assert status == 0
+    assert found["main"]["auc"][0]["value"] == 1
+    assert "separated" in found["model"]["left_out"]
+    assert "Not estimated: the scores are separated" in (
+        tmp_path / "out" / "report.html"
+    ).read_text("utf-8")
+
+
 def test_five_readers_are_told_that_they_are_too_few(analyse, simulate):
     _, found, told = analyse(simulate(num_readers=5))
     assert found["main"]["auc"][0]["low"] is None

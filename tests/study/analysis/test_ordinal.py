@@ -89,3 +89,11 @@ def test_levels_that_do_not_occur_are_left_out():
 def test_one_score_is_refused():
     with pytest.raises(InputError, match="every score is 3"):
         fit_ordinal(np.full(10, 3), {}, [])
+
+
+def test_scores_that_a_column_separates_are_refused():
+    scores = np.repeat([1, 2, 4, 5], 15)
+    terms = [Term(name="reader", group=np.tile(np.arange(6), 10))]
+    for column in ((scores > 2).astype(float), np.arange(60.0) / 10):
+        with pytest.raises(InputError, match="the scores are separated"):
+            fit_ordinal(scores, {"x": column}, terms)
