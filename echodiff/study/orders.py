@@ -85,7 +85,7 @@ def _cost(order: Order, num_sources: int) -> int:
     target = np.full(num_sources, least)
     target[:rest] += 1
     uneven = int(np.abs(np.sort(counts)[::-1] - target).sum())
-    return uneven + 2 * max(0, longest_run(order) - MAX_RUN)
+    return uneven + 2 * int(np.maximum(list_runs(order) - MAX_RUN, 0).sum())
 
 
 def _excess_pairs(order: Order, num_sources: int) -> int:
@@ -103,8 +103,13 @@ def count_differences(order: Order, num_sources: int) -> NDArray[np.int64]:
 
 def longest_run(order: Order) -> int:
     """Largest number of equal sources in a row."""
+    return int(list_runs(order).max())
+
+
+def list_runs(order: Order) -> NDArray[np.int64]:
+    """Lengths of all runs of one source, in order."""
     ends = np.flatnonzero(np.diff(order)) + 1
-    return int(np.diff(np.concatenate([[0], ends, [len(order)]])).max())
+    return np.diff(np.concatenate([[0], ends, [len(order)]]))
 
 
 def share_foreseen(order: Order, num_sources: int) -> float:

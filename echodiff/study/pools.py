@@ -14,6 +14,8 @@ from echodiff.progress import ProgressBar
 from echodiff.study.candidates import Candidate, SourceFrames, without_patients
 
 TRAINED, DUPLICATE, UNREADABLE = "trained on", "near-duplicate", "unreadable"
+SAME = 2
+"""Largest number of differing bits, of 576, at which two images of one generator are the same."""
 _AT_ONCE = 64
 
 
@@ -30,18 +32,25 @@ class Pools:
 
 
 class Seen:
-    """Perceptual hashes of the images that are taken."""
+    """Perceptual hashes of the images that are taken, and their sources."""
 
     def __init__(self) -> None:
         self._bits: list[Sketch] = []
+        self._sources: list[str] = []
 
-    def take(self, one: Sketch) -> bool:
-        """Whether no image taken before is a near-duplicate of this one, which is then taken."""
+    def take(self, one: Sketch, source: str, *, is_generated: bool) -> bool:
+        """Whether no image taken before is a near-duplicate of this one, which is then taken.
+
+        Among the images of one generator only the same image counts: that a generator draws one
+        heart again and again is what readers shall see, and leaving it out would flatter it.
+        """
         if self._bits:
             distances = np.bitwise_count(np.stack(self._bits) ^ one).sum(axis=1)
-            if int(distances.min()) <= RADIUS:
+            is_own = is_generated & (np.array(self._sources) == source)
+            if (distances <= np.where(is_own, SAME, RADIUS)).any():
                 return False
         self._bits.append(one)
+        self._sources.append(source)
         return True
 
 
@@ -51,8 +60,8 @@ def draw_pools(
     """Draw up to `pool` images and `practice` practice images of every source.
 
     Practice images come first, so that they are there in any case. Near-duplicates (perceptual
-    hash, `duplicates.RADIUS`) of an image taken before, in any pool, are left out, and so are
-    frames that a generator of this study was trained on: real frames by patient and image,
+    hash, `duplicates.RADIUS`) of an image taken before, in any pool, are left out (`Seen`), and so
+    are frames that a generator of this study was trained on: real frames by patient and image,
     generated ones by image.
     """
     trainings = [training for source in sources for training in source.trainings]
@@ -62,7 +71,9 @@ def draw_pools(
     for source in sources:
         pools.removed[source.name] = Counter()
         known = without_patients(trainings) if source.is_generated else trainings
-        streams[source.name] = _sound(orders[source.name], known, seen, pools.removed[source.name])
+        streams[source.name] = _sound(
+            orders[source.name], known, seen, pools.removed[source.name], source.is_generated
+        )
     for source in sources:
         pools.practice[source.name] = _take(streams[source.name], practice, set())
         if len(pools.practice[source.name]) < practice:
@@ -86,7 +97,8 @@ def list_sound(
 ) -> list[Candidate]:
     """All frames of a source that can be used, in random order, every patient once before any
     comes twice; the others are counted."""
-    return list(_sound(_shuffle(source.candidates, generator), trainings, seen, removed))
+    order = _shuffle(source.candidates, generator)
+    return list(_sound(order, trainings, seen, removed, source.is_generated))
 
 
 def _take(
@@ -118,6 +130,7 @@ def _sound(
     trainings: Sequence[TrainedOn],
     seen: Seen,
     removed: Counter[str],
+    is_generated: bool,
 ) -> Iterator[Candidate]:
     """Candidates in their order without those that are no use, which are counted."""
     for start in range(0, len(order), _AT_ONCE):
@@ -133,7 +146,7 @@ def _sound(
                 removed[TRAINED] += 1
             elif bits is None:
                 removed["a single grey level"] += 1
-            elif not seen.take(bits):
+            elif not seen.take(bits, one.source, is_generated=is_generated):
                 removed[DUPLICATE] += 1
             else:
                 yield one

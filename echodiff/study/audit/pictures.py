@@ -6,12 +6,15 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from echodiff.study.audit.detection import Value
+from echodiff.study.equality import find_fan
 
-PERCENTS = (10, 25, 50, 75, 90)
-"""Percentiles of the fan that --grey tone makes equal."""
+PERCENTS = (50, 75, 90)
+"""Percentiles of the fan that --grey tone makes equal in any case. Below the median, an image with
+much nearly black blood stays darker, as the gain is limited: that is content."""
+DARK = (10, 25)
 RANGE_NOISE = {"darkest": 1.0, "brightest": 2.0, "white": 0.002, "levels": 8.0, "gaps": 3.0,
                "white point": 3.0}  # fmt: skip
-TONE_NOISE = {**{f"percentile {percent}": 3.0 for percent in PERCENTS}, "mean": 3.0}
+TONE_NOISE = {f"percentile {percent}": 3.0 for percent in PERCENTS}
 """Grey levels (0..255) below which a difference means nothing: an eye tells 1 to 2 % of a display's
 range."""
 MARK = 40
@@ -37,16 +40,16 @@ def measure_range(image_u8: NDArray[np.uint8]) -> dict[str, Value]:
 
 
 def measure_tone(image_u8: NDArray[np.uint8]) -> dict[str, Value]:
-    """Percentiles and mean of the grey levels inside the fan; (H, W)."""
-    shown = image_u8[image_u8 > 0].astype(np.float64)
+    """Percentiles of the grey levels inside the fan, from the median up; (H, W)."""
+    return _list_percentiles(image_u8, PERCENTS)
+
+
+def _list_percentiles(image_u8: NDArray[np.uint8], percents: tuple[int, ...]) -> dict[str, Value]:
+    shown = image_u8[find_fan(image_u8.astype(np.float32))]
     if not shown.size:
         return {}
-    levels = np.percentile(shown, PERCENTS)
-    measured: dict[str, Value] = {
-        f"percentile {percent}": float(level)
-        for percent, level in zip(PERCENTS, levels, strict=True)
-    }
-    return measured | {"mean": float(shown.mean())}
+    levels = np.percentile(shown, percents)
+    return {f"percentile {p}": float(level) for p, level in zip(percents, levels, strict=True)}
 
 
 def measure_marks(image_u8: NDArray[np.uint8]) -> dict[str, Value]:
@@ -73,11 +76,12 @@ def measure_marks(image_u8: NDArray[np.uint8]) -> dict[str, Value]:
 
 
 def measure_content(image_u8: NDArray[np.uint8]) -> dict[str, Value]:
-    """What honestly differs between sources, for information: size of the fan and sharpness."""
+    """What honestly differs between sources, for information: fan, darkness and sharpness."""
     levels = image_u8.astype(np.float64)
     shown = levels > 0
     steps = np.abs(np.diff(levels, axis=1))[shown[:, 1:]]
     return {
+        **_list_percentiles(image_u8, DARK),
         "share of black": float(1 - shown.mean()),
         "mean grey": float(levels.mean()),
         "sharpness": float(steps.mean()) if steps.size else 0.0,
