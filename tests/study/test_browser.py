@@ -46,6 +46,9 @@ def is_saved(page, count):
 
 
 def rate(page, key):
+    page.wait_for_selector(".keys:not([hidden])", state="attached")  # the script runs
+    page.evaluate("document.querySelector('img.main').decode()")
+    page.evaluate("new Promise(requestAnimationFrame)")
     page.keyboard.press(key)
     page.keyboard.press("Enter")
 
