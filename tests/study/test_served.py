@@ -32,6 +32,11 @@ def check_stored(result, rows, expected):
     assert stored == shown
 
 
+def is_quiet():
+    """Times are told of a machine that has nothing else to do: the test itself is a load of 2."""
+    return os.getloadavg()[0] < 4
+
+
 def p95_ms(result):
     times = sorted(ms for *_, ms in result["saved"])
     return times[int(0.95 * len(times))]
@@ -67,11 +72,14 @@ def test_one_process_serves_an_sqlite_file(serve, capsys, tmp_path):
     assert f"serving at {server.place}" in log
 
 
-def run_readers(links, tmp_path):
+def run_readers(links, tmp_path, pause=0.0):
     place = tmp_path / "links"
     place.write_text("\n".join(links))
     done = subprocess.run(
-        [sys.executable, str(AT_ONCE), str(place)], capture_output=True, text=True, check=True
+        [sys.executable, str(AT_ONCE), str(place), str(pause)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -86,7 +94,7 @@ def test_17_readers_at_once_store_680_ratings_once_each(
     result = run_readers(links, tmp_path)
     check_stored(result, rows, 680)
     record_property("p95_ms", p95_ms(result))
-    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):  # the bar is for two free cores
+    if is_quiet():
         assert p95_ms(result) < 100
 
 
@@ -126,10 +134,14 @@ def test_a_restart_of_postgresql_costs_one_error_and_no_rating(at_once, serve, p
 
 
 @pytest.mark.slow
-def test_200_readers_in_two_processes_on_postgresql(serve, postgres, tmp_path, record_property):
+def test_200_readers_at_an_image_in_two_seconds_in_two_processes_on_postgresql(
+    serve, postgres, tmp_path, record_property
+):
     _, links, rows = serve(
         postgres.new_url(), "--workers", "2", readers=200, per_source=10, practice=0
     )
-    result = run_readers(links, tmp_path)
+    result = run_readers(links, tmp_path, pause=2.0)
     check_stored(result, rows, 8000)
     record_property("p95_ms", p95_ms(result))
+    if is_quiet():
+        assert p95_ms(result) < 250
