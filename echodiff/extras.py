@@ -18,7 +18,7 @@ EXTRA_OF = {
     "psycopg": "study",
     "babel": "study",
     "itsdangerous": "study",
-    "python_multipart": "study",
+    "pyarrow": "study",
     "bitsandbytes": "gpu",
 }
 """Module -> extra of pyproject.toml; everything else that is imported comes with echodiff."""
