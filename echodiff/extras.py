@@ -22,6 +22,7 @@ EXTRA_OF = {
     "krippendorff": "study",
     "pandas": "study",
     "pingouin": "study",
+    "pyarrow": "study",
     "bitsandbytes": "gpu",
     "opacus": "dp",
 }

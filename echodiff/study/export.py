@@ -60,7 +60,7 @@ class Export:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    config = parse(ExportConfig, argv, prog=PROG, description=__doc__ or "")
+    config = parse(ExportConfig, argv, prog=PROG)
     if (config.out / "ratings.csv").exists() and not config.overwrite:
         raise InputError(f"--out {config.out}: holds an export; --overwrite replaces it")
     with opened(config.study, config.database) as study:

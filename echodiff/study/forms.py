@@ -21,10 +21,10 @@ MAX_MS = 24 * 3600 * 1000
 Form = Mapping[str, Any]
 
 GENDERS = {
+    "": N_("Prefer not to say"),
     "woman": N_("Woman"),
     "man": N_("Man"),
     "other": N_("Other"),
-    "": N_("Prefer not to say"),
 }
 AGE_BANDS = {
     "under 25": N_("Under 25"), "25-34": "25–34", "35-44": "35–44", "45-54": "45–54",

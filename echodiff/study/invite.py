@@ -40,7 +40,7 @@ class InviteConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    config = parse(InviteConfig, argv, prog=PROG, description=__doc__ or "")
+    config = parse(InviteConfig, argv, prog=PROG)
     with opened(config.study, config.database) as study:
         for reader, token in invite(study, config.num, config.role):
             print(f"{reader}\t{config.url.rstrip('/')}/invitation/{token}")

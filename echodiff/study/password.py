@@ -38,7 +38,7 @@ def read_password(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    config = parse(PasswordConfig, argv, prog=PROG, description=__doc__ or "")
+    config = parse(PasswordConfig, argv, prog=PROG)
     password = new_password() if config.file is None else read_password(config.file)
     with opened(config.study, config.database) as study:
         set_admin_password(study, password)

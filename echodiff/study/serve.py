@@ -66,7 +66,7 @@ class ServeConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    config = parse(ServeConfig, argv, prog=PROG, description=__doc__ or "")
+    config = parse(ServeConfig, argv, prog=PROG)
     url = read_url(config.database, config.study)
     is_sqlite = url.get_backend_name() == "sqlite"
     if is_sqlite and config.workers > 1:

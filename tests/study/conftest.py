@@ -1,14 +1,18 @@
 """Fixtures of the reader study: a study of phantom frames, its site, a PostgreSQL of the test."""
 
+import contextlib
 import glob
 import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -158,3 +162,86 @@ def database_url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'other.sqlite'}"
     return request.getfixturevalue("postgres").new_url()
+
+
+@pytest.fixture(scope="session")
+def at_once():
+    return load("readers_at_once")
+
+
+class Server:
+    """`echodiff study serve` in a process of its own, which can be killed and started again."""
+
+    def __init__(self, folder, url, *flags, port=None):
+        self.port = port or free_port()
+        self.command = [
+            sys.executable, "-m", "echodiff", "study", "serve", str(folder), "--database", url,
+            "--port", str(self.port), "--rate", "100000", *flags,
+        ]  # fmt: skip
+        self.log = (folder.parent / "server.log").open("ab")
+        self.process = None
+        self.start()
+
+    @property
+    def place(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            self.command, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, Path(self.log.name).read_text("utf-8")
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.place}/health", timeout=20).read()
+                return
+            time.sleep(0.05)
+        raise TimeoutError(Path(self.log.name).read_text("utf-8"))
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self.log.close()
+
+
+@pytest.fixture
+def serve(phantom, tmp_path, capsys):
+    """`serve(url, readers=3, ...)` -> server, links and a function that reads the database."""
+    from sqlalchemy import text
+
+    from echodiff.__main__ import main
+    from echodiff.study.database import Database, read_url
+
+    servers, databases = [], []
+
+    def start(url=None, *flags, readers=3, **settings):
+        folder = phantom.make_study(tmp_path, readers=readers, **settings)
+        url = url or f"sqlite:///{folder / 'study.sqlite'}"
+        server = Server(folder, url, *flags)
+        servers.append(server)
+        command = ["study", "invite", str(folder), "--num", str(readers), "--url", server.place]
+        capsys.readouterr()
+        assert main([*command, "--database", url]) == 0
+        links = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+        databases.append(Database(read_url(url, folder)))
+
+        def rows(statement, **values):
+            with databases[-1].read() as connection:
+                return [tuple(row) for row in connection.execute(text(statement), values)]
+
+        return server, links, rows
+
+    yield start
+    for database in databases:
+        database.close()
+    for server in servers:
+        server.stop()

@@ -26,12 +26,17 @@ class Connection:
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port, self.cookie, self.http = host, port, "", None
 
+    def close(self):
+        if self.http is not None:
+            self.http.close()
+        self.http = None
+
     def ask(self, method, path, fields=None, *, json_answer=False):
         for _ in range(600):
             try:
                 return self._ask(method, path, fields, json_answer)
             except (OSError, http.client.HTTPException):
-                self.http = None
+                self.close()
                 time.sleep(0.1)
         raise TimeoutError(path)
 
@@ -86,6 +91,7 @@ def read(link, results, *, pause=0.0):
             raise RuntimeError(answer["error"])
         results.extend((task, score, ms) for task in tasks)
         page = browser.ask("GET", answer["next"])
+    browser.close()
 
 
 def main(links, pause=0.0):

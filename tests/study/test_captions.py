@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def frames(make_frames):
-    return make_frames("frames", null_text=3, captioned=1)
+    return make_frames("frames", null=3, captioned=1)
 
 
 def rows_of(folder):

@@ -1,5 +1,7 @@
 """The tables come and go on both databases, and every constraint has its name."""
 
+import threading
+
 import alembic.command
 import pytest
 from sqlalchemy import inspect, text
@@ -58,3 +60,39 @@ def test_sqlite_waits_for_the_disk_and_never_begins_deferred(tmp_path):
         assert second.execute(text("SELECT count(*) FROM study")).scalar() == 0
     other.close()
     database.close()
+
+
+def test_ratings_that_wait_together_are_committed_together_each_by_itself(database):
+    database.migrate()
+    insert = "INSERT INTO study (key, name, config, version, state, secret, created) VALUES "
+    results, begun = {}, threading.Barrier(12)
+
+    def work(number):
+        def write(connection):
+            key = f"key-{number}"
+            row = f"('{key}', 'n', '{{}}', 1, 'open', 's', '2026-01-01 00:00:00')"
+            connection.execute(text(insert + row))
+            if number % 3 == 0:
+                raise ValueError(key)
+            return key
+
+        begun.wait()
+        try:
+            results[number] = database.write(write)
+        except ValueError as error:
+            results[number] = error
+            return
+        with database.read() as connection:  # what was returned is committed
+            found = text("SELECT count(*) FROM study WHERE key = :key")
+            assert connection.execute(found, {"key": f"key-{number}"}).scalar() == 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = {number for number, result in results.items() if isinstance(result, ValueError)}
+    assert failed == {0, 3, 6, 9}
+    assert all(str(error) == f"key-{number}" for number, error in results.items())
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM study")).scalar() == 8

@@ -12,7 +12,6 @@ from echodiff.study.forms import Mistakes, read_comment, read_questionnaire
 from echodiff.study.readers import ReaderRow, find_invited
 from echodiff.study.translation import Refusal, preferred_language
 from echodiff.study.web.consent import consent_paragraphs
-from echodiff.study.web.middleware import client_address
 from echodiff.study.web.site import (
     checked_form,
     go,
@@ -34,15 +33,9 @@ def home(request: Request) -> Response:
 
 
 def _invited(request: Request) -> ReaderRow | None:
-    site, token = site_of(request), request.path_params["token"]
-    address = client_address(request.scope)
-    if not site.failures.take(address, 0):
-        return None
-    with site.study.database.read() as connection:
-        reader = find_invited(connection, site.study, token)
-    if reader is None:
-        site.failures.take(address)
-    return reader
+    study = site_of(request).study
+    with study.database.read() as connection:
+        return find_invited(connection, study, request.path_params["token"])
 
 
 def show_invitation(request: Request) -> Response:

@@ -38,7 +38,7 @@ class Site:
     frames: Path | None = None
     """Frames folder that annotators write captions for."""
     failures: Buckets = field(default_factory=lambda: Buckets(1 / 20, 10))
-    """Failed logins and unknown invitations of each address."""
+    """Failed logins of each address."""
 
     def __post_init__(self) -> None:
         self.assets = {name: (PLACE / "static" / name).read_bytes() for name in ASSETS}
