@@ -28,13 +28,14 @@ def shift(image):
     return moved
 
 
-EDITS = {
-    "as they are": lambda image: image,
-    "compressed": compress,
-    "shifted": shift,
-    "brightened": lambda image: (image * 1.2 + 10).clip(0, 255).astype(np.uint8),
-}
-NUM = 40
+EDITS = (
+    lambda image: image,
+    compress,
+    shift,
+    lambda image: (image * 1.2 + 10).clip(0, 255).astype(np.uint8),
+)
+"""As they are, compressed, shifted by two pixels, brightened."""
+NUM = 80
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,11 @@ def reference(speckle, tmp_path_factory):
     return Reference.read(*sides, load_networks(("texture",)).opened, None)
 
 
-@pytest.mark.parametrize(
-    ("edit", "share"),
-    [("as they are", 0.0), *((edit, share) for edit in EDITS for share in (0.05, 0.2))],
-)
-def test_planted_copies_are_found_within_the_interval(reference, draw, tmp_path, edit, share):
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
+def test_planted_copies_are_found_within_the_interval(reference, draw, tmp_path, share):
+    """Four edits in turn."""
     num_copies = round(share * NUM)
-    images = [EDITS[edit](draw(number)) for number in range(num_copies)]
+    images = [EDITS[number % 4](draw(number)) for number in range(num_copies)]
     images += [draw(5000 + number) for number in range(NUM - num_copies)]
     paths = [tmp_path / f"{number:03d}.png" for number in range(NUM)]
     for path, image in zip(paths, images, strict=True):
