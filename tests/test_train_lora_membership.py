@@ -191,7 +191,7 @@ def test_the_page_says_what_was_found_and_what_is_guaranteed() -> None:
     spent = {"noise": "secret", "num_patients": 40, "epsilon": 7.94, "delta": 1e-5,
              "noise_to_signal": 274.1}  # fmt: skip
     assert describe_guarantee(spent) == (
-        "Differential privacy: for each of 40 patients the weights satisfy (7.94, 1e-05); on the "
-        "gradient of a step the noise is 274 times the clip."
+        "Differential privacy: for each of 40 patients the weights satisfy (epsilon, delta) = "
+        "(7.94, 1e-05); on the gradient of a step the noise is 274 times the clip."
     )
     assert "nothing is guaranteed" in describe_guarantee(spent | {"noise": "seeded"})

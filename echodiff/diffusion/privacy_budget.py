@@ -133,7 +133,7 @@ def find_noise_multiplier(
 
     while spend(high) > epsilon:
         high = _round_up(1.01 * high)
-    low = 0.8 * high  # PRV needs a tenth less noise than RDP
+    low = 0.8 * high  # PRV needs some percent less noise than RDP
     while epsilon - spend(high) > 2 * SLACK * epsilon and high - low > 0.001 * high:
         middle = _round_up((low + high) / 2)
         low, high = (low, middle) if spend(middle) <= epsilon else (middle, high)

@@ -68,6 +68,6 @@ def describe_guarantee(record: Mapping[str, Any]) -> str:
         )
     return (
         f"Differential privacy: for each of {record['num_patients']} patients the weights satisfy "
-        f"({record['epsilon']:.3g}, {record['delta']:.0e}); on the gradient of a step the noise is "
-        f"{record['noise_to_signal']:.3g} times the clip."
+        f"(epsilon, delta) = ({record['epsilon']:.3g}, {record['delta']:.0e}); on the gradient of "
+        f"a step the noise is {record['noise_to_signal']:.3g} times the clip."
     )
