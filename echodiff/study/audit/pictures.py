@@ -12,7 +12,7 @@ PERCENTS = (50, 75, 90)
 """Percentiles of the fan that --grey tone makes equal in any case. Below the median, an image with
 much nearly black blood stays darker, as the gain is limited: that is content."""
 DARK = (10, 25)
-RANGE_NOISE = {"darkest": 1.0, "brightest": 2.0, "white": 0.002, "levels": 8.0, "gaps": 3.0,
+RANGE_NOISE = {"darkest": 1.0, "brightest": 2.0, "white": 0.004, "levels": 16.0, "gaps": 6.0,
                "white point": 3.0}  # fmt: skip
 TONE_NOISE = {f"percentile {percent}": 3.0 for percent in PERCENTS}
 """Grey levels (0..255) below which a difference means nothing: an eye tells 1 to 2 % of a display's
