@@ -169,7 +169,7 @@ def test_frames_whose_patient_is_not_known_are_refused(
         del row["patient_id"]
     (toy_frames / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     line = refusal("--data", toy_frames, *PRIVATE, "--out", tmp_path / "run")
-    assert "3 of 10 training frames have no patient_id, and the guarantee is for patients" in line
+    assert "2 of 11 training frames have no patient_id, and the guarantee is for patients" in line
     assert not (tmp_path / "run").exists()
 
 
