@@ -45,8 +45,10 @@ from echodiff.metrics.segmenter import SIZE
 from echodiff.phantom.dataset import write_phantom_frames
 from echodiff.published import MASK_FILES
 from echodiff.runs import RECORD, Run
-from echodiff.segmentation.faithfulness import choose_mask_reader, score_asked_masks
+from echodiff.segmentation.agreement import measure_agreement
+from echodiff.segmentation.faithfulness import choose_mask_reader
 from echodiff.segmentation.label_names import name_label
+from echodiff.segmentation.mask_scores import score_masks
 
 LABELS = (Label.LV, Label.LV_MYOCARDIUM, Label.LA)
 SHIFT, ANGLE, ZOOM = 0.10, 10.0, 0.15
@@ -198,14 +200,21 @@ def score(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     frames = [frame for frame in load_frames(args.frames) if frame.split == "train"]
     trained = RealFrames(args.frames, args.frames, frames, f"{len(frames)} training frames")
     reader, _ = choose_mask_reader(args.reader, reference, trained, args.work)
+    assert reader is not None
+    ceiling = measure_agreement(args.frames, chosen, reader)
+    floor = measure_agreement(args.frames, chosen, reader, of_others=True)
     for kind, name, guidance, out in list_sets(args):
         if (out / "metadata.jsonl").is_file():
-            found = score_asked_masks(out, reader, reference, seed=0)
-            if found.left_out:
-                print(f"{out.name}: {found.left_out}")
+            generated = measure_agreement(out, load_frames(out), reader)
+            assert generated is not None
+            found, left_out, _ = score_masks(
+                generated, reader, ceiling=ceiling, floor=floor, seed=0
+            )
+            if left_out:
+                print(f"{out.name}: {left_out}")
             kept = {score.name: {key: getattr(score, key) for key in ("value", "low", "high", "n")}
                     | {"real": score.real, "floor": score.floor}
-                    for score in found.scores.values()
+                    for score in found.values()
                     if str(score.name).startswith(("obedience", "mask_dice"))}  # fmt: skip
             keep(args, f"{kind}.{name}.{guidance:g}", {str(key): one for key, one in kept.items()})
 
@@ -291,7 +300,8 @@ def list_bars(args: argparse.Namespace) -> list[str]:
     for name, label in DROPPED.items():
         # The mean over the other labels, against the same of masks with all.
         others = [obedience(best, "plain", f"_{name_label(o)}") for o in LABELS if o != label]
-        share = obedience(best, name) / float(np.mean(others))
+        mean = float(np.mean(others))
+        share = obedience(best, name) / mean if mean > 0 else float("nan")
         bars.append((f"{best}, {name}: share kept on the others", share, 0.8))
     return [f"{'reached' if value >= aim else 'MISSED '} {what}: {value:.2f}, aim {aim}"
             for what, value, aim in bars]  # fmt: skip

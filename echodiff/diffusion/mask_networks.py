@@ -30,7 +30,7 @@ TARGETS = (
 SILU_GAIN = math.sqrt(3 / 0.356)
 """Keeps the size of what passes layers with SiLU (He et al. 2015; the mean of silu(x)^2 is 0.356
 for a standard normal x). With torch's own weights a mask leaves the embedding a thousand times
-smaller than it enters, and is ignored for as many more steps."""
+smaller than it enters, and is ignored for longer."""
 ZERO_CONVOLUTIONS = ("controlnet_down_blocks", "controlnet_mid_block")
 EMBEDDING = "controlnet_cond_embedding"
 
