@@ -38,7 +38,7 @@ WEIGHTS = "G.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmConfig:
+class ArmSettings:
     """All that decides the result of one training, besides its frames."""
 
     arm: Arm
@@ -63,12 +63,12 @@ class ArmConfig:
     """Always False: the number of steps is fixed."""
 
 
-def build_arm_config(
+def build_arm_settings(
     config: SurveyConfig, frames: SurveyFrames, arm: Arm, *, num_steps: int, number: int
-) -> ArmConfig:
+) -> ArmSettings:
     """Settings of training `number` (0 is the first) of an arm."""
     space = config.space if arm in DENOISING else "pixel"
-    return ArmConfig(
+    return ArmSettings(
         arm=arm, num_steps=num_steps, resolution=config.resolution, channels=config.channels,
         patch=config.patch, space=space, base=config.base if space == "latent" else "",
         batch_size=config.batch_size, learning_rate=config.learning_rate,
@@ -78,7 +78,7 @@ def build_arm_config(
     )  # fmt: skip
 
 
-def build_method(config: ArmConfig, latents: LatentSpace | None) -> Method:
+def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
     """The networks of an arm with random weights, and how they are trained and sampled."""
     shape = (1, config.resolution, config.resolution)
     if config.space == "latent":
@@ -138,7 +138,7 @@ class Generator:
 
 
 def load_generator(
-    config: ArmConfig,
+    config: ArmSettings,
     labels: tuple[Label, ...],
     latents: LatentSpace | None,
     sha256: str,

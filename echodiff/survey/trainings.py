@@ -18,8 +18,8 @@ from echodiff.segmentation.training import is_trained
 from echodiff.survey.arm_trainer import ArmTrainer, TrainingTensors
 from echodiff.survey.arms import (
     WEIGHTS,
-    ArmConfig,
-    build_arm_config,
+    ArmSettings,
+    build_arm_settings,
     build_method,
     load_generator,
 )
@@ -75,7 +75,7 @@ class Workshop:
     encoded: TrainingTensors | None
     """The same frames as latents."""
 
-    def tensors_of(self, config: ArmConfig) -> TrainingTensors:
+    def tensors_of(self, config: ArmSettings) -> TrainingTensors:
         """Frames as an arm is trained on them."""
         if config.space == "latent":
             assert self.encoded is not None
@@ -121,13 +121,13 @@ def plan_trainings(shop: Workshop) -> dict[str, ArmPlan]:
 
 
 def _measure_arm(shop: Workshop, arm: Arm) -> StepCost:
-    settings = build_arm_config(shop.config, shop.frames, arm, num_steps=10, number=0)
+    settings = build_arm_settings(shop.config, shop.frames, arm, num_steps=10, number=0)
     trainer, method = _build_trainer(shop, settings)
     counts = {name: count_parameters(one) for name, one in method.networks.items()}
     return measure_step(trainer, counts[GENERATOR], sum(counts.values()))
 
 
-def _build_trainer(shop: Workshop, settings: ArmConfig) -> tuple[ArmTrainer, Any]:
+def _build_trainer(shop: Workshop, settings: ArmSettings) -> tuple[ArmTrainer, Any]:
     method = build_method(settings, shop.latents)
     trainer = ArmTrainer(
         method, shop.tensors_of(settings), shop.accelerator.device, num_steps=settings.num_steps,
@@ -144,7 +144,7 @@ def train_arm(shop: Workshop, arm: Arm, plan: Mapping[str, ArmPlan], number: int
     if arm == CONTROLNET:
         run_dir = train_controlnet(config, shop.folder, num_steps, number)
         return load_controlnet(config, shop.folder, run_dir, number, shop.accelerator.device)
-    settings = build_arm_config(config, shop.frames, arm, num_steps=num_steps, number=number)
+    settings = build_arm_settings(config, shop.frames, arm, num_steps=num_steps, number=number)
     if not is_trained(settings.out):
         _train(shop, settings)
     sha256 = Run.load(settings.out).record["weights_sha256"]
@@ -154,7 +154,7 @@ def train_arm(shop: Workshop, arm: Arm, plan: Mapping[str, ArmPlan], number: int
     )  # fmt: skip
 
 
-def _train(shop: Workshop, settings: ArmConfig) -> None:
+def _train(shop: Workshop, settings: ArmSettings) -> None:
     train_set = shop.frames.train
     with open_run(
         command=COMMAND,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from echodiff.survey.arm_trainer import ArmTrainer, TrainingTensors
-from echodiff.survey.arms import ArmConfig, build_method
+from echodiff.survey.arms import ArmSettings, build_method
 from echodiff.training.checkpoints import Checkpoint
 
 SIDE = 32
@@ -24,7 +24,7 @@ def build_frames():
 
 
 def build_trainer(arm, tmp_path, num_steps):
-    config = ArmConfig(
+    config = ArmSettings(
         arm=arm, num_steps=num_steps, resolution=SIDE, channels=8, patch=2, space="pixel", base="",
         batch_size=4, learning_rate=2e-3, ema_decay=0.9, style_dropout=0.1,
         labels=("background", "lv"), vendors=("a", "b"), seed=0, out=tmp_path,
