@@ -115,7 +115,8 @@ class PretrainConfig:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that affect the weights."""
-        apart, start = {"out", "parts", "workers", "device", "init_from", "segmenter_from"}, {}
+        apart = {"out", "parts", "workers", "device", "init_from", "segmenter_from"}
+        start: dict[str, Any] = {}
         if self.init_from is not None:
             apart |= {"denoiser_steps"}
             start = {"init_from": hash_base(self.init_from)}
@@ -137,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "segmenter" in config.parts:
         num = config.num_segmenter_frames
         corpus = build_corpus(shards, "segmenter", num, config.seed + 4, workers)
-        before = load_segmenter(config.segmenter_from).network if config.segmenter_from else None
+        start = load_segmenter(config.segmenter_from).network if config.segmenter_from else None
         segmenter, card = train_segmenter(
-            corpus, config.out, config.segmenter_steps, 8, config.seed, device, before
+            corpus, config.out, config.segmenter_steps, 8, config.seed, device, start
         )
         export_segmenter(config.out / "segmenter", segmenter, card)
         report["segmenter"] = card
