@@ -46,7 +46,7 @@ def list_expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
                 yield from walk(inner, depth - 1)
 
     for info in pkgutil.walk_packages(echodiff.__path__, "echodiff."):
-        if info.name.endswith("__main__"):
+        if info.name.endswith("__main__") or ".migrations" in info.name:  # Alembic runs those
             continue
         module = importlib.import_module(info.name)
         found = [pattern for value in vars(module).values() for pattern in walk(value)]

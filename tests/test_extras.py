@@ -24,6 +24,10 @@ NEEDING = {
     "prepare mesh": "nibabel",
     "prepare echonet-dynamic": "av",
     "prepare echonet-pediatric": "av",
+    "study serve": "alembic",
+    "study invite": "alembic",
+    "study password": "alembic",
+    "study export": "sqlalchemy",
 }
 """Commands that cannot start without an optional package."""
 
@@ -70,7 +74,7 @@ def test_any_other_failed_import_is_our_own_mistake():
 DISTRIBUTION = {
     "PIL": "pillow", "cleanfid": "clean-fid", "detect_secrets": "detect-secrets",
     "phonenumbers": "phonenumberslite", "skimage": "scikit-image", "yaml": "pyyaml",
-    "vtkmodules": "pyvista",
+    "vtkmodules": "pyvista", "python_multipart": "python-multipart",
 }  # fmt: skip
 
 

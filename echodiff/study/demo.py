@@ -152,7 +152,7 @@ async def read_all(
     study: "OpenStudy", address: str, invitations: Sequence[str], seed: int
 ) -> list[int]:
     """Go through the study as every reader; returns the number of ratings of each."""
-    import httpx
+    import httpx2
 
     from echodiff.study.simulated import read_study
 
@@ -163,7 +163,7 @@ async def read_all(
             mean = MEAN_SCORES[source_of(study, task)] + 0.3 * (number - 1)
             return int(np.clip(np.rint(draw.normal(mean, 1.1)), 1, 5))
 
-        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
             language = LANGUAGES[number]
             return await read_study(client, invitations[number], score, language=language)
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import NamedTuple
 
-import httpx
+import httpx2
 
 Score = Callable[[str], int]
 """Score 1..5 of a task, by its token."""
@@ -22,8 +22,8 @@ MAX_PAGES = 5000
 class Visit(NamedTuple):
     """One page of the rating."""
 
-    client: httpx.AsyncClient
-    page: httpx.Response
+    client: httpx2.AsyncClient
+    page: httpx2.Response
     images: list[str]
     """Addresses of the images shown, as the page spells them."""
     tasks: list[str]
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 async def read_study(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     invitation: str,
     score: Score,
     *,
@@ -91,21 +91,21 @@ async def read_study(
     raise RuntimeError("the rating does not end")
 
 
-def clients(application: object, count: int) -> Sequence[httpx.AsyncClient]:
+def clients(application: object, count: int) -> Sequence[httpx2.AsyncClient]:
     """Browsers, each with its own cookies, that reach an ASGI application in this process."""
-    transport = httpx.ASGITransport(app=application)  # type: ignore[arg-type]
-    return [httpx.AsyncClient(transport=transport, base_url="http://study.invalid")
+    transport = httpx2.ASGITransport(app=application)  # type: ignore[arg-type]
+    return [httpx2.AsyncClient(transport=transport, base_url="http://study.invalid")
             for _ in range(count)]  # fmt: skip
 
 
-async def _post(client: httpx.AsyncClient, path: str, **fields: str) -> None:
+async def _post(client: httpx2.AsyncClient, path: str, **fields: str) -> None:
     page = await client.get(path)
     _expect(page, 200)
     form = {"csrf": Page(page.text).fields.get("csrf", ""), **fields}
     _expect(await client.post(path, data=form), 303)
 
 
-def _expect(response: httpx.Response, status: int) -> None:
+def _expect(response: httpx2.Response, status: int) -> None:
     if response.status_code != status:
         method, path = response.request.method, response.request.url.path
         # The path of an invitation is a secret.
@@ -113,6 +113,6 @@ def _expect(response: httpx.Response, status: int) -> None:
         raise RuntimeError(f"{method} {place}: {response.status_code}, {_title(response)}")
 
 
-def _title(response: httpx.Response) -> str:
+def _title(response: httpx2.Response) -> str:
     found = re.search(r"<h1[^>]*>(.*?)</h1>", response.text, re.DOTALL)
     return found[1].strip() if found else response.text[:80]

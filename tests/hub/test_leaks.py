@@ -359,9 +359,11 @@ def test_a_file_that_was_not_pushed_is_not_pulled(push, place, hub, capsys):
 
     assert push("--yes")[0] == 0
     repo = hub.repos["model", "jane/hearts"]
-    repo.commit(repo.commits[repo.head] | {"privacy.json": (b"{}", False)}, "by somebody")
+    repo.commit(
+        repo.commits[repo.head] | {"t2i_adapter/config.json": (b"{}", False)}, "by somebody"
+    )
     assert main(["pull", "jane/hearts", "--out", str(place / "pulled")]) == 2
-    assert "privacy.json is not listed in the manifest" in capsys.readouterr().err
+    assert "t2i_adapter/config.json is not listed in the manifest" in capsys.readouterr().err
     assert not (place / "pulled").exists()
 
 

@@ -155,7 +155,9 @@ def test_text_given_to_a_flag_is_that_text(cls, data, tmp_path_factory):
         if f.default is f.default_factory and f is not field
     ]
     wanted = Path(text) if item_type(hints[field.name]) is Path else text
-    if is_list(hints[field.name]):
+    if field.metadata.get("repeated"):
+        wanted = (wanted,)
+    elif is_list(hints[field.name]):
         wanted = tuple(type(wanted)(t.strip()) for t in text.split(",") if t.strip())
     seen = {}
     with pytest.MonkeyPatch.context() as patch:

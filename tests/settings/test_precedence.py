@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from echodiff.__main__ import COMMANDS, PREPARE, main
+from echodiff.__main__ import COMMANDS, GROUPS, PREPARE, main
 from echodiff.diffusion.controlnet_config import TrainControlNetConfig
 from echodiff.diffusion.lora_config import TrainLoraConfig
 from echodiff.gan.gan_config import TrainGanConfig
@@ -91,7 +91,11 @@ SHORT = 12
 
 @pytest.mark.parametrize(
     "command",
-    [*(name for name in COMMANDS if name != "prepare"), *(f"prepare {name}" for name in PREPARE)],
+    [
+        *(name for name in COMMANDS if name != "prepare" and name not in GROUPS),
+        *(f"prepare {name}" for name in PREPARE),
+        *(f"{group} {name}" for group, names in GROUPS.items() for name in names),
+    ],
 )
 def test_every_flag_has_a_sentence_in_plain_words(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ from echodiff.study.demo import MEAN_SCORES, read
 from echodiff.study.plan import load_plan
 
 
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of uvicorn's and httpx's own parts
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of uvicorn's and httpx2's own parts
 def test_three_simulated_readers_finish_over_http_and_are_exported(tmp_path, write_fans, capsys):
     sources = []
     for seed, name in enumerate(MEAN_SCORES):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 from sqlalchemy import select
 
@@ -43,9 +43,9 @@ class Showing:
     """One image as the application showed it to one reader."""
 
     task: str
-    page: httpx.Response
+    page: httpx2.Response
     address: str
-    answers: list[httpx.Response]
+    answers: list[httpx2.Response]
     seconds: list[float]
 
 
