@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.audit.rank_test import list_strata
 from echodiff.audit.subjects import Units
+from echodiff.metrics.member_test import compute_permutation_p
 
 Array = NDArray[np.float64]
 
 NUM_PERMUTATIONS = 20_000
-_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -53,24 +52,13 @@ def compare_sets(
 ) -> SetTest:
     """Permutation test of the mean difference, members dealt anew within their stratum."""
     deviation = float(joined.std()) or 1.0
-    centred = joined.copy()
-    for rows in list_strata(units):
-        centred[rows] -= joined[rows].mean()
-    observed = float(centred[units.is_member].sum())
-    generator = np.random.default_rng(seed)
-    count = 0
-    for start in range(0, num_permutations, _AT_ONCE):
-        size = min(_AT_ONCE, num_permutations - start)
-        sums = np.zeros(size)
-        for rows in list_strata(units):
-            num = int(units.is_member[rows].sum())
-            order = generator.random((size, len(rows))).argsort(axis=1)[:, :num]
-            sums += centred[rows][order].sum(axis=1)
-        # Sums of the same numbers in another order differ in their last bits.
-        count += int((sums >= observed - 1e-9).sum())
+    p = compute_permutation_p(
+        joined, units.is_member, units.stratum.tolist(), seed=seed,
+        num_permutations=num_permutations,
+    )  # fmt: skip
     num_members = int(units.is_member.sum())
     difference = joined[units.is_member].mean() - joined[~units.is_member].mean()
     return SetTest(
-        float(difference) / deviation, (1 + count) / (1 + num_permutations), num_permutations,
+        float(difference) / deviation, p, num_permutations,
         num_members, len(joined) - num_members,
     )  # fmt: skip

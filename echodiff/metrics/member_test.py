@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from echodiff.metrics.resampling import Z_95
 
 NUM_PERMUTATIONS = 9_999
+_AT_ONCE = 1000
 _NEARLY = 1e-12
 """Sums of the same numbers in another order differ in their last bits."""
 
@@ -45,27 +46,45 @@ def compare_members(
     is_member: (P,). strata: (P,) keys; under the null any patients of a stratum might as well have
     been its members, so the p is uniform whatever the costs are. Each stratum needs both.
     """
-    centred = costs - _stratum_means(costs, strata)
-    observed = centred[is_member].sum()
-    generator = np.random.default_rng(seed)
-    sums = np.zeros(num_permutations)
-    for key in dict.fromkeys(strata):
-        rows = np.flatnonzero([one == key for one in strata])
-        num = int(is_member[rows].sum())
-        order = generator.random((num_permutations, len(rows))).argsort(axis=1)[:, :num]
-        sums += centred[rows][order].sum(axis=1)
-    tolerance = _NEARLY * max(1.0, float(np.abs(centred).sum()))
-    count = int((sums <= observed + tolerance).sum())
+    centred = centre_in_strata(costs, strata)
+    p = compute_permutation_p(
+        -costs, is_member, strata, seed=seed, num_permutations=num_permutations
+    )
     members, others = centred[is_member], centred[~is_member]
     gap = float(others.mean() - members.mean())
     spread = sum(float(side.var(ddof=1)) / len(side) for side in (members, others))
     half = Z_95 * float(np.sqrt(spread))
-    p = (1 + count) / (1 + num_permutations)
     return MemberTest(p, gap, gap - half, gap + half, len(members), len(others))
 
 
-def _stratum_means(costs: NDArray[np.float64], strata: Sequence[object]) -> NDArray[np.float64]:
+def compute_permutation_p(
+    scores: NDArray[np.float64],
+    is_member: NDArray[np.bool_],
+    strata: Sequence[object],
+    *,
+    seed: int,
+    num_permutations: int = NUM_PERMUTATIONS,
+) -> float:
+    """One-sided p of the sum of the members' scores (P,), members dealt anew in each stratum."""
+    centred = centre_in_strata(scores, strata)
+    observed = centred[is_member].sum() - _NEARLY * max(1.0, float(np.abs(centred).sum()))
+    rows_of = [np.flatnonzero([one == key for one in strata]) for key in dict.fromkeys(strata)]
+    generator = np.random.default_rng(seed)
+    count = 0
+    for start in range(0, num_permutations, _AT_ONCE):
+        size = min(_AT_ONCE, num_permutations - start)
+        sums = np.zeros(size)
+        for rows in rows_of:
+            num = int(is_member[rows].sum())
+            order = generator.random((size, len(rows))).argsort(axis=1)[:, :num]
+            sums += centred[rows][order].sum(axis=1)
+        count += int((sums >= observed).sum())
+    return (1 + count) / (1 + num_permutations)
+
+
+def centre_in_strata(values: NDArray[np.float64], strata: Sequence[object]) -> NDArray[np.float64]:
+    """Values (P,) less the mean of their stratum."""
     keys = {key: number for number, key in enumerate(dict.fromkeys(strata))}
     numbers = np.array([keys[key] for key in strata])
-    means = np.bincount(numbers, weights=costs) / np.bincount(numbers)
-    return np.asarray(means[numbers], dtype=np.float64)
+    means = np.bincount(numbers, weights=values) / np.bincount(numbers)
+    return np.asarray(values - means[numbers], dtype=np.float64)
