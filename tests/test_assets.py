@@ -131,7 +131,7 @@ def test_400_samples_are_near_held_out_phantoms():
 @pytest.mark.slow
 # Diffusers' solver hands a tensor to numpy.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-@pytest.mark.parametrize(("guidance", "least"), [(2.0, 0.7), (5.0, 0.77)])
+@pytest.mark.parametrize(("guidance", "least"), [(2.0, 0.8), (5.0, 0.84)])
 @pytest.mark.timeout(1200)
 def test_the_hearts_of_the_base_are_intact(guidance, least):
     """The aims are 0.95 and 0.9: docs/results.md. These bars keep what was reached."""
