@@ -49,6 +49,8 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+# Diffusers' solver hands a tensor to numpy; uvicorn has parts of its own.
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 @pytest.mark.slow
 def test_the_demo_goes_from_frames_to_the_report(tmp_path, fresh_accelerate, capsys):
     out = tmp_path / "demo"

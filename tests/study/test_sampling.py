@@ -25,6 +25,8 @@ def run_init(tmp_path, fresh_accelerate):
 
 
 @pytest.mark.slow
+# Diffusers' solver hands a tensor to numpy.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 def test_a_lora_draws_for_the_captions_of_the_real_frames(
     run_init, train_lora, write_fans, tmp_path, capsys
 ):
