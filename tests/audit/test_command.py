@@ -200,6 +200,6 @@ def test_the_commands_of_the_page_are_real():
     page = (Path(__file__).parents[2] / "docs/privacy.md").read_text("utf-8")
     lines = [line.split("#")[0].split() for line in page.splitlines()
              if line.startswith("echodiff audit ")]  # fmt: skip
-    assert len(lines) == 4
+    assert len(lines) == 5
     for words in lines:
         assert parse(AuditConfig, words[2:], prog="docs").out.parts[0] == "audits"
