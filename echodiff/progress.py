@@ -12,8 +12,10 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stu
     Takes what tqdm takes. The log of a batch job then has no carriage returns.
     """
 
+    is_live, disable = False, True  # until tqdm has set up the bar: an interrupt may come before
+
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.is_live, self.disable = sys.stderr.isatty(), True  # until tqdm has set up the bar
+        self.is_live = sys.stderr.isatty()
         if not self.is_live:
             options["delay"] = float("inf")  # tqdm shows nothing before that many seconds
             options["bar_format"] = "{desc}: {n_fmt} of {total_fmt} in {elapsed} ({rate_fmt})"

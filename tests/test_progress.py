@@ -68,3 +68,9 @@ def test_no_module_takes_another_bar() -> None:
         if re.search(r"(from|import) tqdm", path.read_text("utf-8"))
     ]
     assert [path.name for path in takers] == ["progress.py"]
+
+
+def test_a_bar_that_an_interrupt_left_half_made_closes_in_silence(capsys):
+    bar = ProgressBar.__new__(ProgressBar)
+    bar.close()
+    assert capsys.readouterr().err == ""
