@@ -115,8 +115,7 @@ def test_the_frames_of_a_moved_folder_are_taken_as_they_are(audit, speckle, tmp_
     other = speckle(tmp_path / "never", train=10, test=20, seed=700)
     _, record, _, _ = audit("--attempts", "0", "--data", other)
     tests = {name: one for name, one in record["attacks"].items() if "auc" in one}
-    # The toy's weights differ a little from machine to machine, so that a limit of 5 % would fail by
-    # chance now and then.
+    # The toy weights differ a little between machines: a limit of 5 % would fail by chance.
     assert len(tests) == 5
     assert min(one["p"] for one in tests.values()) > 0.001
     assert record["attacks"]["set"]["p"] > 0.001
