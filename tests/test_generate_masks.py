@@ -226,7 +226,9 @@ def test_some_labels_of_some_patients_are_asked_for(
         asked = read_mask_u8(full / str(other.mask_file_name))
         assert set(np.unique(asked)) == {0, 1, 2, 3}
         assert np.array_equal(mask, np.where(asked == 3, 0, asked))
-        assert json.loads(str(frame.settings))["labels"] == ["LV", "LV_MYOCARDIUM"]
+        settings = json.loads(str(frame.settings))
+        assert settings["labels"] == ["LV", "LV_MYOCARDIUM"]
+        assert settings["guidance"] == 2  # 5 without masks
     assert largest_difference(out, full) > 5  # a left-out label changes the image
     # The reference is of the same patients: that is told, also to later scores.
     notes = json.loads((out / "metrics.json").read_text())["notes"]

@@ -44,9 +44,9 @@ class GenerateConfig:
     """Number of images to generate (1 or more). Default: 64; with --masks one for each."""
     steps: int | None = None
     """Number of sampler steps (1 to 1000). Default: 25, or 12 with --fast."""
-    guidance: float = 5.0
+    guidance: float = math.inf
     """Scale of classifier-free guidance: how closely images follow the prompt (1 or more; 1 is
-    off)."""
+    off). Default: 5; with --masks 2, because masks need less of it and it adds contrast."""
     guidance_interval: tuple[float, ...] = (0.0, 1.0)
     """Part of the steps in which guidance acts, as START,END (0 to 1; the first step is 0). In the
     other steps the prompt alone is followed (guidance 1), which takes half the time."""
@@ -131,6 +131,8 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
+        if math.isinf(self.guidance):  # not given: the parser refuses infinity
+            object.__setattr__(self, "guidance", 5.0 if self.masks is None else 2.0)
         for name, given in (("steps", self.steps), ("scheduler", self.scheduler)):
             if self.fast and given is not None:
                 raise ValueError(f"--fast: chooses --{name} itself, leave one of the two out")
