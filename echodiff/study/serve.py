@@ -76,10 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     lock = FolderLock(Path(str(url.database)), beside=True) if is_sqlite else nullcontext()
     with bound_socket(config) as listening, lock:
         with opened(config.study, config.database, pool_size=POOL_SIZE) as study:
+            application = build(study, config)  # what is wrong with the folder is told first
             prepare_login(study, config)
             announce(study, config, listening)
             if config.workers == 1:
-                run_server(build(study, config), config, listening)
+                run_server(application, config, listening)
                 return 0
         run_workers(config, listening)
     return 0

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from echodiff.errors import InputError
-from echodiff.study.database import Database
+from echodiff.study.database import SQLITE_FILE, Database, default_url
 from echodiff.study.folder import study_key
 from echodiff.study.models import AdminSession, AdminUser, Event, Image, Study, now
 from echodiff.study.plan import (
     IMAGE_FOLDER,
+    PLAN_FILE,
     PlannedTask,
     StudyConfig,
     StudyPlan,
@@ -48,8 +49,9 @@ class OpenStudy:
 def open_study(folder: Path, database: Database) -> OpenStudy:
     """Bring the tables up to date, copy the plan to them if it is not there, and open it.
 
-    Raises InputError if the folder holds no study, an image is missing, or the lengths of the image
-    files differ, which would tell a reader the source.
+    Raises InputError if the folder holds no study, an image is missing, the lengths of the image
+    files differ, which would tell a reader the source, or the plan was changed after the database
+    in the folder was made, whose readers and ratings would no longer be found.
     """
     plan = load_plan(folder)
     check_images(plan)
@@ -58,6 +60,12 @@ def open_study(folder: Path, database: Database) -> OpenStudy:
     with database.set_up() as connection:
         row = connection.execute(select(Study.id, Study.secret).where(Study.key == key)).first()
         if row is None:
+            is_own = database.url == default_url(folder)
+            if is_own and connection.execute(select(Study.id)).first() is not None:
+                raise InputError(
+                    f"{folder / PLAN_FILE}: was changed after {folder / SQLITE_FILE} was made, "
+                    "which holds readers of the former plan; restore it"
+                )
             row = _insert_study(connection, key, plan)
         tokens = select(Image.token, Image.id).where(Image.study_id == row.id)
         image_ids = {row.token: row.id for row in connection.execute(tokens)}

@@ -10,7 +10,7 @@ from scipy import stats
 from echodiff.study.analysis.rank_test import adjust_holm
 from echodiff.study.analysis.ratings import Floats, Ratings, Reading
 from echodiff.study.analysis.reader_auc import compute_reader_aucs, student_interval
-from echodiff.study.analysis.sign_flip import flip_signs
+from echodiff.study.analysis.sign_flip import FLIPS, flip_signs
 
 MIN_READERS = 5
 """Fewest readers of known experience for a correlation."""
@@ -140,6 +140,5 @@ def describe_diagnoses(reading: Reading, *, seed: int) -> dict[str, Any]:
         "gained": sum(both[True] and not both[False] for _, both in pairs),
         "lost": sum(both[False] and not both[True] for _, both in pairs),
         "published": PUBLISHED_GAIN,
-        "method": "difference of the readers' accuracy on the same cases; exact sign-flip test "
-                  "over readers",
+        "method": "difference of the readers' accuracy on the same cases; " + FLIPS,
     }  # fmt: skip
