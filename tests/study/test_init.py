@@ -215,6 +215,8 @@ def test_a_paired_study_has_cases_with_their_companions(tmp_path, write_fans):
         (["--source", "real=REAL", "--source", "sd=SD", "--images", "40", "--pool", "16"],
          "images of different patients do not exist"),
         (["--source", "real=REAL", "--source", "sd=SD", "--shared", "11"], "--shared 11: is above"),
+        (["--source", "real=REAL", "--source", "sd=SD", "--images", "3", "--shared", "2",
+          "--repeats", "1", "--images-per-page", "6"], "--images-per-page 6: an image could be"),
         (["--source", "real=REAL", "--source", "sd=SD", "--title", "Is SD good?"],
          "names the source sd"),
         (["--source", "real=REAL", "--source", "sd=SD", "--split", "test"], "--split test: no row"),

@@ -212,3 +212,36 @@ def test_coverage_is_printed_next_to_realism(analyse, simulate, make_frames, tmp
     assert 0 <= variety["value"] <= 1
     assert variety["n"] == [30, 30]
     assert "Realism and variety" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_a_source_of_other_readers_is_left_out_and_p_is_corrected(analyse, simulate):
+    rows = simulate(num_readers=8, num_images=6, shared=6)
+    again = simulate(num_readers=8, num_images=6, shared=6, shift=0.1, seed=1)
+    rows += [row | {"source": "cut", "image": f"cut{row['image']}", "trial": row["trial"] + 100}
+             for row in again if row["source"] == "gan"]  # fmt: skip
+    rows += [{"reader": "R9", "source": "sd", "image": f"sd-{n}", "score": n} for n in (1, 2, 3)]
+    status, found, told = analyse(rows)
+    assert status == 0
+    assert "no reader rated both sd and real images" in told
+    both = {row["source"]: row for row in found["multireader"]}
+    assert set(both) == {"gan", "cut"}
+    low, high = sorted((row["p"], row["p_holm"]) for row in both.values())
+    assert low[1] == pytest.approx(min(1, 2 * low[0]))
+    assert high[1] == pytest.approx(max(high[0], low[1]))
+    (pair,) = found["multireader_pairs"]
+    assert pair["p_holm"] == pair["p"]
+
+
+def test_an_interval_has_a_width_or_is_not_there(analyse, simulate):
+    rows = [row | {"cropped_image": 0} for row in simulate()]
+    _, found, _ = analyse(rows, columns=[*rows[0]])
+    for tick in found["ticks"]:
+        assert (tick["value"], tick["low"], tick["high"]) == (0, None, None)
+
+
+def test_readings_without_a_diagnosis_are_counted(analyse):
+    rows = paired(2)
+    rows[0]["diagnosis"] = ""
+    _, found, told = analyse(rows, columns=[*rows[0]])
+    assert "1 readings have no diagnosis or no truth and are left out" in told
+    assert found["diagnosis"]["num_pairs"] == 159
