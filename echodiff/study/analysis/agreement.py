@@ -95,7 +95,8 @@ def compute_repeat_kappa(first: Ints, second: Ints, reader: Ints) -> float | Non
     expected = 0.0
     for one in np.unique(reader):
         own = reader == one
-        expected += ((first[own][:, None] - second[own][None]) ** 2).mean(axis=1).sum()
+        differences = first[own][:, None] - second[own][None]
+        expected += float((differences**2).mean(axis=1).sum())
     return float(1 - ((first - second) ** 2).sum() / expected) if expected > 0 else None
 
 
