@@ -6,9 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from echodiff.__main__ import main
 from echodiff.fingerprints import compute_fingerprint
+from echodiff.study.analysis.covariates import describe_gain
 from echodiff.study.columns import RATING_COLUMNS, READER_COLUMNS, TICK_BOXES
 
 
@@ -155,6 +157,9 @@ def test_diagnoses_with_and_without_the_generated_image(analyse):
     assert (diagnosis["gained"], diagnosis["lost"]) == (20, 0)
     assert (diagnosis["n"], diagnosis["num_cases"], diagnosis["num_pairs"]) == (8, 20, 160)
     assert diagnosis["published"] == 0.11
+    both = diagnosis["multireader"]
+    assert (both["value"], both["n"]) == (pytest.approx(0.125), [8, 20])
+    assert both["low"] < diagnosis["low"] < diagnosis["high"] < both["high"]
     assert "rose by 12 points" in found["verdict"]
     assert "main" not in found
 
@@ -245,3 +250,31 @@ def test_readings_without_a_diagnosis_are_counted(analyse):
     _, found, told = analyse(rows, columns=[*rows[0]])
     assert "1 readings have no diagnosis or no truth and are left out" in told
     assert found["diagnosis"]["num_pairs"] == 159
+
+
+def test_a_gain_over_readers_and_cases_has_its_level():
+    """Cases that the generated images help or harm, by chance: the gain of all cases is nothing."""
+    generator = np.random.default_rng(0)
+    readers, cases = generator.normal(0, 0.3, (400, 8, 1)), generator.normal(0, 0.8, (400, 1, 20))
+    tables = np.sign(readers + cases + generator.normal(0, 1, (400, 8, 20))).round()
+    p = [describe_gain(table)["p"] for table in tables]
+    assert np.mean([one < 0.05 for one in p]) < 0.08
+    of_readers = tables.mean(axis=2)
+    error = of_readers.std(axis=1, ddof=1) / np.sqrt(8)
+    assert (abs(of_readers.mean(axis=1)) > 2.36 * error).mean() > 0.15  # over readers alone
+
+
+def test_a_gain_by_its_definition():
+    table = np.array([[1.0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
+    found = describe_gain(table)
+    # Mean squares of readers 1/12, of cases 11/36, of both 11/36: cases add nothing.
+    assert found["value"] == pytest.approx(7 / 12)
+    assert found["high"] - found["value"] == pytest.approx(4.302653 / 12, abs=1e-6)
+    more = describe_gain(np.vstack([table, table]))
+    # Of readers 1/15, of cases 11/18, of both 11/45.
+    total = 1 / 15 + 11 / 18 - 11 / 45
+    freedom = total**2 / ((1 / 15) ** 2 / 5 + (11 / 18) ** 2 / 3 + (11 / 45) ** 2 / 15)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(total / 24)
+    assert more["high"] - more["value"] == pytest.approx(half)
+    assert describe_gain(np.ones((3, 4)))["p"] is None
+    assert "left_out" in describe_gain(np.ones((3, 1)))
