@@ -171,8 +171,8 @@ class Database:
 
     def empty_log(self) -> None:
         """Write SQLite's log to the file and empty it, so that nothing deleted stays in it."""
-        if self.is_sqlite:
-            with closing(self.engine.raw_connection()) as connection:
+        if self._lock is not None:
+            with self._lock, closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:

@@ -84,7 +84,7 @@ class StudyInitConfig:
     """Days between the two sittings of a paired design (0 or more)."""
 
     images_per_page: Annotated[int, at_least(1), at_most(12)] = 1
-    """Images on one rating page (1 to 12); P1 showed several."""
+    """Images on one rating page (1 to 12); the published study showed several."""
     structured_reading: bool = False
     """Also ask for septa, valves, wall thickness and chambers."""
     display_controls: Literal["logged", "locked"] = "logged"

@@ -107,6 +107,18 @@ def test_a_consent_text_that_cannot_be_shown_is_refused_at_the_start(site, capsy
     assert error.count("\n") == 1
 
 
+def test_languages_without_a_consent_text_of_the_study_are_named(site, capsys):
+    from echodiff.study.serve import ServeConfig, announce, bound_socket
+
+    config = ServeConfig(study=site.folder, port=0)
+    for language in ("ru", "kk"):
+        (site.folder / f"consent.{language}.txt").write_text("Text", "utf-8")
+        with bound_socket(config) as listening:
+            announce(site.study, config, listening)
+        others = "en, kk, uz" if language == "ru" else "en, uz"
+        assert f"the consent text of {others} is the shipped one" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

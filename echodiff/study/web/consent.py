@@ -1,6 +1,7 @@
 """The consent text: what takes part, what is stored, what closing the tab means."""
 
 import re
+from pathlib import Path
 
 from echodiff.errors import InputError
 from echodiff.study.store import OpenStudy
@@ -40,10 +41,15 @@ PARAGRAPHS = (
 CONTACT = N_("Questions, and requests to see or erase your data: {contact}")
 
 
+def own_consent(study: OpenStudy, language: str) -> Path:
+    """The file of the study's own text in a language, which need not exist."""
+    return study.folder / f"consent.{language}.txt"
+
+
 def load_consent(study: OpenStudy, language: str) -> list[str]:
     """Paragraphs of the study's own text, from `consent.LANGUAGE.txt` in its folder, else of the
     shipped one. InputError if the file is not UTF-8 or is empty."""
-    own = study.folder / f"consent.{language}.txt"
+    own = own_consent(study, language)
     if own.is_file():
         try:
             parts = re.split(r"\n\s*\n", own.read_text("utf-8-sig").strip())

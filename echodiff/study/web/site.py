@@ -110,10 +110,6 @@ class Site:
         """Templates in this language, or in the study's first."""
         return self.environments.get(language) or next(iter(self.environments.values()))
 
-    def consent(self, language: str) -> list[str]:
-        """Paragraphs of the consent text in this language, or in the study's first."""
-        return self.consents.get(language) or next(iter(self.consents.values()))
-
     def translate(self, language: str, message: str, **values: Any) -> str:
         """A text in this language, with its values filled in."""
         return translations(language).gettext(message).format(**values)
