@@ -154,7 +154,8 @@ def describe_gain(table: Floats) -> dict[str, Any]:
     """Test the mean gain of a table, (readers, cases), with both at random.
 
     Analysis of variance of the gains of single readings (Dorfman, Berbaum and Metz, Invest. Radiol.
-    27, 723, 1992), with Satterthwaite's degrees of freedom: cases are few as readers are.
+    27, 723, 1992), with Satterthwaite's degrees of freedom: cases are few as readers are. They are
+    at least those of the scarcer of both, as a difference of mean squares can make them nothing.
     """
     num_readers, num_cases = table.shape
     if num_readers < 2 or num_cases < 2:
@@ -173,7 +174,7 @@ def describe_gain(table: Floats) -> dict[str, Any]:
     found: dict[str, Any] = {"value": float(mean), "p": None, "low": None, "high": None}
     if total > 0:
         error = np.sqrt(total / table.size)
-        law = stats.t(total**2 / sum(parts))
+        law = stats.t(max(min(table.shape) - 1, total**2 / sum(parts)))
         half = law.ppf(0.975) * error
         found |= {"p": float(2 * law.sf(abs(mean) / error)),
                   "low": float(mean - half), "high": float(mean + half)}  # fmt: skip
