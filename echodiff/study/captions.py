@@ -13,19 +13,12 @@ from sqlalchemy import insert, select, update
 
 from echodiff.files import write_text_atomic
 from echodiff.folders import FolderLock
-from echodiff.frames.reader import load_frames
+from echodiff.frames.layout import METADATA
 from echodiff.frames.rows import Frame, read_rows, to_line
 from echodiff.images import read_image_u8
 from echodiff.study.models import Caption, now
 from echodiff.study.readers import ReaderRow
 from echodiff.study.store import OpenStudy, log
-
-METADATA = "metadata.jsonl"
-
-
-def list_frames(folder: Path) -> list[Frame]:
-    """Frames in the order of their rows; InputError if the folder is not sound."""
-    return load_frames(folder)
 
 
 def first_without_caption(frames: list[Frame]) -> int:
@@ -43,10 +36,14 @@ def encode_frame(folder: Path, frame: Frame) -> bytes:
 def save_caption(
     study: OpenStudy, folder: Path, reader: ReaderRow, file_name: str, text: str
 ) -> bool:
-    """Store the text of one frame in the folder and the database; False if it has no such frame."""
+    """Store the text of one frame in the folder and the database; False if it has no such frame.
+
+    The event log keeps the text that it replaces, as two annotators may write at the same time.
+    """
     with FolderLock(folder):
         rows = [frame for _, frame in read_rows(folder / METADATA)]
-        if file_name not in {frame.file_name for frame in rows}:
+        former = next((row.text for row in rows if row.file_name == file_name), None)
+        if former is None:
             return False
         changed = [replace(row, text=text) if row.file_name == file_name else row for row in rows]
         write_text_atomic(folder / METADATA, "".join(to_line(row) + "\n" for row in changed))
@@ -59,5 +56,5 @@ def save_caption(
             else:
                 change = update(Caption).where(*mine)
                 connection.execute(change.values(**values, changed=now()))
-            log(connection, study.id, "caption", reader.id, file_name=file_name)
+            log(connection, study.id, "caption", reader.id, file_name=file_name, former=former)
     return True

@@ -9,12 +9,13 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import alembic.command
 import alembic.config
+import alembic.util
 from sqlalchemy import URL, Connection, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -119,6 +120,10 @@ class Database:
                             job.result = job.work(connection)
                     except Exception as error:
                         job.error = error
+                        # A full disk may end the whole transaction, with the works before this
+                        # one; the driver's COMMIT then does nothing and says nothing.
+                        if not _has_begun(connection):
+                            raise
         except BaseException as error:
             for job in jobs:
                 job.error = job.error or error
@@ -141,14 +146,34 @@ class Database:
             yield connection
 
     def migrate(self, revision: str = "head") -> None:
-        """Bring the tables to `revision`; InputError if the database cannot be reached."""
+        """Bring the tables to `revision`; InputError if the database cannot be reached, or if a
+        newer version of this package made it."""
+        place = self.url.render_as_string(hide_password=True)
         try:
+            self._create_private()
             with self.set_up() as connection:
                 alembic.command.upgrade(alembic_config(connection), revision)
         except DBAPIError as error:
-            place = self.url.render_as_string(hide_password=True)
             reason = " ".join(str(error.orig).split())
             raise InputError(f"--database {place}: {reason}") from error
+        except alembic.util.CommandError as error:
+            raise InputError(
+                f"--database {place}: was made by another version of echodiff ({error}); install "
+                "that version"
+            ) from error
+
+    def _create_private(self) -> None:
+        """Create the SQLite file for its owner alone: it holds the sources, names and secrets.
+        The files that SQLite writes beside it get the same permissions."""
+        if self.is_sqlite:
+            with suppress(OSError):  # SQLite itself says what is wrong with the place
+                Path(str(self.url.database)).touch(mode=0o600)
+
+    def empty_log(self) -> None:
+        """Write SQLite's log to the file and empty it, so that nothing deleted stays in it."""
+        if self._lock is not None:
+            with self._lock, closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close all connections."""
@@ -170,6 +195,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin_immediate(connection: Connection) -> None:
     is_reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def _has_begun(connection: Connection) -> bool:
+    """Whether SQLite still holds the transaction that was begun."""
+    return cast("sqlite3.Connection", connection.connection.driver_connection).in_transaction
 
 
 def alembic_config(connection: Connection) -> alembic.config.Config:

@@ -1,5 +1,6 @@
 """Draw the images and sequences of a study, before a file of it is written."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,14 +63,15 @@ def _draw_rating(config: StudyInitConfig, sources: Sequence[SourceFrames]) -> Dr
     for name in config.names:
         chosen += [(one, "practice") for one in pools.practice[name]]
         chosen += [(one, "main") for one in pools.main[name]]
-    cards = deal_cards([one for one, _ in chosen], _stream(config, 1))
+    drawn = [one for one, _ in chosen]
+    cards = deal_cards(drawn, _secret_stream(config, 1, drawn))
     entries = [Entry(card, one, pool) for card, (one, pool) in zip(cards, chosen, strict=True)]
     sequences, shared = lay_out_rating(
         [entry.card for entry in entries if entry.pool == "main"],
         [entry.card for entry in entries if entry.pool == "practice"],
         Layout(config.images, config.shared, config.repeats),
         count_sequences(config.readers, len(sources)),
-        _stream(config, 2),
+        _secret_stream(config, 2, drawn),
     )
     entries = [
         replace(entry, pool="shared") if entry.card.token in shared else entry for entry in entries
@@ -96,7 +98,7 @@ def _draw_paired(config: StudyInitConfig, sources: Sequence[SourceFrames]) -> Dr
         generator=_stream(config, 0),
     )  # fmt: skip
     flat = [one for pair in pairs for one in (pair.real, pair.companion)]
-    cards = deal_cards(flat, _stream(config, 1))
+    cards = deal_cards(flat, _secret_stream(config, 1, flat))
     entries, cases = list[Entry](), dict[bool, list[Case]]({True: [], False: []})
     for pair, real, companion in zip(pairs, cards[::2], cards[1::2], strict=True):
         pool: Pool = "practice" if pair.is_practice else "shared"
@@ -105,7 +107,7 @@ def _draw_paired(config: StudyInitConfig, sources: Sequence[SourceFrames]) -> Dr
         cases[pair.is_practice].append(Case(real.token, companion.token))
     sequences = lay_out_paired(
         cases[False], cases[True], config.sittings, count_sequences(config.readers, 2),
-        _stream(config, 2),
+        _secret_stream(config, 2, flat),
     )  # fmt: skip
     # Echo and MR share neither field nor levels: each source has a standard of its own.
     side = find_side(config, sources)
@@ -148,6 +150,18 @@ def reader(candidate: Candidate) -> Callable[[], NDArray[np.uint8]]:
 
 def _stream(config: StudyInitConfig, step: int) -> np.random.Generator:
     return np.random.default_rng([config.seed, 10 + step])
+
+
+def _secret_stream(
+    config: StudyInitConfig, step: int, drawn: Sequence[Candidate]
+) -> np.random.Generator:
+    """A stream that depends on the image files too: from the seed alone, which is 0 in most
+    studies, anybody could compute which identifiers are the real images' and the order of sources.
+    """
+    digest = hashlib.sha256()
+    for one in drawn:
+        digest.update(hashlib.sha256(one.path.read_bytes()).digest())
+    return np.random.default_rng([config.seed, 10 + step, int.from_bytes(digest.digest())])
 
 
 def _by_token(entries: Sequence[Entry]) -> list[Entry]:

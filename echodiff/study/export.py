@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (config.out / "ratings.csv").exists() and not config.overwrite:
         raise InputError(f"--out {config.out}: holds an export; --overwrite replaces it")
     with opened(config.study, config.database) as study:
+        config.out.mkdir(parents=True, exist_ok=True)  # fails before the study is closed for good
         if config.close:
             set_state(study, "closed")
         export = read_export(study)

@@ -84,7 +84,7 @@ class StudyInitConfig:
     """Days between the two sittings of a paired design (0 or more)."""
 
     images_per_page: Annotated[int, at_least(1), at_most(12)] = 1
-    """Images on one rating page (1 to 12); P1 showed several."""
+    """Images on one rating page (1 to 12); the published study showed several."""
     structured_reading: bool = False
     """Also ask for septa, valves, wall thickness and chambers."""
     display_controls: Literal["logged", "locked"] = "logged"
@@ -103,6 +103,7 @@ class StudyInitConfig:
     def __post_init__(self) -> None:
         """Check ranges; every message names its flag."""
         from echodiff.settings.checks import check_ranges
+        from echodiff.study.sequences import repeat_gap
 
         check_ranges(self)
         if self.steps is not None and self.steps > 1000:
@@ -114,6 +115,12 @@ class StudyInitConfig:
             raise ValueError(f"--shared {self.shared}: is above --images {self.images}")
         if self.repeats > self.images:
             raise ValueError(f"--repeats {self.repeats}: is above --images {self.images}")
+        gap = repeat_gap(len(places) * (self.images + self.repeats))
+        if self.design == "rating" and self.repeats and self.images_per_page > gap:
+            raise ValueError(
+                f"--images-per-page {self.images_per_page}: an image could be repeated on its own "
+                f"page in a sequence so short; give at most {gap}, or --repeats 0"
+            )
         if places[self.names[0]].startswith(RUN):
             raise ValueError(f"--source {self.source[0]}: the first source is the real one, a DIR")
         if self.design == "paired" and len(places) != 2:

@@ -287,5 +287,4 @@ class AdminSession(Table):
     expires: Mapped[datetime]
 
 
-TICK_BOX_COLUMNS = tuple(TICK_BOXES)
-assert all(hasattr(Rating, name) for name in TICK_BOX_COLUMNS)
+assert all(hasattr(Rating, name) for name in TICK_BOXES)

@@ -29,23 +29,6 @@ Order = NDArray[np.int64]
 """(L,) source numbers from 0."""
 
 
-def draw_orders(
-    num_sources: int, per_source: int, num_readers: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """Orders (num_readers, num_sources * per_source) of source numbers.
-
-    Rows come in sets of `num_sources`, each set balanced in itself; each has its own order.
-    """
-    if num_sources < 2:
-        raise InputError("--source: a study needs two sources or more")
-    rows: list[Order] = []
-    while len(rows) < num_readers:
-        order = draw_order(num_sources, per_source, generator)
-        shifts = generator.permutation(num_sources)
-        rows += [(order + shift) % num_sources for shift in shifts]
-    return np.stack(rows[:num_readers])
-
-
 def draw_order(num_sources: int, per_source: int, generator: np.random.Generator) -> Order:
     """One order (L,) with each source `per_source` times, differences as even as their number
     allows, no run over MAX_RUN, and no predictable last source of a block."""
@@ -99,11 +82,6 @@ def _excess_pairs(order: Order, num_sources: int) -> int:
 def count_differences(order: Order, num_sources: int) -> NDArray[np.int64]:
     """How often the next source is 0, 1, ... S - 1 numbers further: (S,)."""
     return np.bincount(np.diff(order) % num_sources, minlength=num_sources)
-
-
-def longest_run(order: Order) -> int:
-    """Largest number of equal sources in a row."""
-    return int(list_runs(order).max())
 
 
 def list_runs(order: Order) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ class PasswordConfig:
 def read_password(path: Path) -> str:
     """The first line of a file; InputError if it is too short to keep anybody out."""
     try:
-        password = (path.read_text("utf-8").splitlines() or [""])[0].strip()
+        password = (path.read_text("utf-8-sig").splitlines() or [""])[0].strip()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text") from error
     if len(password) < MIN_PASSWORD:

@@ -84,8 +84,11 @@ def _choose_scale(config: PowerConfig) -> dict[str, Any]:
     files = find_files(config.ratings, None)
     ratings = read_ratings(files.ratings, real=config.real, readers=files.readers)
     once = ratings.without_repeats()
-    deviations = {name: float(np.sqrt(variance))
-                  for name, variance in describe_model(once)["variances"].items()}  # fmt: skip
+    model = describe_model(once)
+    if "left_out" in model:
+        raise InputError(f"{files.ratings}: {model['left_out']}; give --reader-sd and "
+                         "--interaction-sd instead")  # fmt: skip
+    deviations = {name: float(np.sqrt(one)) for name, one in model["variances"].items()}
     counts = np.bincount(once.scores_of(0), minlength=6)[1:]
     return {
         "truth": {"reader_sd": deviations[READER], "interaction_sd": deviations[INTERACTION],

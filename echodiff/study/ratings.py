@@ -147,9 +147,12 @@ def current_page(
         ended = last_answer(connection, reader.id, page[0].sitting - 1)
         earliest = (ended or now()) + timedelta(days=study.config.washout_days)
         open_from = earliest if earliest > now() else None
+    following = pages[number + 1] if number + 1 < len(pages) else ()
+    if following and following[0].sitting != page[0].sitting:
+        following = ()  # not to be seen before the washout
     return Page(
         tasks=page,
-        following=pages[number + 1] if number + 1 < len(pages) else (),
+        following=following,
         num_rated=sum(task.is_rated for task in part),
         num_tasks=len(part),
         is_practice=is_practice,
@@ -203,6 +206,8 @@ def store_answers(study: OpenStudy, token: str, version: int, answers: dict[str,
         tasks = {task.token: task for task in read_tasks(connection, reader.id)}
         page = current_page(connection, study, reader, list(tasks.values()))
         on_page = {task.token for task in page.tasks}
+        if not answers:
+            return Stored("ahead")
         for address in answers:
             if address not in tasks or not (tasks[address].is_rated or address in on_page):
                 return Stored("ahead")

@@ -250,6 +250,7 @@ def erase(study: OpenStudy, token: str) -> None:
     the erasure in the event log, and captions, which belong to the frames, without their author.
     """
     _leave(study, token, erase=True)
+    study.database.empty_log()
 
 
 def _leave(study: OpenStudy, token: str, *, erase: bool) -> None:

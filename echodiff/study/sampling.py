@@ -107,7 +107,10 @@ def _ask_generation(config: StudyInitConfig, name: str, run: Run, wanted: int) -
 def _prompts(config: StudyInitConfig) -> list[str]:
     """The prompts of --prompt-file, or the captions of the real source."""
     if config.prompt_file is not None:
-        return config.prompt_file.read_text("utf-8").splitlines()
+        try:
+            return config.prompt_file.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"--prompt-file {config.prompt_file}: is not UTF-8 text") from error
     folder = Path(next(iter(config.sources.values())))
     captions = dict.fromkeys(" ".join(frame.text.split()) for frame in load_frames(folder))
     # What a prompt file reads as a comment or an option is part of these captions.

@@ -22,6 +22,7 @@ from echodiff.study.opening import opened
 from echodiff.study.password import read_password
 from echodiff.study.secrecy import new_password
 from echodiff.study.store import ADMIN, OpenStudy, has_admin, open_study, set_admin_password
+from echodiff.study.web.consent import own_consent
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -76,10 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     lock = FolderLock(Path(str(url.database)), beside=True) if is_sqlite else nullcontext()
     with bound_socket(config) as listening, lock:
         with opened(config.study, config.database, pool_size=POOL_SIZE) as study:
+            application = build(study, config)  # what is wrong with the folder is told first
             prepare_login(study, config)
             announce(study, config, listening)
             if config.workers == 1:
-                run_server(build(study, config), config, listening)
+                run_server(application, config, listening)
                 return 0
         run_workers(config, listening)
     return 0
@@ -118,6 +120,9 @@ def announce(study: OpenStudy, config: ServeConfig, listening: socket.socket) ->
     place = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{study.config.name}: {len(study.image_ids)} images, {len(study.sequences)} sequences")
     print(f"database {study.database.url.render_as_string(hide_password=True)}")
+    own = [name for name in study.config.languages if own_consent(study, name).is_file()]
+    if own and (others := [name for name in study.config.languages if name not in own]):
+        print(f"warning: the consent text of {', '.join(others)} is the shipped one, not yours")
     if not config.https and config.host not in LOOPBACK:
         print("warning: without HTTPS the network sees links and answers; see --https")
     print(f"serving at {place}, administration at {place}/admin", flush=True)

@@ -25,14 +25,14 @@ class Visit(NamedTuple):
     client: httpx2.AsyncClient
     page: httpx2.Response
     images: list[str]
-    """Addresses of the images shown, as the page spells them."""
+    """Address of the image of each task, as the page spells it; not of those beside them."""
     tasks: list[str]
     """Tokens of the tasks."""
     is_practice: bool
 
 
 class Page(HTMLParser):
-    """Fields and images of a page."""
+    """Fields of a page, and its images that are to be rated."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
-        if tag == "img":
+        if tag == "img" and found.get("class") == "main":
             self.images.append(found.get("src", ""))
         if tag == "input" and found.get("type") == "radio":
             self.choices.setdefault(found.get("name", ""), []).append(found.get("value", ""))

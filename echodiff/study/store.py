@@ -11,9 +11,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 from echodiff.errors import InputError
 from echodiff.study.database import Database
 from echodiff.study.folder import study_key
-from echodiff.study.models import AdminSession, AdminUser, Event, Image, Study, now
+from echodiff.study.models import AdminSession, AdminUser, Event, Image, Reader, Study, now
 from echodiff.study.plan import (
     IMAGE_FOLDER,
+    PLAN_FILE,
     PlannedTask,
     StudyConfig,
     StudyPlan,
@@ -48,8 +49,9 @@ class OpenStudy:
 def open_study(folder: Path, database: Database) -> OpenStudy:
     """Bring the tables up to date, copy the plan to them if it is not there, and open it.
 
-    Raises InputError if the folder holds no study, an image is missing, or the lengths of the image
-    files differ, which would tell a reader the source.
+    Raises InputError if the folder holds no study, an image is missing, the lengths of the image
+    files differ, which would tell a reader the source, or the plan was changed after readers were
+    invited, who would no longer be found.
     """
     plan = load_plan(folder)
     check_images(plan)
@@ -58,6 +60,7 @@ def open_study(folder: Path, database: Database) -> OpenStudy:
     with database.set_up() as connection:
         row = connection.execute(select(Study.id, Study.secret).where(Study.key == key)).first()
         if row is None:
+            _refuse_changed(connection, folder, plan)
             row = _insert_study(connection, key, plan)
         tokens = select(Image.token, Image.id).where(Image.study_id == row.id)
         image_ids = {row.token: row.id for row in connection.execute(tokens)}
@@ -84,6 +87,20 @@ def check_images(plan: StudyPlan) -> None:
         raise InputError(
             f"{first} has {one} bytes and {second} {other}: lengths tell the source; make the "
             "images again with echodiff study init"
+        )
+
+
+def _refuse_changed(connection: Connection, folder: Path, plan: StudyPlan) -> None:
+    """InputError if the database has readers of these images under another hash of the plan."""
+    found = (
+        select(Reader.id)
+        .join(Image, Image.study_id == Reader.study_id)
+        .where(Image.token == plan.images[0].token)
+    )
+    if connection.execute(found).first() is not None:
+        raise InputError(
+            f"{folder / PLAN_FILE}: was changed after readers were invited, and their ratings "
+            "belong to the former plan; restore it"
         )
 
 

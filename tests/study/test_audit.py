@@ -1,9 +1,11 @@
 """`echodiff study audit`: a sound study passes, and each planted leak is named."""
 
+import asyncio
 import io
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +17,12 @@ from echodiff.study import readers
 from echodiff.study.audit import command, served
 from echodiff.study.audit.codec import list_coefficients, quantisation, share_on_lattice
 from echodiff.study.audit.detection import Evidence, detect
+from echodiff.study.database import Database, default_url
 from echodiff.study.equality import encode_png, round_trip
+from echodiff.study.folder import create_study
 from echodiff.study.plan import load_plan
+from echodiff.study.store import open_study
+from echodiff.study.web.application import build_application
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +294,22 @@ def test_the_lattice_of_a_round_trip_is_found_and_no_other():
     assert share_on_lattice(coefficients, 80) > 0.95
     assert share_on_lattice(coefficients, 70) < 0.6
     assert quantisation(50)[0, 0] == 16
+
+
+def test_the_image_of_a_task_is_the_one_to_rate_and_not_the_one_beside_it(phantom, tmp_path):
+    """A paired design of several images on a page."""
+    plan = phantom.make_plan(
+        tmp_path / "made", practice=0, readers=1, design="diagnosis", images_per_page=2,
+        diagnoses=("normal", "lv_hypertrophy"),
+    )  # fmt: skip
+    companion = plan.images[-1].token
+    plan.sequences[0][:] = [
+        replace(task, condition="with", companion_token=companion) for task in plan.sequences[0]
+    ]
+    create_study(tmp_path / "study", plan)
+    database = Database(default_url(tmp_path / "study"))
+    opened = open_study(tmp_path / "study", database)
+    shown = asyncio.run(served._show(opened, build_application(opened), 1))
+    database.close()
+    assert [one.address for one in shown] == [f"/image/{one.task}.png" for one in shown]
+    assert len(shown) == 8

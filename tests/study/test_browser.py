@@ -143,6 +143,24 @@ def test_a_study_of_three_readers_in_a_browser(browser, serve):
 
 
 @pytest.mark.slow
+def test_an_image_that_was_not_loaded_is_not_rated(browser, serve):
+    _, links, rows = serve(readers=1, per_source=1)
+    page = open_page(browser, links[0], "en")
+    page.context.route("**/image/*.png", lambda route: route.abort())
+    page.reload()
+    page.wait_for_selector("#error:not([hidden])")
+    page.keyboard.press("Digit4")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "could not be loaded" in page.inner_text("#error")
+    page.context.unroute("**/image/*.png")
+    page.reload()
+    rate(page, "Digit4")
+    page.wait_for_selector(".notice", state="detached")
+    assert rows("SELECT count(*) FROM rating") == [(1,)]
+
+
+@pytest.mark.slow
 def test_the_page_rates_without_javascript(browser, serve):
     _, links, rows = serve(readers=1, per_source=1)
     page = open_page(browser, links[0], "en", java_script_enabled=False)

@@ -40,6 +40,11 @@ def test_texts_go_to_the_frames_folder_one_by_one(make_site, frames):
     assert site.rows("SELECT file_name, text FROM caption") == [
         (names[number], "Позиция четырёх камер, перегородки интактны")
     ]
+    other = site.person(role="annotator")
+    other.post(f"/captions/{number + 1}", other.begin(), caption="Four chambers")
+    details = [json.loads(d) for (d,) in site.rows("SELECT detail FROM event WHERE name='caption'")]
+    assert [detail["former"] for detail in details] == ["", after[number]["text"]]
+    after = rows_of(frames)
     assert person.post(f"/captions/{number + 2}", page, caption=" ").status_code == 422
     assert person.post("/captions/99", page, caption="x").status_code == 404
     assert rows_of(frames) == after

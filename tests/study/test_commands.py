@@ -71,6 +71,52 @@ def test_a_password_is_generated_or_read_and_never_short(site, capsys, tmp_path)
     short.write_text("admin\n")
     assert main(["study", "password", str(site.folder), "--file", str(short)]) == 2
     assert "10 characters" in capsys.readouterr().err
+    from echodiff.study.password import read_password
+
+    marked = tmp_path / "marked"
+    marked.write_text("a-long-password\n", encoding="utf-8-sig")  # as Windows' Notepad saves it
+    assert read_password(marked) == "a-long-password"
+
+
+def test_a_study_is_not_closed_if_the_export_cannot_be_written(site, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    command = ["study", "export", str(site.folder), "--out", str(tmp_path / "file"), "--close"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert site.rows("SELECT state FROM study") == [("open",)]
+
+
+def test_a_plan_that_was_changed_does_not_hide_the_readers(site, capsys):
+    site.person()
+    plan = site.folder / "plan.json"
+    plan.write_text(plan.read_text("utf-8").replace("Study of hearts", "A study of hearts"))
+    assert main(["study", "invite", str(site.folder)]) == 2
+    assert "plan.json: was changed after" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    assert site.rows("SELECT count(*) FROM study") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("Соглашение".encode("cp1251"), "is not UTF-8"), (b"\xef\xbb\xbf \r\n", "is empty")],
+)
+def test_a_consent_text_that_cannot_be_shown_is_refused_at_the_start(site, capsys, text, message):
+    (site.folder / "consent.ru.txt").write_bytes(text)
+    assert main(["study", "serve", str(site.folder), "--port", "0"]) == 2
+    assert f"consent.ru.txt: {message}" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+
+
+def test_languages_without_a_consent_text_of_the_study_are_named(site, capsys):
+    from echodiff.study.serve import ServeConfig, announce, bound_socket
+
+    config = ServeConfig(study=site.folder, port=0)
+    for language in ("ru", "kk"):
+        (site.folder / f"consent.{language}.txt").write_text("Text", "utf-8")
+        with bound_socket(config) as listening:
+            announce(site.study, config, listening)
+        others = "en, kk, uz" if language == "ru" else "en, uz"
+        assert f"the consent text of {others} is the shipped one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,25 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another(folders, study, 
     )
 
 
+def test_the_seed_alone_tells_neither_the_identifiers_nor_the_order(study, tmp_path, write_fans):
+    """Two studies of the same numbers of other images."""
+    flags = []
+    for seed, name in ((11, "real"), (12, "sd"), (13, "gan")):
+        weights = {} if name == "real" else {"weights": "w"}
+        write_fans(tmp_path / name, 26 if name == "real" else 20, seed=seed, **weights)
+        flags += ["--source", f"{name}={tmp_path / name}"]
+    assert init(tmp_path / "study", *flags, *SMALL) == 0
+    plans = [load_plan(folder) for folder in (study, tmp_path / "study")]
+    one, other = ({image.token for image in plan.images} for plan in plans)
+    assert len(one) == len(other)
+    assert not one & other
+    orders = []
+    for plan in plans:
+        source = {image.token: image.source for image in plan.images}
+        orders.append([[source[task.image_token] for task in row] for row in plan.sequences])
+    assert orders[0] != orders[1]
+
+
 def test_a_second_init_is_refused_without_overwrite(folders, tmp_path, capsys):
     flags = [*sources(folders, "real", "sd"), *SMALL]
     assert init(tmp_path / "s", *flags) == 0
@@ -196,6 +215,8 @@ def test_a_paired_study_has_cases_with_their_companions(tmp_path, write_fans):
         (["--source", "real=REAL", "--source", "sd=SD", "--images", "40", "--pool", "16"],
          "images of different patients do not exist"),
         (["--source", "real=REAL", "--source", "sd=SD", "--shared", "11"], "--shared 11: is above"),
+        (["--source", "real=REAL", "--source", "sd=SD", "--images", "3", "--shared", "2",
+          "--repeats", "1", "--images-per-page", "6"], "--images-per-page 6: an image could be"),
         (["--source", "real=REAL", "--source", "sd=SD", "--title", "Is SD good?"],
          "names the source sd"),
         (["--source", "real=REAL", "--source", "sd=SD", "--split", "test"], "--split test: no row"),

@@ -1,11 +1,14 @@
 """The tables come and go on both databases, and every constraint has its name."""
 
 import threading
+import time
 
 import alembic.command
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
+from echodiff.errors import InputError
 from echodiff.study.database import Database, alembic_config, read_url
 from echodiff.study.models import Table
 
@@ -96,3 +99,59 @@ def test_ratings_that_wait_together_are_committed_together_each_by_itself(databa
     assert all(str(error) == f"key-{number}" for number, error in results.items())
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM study")).scalar() == 8
+
+
+def test_tables_of_a_newer_version_are_refused(database):
+    database.migrate()
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of_the_future'"))
+    with pytest.raises(InputError, match="made by another version of echodiff"):
+        database.migrate()
+
+
+def test_the_sqlite_file_is_its_owners_alone(tmp_path):
+    database = Database(read_url(None, tmp_path))
+    database.migrate()
+    files = list(tmp_path.glob("study.sqlite*"))
+    assert len(files) == 3  # with the log and its index
+    assert [path.stat().st_mode & 0o077 for path in files] == [0, 0, 0]
+    database.close()
+
+
+def test_a_transaction_that_the_disk_ended_is_never_called_saved(tmp_path):
+    """A full disk may make SQLite roll back all that was to be committed together."""
+    database = Database(read_url(None, tmp_path))
+    with database.begin() as connection:
+        connection.execute(text("CREATE TABLE kept (number INTEGER)"))
+        connection.execute(text(
+            "CREATE TRIGGER full BEFORE INSERT ON kept WHEN new.number = 2 "
+            "BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END"
+        ))  # fmt: skip
+    waits, outcomes = threading.Event(), {}
+
+    def work(number):
+        def write(connection):
+            if number == 0:
+                waits.wait(30)
+            connection.execute(text(f"INSERT INTO kept VALUES ({number})"))
+            return "saved"
+
+        try:
+            outcomes[number] = database.write(write)
+        except DBAPIError:
+            outcomes[number] = "not saved"
+
+    threads = []
+    for number in range(4):  # 1, 2 and 3 wait for 0, and are committed together
+        threads.append(threading.Thread(target=work, args=(number,)))
+        threads[-1].start()
+        while number and len(database._waiting) < number:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    waits.set()
+    for thread in threads:
+        thread.join()
+    with database.read() as connection:
+        stored = set(connection.scalars(text("SELECT number FROM kept")))
+    database.close()
+    assert {number for number, outcome in outcomes.items() if outcome == "saved"} == stored == {0}

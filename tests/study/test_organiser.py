@@ -128,7 +128,6 @@ def test_erasing_a_reader_removes_all_that_the_reader_gave(make_site, phantom):
         in person.client.get("/rate", headers={"accept-language": "en"}).text
         or "ссылку-приглашение" in person.client.get("/rate").text
     )
-    site.study.database.close()
     stored = b"".join(path.read_bytes() for path in site.folder.glob("study.sqlite*"))
     assert f"Имя {person.token}".encode() not in stored
     assert f"Текст {person.token}".encode() not in stored

@@ -1,6 +1,7 @@
 """What a reader meets, from the invitation to the thanks, through the application's door."""
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -98,6 +99,8 @@ def test_a_script_is_told_saved_only_after_the_commit(site, phantom):
     answer = person.client.post("/rate", data=form, headers=json_form)
     assert answer.json() == {"saved": True, "next": "/rate"}
     assert site.rows(COUNT) == [(1,)]
+    nothing = person.client.post("/rate", data={**form, "tasks": ""}, headers=json_form)
+    assert (nothing.status_code, nothing.json()["saved"]) == (409, False)
     missing = person.client.post("/rate", data={**form, f"score-{task}": ""}, headers=json_form)
     assert missing.status_code == 422
     assert missing.json() == {"saved": False, "error": "Please choose a score from 1 to 5."}
@@ -173,8 +176,11 @@ def test_a_second_sitting_waits_for_the_washout(phantom, tmp_path, make_site):
     with site.study.database.begin() as connection:
         connection.execute(text("UPDATE task SET sitting = 2 WHERE position >= 2"))
     page = person.rate(page).text
+    assert "preload" not in page  # the images of the second sitting are not seen before it
     page = person.rate(page).text
-    assert "The second sitting opens on" in page
+    ((last,),) = site.rows("SELECT max(created) FROM rating")
+    opens = datetime.fromisoformat(last) + timedelta(days=14, minutes=1)
+    assert f"The second sitting opens on {opens:%Y-%m-%d %H:%M} UTC." in page
     ((task,),) = site.rows("SELECT token FROM task WHERE position = 2")
     form = {"csrf": phantom.csrf_of(page), "tasks": task, f"score-{task}": "3"}
     assert person.client.post("/rate", data=form).status_code == 409
@@ -196,3 +202,13 @@ def test_sequences_are_balanced_over_those_who_finish(site):
     assert site.rows("SELECT sequence FROM reader ORDER BY id")[-1] == (1,)
     with pytest.raises(ValueError, match="3 sequences and 3 readers"):
         site.person()
+
+
+def test_the_study_has_its_own_consent_text(phantom, tmp_path, make_site):
+    made = tmp_path / "study"
+    made.mkdir()
+    text = "Первый абзац.\r\n \r\nВторой абзац."
+    (made / "consent.ru.txt").write_bytes(text.encode("utf-8-sig"))
+    page = make_site().person("ru").begin()
+    assert "<p>Первый абзац.</p>" in page
+    assert "<p>Второй абзац.</p>" in page

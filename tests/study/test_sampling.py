@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from echodiff.__main__ import main
+from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.runs import Run
+from echodiff.study.init_config import StudyInitConfig
 from echodiff.study.plan import load_plan
-from echodiff.study.sampling import choose_inputs
+from echodiff.study.sampling import _prompts, choose_inputs
 
 SMALL = ["--images", "3", "--shared", "1", "--repeats", "0", "--readers", "2", "--pool", "4",
          "--practice", "1", "--size", "56"]  # fmt: skip
@@ -75,3 +77,15 @@ def test_a_gan_translates_frames_that_its_training_has_not_seen(
     assert {f.split for f in load_frames(drawn / "frames")} == {"test"}
     record = json.loads((drawn / "request.json").read_text("utf-8"))
     assert record["input"] == str(source)
+
+
+def test_prompts_of_another_encoding_are_refused(tmp_path):
+    path = tmp_path / "prompts.txt"
+    config = StudyInitConfig(
+        study=tmp_path, source=("real=a", "sd=run:b"), prompt_file=path
+    )  # fmt: skip
+    path.write_text("heart\n", "utf-8-sig")
+    assert _prompts(config) == ["heart"]
+    path.write_bytes("сердце".encode("cp1251"))
+    with pytest.raises(InputError, match=r"--prompt-file .*prompts.txt: is not UTF-8 text"):
+        _prompts(config)

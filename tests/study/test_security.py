@@ -143,6 +143,33 @@ def test_guessing_is_stopped(site, phantom):
     assert client.get("/invitation/" + "a" * 43).status_code == 404
 
 
+def test_attempts_count_before_the_password_is_hashed(site, phantom, monkeypatch):
+    from echodiff.study.web import admin_pages
+
+    client, begun = site.client(), []
+    form = {"csrf": phantom.csrf_of(client.get("/admin/login").text), "password": "guess"}
+
+    def slow(*_):
+        begun.append(1)
+        if len(begun) < 15:  # the next request comes while this one is hashed
+            client.post("/admin/login", data=form)
+
+    monkeypatch.setattr(admin_pages, "_login", slow)
+    client.post("/admin/login", data=form)
+    assert len(begun) == 10
+
+
+def test_an_ended_session_gets_no_image(site, phantom, monkeypatch):
+    from echodiff.study.readers import revoke_invitation
+    from echodiff.study.web import site as site_module
+
+    person = site.person()
+    (task,) = phantom.tasks_of(person.enter())
+    revoke_invitation(site.study, person.token)
+    monkeypatch.setattr(site_module, "REMEMBERED_SECONDS", 0)
+    assert person.client.get(f"/image/{task}.png").status_code == 404
+
+
 def test_a_flood_and_a_huge_body_are_refused(make_site, phantom):
     site = make_site(rate=0.5)
     client = site.client()

@@ -86,6 +86,20 @@ def compute_kappa(first: Floats | Ints, second: Floats | Ints) -> float | None:
     return float(1 - ((first - second) ** 2).mean() / expected) if expected > 0 else None
 
 
+def compute_repeat_kappa(first: Ints, second: Ints, reader: Ints) -> float | None:
+    """Weighted kappa of repeated ratings, (N,) each, with chance agreement within readers.
+
+    Readers who use other parts of the scale would agree with themselves by chance alone if the
+    expectation were taken over the ratings of all. None where the expectation is 0.
+    """
+    expected = 0.0
+    for one in np.unique(reader):
+        own = reader == one
+        differences = first[own][:, None] - second[own][None]
+        expected += float((differences**2).mean(axis=1).sum())
+    return float(1 - ((first - second) ** 2).sum() / expected) if expected > 0 else None
+
+
 def compute_icc(table: Floats) -> dict[str, Any]:
     """ICC(A,1): absolute agreement of single random readers, on images that all of them rated."""
     import pandas
@@ -124,19 +138,21 @@ def describe_reliability(ratings: Ratings, *, seed: int) -> dict[str, Any]:
              for _ in range(NUM_BOOTSTRAP)]  # fmt: skip
 
     def describe(statistic: Any, method: str) -> dict[str, Any]:
-        values = [statistic(first[d], second[d]) for d in draws]
+        values = [statistic(first[d], second[d], reader[d]) for d in draws]
         return {
-            "value": statistic(first, second), **_quantiles(values), "n": len(pairs),
+            "value": statistic(first, second, reader), **_quantiles(values), "n": len(pairs),
             "unit": f"repeats of {len(people)} readers",
             "method": f"{method}; bootstrap over readers",
         }  # fmt: skip
 
     return {
-        "kappa": describe(compute_kappa, "Cohen's kappa with quadratic weights"),
-        "same": describe(lambda a, b: float((a == b).mean()), "share of equal scores"),
-        "within_one": describe(lambda a, b: float((abs(a - b) <= 1).mean()),
+        "kappa": describe(compute_repeat_kappa, "Cohen's kappa with quadratic weights, chance "
+                                                "agreement within readers"),
+        "same": describe(lambda a, b, _: float((a == b).mean()), "share of equal scores"),
+        "within_one": describe(lambda a, b, _: float((abs(a - b) <= 1).mean()),
                                "share of scores at most one apart"),
-        "drift": describe(lambda a, b: float((b - a).mean()), "mean of second less first score"),
+        "drift": describe(lambda a, b, _: float((b - a).mean()),
+                          "mean of second less first score"),
     }  # fmt: skip
 
 

@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from echodiff.study.analysis.rank_test import adjust_holm
 from echodiff.study.analysis.ratings import Floats, Ints, Ratings
+from echodiff.study.analysis.reader_auc import compute_reader_aucs
 
 CHANCE = 0.5
+NEGLIGIBLE = 1e-12
+"""A variance that is 0 but for rounding, as where every reader tells every image."""
 NORMAL_FROM = 50.0
 """Degrees of freedom above which the normal distribution is used instead of Student's."""
 _UNBIASED = np.array([
@@ -221,7 +225,7 @@ def estimate_auc(one: Comparisons) -> MeanAuc:
 
 def _find_freedom(variance: float, components: Floats, freedom: Floats) -> float | None:
     """Satterthwaite's degrees of freedom, at least those of the scarcest factor."""
-    if variance <= 0:
+    if variance <= NEGLIGIBLE:
         return None
     spread = float((components**2 / freedom**3).sum())
     return max(float(freedom.min()), variance**2 / spread if spread > 0 else np.inf)
@@ -235,11 +239,9 @@ def _count(one: Comparisons) -> tuple[int, int, int]:
 
 def describe_multireader(ratings: Ratings) -> list[dict[str, Any]]:
     """Test the mean AUC of each generated source against chance, over readers and images."""
-    rows = []
-    for source in ratings.generated:
+    rows: list[dict[str, Any]] = []
+    for source in list_compared(ratings):
         one = compare_images(_columns(ratings, 0), _columns(ratings, source), len(ratings.readers))
-        if not one.by_reader[1].sum():
-            continue
         found = estimate_auc(one)
         rows.append({
             "source": ratings.sources[source], "value": found.value,
@@ -247,14 +249,15 @@ def describe_multireader(ratings: Ratings) -> list[dict[str, Any]]:
             "n": list(found.counts), "unit": "readers, generated images, real images",
             "method": "U-statistics over readers and images (BDG), as iMRMC",
         })  # fmt: skip
+    _correct(rows)
     return rows
 
 
 def describe_multireader_pairs(ratings: Ratings) -> list[dict[str, Any]]:
     """Test differences of the mean AUC of every two generated sources, over readers and images."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     real = _columns(ratings, 0)
-    for first, second in itertools.combinations(ratings.generated, 2):
+    for first, second in itertools.combinations(list_compared(ratings), 2):
         is_either = (ratings.source == first) | (ratings.source == second)
         numbers = np.unique(ratings.image[is_either])
         sides = []
@@ -269,7 +272,21 @@ def describe_multireader_pairs(ratings: Ratings) -> list[dict[str, Any]]:
             **found.test(0.0), "n": found.counts[0], "unit": "readers",
             "method": "U-statistics over readers and images (BDG), as iMRMC",
         })  # fmt: skip
+    _correct(rows)
     return rows
+
+
+def list_compared(ratings: Ratings) -> list[int]:
+    """Generated sources that a reader rated together with real images."""
+    has_both = np.isfinite(compute_reader_aucs(ratings)).any(axis=0)
+    return [source for source in ratings.generated if has_both[source - 1]]
+
+
+def _correct(rows: list[dict[str, Any]]) -> None:
+    """Add p corrected by Holm for all rows; None where there is no p."""
+    corrected = adjust_holm([1.0 if row["p"] is None else row["p"] for row in rows])
+    for row, p in zip(rows, corrected, strict=True):
+        row["p_holm"] = None if row["p"] is None else p
 
 
 def _columns(ratings: Ratings, source: int) -> Readings:

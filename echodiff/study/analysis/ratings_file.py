@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from echodiff.study.analysis.ratings import (
     find_flat_readers,
     join,
 )
+from echodiff.study.analysis.reader_auc import compute_reader_aucs
 from echodiff.study.columns import TICK_BOXES
 
 KINDS = ("main", "shared", "repeat")
@@ -90,7 +92,9 @@ def read_table(path: Path) -> Table:
                 raise InputError(
                     f"{path}: line {line}: has {len(values)} values for {len(columns)} columns"
                 )
-            rows.append((line, {k: v.strip() for k, v in zip(columns, values, strict=True)}))
+            # One form of each letter: other systems write й as two signs, and a name is one.
+            cells = (unicodedata.normalize("NFC", value.strip()) for value in values)
+            rows.append((line, dict(zip(columns, cells, strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}: line {lines.line_num + skipped}: {error}") from error
     if not rows:
@@ -123,8 +127,8 @@ def read_study(path: Path, *, real: str, readers: Path | None = None) -> Study:
     ratings = _build(table, rated, known, real) if rated else None
     if ratings is not None:
         notes += _describe(ratings, known)
-    return Study(ratings=ratings, diagnoses=_read_diagnoses(table, paired) if paired else None,
-                 notes=tuple(notes))  # fmt: skip
+    diagnoses = _read_diagnoses(table, paired, notes) if paired else None
+    return Study(ratings=ratings, diagnoses=diagnoses, notes=tuple(notes))
 
 
 def read_ratings(path: Path, *, real: str, readers: Path | None = None) -> Ratings:
@@ -146,6 +150,8 @@ def _build(table: Table, rows: Rows, known: Mapping[str, Mapping[str, str]], rea
                               images=[row["image"] for _, row in rows])  # fmt: skip
     except InputError as error:
         raise InputError(f"{table.path}: {error}") from error
+    if not np.isfinite(compute_reader_aucs(built)).any():
+        raise InputError(f"{table.path}: no reader rated both real and generated images")
     if len(np.unique(built.score)) == 1:
         raise InputError(f"{table.path}: every score is {scores[0]}: there is nothing to analyse")
     return replace(
@@ -286,13 +292,17 @@ def _read_ticks(table: Table, rows: Rows, name: str) -> Mask:
     return np.array(values, dtype=bool)
 
 
-def _read_diagnoses(table: Table, rows: Rows) -> Reading:
-    """Diagnoses of a paired design; those without a true finding, or not answered, are left out."""
+def _read_diagnoses(table: Table, rows: Rows, notes: list[str]) -> Reading:
+    """Diagnoses of a paired design; those without a true finding, or not answered, are left out
+    and counted."""
     table.need("diagnosis", "truth")
     taken = [row for _, row in rows if row["diagnosis"] and row["truth"]]
     if not taken:
         raise InputError(f"{table.path}: has no row with both diagnosis and truth; `echodiff study "
                          "export --close` writes the truth, once the study is closed")  # fmt: skip
+    if len(taken) < len(rows):
+        notes.append(f"{len(rows) - len(taken)} readings have no diagnosis or no truth and are "
+                     "left out")  # fmt: skip
     return Reading(
         reader=tuple(row["reader"] for row in taken),
         case=tuple(row["image"] for row in taken),

@@ -15,11 +15,11 @@ from scipy import stats
 
 from echodiff.study.analysis.rank_test import adjust_holm, compute_auc
 from echodiff.study.analysis.ratings import Floats, Ints, Ratings
-from echodiff.study.analysis.sign_flip import SubsetMeans, flip_signs
+from echodiff.study.analysis.sign_flip import FLIPS, SubsetMeans, flip_signs
 
 CHANCE = 0.5
 NUM_BOOTSTRAP = 9999
-METHOD = "mean of the readers' AUC; exact sign-flip test over readers"
+METHOD = "mean of the readers' AUC; " + FLIPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def compare_pairs(ratings: Ratings, *, seed: int) -> list[dict[str, Any]]:
                 "first": names[first], "second": names[second], "value": flips.mean,
                 "low": low, "high": high, "p": flips.p_differs(0.0),
                 "n": len(differences), "unit": "readers",
-                "method": "difference of the readers' AUC; exact sign-flip test over readers",
+                "method": "difference of the readers' AUC; " + FLIPS,
             })  # fmt: skip
     for row, p in zip(rows, adjust_holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
@@ -138,9 +138,10 @@ def describe_reader(scores: Ints) -> dict[str, Any]:
 def student_interval(
     values: Floats | Ints, level: float = 0.95
 ) -> tuple[float | None, float | None]:
-    """Student's interval of a mean; None for fewer than two values."""
+    """Student's interval of a mean; None for fewer than two values, or if all are equal: that no
+    reader ticked a box does not show that none would."""
     count = len(values)
-    if count < 2:
+    if count < 2 or np.ptp(values) == 0:
         return None, None
     half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / np.sqrt(count)
     mean = values.mean()

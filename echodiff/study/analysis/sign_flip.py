@@ -15,6 +15,7 @@ from echodiff.study.analysis.ratings import Floats
 MAX_EXACT = 20
 """Most readers for which all sign flips are counted; beyond, NUM_FLIPS are drawn."""
 NUM_FLIPS = 99_999
+FLIPS = f"sign-flip test over readers, exact up to {MAX_EXACT} of them"
 _ROUNDING = 1e-9
 """Means that differ by less are equal: flips of equal values must count as ties."""
 

@@ -94,7 +94,7 @@ async def _show(study: OpenStudy, application: Any, num_readers: int) -> list[Sh
     async def look(visit: Visit) -> None:
         if visit.is_practice:
             return
-        for task, address in zip(visit.tasks, visit.images, strict=False):
+        for task, address in zip(visit.tasks, visit.images, strict=True):
             answers, seconds = [], []
             for _ in range(NUM_REQUESTS):
                 start = time.perf_counter()

@@ -7,11 +7,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.study.captions import (
     encode_frame,
     first_without_caption,
-    list_frames,
     save_caption,
 )
 from echodiff.study.forms import Mistakes, read_caption
@@ -24,7 +24,7 @@ def _open(request: Request) -> tuple[ReaderRow, list[Frame]]:
     reader, folder = reader_of(request), site_of(request).frames
     if reader is None or reader.role != "annotator" or folder is None:
         raise HTTPException(404)
-    return reader, list_frames(folder)
+    return reader, load_frames(folder)
 
 
 def _number(request: Request, frames: list[Frame]) -> int:
@@ -55,7 +55,7 @@ def _page(
     given = {"mistakes": {}, **more}
     return render(
         request, "caption.html", status, reader=reader, number=number, num_frames=len(frames),
-        num_written=num_written, text=text, frame=frames[number - 1].file_name,
+        num_written=num_written, text=text,
         is_saved=request.query_params.get("saved") == str(number - 1) and number > 1, **given,
     )  # fmt: skip
 

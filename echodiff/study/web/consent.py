@@ -1,5 +1,9 @@
 """The consent text: what takes part, what is stored, what closing the tab means."""
 
+import re
+from pathlib import Path
+
+from echodiff.errors import InputError
 from echodiff.study.store import OpenStudy
 from echodiff.study.translation import N_, translate
 
@@ -37,11 +41,23 @@ PARAGRAPHS = (
 CONTACT = N_("Questions, and requests to see or erase your data: {contact}")
 
 
-def consent_paragraphs(study: OpenStudy, language: str) -> list[str]:
-    """The study's own text, from `consent.LANGUAGE.txt` in its folder, else the shipped one."""
-    own = study.folder / f"consent.{language}.txt"
+def own_consent(study: OpenStudy, language: str) -> Path:
+    """The file of the study's own text in a language, which need not exist."""
+    return study.folder / f"consent.{language}.txt"
+
+
+def load_consent(study: OpenStudy, language: str) -> list[str]:
+    """Paragraphs of the study's own text, from `consent.LANGUAGE.txt` in its folder, else of the
+    shipped one. InputError if the file is not UTF-8 or is empty."""
+    own = own_consent(study, language)
     if own.is_file():
-        return [part.strip() for part in own.read_text("utf-8").split("\n\n") if part.strip()]
+        try:
+            parts = re.split(r"\n\s*\n", own.read_text("utf-8-sig").strip())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{own}: is not UTF-8 text") from error
+        if not any(parts):
+            raise InputError(f"{own}: is empty; readers would consent to nothing")
+        return [part.strip() for part in parts]
     unused = 0 if study.config.design == "diagnosis" else 1
     texts = [text for place, text in enumerate(PARAGRAPHS) if place != unused]
     paragraphs = [translate(language, text) for text in texts]

@@ -1,5 +1,6 @@
 """The rating page, its images, and the storing of its answers."""
 
+from datetime import timedelta
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -48,8 +49,9 @@ def show_rating(request: Request) -> Response:
     if reader.study_state != "open":
         return render(request, "problem.html", 503, problem=reader.study_state)
     if page.open_from is not None:
-        day = page.open_from.date().isoformat()
-        return render(request, "washout.html", reader=reader, day=day)
+        # With the time: the day alone is another one where the reader is, and begins too early.
+        moment = page.open_from + timedelta(minutes=1)
+        return render(request, "washout.html", reader=reader, day=f"{moment:%Y-%m-%d %H:%M} UTC")
     return _rating_page(request, reader, page)
 
 

@@ -11,7 +11,6 @@ from echodiff.study import readers
 from echodiff.study.forms import Mistakes, read_comment, read_questionnaire
 from echodiff.study.readers import ReaderRow, find_invited
 from echodiff.study.translation import Refusal, preferred_language
-from echodiff.study.web.consent import consent_paragraphs
 from echodiff.study.web.site import (
     checked_form,
     go,
@@ -92,7 +91,7 @@ def _show(place: str, template: str) -> Callable[[Request], Response]:
             return go("/" if reader is None else place_of(reader))
         if (closed := _unless_open(request, reader)) is not None and place != "/thanks":
             return closed
-        paragraphs = consent_paragraphs(site_of(request).study, language_of(request))
+        paragraphs = site_of(request).consents[language_of(request)]
         return render(request, template, reader=reader, consent=paragraphs, values={})
 
     return show
@@ -125,7 +124,7 @@ def _unless_open(request: Request, reader: ReaderRow) -> Response | None:
 def take_consent(request: Request, reader: ReaderRow, form: dict[str, str]) -> Response:
     """Store the consent to the text that was shown; without the tick, ask again."""
     study, language = site_of(request).study, language_of(request)
-    paragraphs = consent_paragraphs(study, language)
+    paragraphs = site_of(request).consents[language]
     if form.get("agree") != "yes":
         return render(
             request,

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import math
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from echodiff.study.ratings import TaskRow
 from echodiff.study.readers import ReaderRow, find_current
 from echodiff.study.store import OpenStudy
 from echodiff.study.translation import LANGUAGE_NAMES, preferred_language, translations
+from echodiff.study.web.consent import load_consent
 from echodiff.study.web.middleware import Buckets
 
 PLACE = Path(__file__).parent
 MAX_ADDRESSES = 20_000
+REMEMBERED_SECONDS = 30.0
 IMAGES_IN_MEMORY = 512 * 2**20
 ASSETS = {"style.css": "text/css", "rating.js": "text/javascript", "admin.js": "text/javascript"}
 
@@ -37,13 +40,16 @@ class Site:
     study: OpenStudy
     frames: Path | None = None
     """Frames folder that annotators write captions for."""
-    failures: Buckets = field(default_factory=lambda: Buckets(1 / 20, 10))
-    """Failed logins of each address."""
+    logins: Buckets = field(default_factory=lambda: Buckets(1 / 20, 10))
+    """Attempts of each address to log in."""
 
     def __post_init__(self) -> None:
         self.assets = {name: (PLACE / "static" / name).read_bytes() for name in ASSETS}
         self.versions = {
             name: hashlib.sha256(data).hexdigest()[:12] for name, data in self.assets.items()
+        }
+        self.consents = {
+            language: load_consent(self.study, language) for language in self.study.config.languages
         }
         self.environments = {
             language: self._environment(language) for language in self.study.config.languages
@@ -51,7 +57,7 @@ class Site:
         size = max((path.stat().st_size for path in self._files), default=1)
         held = max(16, min(len(self._files), math.floor(IMAGES_IN_MEMORY / size)))
         self.read_image = lru_cache(maxsize=held)(self._read_image)
-        self._addresses: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._addresses: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
     @cached_property
     def _files(self) -> list[Path]:
@@ -59,16 +65,19 @@ class Site:
 
     def remember(self, reader: str, tasks: Iterable[TaskRow]) -> None:
         """Keep which images a page shows: the browser is about to ask for them."""
+        moment = time.monotonic()
         for task in tasks:
-            self._addresses[reader, task.token] = task.image
+            self._addresses[reader, task.token] = task.image, moment
             if task.companion_token is not None and task.companion is not None:
-                self._addresses[reader, task.companion_token] = task.companion
+                self._addresses[reader, task.companion_token] = task.companion, moment
         while len(self._addresses) > MAX_ADDRESSES:
             self._addresses.popitem(last=False)
 
     def remembered(self, reader: str, token: str) -> str | None:
-        """Image token behind an address on a page that this process sent to the reader."""
-        return self._addresses.get((reader, token))
+        """Image token behind an address on a page that this process sent to the reader just now;
+        later the database is asked, which knows whether the session has ended."""
+        image, moment = self._addresses.get((reader, token), (None, 0.0))
+        return image if time.monotonic() < moment + REMEMBERED_SECONDS else None
 
     def _read_image(self, token: str) -> bytes:
         return self.study.image_path(token).read_bytes()

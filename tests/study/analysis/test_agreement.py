@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from echodiff.study.analysis.agreement import compute_alpha, compute_icc, compute_kappa
+from echodiff.study.analysis.agreement import (
+    compute_alpha,
+    compute_icc,
+    compute_kappa,
+    compute_repeat_kappa,
+)
 
 # Krippendorff's own example: 4 observers, 12 units (Computing Krippendorff's Alpha, 2011).
 OBSERVERS = [
@@ -62,3 +67,17 @@ def test_without_a_shared_block_it_says_so(analyse, simulate):
     _, found, _ = analyse(simulate())
     assert "0 images were rated by two readers" in found["agreement"]["left_out"]
     assert "0 hidden repeats" in found["reliability"]["left_out"]
+
+
+def test_readers_of_other_levels_do_not_agree_with_themselves_by_chance():
+    """Scores drawn at random around each reader's own level repeat nothing."""
+    generator = np.random.default_rng(0)
+    reader = np.repeat(np.arange(200), 8)
+    first, second = (np.repeat(np.arange(200) % 3, 8) + generator.integers(1, 4, 1600)
+                     for _ in range(2))  # fmt: skip
+    assert compute_kappa(first, second) > 0.4
+    assert abs(compute_repeat_kappa(first, second, reader)) < 0.1
+    assert compute_repeat_kappa(first, first, reader) == 1
+    assert compute_repeat_kappa(np.full(4, 2), np.full(4, 2), np.arange(4)) is None
+    one = np.zeros(1600, dtype=int)
+    assert compute_repeat_kappa(first, second, one) == pytest.approx(compute_kappa(first, second))

@@ -6,9 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from echodiff.__main__ import main
 from echodiff.fingerprints import compute_fingerprint
+from echodiff.study.analysis.covariates import describe_gain
 from echodiff.study.columns import RATING_COLUMNS, READER_COLUMNS, TICK_BOXES
 
 
@@ -155,6 +157,9 @@ def test_diagnoses_with_and_without_the_generated_image(analyse):
     assert (diagnosis["gained"], diagnosis["lost"]) == (20, 0)
     assert (diagnosis["n"], diagnosis["num_cases"], diagnosis["num_pairs"]) == (8, 20, 160)
     assert diagnosis["published"] == 0.11
+    both = diagnosis["multireader"]
+    assert (both["value"], both["n"]) == (pytest.approx(0.125), [8, 20])
+    assert both["low"] < diagnosis["low"] < diagnosis["high"] < both["high"]
     assert "rose by 12 points" in found["verdict"]
     assert "main" not in found
 
@@ -212,3 +217,65 @@ def test_coverage_is_printed_next_to_realism(analyse, simulate, make_frames, tmp
     assert 0 <= variety["value"] <= 1
     assert variety["n"] == [30, 30]
     assert "Realism and variety" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_a_source_of_other_readers_is_left_out_and_p_is_corrected(analyse, simulate):
+    rows = simulate(num_readers=8, num_images=6, shared=6)
+    again = simulate(num_readers=8, num_images=6, shared=6, shift=0.1, seed=1)
+    rows += [row | {"source": "cut", "image": f"cut{row['image']}", "trial": row["trial"] + 100}
+             for row in again if row["source"] == "gan"]  # fmt: skip
+    rows += [{"reader": "R9", "source": "sd", "image": f"sd-{n}", "score": n} for n in (1, 2, 3)]
+    status, found, told = analyse(rows)
+    assert status == 0
+    assert "no reader rated both sd and real images" in told
+    both = {row["source"]: row for row in found["multireader"]}
+    assert set(both) == {"gan", "cut"}
+    low, high = sorted((row["p"], row["p_holm"]) for row in both.values())
+    assert low[1] == pytest.approx(min(1, 2 * low[0]))
+    assert high[1] == pytest.approx(max(high[0], low[1]))
+    (pair,) = found["multireader_pairs"]
+    assert pair["p_holm"] == pair["p"]
+
+
+def test_an_interval_has_a_width_or_is_not_there(analyse, simulate):
+    rows = [row | {"cropped_image": 0} for row in simulate()]
+    _, found, _ = analyse(rows, columns=[*rows[0]])
+    for tick in found["ticks"]:
+        assert (tick["value"], tick["low"], tick["high"]) == (0, None, None)
+
+
+def test_readings_without_a_diagnosis_are_counted(analyse):
+    rows = paired(2)
+    rows[0]["diagnosis"] = ""
+    _, found, told = analyse(rows, columns=[*rows[0]])
+    assert "1 readings have no diagnosis or no truth and are left out" in told
+    assert found["diagnosis"]["num_pairs"] == 159
+
+
+def test_a_gain_over_readers_and_cases_has_its_level():
+    """Cases that the generated images help or harm, by chance: the gain of all cases is nothing."""
+    generator = np.random.default_rng(0)
+    readers, cases = generator.normal(0, 0.3, (400, 8, 1)), generator.normal(0, 0.8, (400, 1, 20))
+    tables = np.sign(readers + cases + generator.normal(0, 1, (400, 8, 20))).round()
+    p = [describe_gain(table)["p"] for table in tables]
+    assert np.mean([one < 0.05 for one in p]) < 0.08
+    of_readers = tables.mean(axis=2)
+    error = of_readers.std(axis=1, ddof=1) / np.sqrt(8)
+    assert (abs(of_readers.mean(axis=1)) > 2.36 * error).mean() > 0.15  # over readers alone
+
+
+def test_a_gain_by_its_definition():
+    table = np.array([[1.0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
+    found = describe_gain(table)
+    # Mean squares of readers 1/12, of cases 11/36, of both 11/36: cases add nothing.
+    assert found["value"] == pytest.approx(7 / 12)
+    assert found["high"] - found["value"] == pytest.approx(4.302653 / 12, abs=1e-6)
+    more = describe_gain(np.vstack([table, table]))
+    # Of readers 1/15, of cases 11/18, of both 11/45.
+    total = 1 / 15 + 11 / 18 - 11 / 45
+    freedom = total**2 / ((1 / 15) ** 2 / 5 + (11 / 18) ** 2 / 3 + (11 / 45) ** 2 / 15)
+    assert freedom < 3
+    half = stats.t.ppf(0.975, 3) * np.sqrt(total / 24)  # as many as four cases leave
+    assert more["high"] - more["value"] == pytest.approx(half)
+    assert describe_gain(np.ones((3, 4)))["p"] is None
+    assert "left_out" in describe_gain(np.ones((3, 1)))

@@ -120,6 +120,21 @@ def test_an_earlier_study_gives_the_scale(tmp_path, capsys, simulate):
     assert found["reader_sd"] != 1.0
 
 
+def test_an_earlier_study_without_a_scale_is_refused(tmp_path, capsys):
+    """Every real image has a higher score than every generated one: no odds are finite."""
+    rows = [
+        f"R{reader},{source},{source}-{reader}-{place},{score + place % 2}"
+        for reader in range(4) for place in range(6)
+        for source, score in (("real", 4), ("gan", 1))
+    ]  # fmt: skip
+    path = tmp_path / "ratings.csv"
+    path.write_text("\n".join(["reader,source,image,score", *rows]), "utf-8")
+    assert main(["study", "power", str(path), "--readers", "8", "--images", "5"]) == 2
+    told = capsys.readouterr().err
+    assert "ratings.csv: the scores are separated" in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

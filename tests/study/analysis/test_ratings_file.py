@@ -1,5 +1,7 @@
 """Files as people have them: separators, byte order marks, gaps, and what is refused."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,19 @@ def test_names_in_cyrillic_and_the_order_of_the_columns(tmp_path):
         _, source, image, score = row.split(",")
         lines.append(f'{score},{image},{source},{reader},"стенки, не видны"')
     assert read_ratings(write(tmp_path, *lines), real="real").readers == ("Ян", "Әлия")
+
+
+def test_a_name_typed_on_another_system_is_the_same_name(tmp_path):
+    rows = [row.replace("B,", "Андрей,", 1) for row in ROWS]
+    rows[3] = unicodedata.normalize("NFD", rows[3])
+    assert rows[3] != unicodedata.normalize("NFC", rows[3])
+    assert read_ratings(write(tmp_path, HEAD, *rows), real="real").readers == ("A", "Андрей")
+
+
+def test_real_and_generated_images_of_other_readers_are_refused(tmp_path):
+    rows = ["A,real,r1,5", "A,real,r2,4", "B,gan,g1,2", "B,gan,g2,1"]
+    with pytest.raises(InputError, match="no reader rated both real and generated images"):
+        read_ratings(write(tmp_path, HEAD, *rows), real="real")
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ let isSaving = false;
 
 function watchCard(card) {
   const token = card.dataset.token;
-  const state = { card, token, started: null, shown: 0, hidden: 0, hiddenSince: null, zoom: 1, brightness: 1 };
-  const image = card.querySelector("img.main");
-  // The clock starts when the image is decoded, not when the page is.
-  image.decode().then(
+  const state = { card, token, started: null, isBroken: false, hidden: 0, hiddenSince: null, zoom: 1, brightness: 1 };
+  const images = [...card.querySelectorAll("img")];
+  // The clock starts when the images are decoded, not when the page is.
+  Promise.all(images.map((image) => image.decode())).then(
     () => requestAnimationFrame(() => { state.started = performance.now(); if (document.hidden) state.hiddenSince = state.started; }),
-    () => showError(form.dataset.broken),
+    () => { state.isBroken = true; showError(form.dataset.broken); },
   );
   for (const radio of card.querySelectorAll('.scale input')) radio.addEventListener("change", () => answered(state));
   const display = card.querySelector(".display");
@@ -26,7 +26,7 @@ function watchCard(card) {
     const apply = () => {
       state.zoom = Math.max(state.zoom, Number(zoom.value));
       state.brightness = Number(brightness.value);
-      for (const shown of card.querySelectorAll("img")) {
+      for (const shown of images) {
         shown.style.width = `${100 * zoom.value}%`;
         shown.style.filter = `brightness(${brightness.value})`;
       }
@@ -97,6 +97,11 @@ form.addEventListener("submit", async (event) => {
     missing.card.querySelector(".scale input").focus();
     return;
   }
+  // An image that was not seen is not rated.
+  if (cards.some((state) => state.isBroken)) {
+    showError(form.dataset.broken);
+    return;
+  }
   isSaving = true;
   save.setAttribute("aria-disabled", "true");
   save.textContent = form.dataset.saving;
@@ -110,7 +115,9 @@ form.addEventListener("submit", async (event) => {
   }
   try {
     const body = new URLSearchParams(new FormData(form));
-    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+    const answer = await fetch(form.action, {
+      method: "POST", body, headers: { Accept: "application/json" }, signal: AbortSignal.timeout(30_000),
+    });
     const result = await answer.json();
     if (result.saved) {
       location.replace(result.next);
