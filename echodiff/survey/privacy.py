@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 from echodiff.documents import read_record
 from echodiff.survey.controlnet import CONTROLNET, run_inner
 
-AUDIT = "echodiff.audit.command"
 RESULT = "privacy.json"
-NOT_HERE = "not measured: this version has no echodiff audit"
 NOT_READ = "not measured: echodiff audit does not read the weights of this arm"
 
 
@@ -25,18 +21,14 @@ def audit_arm(
     """
     if arm != CONTROLNET:
         return {"is_measured": False, "verdict": NOT_READ}
-    try:
-        is_there = importlib.util.find_spec(AUDIT) is not None
-    except ModuleNotFoundError:
-        is_there = False
-    if not is_there:
-        return {"is_measured": False, "verdict": NOT_HERE}
     if not (out / RESULT).is_file():
+        from echodiff.audit.command import main
+
         words = [str(run_dir), "--generated", str(generated), "--out", str(out),
                  "--attempts", "0"]  # fmt: skip
         if threads is not None:
             words += ["--threads", str(threads)]
-        status = run_inner(importlib.import_module(AUDIT).main, words)
+        status = run_inner(main, words)
         if status not in (0, 1) or not (out / RESULT).is_file():
             return {
                 "is_measured": False,

@@ -100,18 +100,20 @@ def _on_privacy(arms: Mapping[str, Any], name: str) -> str:
 
 
 def _on_scanner(arms: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    found, held = result["segmentations"], result["held_out"]
+    found, held = result["segmentations"], ", ".join(result["held_out"])
     if not held:
         return "No vendor was held out."
+    dice = [write_interval(found["real"][part]["dice"]) for part in (UNSEEN, SEEN)]
+    alone = f"Trained on real frames alone, Dice is {dice[0]} on {held}, {dice[1]} on the others."
     gains = {name: found[f"real + {name}, random styles"][UNSEEN]["gain"] for name in arms
              if UNSEEN in found.get(f"real + {name}, random styles", {})}  # fmt: skip
     if not gains:
-        return "Random styles need two training vendors, and an arm that passed its gate."
+        return f"{alone} Random styles need two training vendors, and an arm that passed its gate."
     best = max(gains, key=lambda name: gains[name]["value"])
     one = gains[best]
     text = (
-        f"On {', '.join(held)}, which nothing was trained on, random styles of {best} change Dice "
-        f"by {write_interval(one, 3, '+')}"
+        f"{alone} Random styles of {best} change that on {held}, which nothing was trained on, by "
+        f"{write_interval(one, 3, '+')}"
     )
     if _is_gain(one):
         return f"{text}: above 0."
