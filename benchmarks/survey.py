@@ -4,7 +4,7 @@
 
 Without --data: simulated MR of three scanner styles, cedar held out; a core takes up to 40 minutes
 for a training, and there are three of each of six arms. --quick: one training of four arms with
-half the operations, about 50 minutes on two cores in all; further arms and seeds can be added to
+30 % of the operations, about 50 minutes on two cores in all; further arms and seeds can be added to
 the same folder. The command resumes. Flags after `--` go to `echodiff compare-generators`, such as
 `--dry-run`.
 """
@@ -22,10 +22,10 @@ AIM_STYLE, AIM_DICE, AIM_FLOW = 0.9, 0.03, 1.1
 that of diffusion at 32."""
 AIM_CACHED_S = 60
 QUICK = (
-    "--arms", "gan,vae,diffusion,flow", "--seeds", "1", "--max-steps", "2000", "--batch-size", "4",
+    "--arms", "gan,vae,diffusion,flow", "--seeds", "1", "--max-steps", "2400", "--batch-size", "4",
     "--num-images", "96", "--num-synthetic", "160", "--segmentation-steps", "300",
 )  # fmt: skip
-"""Half the operations of the default, by smaller batches; flags after `--` override them."""
+"""30 % of the operations of the default, in small batches; flags after `--` override them."""
 
 
 def write_cell(one, digits=3):

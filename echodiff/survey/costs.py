@@ -38,7 +38,7 @@ def list_costs(
         f"{len(frames.test)} held-out frames of other patients{unseen}"
     ]
     if config.data is None and config.dry_run:
-        lines[0] += f" (of {config.phantom_frames} simulated frames a part, for this dry run)"
+        lines[0] += f" (a part of the {config.phantom_frames} that are simulated later)"
     lines += [
         f"{arm}: {one.cost.num_parameters:,} weights ({one.cost.num_trained:,} trained), "
         f"{one.num_steps} steps of {one.cost.flops / TERA:.4f} TFLOP = {one.flops / TERA:.3f} "

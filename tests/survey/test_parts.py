@@ -9,7 +9,8 @@ import torch
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.survey.arm_trainer import encode_masks
-from echodiff.survey.compute import StepCost, plan_steps
+from echodiff.survey.compute import ArmPlan, StepCost, plan_steps
+from echodiff.survey.costs import _count_seconds
 from echodiff.survey.gate import check_gate, join_trainings
 from echodiff.survey.latents import LatentSpace
 from echodiff.survey.networks import (
@@ -24,6 +25,7 @@ from echodiff.survey.normalisation import Normaliser
 from echodiff.survey.scanner_style import StyleClassifier
 from echodiff.survey.segmentations import Result, summarise
 from echodiff.survey.sets import ask_own, ask_random_styles, ask_vendor
+from echodiff.survey.survey_config import SurveyConfig
 from echodiff.survey.verdict import write_verdicts
 
 
@@ -53,6 +55,13 @@ def test_every_arm_gets_the_operations_of_the_reference_to_the_nearest_step():
     plan = plan_steps(costs, costs["a"], 10)
     assert [plan["a"].num_steps, plan["b"].num_steps] == [10, 30]
     assert plan["b"].flops == 990
+
+
+def test_time_to_draw_counts_a_set_for_each_training_vendor(tmp_path):
+    config = SurveyConfig(out=tmp_path, num_images=10, num_synthetic=4, batch_size=2)
+    plan = ArmPlan(StepCost(1, 6.0, 5, 5), 1)  # a second an image
+    assert _count_seconds(config, "gan", plan, 1) == 10 + 4
+    assert _count_seconds(config, "gan", plan, 3) == 10 + 4 + 4 + 3 * 10
 
 
 def test_networks_are_matched_in_size_and_are_functions_of_the_seed():
