@@ -74,6 +74,9 @@ def write_bars(result, cached_s):
                 f"  asked-for style in {min(agrees):.2f} or more of the images (aim {AIM_STYLE}), "
                 f"Dice within {max(dice) - min(dice):.3f} (aim {AIM_DICE})"
             )
+    if result["classifier"]:
+        told = write_cell(result["classifier"], 2)
+        lines.append(f"- the style classifier is right on held-out real frames: {told}")
     speed = result["flow_over_diffusion"]
     for name, ratio in (speed["ratios"] if speed else {}).items():
         told = f"{speed['flow_steps']} steps over diffusion at {speed['diffusion_steps']}"
