@@ -123,7 +123,7 @@ def _on_scanner(arms: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 def _is_gain(one: Mapping[str, Any]) -> bool:
     """Whether the largest of several gains is above 0: the best of many is above 0 by chance."""
     low, p = one["low"], one["p_holm"]
-    return low is not None and low > 0 and p is not None and p < LEVEL
+    return bool(low is not None and low > 0 and p is not None and p < LEVEL)
 
 
 def _is_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
