@@ -232,6 +232,8 @@ def test_an_interrupted_audit_is_no_verdict(tmp_path, monkeypatch):
         audit_arm("controlnet", tmp_path, tmp_path, tmp_path / "audit", None)
 
 
+# diffusers makes an array of a tensor in numpy's old way.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp_path, monkeypatch):
     unmeasured = {"is_measured": False, "verdict": "not measured"}
     monkeypatch.setattr("echodiff.survey.privacy.audit_arm", lambda *arguments: unmeasured)
