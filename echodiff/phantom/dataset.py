@@ -37,7 +37,10 @@ SOURCE = PHANTOM
 _GOLDEN = 0.6180339887498949
 
 T = TypeVar("T", bound=str)
-Rendered = tuple[dict[Modality, NDArray[np.uint8]], NDArray[np.uint8], Frame]
+Rendered = tuple[dict[Modality, NDArray[np.uint8]], dict[Modality, NDArray[np.uint8]], Frame]
+"""Images and masks by modality, and the row that they share."""
+OF_SECTOR: tuple[Modality, ...] = ("echo", "pseudo")
+"""Modalities that show a sector; MR and CT show the whole slice."""
 
 
 def write_phantom_frames(
@@ -99,14 +102,14 @@ def write_phantom_frames(
                 disable=not progress,
             )
         )
-        for index, (images, mask, frame) in zip(
+        for index, (images, masks, frame) in zip(
             left, map_in_order(job, left, workers=workers), strict=True
         ):
             split = split_of(seed, index // 2, splits)
             for modality, writer in writers.items():
                 if _name(index) not in writer:
                     row = replace(frame, modality=modality, split=split)
-                    writer.add(row, images[modality], mask)
+                    writer.add(row, images[modality], masks[modality])
             bar.update()
 
 
@@ -132,7 +135,9 @@ def _render(
     heart, pose = acquisition.heart, acquisition.pose
     anatomy, spacing_mm = slice_image(heart, pose, size)
     images = {m: render(acquisition, m, size, anatomy) for m in modalities}
-    mask = np.where(sector_mask(pose, size), anatomy.labels, Label.BACKGROUND).astype(np.uint8)
+    whole = anatomy.labels.astype(np.uint8)
+    cut = np.where(sector_mask(pose, size), whole, Label.BACKGROUND).astype(np.uint8)
+    masks = {m: cut if m in OF_SECTOR else whole for m in modalities}
     frame = Frame(
         file_name=_name(index),
         text=acquisition.text,
@@ -147,7 +152,7 @@ def _render(
         record=acquisition.to_json(),
         extra=describe(patient[0].heart, pose),
     )
-    return images, mask, frame
+    return images, masks, frame
 
 
 def describe(heart: Heart, pose: Pose) -> dict[str, Any]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 PROG = "echodiff compare-generators"
 SURVEY_FILE, REPORT_FILE, JOB_FILE = "survey.json", "report.html", "job.json"
-_INDIFFERENT = ("out", "data", "threads", "checkpoint_every", "dry_run")
+_INDIFFERENT = ("out", "data", "threads", "checkpoint_every", "dry_run", "arms", "seeds")
+"""Settings that a comparison may be resumed with other values of: arms and seeds can be added."""
 DRY_FRAMES = 48
 """Simulated frames of a dry run."""
 
@@ -82,7 +83,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
     from echodiff.survey.scoring import Judge, keep
     from echodiff.survey.segmentations import Bench, list_segmentations, summarise
     from echodiff.survey.stages import compare_speed, plan_drawing, score_sets_of
-    from echodiff.survey.table import build_table, name_distance
+    from echodiff.survey.table import build_table
     from echodiff.survey.timings import Timings
     from echodiff.survey.trainings import open_workshop, plan_trainings
 
@@ -116,7 +117,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
         noise=noise,
         classifier=_judge_classifier(config, judge),
         segmentations=summarise({one.name: bench.measure(one) for one in kinds}),
-        speed=compare_speed(config, judge, name_distance(networks)),
+        speed=compare_speed(config, judge),
         audits=_audit(config),
     )  # fmt: skip
 
@@ -172,7 +173,7 @@ def _audit(config: SurveyConfig) -> dict[str, dict[str, Any]]:
     return {
         arm: audit_arm(
             arm, config.out / "arms" / arm / "seed-0", find_set(config, arm, 0, OWN),
-            config.out / "audits" / arm,
+            config.out / "audits" / arm, config.threads,
         )
         for arm in config.arms
     }  # fmt: skip

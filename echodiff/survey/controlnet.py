@@ -7,7 +7,7 @@ only the operations of its own training are counted.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8, resize_mask, write_image
@@ -34,6 +35,8 @@ CONTROLNET: Arm = "controlnet"
 SCHEDULER = "ddim"
 UNGUIDED = 1.0
 """Guidance of the images: no other arm has any."""
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C has ended."""
 WORDS = "words"
 """Folder in `data` of the frames with captions that name the scanner."""
 
@@ -48,7 +51,7 @@ def build_settings(
         base=config.base, data=data, resolution=config.resolution, max_steps=num_steps,
         batch_size=config.batch_size, seed=config.seed + number, obedience_images=0,
         held_out_frames=0, label_dropout=0.0, checkpoint_every=config.checkpoint_every,
-        mixed_precision="no", compile="none",
+        mixed_precision="no", compile="none", threads=config.threads,
         out=config.out / "arms" / CONTROLNET / f"seed-{number}",
     )  # fmt: skip
 
@@ -88,9 +91,17 @@ def train_controlnet(config: SurveyConfig, folder: Path, num_steps: int, number:
         config, write_words_folder(config, folder), num_steps=num_steps, number=number
     )
     assert settings.out is not None
-    if not is_trained(settings.out):
-        main(_to_words(settings))
+    if not is_trained(settings.out) and run_inner(main, _to_words(settings)):
+        raise InputError("--arms controlnet: echodiff train-controlnet failed, as it says above")
     return settings.out
+
+
+def run_inner(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """Run another command in this process; its exit status. Its interrupt is that of this one."""
+    status = main(words)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
 
 
 def write_words_folder(config: SurveyConfig, folder: Path) -> Path:
@@ -103,7 +114,7 @@ def write_words_folder(config: SurveyConfig, folder: Path) -> Path:
                 if name not in writer:
                     image = read_gray_u8(folder / row.file_name)
                     mask = read_mask_u8(folder / str(row.mask_file_name))
-                    text = write_words(row.text, vendor_of(row))
+                    text = write_words(row, vendor_of(row))
                     writer.add(replace(row, file_name=name, text=text), image, mask)
     return out
 
@@ -166,4 +177,6 @@ def _to_words(settings: TrainControlNetConfig) -> list[str]:
         "checkpoint-every": settings.checkpoint_every, "mixed-precision": "no",
         "compile": "none",
     }  # fmt: skip
+    if settings.threads is not None:
+        given["threads"] = settings.threads
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]

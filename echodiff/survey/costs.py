@@ -38,7 +38,7 @@ def list_costs(
         f"{len(frames.test)} held-out frames of other patients{unseen}"
     ]
     if config.data is None and config.dry_run:
-        lines[0] += f" (of {config.phantom_frames} simulated frames a part, for this dry run)"
+        lines[0] += f" (a part of the {config.phantom_frames} that are simulated later)"
     lines += [
         f"{arm}: {one.cost.num_parameters:,} weights ({one.cost.num_trained:,} trained), "
         f"{one.num_steps} steps of {one.cost.flops / TERA:.4f} TFLOP = {one.flops / TERA:.3f} "
@@ -46,13 +46,17 @@ def list_costs(
         for arm, one in plan.items()
     ]
     training = sum(one.seconds for one in plan.values()) * config.seeds
-    drawing = sum(_count_seconds(config, arm, one) for arm, one in plan.items()) * config.seeds
-    num = len(list_segmentations(config, has_styles=len(frames.vendors) > 1)) * config.seeds
+    num_vendors = len(frames.vendors)
+    drawing = config.seeds * sum(
+        _count_seconds(config, arm, one, num_vendors) for arm, one in plan.items()
+    )
+    num = len(list_segmentations(config, has_styles=num_vendors > 1)) * config.seeds
     segmenting = num * config.segmentation_steps * time_segmentation(config, frames, device)
     lines.append(
         f"in all {len(plan) * config.seeds} trainings, about {write_time(training)}; about "
         f"{write_time(drawing)} to draw the images; {num} segmentations of "
-        f"{config.segmentation_steps} steps, about {write_time(segmenting)}; and their tests"
+        f"{config.segmentation_steps} steps, about {write_time(segmenting)}; tests, scores "
+        "and the audit of controlnet come on top"
     )
     lines.append(f"disk: about {_count_bytes(config, frames, plan) / GIBI:.2f} GiB")
     return lines
@@ -92,9 +96,9 @@ def write_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _count_seconds(config: SurveyConfig, arm: str, plan: ArmPlan) -> float:
+def _count_seconds(config: SurveyConfig, arm: str, plan: ArmPlan, num_vendors: int) -> float:
     one_pass = plan.cost.seconds / (PASSES_A_STEP * config.batch_size)
-    return one_pass * sum(num * steps for num, steps in count_images(config, arm, 2))
+    return one_pass * sum(num * steps for num, steps in count_images(config, arm, num_vendors))
 
 
 def _count_bytes(config: SurveyConfig, frames: SurveyFrames, plan: Mapping[str, ArmPlan]) -> float:

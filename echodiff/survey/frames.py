@@ -220,6 +220,12 @@ def _check(folder: Path, parts: dict[str, list[Frame]], config: SurveyConfig) ->
                 f"--data {folder}: {num} patients with masks in {what}, and intervals need "
                 f"{MIN_GROUPS}"
             )
+    trained_on = {vendor_of(row) for row in parts[TRAIN]}
+    if extra := sorted({vendor_of(row) for row in parts[TEST]} - trained_on):
+        raise InputError(
+            f"--data {folder}: no training frame is of vendor {', '.join(extra)}, which val or "
+            f"test has: hold it out with --held-out-vendor {','.join([*config.held_out, *extra])}"
+        )
     held = [row for name, own in parts.items() if name != TRAIN for row in own]
     reference = RealFrames(folder, folder, held, "")
     trained = RealFrames(folder, folder, parts[TRAIN], "")

@@ -170,18 +170,24 @@ def find_set(config: SurveyConfig, arm: str, number: int, title: str) -> Path:
 
 def summarise(results: Mapping[str, Result]) -> dict[str, Any]:
     """Mean Dice of every kind, and its gain over `real`, on the vendors of the training and on
-    those that were held out; paired by patient and training, corrected by Holm."""
+    those that were held out; paired by patient and training, corrected by Holm.
+
+    Of one training, intervals and p are over patients alone.
+    """
     found: dict[str, Any] = {name: {"num_real": one.num_real, "num_synthetic": one.num_synthetic}
                              for name, one in results.items()}  # fmt: skip
     for title in results[REAL].tables:
         tables = {name: one.tables[title] for name, one in results.items()}
         pairs = [(name, REAL) for name in tables if name != REAL]
+        num_seeds = len(tables[REAL])
+        if num_seeds == 1:  # counted twice, a training differs from none, and patients remain
+            tables = {name: np.repeat(table, 2, axis=0) for name, table in tables.items()}
         for name, table in tables.items():
             mean, _ = average_table(table)
             found[name][title] = {
                 "dice": {"value": mean.value, "low": mean.low, "high": mean.high},
                 "num_patients": int(np.isfinite(table).all(axis=0).sum()),
-                "num_seeds": len(table),
+                "num_seeds": num_seeds,
             }
         for one in compare_arms(tables, pairs):
             found[one.first][title]["gain"] = {

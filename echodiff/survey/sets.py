@@ -33,6 +33,8 @@ DRAWN_AT_ONCE = 16
 RECORD = "generate.json"
 MIXED = "mixed"
 """Vendor column of images drawn in a mixture of styles."""
+REACH = 2.0
+"""Distance of random styles from the mean of the training styles, over that of mixtures of them."""
 OWN, SYNTHETIC, RANDOM_STYLES = "own", "synthetic", "random-styles"
 """Titles of sets: held-out masks in their own styles; training masks in their own styles, and in
 random ones."""
@@ -48,7 +50,7 @@ class Asked:
     rows: tuple[Frame, ...]
     """One per image."""
     styles: NDArray[np.float32]
-    """(N, V) weights of the training vendors."""
+    """(N, V) weights of the training vendors; they sum to 1."""
     vendors: tuple[str, ...]
     """Vendor column of every image."""
     words: tuple[str, ...]
@@ -62,9 +64,7 @@ class Asked:
     @property
     def captions(self) -> list[str]:
         """Captions with the scanner in words, for arms that read them."""
-        return [
-            write_words(row.text, vendor) for row, vendor in zip(self.rows, self.words, strict=True)
-        ]
+        return [write_words(row, vendor) for row, vendor in zip(self.rows, self.words, strict=True)]
 
 
 class Draws(Protocol):
@@ -80,16 +80,23 @@ class Draws(Protocol):
         ...
 
 
-def write_words(text: str, vendor: str) -> str:
-    """A caption that names the scanner."""
-    return f"{text}, {vendor} scanner" if text else f"{vendor} scanner"
+def write_words(row: Frame, vendor: str) -> str:
+    """The caption of a row with `vendor` for its scanner: that of the row, if named, is left out.
+
+    `echodiff prepare` writes the scanner of an MR frame as the last clause of its caption.
+    """
+    own = f"{row.vendor} scanner"
+    clauses = [clause for clause in row.text.split(", ") if clause and clause != own]
+    return ", ".join([*clauses, f"{vendor} scanner"])
 
 
 def ask_own(
     title: str, folder: Path, frames: Sequence[Frame], known: Sequence[str], num: int, steps: int
 ) -> Asked:
-    """`num` images for the masks of `frames` in turn, each in the style of its own vendor."""
-    rows = tuple(frames[place % len(frames)] for place in range(num))
+    """`num` images, each in the style of the vendor of its mask: all masks in turn, or, of more
+    masks than images, some that are spread over them, so that no patient or vendor comes last."""
+    step = max(1.0, len(frames) / num)
+    rows = tuple(frames[int(place * step) % len(frames)] for place in range(num))
     vendors = tuple(vendor_of(row) for row in rows)
     places = [known.index(name) for name in vendors]
     styles = np.eye(len(known), dtype=np.float32)[places]
@@ -112,13 +119,16 @@ def name_style(vendor: str, known: Sequence[str]) -> str:
 
 
 def ask_random_styles(asked: Asked, known: Sequence[str], *, seed: int) -> Asked:
-    """The same masks in styles drawn apart from the anatomy: uniform over all mixtures of vendors.
+    """The same masks in styles drawn apart from the anatomy: mixtures of the training vendors,
+    uniform over all of them, stretched about their mean by `REACH`.
 
-    A mixture is a scanner between those of the training.
+    A mixture is a scanner between those of the training; a stretched one may lie beyond them, as a
+    new scanner does, and has weights below 0 and above 1. They sum to 1.
     """
-    num_styles = asked.styles.shape[1]
-    drawn = [build_stream(seed, Stream.MASK, row).dirichlet(np.ones(num_styles))
-             for row in range(len(asked))]  # fmt: skip
+    mean = 1 / asked.styles.shape[1]
+    mixtures = [build_stream(seed, Stream.MASK, row).dirichlet(np.ones(asked.styles.shape[1]))
+                for row in range(len(asked))]  # fmt: skip
+    drawn = [mean + REACH * (weights - mean) for weights in mixtures]
     return replace(
         asked, title=RANDOM_STYLES, styles=np.array(drawn, np.float32),
         vendors=(MIXED,) * len(asked),

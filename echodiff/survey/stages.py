@@ -95,24 +95,25 @@ def score_sets_of(
     return found | {"curve": dict(sorted(curve.items())), "styles": styles}
 
 
-def compare_speed(config: SurveyConfig, judge: Judge, distance: str) -> dict[str, Any] | None:
-    """Ratio of flow's distance with few steps to that of diffusion with many; None without both.
+def compare_speed(config: SurveyConfig, judge: Judge) -> dict[str, Any] | None:
+    """Ratios of flow's distances with few steps to those of diffusion with many, by distance; None
+    without both arms.
 
     Few are 8, or the next larger of --curve-steps; many are --sample-steps.
     """
     few = min((one for one in config.curve_steps if one >= 8), default=max(config.curve_steps))
     if not {"flow", "diffusion"} <= set(config.arms) or few >= config.sample_steps:
         return None
-    name = distance.replace("mmd_", "mmd_ratio_")
-    ratios = []
+    found = []
     for number in range(config.seeds):
         sets = (find_set(config, "diffusion", number, OWN),
                 find_set(config, "flow", number, f"steps-{few}"))  # fmt: skip
         path = config.out / "scores" / "flow" / f"seed-{number}" / f"over-diffusion-{few}.json"
-        found = keep(path, partial(judge.compare, *sets))
-        ratios.append(found["scores"].get(name))
-    return {"flow_steps": few, "diffusion_steps": config.sample_steps,
-            "ratio": join_trainings(ratios)}  # fmt: skip
+        found.append(keep(path, partial(judge.compare, *sets))["scores"])
+    names = [network.name for network in judge.networks.opened]
+    ratios = {f"mmd_{name}": join_trainings([one.get(f"mmd_ratio_{name}") for one in found])
+              for name in names}  # fmt: skip
+    return {"flow_steps": few, "diffusion_steps": config.sample_steps, "ratios": ratios}
 
 
 def join_styles(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

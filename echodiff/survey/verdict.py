@@ -9,6 +9,8 @@ from echodiff.metrics.copies import NEAR_SHARE
 from echodiff.report.tables import score_name
 
 SEEN, UNSEEN = "test", "unseen"
+LEVEL = 0.05
+"""Of p, corrected for the number of comparisons."""
 
 
 def write_verdicts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -56,7 +58,7 @@ def _on_speed(result: Mapping[str, Any]) -> str:
     if ratio is None:
         return "Flow and diffusion were not both compared at the steps asked for."
     name = f"flow at {ratio['flow_steps']} steps against diffusion at {ratio['diffusion_steps']}"
-    joined = ratio["ratio"]
+    joined = ratio["ratios"][result["distance"]]
     if joined is None:
         return f"{name}: their ratio has no value, because a distance is near 0."
     text = f"{score_name(result['distance'])} of {name}: {write_interval(joined, 2)} times"
@@ -75,8 +77,7 @@ def _on_utility(arms: Mapping[str, Any], found: Mapping[str, Any], part: str) ->
     best = max(gains, key=lambda name: gains[name]["value"])
     one = gains[best]
     text = f"Largest gain in Dice over real frames alone: {best}, {write_interval(one, 3, '+')}"
-    low, p = one["low"], one["p_holm"]
-    if low is not None and low > 0 and p is not None and p < 0.05:
+    if _is_gain(one):
         return f"{text}."
     return f"{text}, not distinguishable from none."
 
@@ -93,28 +94,36 @@ def _on_privacy(arms: Mapping[str, Any], name: str) -> str:
         return f"{told} (share of near ones above {limit})."
     most = max(known, key=lambda arm: known[arm]["value"])
     return (
-        f"No arm draws more near copies of training frames than unseen real frames are; most: "
-        f"{most}, {write_interval(known[most])}. Copies are a part of privacy, not all of it."
+        f"No arm is shown to draw more near copies of training frames than unseen real frames are; "
+        f"most: {most}, {write_interval(known[most])}. Copies are a part of privacy, not all of it."
     )
 
 
 def _on_scanner(arms: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    found, held = result["segmentations"], result["held_out"]
+    found, held = result["segmentations"], ", ".join(result["held_out"])
     if not held:
         return "No vendor was held out."
+    dice = [write_interval(found["real"][part]["dice"]) for part in (UNSEEN, SEEN)]
+    alone = f"Trained on real frames alone, Dice is {dice[0]} on {held}, {dice[1]} on the others."
     gains = {name: found[f"real + {name}, random styles"][UNSEEN]["gain"] for name in arms
              if UNSEEN in found.get(f"real + {name}, random styles", {})}  # fmt: skip
     if not gains:
-        return "Random styles need two training vendors, and an arm that passed its gate."
+        return f"{alone} Random styles need two training vendors, and an arm that passed its gate."
     best = max(gains, key=lambda name: gains[name]["value"])
     one = gains[best]
     text = (
-        f"On {', '.join(held)}, which nothing was trained on, random styles of {best} change Dice "
-        f"by {write_interval(one, 3, '+')}"
+        f"{alone} Random styles of {best} change that on {held}, which nothing was trained on, by "
+        f"{write_interval(one, 3, '+')}"
     )
-    if one["low"] is not None and one["low"] > 0:
+    if _is_gain(one):
         return f"{text}: above 0."
     return f"{text}: not shown to be above 0."
+
+
+def _is_gain(one: Mapping[str, Any]) -> bool:
+    """Whether the largest of several gains is above 0: the best of many is above 0 by chance."""
+    low, p = one["low"], one["p_holm"]
+    return bool(low is not None and low > 0 and p is not None and p < LEVEL)
 
 
 def _is_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

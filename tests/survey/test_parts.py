@@ -1,12 +1,16 @@
 """Parts of a comparison: normalisation, equal compute, styles, gate, means over trainings."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from echodiff.errors import InputError
+from echodiff.frames.rows import Frame
 from echodiff.survey.arm_trainer import encode_masks
-from echodiff.survey.compute import StepCost, plan_steps
+from echodiff.survey.compute import ArmPlan, StepCost, plan_steps
+from echodiff.survey.costs import _count_seconds
 from echodiff.survey.gate import check_gate, join_trainings
 from echodiff.survey.latents import LatentSpace
 from echodiff.survey.networks import (
@@ -19,6 +23,10 @@ from echodiff.survey.networks import (
 )
 from echodiff.survey.normalisation import Normaliser
 from echodiff.survey.scanner_style import StyleClassifier
+from echodiff.survey.segmentations import Result, summarise
+from echodiff.survey.sets import ask_own, ask_random_styles, ask_vendor
+from echodiff.survey.survey_config import SurveyConfig
+from echodiff.survey.verdict import write_verdicts
 
 
 def images(gamma=1.0, num=3):
@@ -47,6 +55,13 @@ def test_every_arm_gets_the_operations_of_the_reference_to_the_nearest_step():
     plan = plan_steps(costs, costs["a"], 10)
     assert [plan["a"].num_steps, plan["b"].num_steps] == [10, 30]
     assert plan["b"].flops == 990
+
+
+def test_time_to_draw_counts_a_set_for_each_training_vendor(tmp_path):
+    config = SurveyConfig(out=tmp_path, num_images=10, num_synthetic=4, batch_size=2)
+    plan = ArmPlan(StepCost(1, 6.0, 5, 5), 1)  # a second an image
+    assert _count_seconds(config, "gan", plan, 1) == 10 + 4
+    assert _count_seconds(config, "gan", plan, 3) == 10 + 4 + 4 + 3 * 10
 
 
 def test_networks_are_matched_in_size_and_are_functions_of_the_seed():
@@ -128,3 +143,73 @@ def test_the_interval_over_trainings_holds_what_is_within_one_and_between_them()
     assert three["n"] == 30
     assert join_trainings([score(1.0), None]) is None
     assert join_trainings([score(1.0), score(2.0)])["low"] is None
+
+
+def ask(num, texts=("a heart",), vendors=("canon", "ge"), frames=20):
+    """`num` images for `frames` frames, sorted by vendor as data sets are."""
+    rows = [Frame(file_name=f"{place}.png", text=texts[place % len(texts)], patient_id=f"p{place}",
+                  vendor=vendors[place * len(vendors) // frames])
+            for place in range(frames)]  # fmt: skip
+    return ask_own("own", Path(), rows, vendors, num, 4)
+
+
+def test_fewer_images_than_masks_are_of_all_vendors_and_patients():
+    asked = ask(5)
+    assert [row.file_name for row in asked.rows] == ["0.png", "4.png", "8.png", "12.png", "16.png"]
+    assert set(asked.vendors) == {"canon", "ge"}
+    assert len({row.patient_id for row in ask(13).rows}) == 13
+    assert [row.file_name for row in ask(42).rows[18:22]] == ["18.png", "19.png", "0.png", "1.png"]
+
+
+def test_words_name_the_asked_for_scanner_alone():
+    # As `echodiff prepare mnms` writes it; a caption may name none.
+    asked = ask(20, texts=("end of diastole, canon scanner", "short axis", ""))
+    assert asked.captions[0] == "end of diastole, canon scanner"
+    moved = ask_vendor(asked, "ge", ("canon", "ge"))
+    assert moved.captions[:3] == ["end of diastole, ge scanner", "short axis, ge scanner",
+                                  "ge scanner"]  # fmt: skip
+
+
+@pytest.mark.parametrize("vendors", [("canon", "ge"), ("canon", "ge", "philips")])
+def test_random_styles_lie_between_the_training_styles_and_beyond_them(vendors):
+    styles = ask_random_styles(ask(400, vendors=vendors), vendors, seed=0).styles
+    assert np.allclose(styles.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(styles.mean(axis=0), 1 / len(vendors), atol=0.08)
+    share = (styles.min(axis=1) < 0).mean()
+    assert 0.3 < share < 0.9
+    assert styles.min() >= 1 / len(vendors) * (1 - 2) - 1e-5
+
+
+def test_gains_of_one_training_have_intervals_over_patients():
+    rng = np.random.default_rng(0)
+    real = rng.uniform(0.7, 0.8, (1, 12))
+    better = real + 0.05 + 0.01 * rng.standard_normal((1, 12))
+    results = {
+        "real": Result({"test": real}, 10, 0),
+        "real + flow": Result({"test": better}, 10, 5),
+    }
+    found = summarise(results)["real + flow"]["test"]
+    difference = (better - real)[0]
+    reach = 2.201 * difference.std(ddof=1) / 12**0.5  # Student's, 11 degrees of freedom
+    gain = found["gain"]
+    assert gain["value"] == pytest.approx(difference.mean())
+    assert gain["high"] - gain["value"] == pytest.approx(reach, rel=1e-3)
+    assert gain["p_holm"] < 0.05
+    assert (found["num_seeds"], found["num_patients"]) == (1, 12)
+
+
+@pytest.mark.parametrize(("p", "told"), [(0.02, ": above 0."), (0.2, ": not shown to be above 0.")])
+def test_the_best_of_several_arms_is_not_above_zero_by_chance(p, told):
+    gain = {"value": 0.02, "low": 0.001, "high": 0.04, "p_holm": p}
+    copies = {"value": 0.04, "low": 0.01, "high": 0.09}
+    arm = {"gate": {"passed": True}, "scores": {"mmd_tiny": score(0.1), "copies_tiny": copies}}
+    kinds = ("real + flow", "real + flow, random styles")
+    verdict = write_verdicts({
+        "arms": {"flow": arm}, "distance": "mmd_tiny", "copies": "copies_tiny",
+        "flow_over_diffusion": None, "held_out": ["cedar"],
+        "segmentations": {"real": {"test": {"dice": score(0.9)}, "unseen": {"dice": score(0.8)}}}
+        | {name: {"test": {"gain": gain}, "unseen": {"gain": gain}} for name in kinds},
+    })  # fmt: skip
+    assert "Dice is 0.800 (no interval) on cedar, 0.900" in verdict["scanner"]
+    assert verdict["scanner"].endswith(told)
+    assert verdict["privacy"].startswith("No arm is shown to draw more")

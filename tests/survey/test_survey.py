@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from echodiff.data.leaks import find_trainings
+from echodiff.diffusion.controlnet_config import TrainControlNetConfig
+from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.images import read_mask_u8, write_mask
 from echodiff.settings.command_line import parse
-from echodiff.survey import sets
+from echodiff.survey import controlnet, sets
 from echodiff.survey.command import main
+from echodiff.survey.privacy import audit_arm
 from echodiff.survey.survey_config import SurveyConfig
 
 HELD_OUT = "siemens"
@@ -176,6 +180,84 @@ def test_another_comparison_is_refused_and_what_is_there_stays(scans, out, capsy
     line = refused(capsys, words(scans, out, *ARMS, "--seed", "1"))
     assert "holds another comparison. It differs in --seed (0 there, 1 here)" in line
     assert (out / "survey.json").read_bytes() == before
+
+
+def test_arms_can_be_added_to_a_finished_comparison(scans, out, table, tmp_path, monkeypatch):
+    place = tmp_path / "out"
+    shutil.copytree(out, place)
+    more = ("--arms", "gan,flow,vae", *ARMS[2:])
+    assert main(words(scans, place, *more)) == 0
+    longer = json.loads((place / "survey.json").read_text())
+    assert [*longer["arms"]] == ["gan", "flow", "vae"]
+    assert longer["arms"]["gan"] == table["arms"]["gan"]
+    assert longer["arms"]["flow"] == table["arms"]["flow"]
+
+
+def test_a_vendor_of_the_test_alone_is_to_be_held_out(scans, tmp_path, capsys):
+    folder = tmp_path / "mr"
+    shutil.copytree(scans, folder)
+    path = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if (row["vendor"], row["split"]) == ("ge", "train"):
+            row["vendor"] = "canon"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    line = refused(capsys, words(folder, tmp_path / "out"))
+    assert "no training frame is of vendor ge, which val or test has" in line
+    assert line.endswith("--held-out-vendor siemens,ge")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_of_a_controlnet_says_all_of_its_settings(scans, tmp_path):
+    config = parse(SurveyConfig, words(scans, tmp_path / "out", "--threads", "1"), prog="test")
+    settings = controlnet.build_settings(config, scans, num_steps=7, number=2)
+    line = controlnet._to_words(settings)
+    assert parse(TrainControlNetConfig, line, prog="test") == settings
+    assert settings.threads == 1
+
+
+@pytest.mark.parametrize(("status", "error"), [(130, KeyboardInterrupt), (2, InputError)])
+def test_a_controlnet_that_was_not_trained_ends_the_comparison(
+    scans, out, tmp_path, monkeypatch, status, error
+):
+    monkeypatch.setattr("echodiff.diffusion.command.main", lambda line: status)
+    config = parse(SurveyConfig, words(scans, tmp_path / "out"), prog="test")
+    with pytest.raises(error):
+        controlnet.train_controlnet(config, out / "data" / "none", 7, 0)
+
+
+def test_an_interrupted_audit_is_no_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr("echodiff.audit.command.main", lambda line: 130)
+    with pytest.raises(KeyboardInterrupt):
+        audit_arm("controlnet", tmp_path, tmp_path, tmp_path / "audit", None)
+
+
+# diffusers makes an array of a tensor in numpy's old way.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp_path, monkeypatch):
+    unmeasured = {"is_measured": False, "verdict": "not measured"}
+    monkeypatch.setattr("echodiff.survey.privacy.audit_arm", lambda *arguments: unmeasured)
+    place = tmp_path / "out"
+    more = ("--arms", "controlnet", "--normalisation", "none", "--max-steps", "1", "--threads", "1",
+            "--num-images", "4", "--num-synthetic", "2", "--sample-steps", "1")  # fmt: skip
+    assert main(words(scans, place, *more)) == 0
+    assert torch.get_num_threads() == 1
+    arm = json.loads((place / "survey.json").read_text())["arms"]["controlnet"]
+    assert arm["scores"]["mmd_texture"]["n"] == 4
+    texts = {row.text for row in load_frames(place / "sets/controlnet/seed-0/style-1-ge")}
+    assert texts == {"ge scanner"}
+    trained = load_frames(place / "data" / "words")
+    assert {row.text for row in trained} == {"canon scanner", "ge scanner"}
+
+
+def test_the_quick_comparison_has_the_arms_and_steps_that_its_aims_are_about(
+    load_benchmark, tmp_path
+):
+    quick = load_benchmark("survey").QUICK
+    config = parse(SurveyConfig, ["--out", str(tmp_path / "out"), *quick], prog="test")
+    assert {"gan", "vae", "diffusion", "flow"} == {*config.arms}
+    assert (config.seeds, config.resolution, config.sample_steps) == (1, 128, 32)
+    assert 8 in config.curve_steps
 
 
 def test_one_vendor_alone_leaves_nothing_to_train_on(write_scans, tmp_path, capsys):
