@@ -26,6 +26,7 @@ from echodiff.data.run_frames import find_run_frames
 from echodiff.data.splits import find_without_patient, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
+from echodiff.images import read_size
 from echodiff.runs import Run
 
 MIN_PATIENTS = 8
@@ -120,7 +121,16 @@ def choose_subjects(
 
 
 def recognise(subjects: Subjects, training: TrainedOn | None) -> Subjects:
-    """Count the frames that are not those of the training: --data may name another folder."""
+    """Count the frames that are not those of the training: --data may name another folder.
+
+    Notes where the images of the two sides have no size in common, which a network can tell.
+    """
+    sizes = [
+        {read_size(path) for path in side.paths} for side in (subjects.members, subjects.others)
+    ]
+    if sizes[0].isdisjoint(sizes[1]):
+        note = "whether attacks tell members or image sizes, which all differ between the sides"
+        subjects = replace(subjects, notes=(*subjects.notes, note))
     if training is None:
         note = "whether these are the training frames: the run has no record of their pixels"
         return replace(subjects, notes=(*subjects.notes, note))

@@ -14,7 +14,7 @@ from echodiff.audit.subjects import Subjects
 from echodiff.metrics.copies import NEAR_SHARE
 
 SET_LEVEL = 0.01
-"""p of the set below which the training patients can be recognised as a set."""
+"""p of the set, corrected p of an attack and p of near images, below which something is found."""
 AUC_LIMIT = 0.7
 """AUC from which single patients can be told, if its corrected p is below SET_LEVEL too."""
 
@@ -54,7 +54,8 @@ def judge_weights(
             "were attacked are not those of the training, so nothing follows for these"
         )
     if extraction is not None:
-        told = f"{extraction.share.num} images for {len(extraction.attempts)} training captions"
+        num_captions = _count(len(extraction.attempts), "training caption")
+        told = f"{_count(extraction.share.num, 'image')} for {num_captions}"
         if extraction.num_extracted:
             reasons.append(
                 f"{_count(extraction.num_extracted, 'training frame')} came back in {told}"
@@ -119,10 +120,11 @@ def judge_images(copies: Copies) -> Verdict:
             f"{_percent(copies.share.high)} of such images would be, 95 % interval)"
         )
     for network, entry in copies.by_features.items():
-        if (entry.get("low") or 0.0) >= 2 * NEAR_SHARE:
+        if (entry.get("low") or 0.0) >= 2 * NEAR_SHARE and entry["p"] < SET_LEVEL:
             reasons.append(
                 f"{_percent(entry['value'])} of the images are as near to a training frame in "
-                f"{network} features as {_percent(NEAR_SHARE)} of unseen frames"
+                f"{network} features as {_percent(NEAR_SHARE)} of unseen frames (p "
+                f"{_write_p(entry['p'])})"
             )
     return _join(reasons, fine)
 

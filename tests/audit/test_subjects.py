@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from echodiff.audit.subjects import Side, draw_by_patient, match_sides
+from echodiff.audit.subjects import Side, Subjects, draw_by_patient, match_sides, recognise
+from echodiff.data.leaks import TrainedOn, describe_trained
 from echodiff.data.reference import RealFrames
 from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 
 
@@ -136,3 +138,17 @@ def test_frames_without_a_patient_are_not_taken_for_patients_in_silence():
     ours = [dataclasses.replace(frame, patient_id=None) for frame in rows("a", 12)]
     (note,) = match(ours, rows("b", 12)).notes
     assert note.startswith("12 frames name no patient, and each counts as one")
+
+
+def test_frames_that_no_training_recorded_and_sizes_of_one_side_are_said(speckle, tmp_path):
+    sides = []
+    for name, size, seed in (("ours", 32, 0), ("theirs", 24, 50)):
+        folder = speckle(tmp_path / name, train=8, test=0, size=size, seed=seed)
+        sides.append(Side(folder, load_frames(folder)))
+    subjects = Subjects(*sides, sides[0], ())
+    assert "which all differ between the sides" in recognise(subjects, None).notes[0]
+    assert recognise(subjects, None).notes[1].startswith("whether these are the training frames")
+    record = describe_trained([(sides[0].folder, sides[0].frames[:6])])
+    assert recognise(subjects, TrainedOn.from_record("a run", record)).num_unknown == 2
+    same = dataclasses.replace(subjects, others=sides[0])
+    assert recognise(same, TrainedOn.from_record("a run", record)).notes == ()
