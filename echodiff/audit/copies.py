@@ -21,14 +21,14 @@ from scipy.stats import betabinom
 from echodiff.audit.subjects import Side
 from echodiff.data.splits import patient_of
 from echodiff.images import pad_square, read_gray_u8
-from echodiff.metrics.copies import MIN_REFERENCE, NEAR_SHARE, measure_nearest, score_copies
+from echodiff.metrics.copies import NEAR_SHARE, measure_nearest, score_copies
 from echodiff.metrics.faithfulness import Estimate, compute_share
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import READ_AT_ONCE
 from echodiff.metrics.likeness.gallery import Match
 from echodiff.metrics.likeness.nearest import RegisteredFrames
-from echodiff.metrics.likeness.threshold import DEFAULT_THRESHOLD, compute_threshold
+from echodiff.metrics.likeness.threshold import compute_threshold
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.score import write_scores
 from echodiff.progress import ProgressBar
@@ -84,7 +84,7 @@ class Reference:
         )
         some = _spread(others.paths, MOST_CALIBRATED)
         scores = [match.score for match in find_matches(gallery, some, white_level)]
-        limit = compute_threshold(scores) if len(some) >= MIN_REFERENCE else DEFAULT_THRESHOLD
+        limit = compute_threshold(scores)
         own = find_matches(gallery, _spread(everything.paths, MOST_CALIBRATED), white_level)
         recognised = compute_share(sum(one.score >= limit for one in own), len(own))
         return cls(

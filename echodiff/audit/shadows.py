@@ -93,7 +93,8 @@ def train_shadow(
     """
     place = config.out / PLACE / f"{number:03d}"
     job = describe_shadow(config, run, subjects, is_in, number)
-    if place.exists() and (not (place / JOB).is_file() or read_json(place / JOB).get("job") != job):
+    known = read_json(place / JOB).get("job") if (place / JOB).is_file() else None
+    if known != job and (place / "frames").exists():
         raise InputError(
             f"{place}: is the shadow of another run, --seed or choice of frames, and would tell "
             "nothing of these: give another --out"

@@ -84,6 +84,16 @@ def test_the_limit_is_set_by_held_out_frames(reference):
     assert reference.num_calibrated == 30
 
 
+def test_a_dozen_held_out_frames_set_it_too(speckle, tmp_path):
+    """Copies come out of a VAE with a likeness of 0.76 to 0.85: a fixed limit above misses them."""
+    folder = speckle(tmp_path / "frames", train=10, test=12)
+    frames = load_frames(folder)
+    sides = [Side(folder, [f for f in frames if f.split == split]) for split in ("train", "test")]
+    found = Reference.read(*sides, (), None)
+    assert (found.num_calibrated, found.is_blind) == (12, False)
+    assert found.limit < 0.75
+
+
 def test_frames_without_speckle_are_not_passed_in_silence(speckle, tmp_path):
     folder = speckle(tmp_path / "small", train=10, test=20, size=24)
     frames = load_frames(folder)
