@@ -53,6 +53,8 @@ def judge_weights(
             f"{subjects.num_unknown} of {_count(len(subjects.everything.frames), 'frame')} that "
             "were attacked are not those of the training, so nothing follows for these"
         )
+    if found is None and extraction is None:
+        reasons.append("nothing was measured: no attack applies to these weights")
     if extraction is not None:
         num_captions = _count(len(extraction.attempts), "training caption")
         told = f"{_count(extraction.share.num, 'image')} for {num_captions}"

@@ -64,7 +64,7 @@ def compute_gap(
     """
     centred = centre_in_strata(scores, strata)
     side = centre_in_strata(is_member.astype(np.float64), strata)
-    weight = float(np.square(side).sum())
+    weight = max(float(np.square(side).sum()), _NEARLY)  # 0: no stratum has both sides
     gap = float((side * centred).sum()) / weight
     sizes = np.array([strata.count(key) for key in strata])
     leverage = 1 / sizes + np.square(side) / weight

@@ -214,6 +214,14 @@ def test_an_attack_that_is_no_part_of_the_set_fails_weights_by_itself():
     assert "recognised as a set (p 0.004)" in judge(tests, whole=0.004).text
 
 
+def test_weights_that_no_attack_applies_to_are_not_passed():
+    side = Side(Path("frames"), [])
+    verdict = judge_weights(Subjects(side, side, side, ()), None, None)
+    assert (verdict.passed, verdict.text) == (
+        False, "failed: nothing was measured: no attack applies to these weights."
+    )  # fmt: skip
+
+
 # --- Epsilon --------------------------------------------------------------------------------------
 
 
