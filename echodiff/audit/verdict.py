@@ -165,13 +165,12 @@ def list_reduced(
 
     is_denoiser: whether extraction and pairs of time and noise apply to these weights.
     """
-    has_images = extraction is not None
     is_binding = {
         "max_frames": subjects.is_cut,
         "pairs": is_denoiser,
         "attempts": is_denoiser,
-        "captions": has_images and len(extraction.attempts) == config.captions,
-        "sample_steps": has_images,
+        "captions": extraction is not None and len(extraction.attempts) == config.captions,
+        "sample_steps": extraction is not None,
     }
     usual = {field.name: field.default for field in fields(AuditConfig)}
     lines = [
@@ -179,7 +178,7 @@ def list_reduced(
         for name, binds in is_binding.items()
         if binds and getattr(config, name) < usual[name]
     ]
-    if is_denoiser and config.attempts and not has_images:
+    if is_denoiser and config.attempts and extraction is None:
         lines.append("no extraction: the frames have too little speckle for copies to be told")
     return lines
 
