@@ -42,8 +42,8 @@ def write_audit_page(
         summary=(
             f"{counts['training_frames']} training frames; attacked: {counts['members']} of them, "
             f"of {counts['member_patients']} patients, next to {counts['non_members']} unseen "
-            f"frames of {counts['non_member_patients']} patients of the same source and vendor, as far "
-            "as the rows name these."
+            f"frames of {counts['non_member_patients']} patients of the same source and vendor, "
+            "as far as the rows name these."
         ),
         verdict=record["verdict"],
         cards=build_cards(record),
