@@ -14,6 +14,7 @@ from echodiff.audit.audit_config import AuditConfig
 from echodiff.errors import InputError
 from echodiff.files import write_json_atomic, write_text_atomic
 from echodiff.folders import FolderLock, refuse_inputs
+from echodiff.frames.layout import METADATA
 from echodiff.frames.reader import load_frames
 from echodiff.published import PRIVACY, TRAIN_CONTROLNET, hash_images
 from echodiff.runs import Run, sha256_file, versions
@@ -49,6 +50,8 @@ class Findings:
     copies: Copies | None
     epsilon: float | None
     """What a training with differential privacy claims."""
+    is_denoiser: bool
+    """Whether images of training captions can be drawn from these weights."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +68,8 @@ def _audit(config: AuditConfig) -> int:
     refuse_inputs(config.out, [*inputs, run.run_dir])
     if config.drop_copies is not None:
         refuse_inputs(config.drop_copies, [*inputs, run.run_dir, config.out])
+        if (config.drop_copies / METADATA).is_file() and not config.overwrite:
+            raise InputError(f"--drop-copies {config.drop_copies}: exists; --overwrite replaces it")
     images = list_images(config, run)
 
     # Torch takes seconds to import: only once what was given is sound.
@@ -74,11 +79,13 @@ def _audit(config: AuditConfig) -> int:
     with FolderLock(config.out), tempfile.TemporaryDirectory(prefix="echodiff-audit-") as scratch:
         found = measure(config, run, images, Path(scratch))
         record = build_record(config, found)
+        _write(config, run, found, record)
         if config.drop_copies is not None and found.copies is not None:
             from echodiff.audit.filtering import drop_copies
 
+            # What was measured is written by now: it took hours, and dropping may still fail.
             record["sets"].append(drop_copies(config, found.copies, found.reference))
-        _write(config, run, found, record)
+            _write(config, run, found, record)
     for line in list_lines(config, record):
         print(line)
     is_fine = record["passed"] and all(one["passed"] for one in record["sets"][:1])
@@ -151,6 +158,7 @@ def measure(config: AuditConfig, run: Run, images: Sequence[Path], scratch: Path
         extraction=None if reference.is_blind or not config.attempts else target.extract(reference),
         copies=find_copies(images, reference, str(config.generated)) if images else None,
         epsilon=target.epsilon,
+        is_denoiser=run.record["command"] in DIFFUSION,
     )
 
 
@@ -162,10 +170,13 @@ def build_record(config: AuditConfig, found: Findings) -> dict[str, Any]:
         judge_images,
         judge_weights,
         list_not_tested,
+        list_reduced,
         summarise,
     )
 
-    verdict = judge_weights(found.membership, found.extraction, found.epsilon)
+    subjects = found.subjects
+    verdict = judge_weights(subjects, found.membership, found.extraction, found.epsilon)
+    reduced = list_reduced(config, subjects, found.extraction, is_denoiser=found.is_denoiser)
     sets = []
     if found.copies is not None and config.generated is not None:
         of_images = judge_images(found.copies)
@@ -180,11 +191,11 @@ def build_record(config: AuditConfig, found: Findings) -> dict[str, Any]:
         record["ceiling"]["claimed"] = found.epsilon
     if found.extraction is not None:
         record["attacks"]["extraction"] = found.extraction.to_record()
-    subjects = found.subjects
     return {
         "verdict": summarise(verdict, sets[0] if sets else None),
         "passed": verdict.passed,
         "reasons": list(verdict.reasons),
+        "reduced": reduced,
         "weights_sha256": found.weights_sha256,
         "base_sha256": found.base_sha256,
         "data_sha256": hash_sides(subjects),
@@ -200,6 +211,7 @@ def build_record(config: AuditConfig, found: Findings) -> dict[str, Any]:
         "not_tested": list_not_tested(
             subjects.notes, membership=found.membership, extraction=found.extraction,
             copies=found.copies, num_shadows=config.shadows, has_sscd=config.sscd is not None,
+            reduced=reduced,
         ),
         "means_not": list(MEANS_NOT),
         "settings": {name: getattr(config, name) for name in _NUMBERS}

@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import betabinom
 
 from echodiff.audit.subjects import Side
 from echodiff.data.splits import patient_of
 from echodiff.images import pad_square, read_gray_u8
-from echodiff.metrics.copies import MIN_REFERENCE, measure_nearest, score_copies
+from echodiff.metrics.copies import NEAR_SHARE, measure_nearest, score_copies
 from echodiff.metrics.faithfulness import Estimate, compute_share
 from echodiff.metrics.feature_set import FeatureSet
 from echodiff.metrics.features import FeatureNetwork
 from echodiff.metrics.frame_features import READ_AT_ONCE
 from echodiff.metrics.likeness.gallery import Match
 from echodiff.metrics.likeness.nearest import RegisteredFrames
-from echodiff.metrics.likeness.threshold import DEFAULT_THRESHOLD, compute_threshold
+from echodiff.metrics.likeness.threshold import compute_threshold
 from echodiff.metrics.resampling import build_groups
 from echodiff.metrics.score import write_scores
 from echodiff.progress import ProgressBar
@@ -83,7 +84,7 @@ class Reference:
         )
         some = _spread(others.paths, MOST_CALIBRATED)
         scores = [match.score for match in find_matches(gallery, some, white_level)]
-        limit = compute_threshold(scores) if len(some) >= MIN_REFERENCE else DEFAULT_THRESHOLD
+        limit = compute_threshold(scores)
         own = find_matches(gallery, _spread(everything.paths, MOST_CALIBRATED), white_level)
         recognised = compute_share(sum(one.score >= limit for one in own), len(own))
         return cls(
@@ -153,6 +154,8 @@ def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copi
             entry |= score
         if left_out:
             entry["left_out"] = next(iter(left_out.values()))
+        else:
+            entry["p"] = compute_near_p(entry["value"], len(images), len(reference.others.frames))
         entry["authentic"] = measure_authentic(reference, network.name, measured[network.name])
         by_features[network.name] = entry
     return Copies(
@@ -160,6 +163,17 @@ def find_copies(images: Sequence[Path], reference: Reference, name: str) -> Copi
         compute_share(int(is_copy.sum()), len(images)), by_features, nearest,
         reference.recognised,
     )  # fmt: skip
+
+
+def compute_near_p(share: float, num_images: int, num_real: int) -> float:
+    """One-sided p of a share of near images, if images were as unseen frames are.
+
+    The limit is itself taken from `num_real` frames, and is uncertain where these are few: how
+    many of other frames are nearer than the r-th nearest of them is a beta-binomial number.
+    """
+    rank = int(NEAR_SHARE * (num_real - 1)) + 2  # of the first frame that is not below the limit
+    near = round(share * num_images)
+    return float(betabinom.sf(near - 1, num_images, rank, num_real + 1 - rank))
 
 
 def measure_authentic(reference: Reference, network: str, images: FeatureSet) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Attempt:
     """That training frame."""
     num_alike: int
     """Largest group of images that are nearly the same."""
-    num_copies: int
+    copied: tuple[int, ...]
+    """Of each image that is a copy, its training frame."""
     num_images: int
 
 
@@ -54,7 +55,7 @@ class Extraction:
     @property
     def num_extracted(self) -> int:
         """Training frames that came back."""
-        return len({one.place for one in self.attempts if one.num_copies})
+        return len({place for one in self.attempts for place in one.copied})
 
     @property
     def num_clustered(self) -> int:
@@ -83,15 +84,20 @@ class Extraction:
 def extract(
     config: AuditConfig, weights: DiffusionWeights, members: Side, reference: Reference
 ) -> Extraction:
-    """Draw `config.attempts` images for each of the first training captions, and search them."""
-    frames = list({frame.text: frame for frame in reversed(members.frames)}.values())[::-1]
+    """Draw `config.attempts` images for each of the first training captions, and search them.
+
+    Where the weights obey masks, for each of the first training frames: their masks differ.
+    """
+    frames = members.frames
+    if weights.masked is None:
+        frames = list({frame.text: frame for frame in reversed(frames)}.values())[::-1]
     chosen = Side(members.folder, frames[: config.captions])
     attempts = []
     with ProgressBar(total=len(chosen.frames), desc="extracting", unit="caption") as bar:
         for images in draw_captions(config, weights, chosen):
             attempts.append(_search(images, reference))
             bar.update()
-    num_copies = sum(one.num_copies for one in attempts)
+    num_copies = sum(len(one.copied) for one in attempts)
     total = sum(one.num_images for one in attempts)
     return Extraction(tuple(attempts), reference.limit, compute_share(num_copies, total))
 
@@ -128,7 +134,7 @@ def _search(images: Sequence[Image], reference: Reference) -> Attempt:
     return Attempt(
         images[best], matches[best].score, matches[best].place,
         _count_alike(images, reference.limit),
-        sum(match.score >= reference.limit for match in matches), len(images),
+        tuple(match.place for match in matches if match.score >= reference.limit), len(images),
     )  # fmt: skip
 
 

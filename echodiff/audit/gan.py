@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from echodiff.audit.audit_config import AuditConfig
 from echodiff.audit.diffusion import Target
 from echodiff.audit.membership import Attack
-from echodiff.audit.subjects import Side, Subjects, match_sides
+from echodiff.audit.subjects import Side, Subjects, match_sides, recognise
 from echodiff.data.leaks import load_trained
 from echodiff.data.reference import RealFrames, choose_reference, drop_trained, refuse_trained
 from echodiff.data.run_frames import find_run_frames
@@ -31,7 +31,7 @@ from echodiff.images import read_image_u8
 from echodiff.metrics.extractor import best_device
 from echodiff.progress import ProgressBar
 from echodiff.published import CONFIG
-from echodiff.runs import Run
+from echodiff.runs import Run, sha256_file
 from echodiff.settings.command_line import build, read_yaml
 from echodiff.training.weight_files import open_safetensors
 
@@ -57,6 +57,8 @@ def attack_gan(config: AuditConfig, run: Run, scratch: Path) -> Target:
     }
     attacks = [Attack(name, units.average(one), what[name]) for name, one in scores.items()]
     notes = (*subjects.notes, "copies of source frames: those of the target are searched for")
+    if settings.method in DISCRIMINATORS and "discriminator" not in scores:
+        notes += ("the discriminator, which is not in the run folder",)
     return Target(
         replace(subjects, notes=notes), attacks, lambda reference: None,
         run.record.get("target_white_level"),
@@ -84,9 +86,10 @@ def choose_targets(config: AuditConfig, run: Run) -> Subjects:
         text = f"{len(frames)} held-out target frames of {run.run_dir}"
         reference = drop_trained(RealFrames(run.run_dir, place, frames, text), trainings)
     everything = Side(folder, [replace(frame, text="") for frame in members])
-    return match_sides(
+    subjects = match_sides(
         everything, reference, everything, [], max_frames=config.max_frames, seed=config.seed
     )
+    return recognise(subjects, training)
 
 
 def load_networks(settings: TrainGanConfig, run: Run) -> dict[str, torch.nn.Module]:
@@ -99,6 +102,8 @@ def load_networks(settings: TrainGanConfig, run: Run) -> dict[str, torch.nn.Modu
         path = run.run_dir / f"{name}.safetensors"
         if name not in wanted or not path.is_file():
             continue
+        if sha256_file(path) != run.record.get("networks_sha256", {}).get(name):
+            raise InputError(f"{path}: is not what the training wrote (its SHA-256 differs)")
         with open_safetensors(path) as opened:
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         try:

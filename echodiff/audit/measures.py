@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ class Probe:
         self.predict, self.schedule, self.samples = predict, schedule, samples
         self.clean = samples.latents
 
+    @cached_property
+    def own(self) -> Tensor:
+        """Noise that the network predicts of the clean latents at time 0, for PIA and SecMI."""
+        return self.noise_of(self.clean, 0)
+
     def noise_of(self, noisy: Tensor, time: int) -> Tensor:
         """Predict the noise (B, C, h, w) of noisy latents at a time step."""
         times = torch.full((len(noisy),), time, device=noisy.device, dtype=torch.long)
@@ -97,7 +103,8 @@ class Probe:
 
     def move(self, noisy: Tensor, start: int, end: int) -> Tensor:
         """A deterministic step from one time to another (Song et al. 2021, DDIM, equation 12)."""
-        noise = self.noise_of(noisy, start)
+        is_first = noisy is self.clean and start == 0
+        noise = self.own if is_first else self.noise_of(noisy, start)
         signal, rest = self._scales(start)
         clean = (noisy - rest * noise) / signal
         signal, rest = self._scales(end)
@@ -120,7 +127,7 @@ def measure_loss(probe: Probe) -> Tensor:
 
 def measure_pia(probe: Probe) -> Tensor:
     """(B, times) error at the network's own noise."""
-    own = probe.noise_of(probe.clean, 0)
+    own = probe.own
     times = [probe.schedule.at(share) for share in CLEAN_TIMES]
     errors = [probe.noise_of(probe.mix(own, time), time) - own for time in times]
     return torch.stack([_norm(error) for error in errors], 1)

@@ -13,6 +13,8 @@ from echodiff.audit.privacy_loss import LowerBound, audit_epsilon
 from echodiff.audit.rank_test import MIN_FOR_RATE, RankTest, compare_ranks, measure_rate
 from echodiff.audit.set_test import SetTest, compare_sets, join_scores
 from echodiff.audit.subjects import Units
+from echodiff.errors import InputError
+from echodiff.metrics.faithfulness import Estimate
 
 Array = NDArray[np.float64]
 
@@ -44,7 +46,7 @@ class Membership:
     tests: Mapping[str, RankTest]
     corrected: Mapping[str, float]
     """p of every attack, corrected for their number (Holm 1979)."""
-    rates: Mapping[str, float | None]
+    rates: Mapping[str, Estimate | None]
     """True positive rate at 1 % false positives; None where it cannot be measured."""
     whole: SetTest
     bound: LowerBound
@@ -85,7 +87,13 @@ def score_denoiser(
 def run_attacks(
     attacks: Sequence[Attack], units: Units, *, seed: int, delta: float = 0.0
 ) -> Membership:
-    """Test every attack, the set as a whole, and the epsilon that they show."""
+    """Test every attack, the set as a whole, and the epsilon that they show.
+
+    InputError for a score that is not finite: ranks of it would mean nothing.
+    """
+    for one in attacks:
+        if not np.isfinite(one.scores).all():
+            raise InputError(f"{one.name}: is not finite: these weights give NaN or infinity")
     tests = {one.name: compare_ranks(one.scores, units, seed=seed) for one in attacks}
     joined = join_scores({one.name: one.scores for one in attacks if one.is_joined})
     return Membership(
@@ -117,7 +125,7 @@ def to_record(attacks: Sequence[Attack], found: Membership) -> dict[str, Any]:
             "reference": one.reference or "none",
             **asdict(found.tests[one.name]),
             "p_holm": found.corrected[one.name],
-            "tpr_at_1_percent_fpr": rate if rate is not None else (
+            "tpr_at_1_percent_fpr": asdict(rate) if rate is not None else (
                 f"cannot be measured at this N: needs {MIN_FOR_RATE} non-members"
             ),
         }  # fmt: skip

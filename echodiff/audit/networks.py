@@ -76,7 +76,9 @@ class DiffusionWeights:
             factor=int(self.pipeline.vae_scale_factor),
         ).to(self.device)
         if lora := run.record.get("lora"):
-            load_lora(self.pipeline, run.run_dir / lora, float(run.record.get("lora_scale", 1.0)))
+            place, scale = run.run_dir / lora, float(run.record.get("lora_scale", 1.0))
+            if load_lora(self.pipeline, place, scale) != run.record.get("init_sha256"):
+                raise InputError(f"{place}: is not the LoRA of the training (its SHA-256 differs)")
         return partial(predict_from_mask, self.masked.eval())
 
     def encode(self, side: Side, store: Path, max_value: int | None) -> EncodedFrames:

@@ -17,6 +17,7 @@ from scipy.special import comb
 from scipy.stats import rankdata
 
 from echodiff.audit.subjects import Units
+from echodiff.metrics.faithfulness import Estimate, compute_share
 from echodiff.metrics.resampling import Z_95
 
 Array = NDArray[np.float64]
@@ -100,13 +101,19 @@ def compute_interval(auc: float, sizes: list[tuple[int, int]]) -> tuple[float, f
     return float(low), float(high)
 
 
-def measure_rate(scores: Array, units: Units) -> float | None:
-    """Share of members above all but 1 % of the non-members; None where these are too few."""
-    others = scores[~units.is_member]
-    if len(others) < MIN_FOR_RATE:
+def measure_rate(scores: Array, units: Units) -> Estimate | None:
+    """Share of members above all but 1 % of the non-members; None where these are too few.
+
+    A level of its own that a stratum may have is taken off first, by the median of its non-members.
+    """
+    if int((~units.is_member).sum()) < MIN_FOR_RATE:
         return None
-    limit = np.quantile(others, 1 - FALSE_POSITIVES)
-    return float((scores[units.is_member] > limit).mean())
+    levelled = scores.copy()
+    for rows in list_strata(units):
+        levelled[rows] -= np.median(scores[rows][~units.is_member[rows]])
+    limit = np.quantile(levelled[~units.is_member], 1 - FALSE_POSITIVES)
+    members = levelled[units.is_member]
+    return compute_share(int((members > limit).sum()), len(members))
 
 
 def _compute_p(

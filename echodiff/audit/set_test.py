@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echodiff.audit.subjects import Units
-from echodiff.metrics.member_test import compute_permutation_p
+from echodiff.metrics.member_test import centre_in_strata, compute_gap, compute_permutation_p
 
 Array = NDArray[np.float64]
 
@@ -51,14 +51,14 @@ def compare_sets(
     joined: Array, units: Units, *, seed: int, num_permutations: int = NUM_PERMUTATIONS
 ) -> SetTest:
     """Permutation test of the mean difference, members dealt anew within their stratum."""
-    deviation = float(joined.std()) or 1.0
+    strata = units.stratum.tolist()
     p = compute_permutation_p(
-        joined, units.is_member, units.stratum.tolist(), seed=seed,
-        num_permutations=num_permutations,
-    )  # fmt: skip
+        joined, units.is_member, strata, seed=seed, num_permutations=num_permutations
+    )
+    # Within strata, as p is: two vendors in other shares on both sides are no difference.
+    difference, _ = compute_gap(joined, units.is_member, strata)
+    deviation = float(centre_in_strata(joined, strata).std()) or 1.0
     num_members = int(units.is_member.sum())
-    difference = joined[units.is_member].mean() - joined[~units.is_member].mean()
     return SetTest(
-        float(difference) / deviation, p, num_permutations,
-        num_members, len(joined) - num_members,
-    )  # fmt: skip
+        difference / deviation, p, num_permutations, num_members, len(joined) - num_members
+    )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import comb, prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.data.leaks import load_trained
+from echodiff.data.leaks import TrainedOn, count_unknown, load_trained
 from echodiff.data.reference import (
     RealFrames,
     choose_held_out,
@@ -22,14 +23,19 @@ from echodiff.data.reference import (
     refuse_trained,
 )
 from echodiff.data.run_frames import find_run_frames
-from echodiff.data.splits import patient_of
+from echodiff.data.splits import find_without_patient, patient_of
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
+from echodiff.images import read_size
 from echodiff.runs import Run
 
 MIN_PATIENTS = 8
 """Fewest patients on a side: with 8 and 8, the smallest exact p is 0.00008."""
+LEAST_DEALS = 10_000
+"""Fewest ways to deal the members within their strata: one over it is the smallest p. With less, an
+audit could not fail whatever the weights know."""
 _STRATUM = ("source", "vendor", "modality")
+_SIDES = ("training", "held-out")
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,10 @@ class Subjects:
     everything: Side
     """All frames that the run was trained on: what a copy could be of."""
     notes: tuple[str, ...]
+    is_cut: bool = False
+    """Whether `max_frames` left frames out."""
+    num_unknown: int = 0
+    """Frames of `everything` whose pixels the training has not recorded."""
 
     def build_units(self) -> Units:
         """Patients over both sides, members first."""
@@ -100,18 +110,38 @@ def choose_subjects(
 ) -> Subjects:
     """Choose the frames of both sides; InputError where they differ in more than membership."""
     folder, trained = find_run_frames(run, run.record["train"], data=data)
-    everything = Side(folder, trained)
+    everything, training = Side(folder, trained), load_trained(run)
     members, notes = _with_captions(run, everything)
-    reference = find_others(run, holdout, data)
-    return match_sides(
-        members, reference, everything, notes, max_frames=max_frames, seed=seed,
-        needs_masks="kind" in run.record,
+    reference = find_others(run, training, holdout, data)
+    subjects = match_sides(
+        members, reference, everything, notes + _name_earlier(run), max_frames=max_frames,
+        seed=seed, needs_masks="kind" in run.record,
     )  # fmt: skip
+    return recognise(subjects, training)
 
 
-def find_others(run: Run, holdout: Path | None, data: Path | None) -> RealFrames:
+def recognise(subjects: Subjects, training: TrainedOn | None) -> Subjects:
+    """Count the frames that are not those of the training: --data may name another folder.
+
+    Notes where the images of the two sides have no size in common, which a network can tell.
+    """
+    sizes = [
+        {read_size(path) for path in side.paths} for side in (subjects.members, subjects.others)
+    ]
+    if sizes[0].isdisjoint(sizes[1]):
+        note = "whether attacks tell members or image sizes, which all differ between the sides"
+        subjects = replace(subjects, notes=(*subjects.notes, note))
+    if training is None:
+        note = "whether these are the training frames: the run has no record of their pixels"
+        return replace(subjects, notes=(*subjects.notes, note))
+    side = subjects.everything
+    return replace(subjects, num_unknown=count_unknown(side.folder, side.frames, training))
+
+
+def find_others(
+    run: Run, training: TrainedOn | None, holdout: Path | None, data: Path | None
+) -> RealFrames:
     """Frames of patients that the run has not seen; InputError where it has seen one."""
-    training = load_trained(run)
     trainings = [training] if training else []
     if holdout is None:
         if not run.record.get("held_out"):
@@ -147,33 +177,66 @@ def match_sides(
         others = _keep(others, [bool(f.text) for f in others], "without a caption", notes)
     else:
         others = [replace(frame, text="") for frame in others]
-    views = {frame.view for frame in members.frames}
-    others = _keep(others, [f.view in views for f in others], "of a view not trained on", notes)
-    ours, theirs = _name_strata(members.frames), _name_strata(others)
-    shared = set(ours.values()) & set(theirs.values())
-    if not shared and others:
+    ours, theirs = ({frame.view for frame in frames} for frames in (members.frames, others))
+    others = _keep(others, [f.view in ours for f in others], "of a view not trained on", notes)
+    own = _keep(
+        members.frames, [f.view in theirs for f in members.frames],
+        "of a view that no held-out frame shows", notes, "training",
+    )  # fmt: skip
+    _refuse_apart(own, others, flag)
+    sides = _keep_shared([own, others], notes)
+    notes += _name_unknown(sides)
+    drawn = [draw_by_patient(frames, max_frames, seed) for frames in sides]
+    for frames, some, what in zip(sides, drawn, _SIDES, strict=True):
+        if left := len(frames) - len(some):
+            notes.append(f"{left} {what} frames beyond --max-frames {max_frames} are left out")
+    kept = _keep_shared(drawn, notes)  # a small stratum may have lost a side
+    found = Subjects(
+        Side(members.folder, kept[0]), Side(reference.folder, kept[1]), everything,
+        tuple(notes), is_cut=drawn != sides,
+    )  # fmt: skip
+    _refuse_too_few(found, (str(members.folder), flag))
+    return found
+
+
+def _refuse_apart(own: Sequence[Frame], others: Sequence[Frame], flag: str) -> None:
+    """InputError where no patient of one side has a counterpart on the other."""
+    ours, theirs = _name_strata(own), _name_strata(others)
+    if others and own and not set(ours.values()) & set(theirs.values()):
         raise InputError(
             f"{flag}: is of {_list(theirs)}, the training of {_list(ours)}: an attack would tell "
             "these apart, not members; give held-out frames of the same source and vendor"
         )
-    kept = []
-    for frames, strata, what in ((members.frames, ours, "training"), (others, theirs, "held-out")):
-        is_shared = [strata[patient_of(frame)] in shared for frame in frames]
-        why = "of a source or vendor that is not on both sides"
-        kept.append(_keep(frames, is_shared, why, notes, what))
-    if all(frame.vendor is None for frame in kept[0]):
-        notes.append("no row names a vendor: whether both sides have the same is unknown")
-    sides = [
-        Side(folder, draw_by_patient(frames, max_frames, seed))
-        for folder, frames in zip((members.folder, reference.folder), kept, strict=True)
-    ]
-    for side, what in zip(sides, (f"{members.folder}", flag), strict=True):
+
+
+def _keep_shared(sides: Sequence[list[Frame]], notes: list[str]) -> list[list[Frame]]:
+    """Frames of the patients whose stratum is on both sides."""
+    strata = [_name_strata(frames) for frames in sides]
+    shared = set(strata[0].values()) & set(strata[1].values())
+    return [
+        _keep(
+            frames, [names[patient_of(frame)] in shared for frame in frames],
+            "of a source or vendor that is not on both sides", notes, what,
+        )
+        for frames, names, what in zip(sides, strata, _SIDES, strict=True)
+    ]  # fmt: skip
+
+
+def _refuse_too_few(subjects: Subjects, places: Sequence[str]) -> None:
+    """InputError where there are too few patients for an audit that could fail."""
+    why = f"; {'; '.join(subjects.notes)}" if subjects.notes else ""
+    for side, place in zip((subjects.members, subjects.others), places, strict=True):
         if side.num_patients < MIN_PATIENTS:
             raise InputError(
-                f"{what}: {side.num_patients} patients to compare, {MIN_PATIENTS} are needed"
-                f"{'; ' + '; '.join(notes) if notes else ''}"
+                f"{place}: {side.num_patients} patients to compare, {MIN_PATIENTS} are needed{why}"
             )
-    return Subjects(sides[0], sides[1], everything, tuple(notes))
+    units = subjects.build_units()
+    rows = [units.is_member[units.stratum == one] for one in np.unique(units.stratum)]
+    if prod(comb(len(one), int(one.sum())) for one in rows) < LEAST_DEALS:
+        raise InputError(
+            f"{places[1]}: of the same source and vendor, members and non-members are too few to "
+            f"be told apart by any attack: give more held-out patients of these{why}"
+        )
 
 
 def draw_by_patient(frames: list[Frame], count: int, seed: int) -> list[Frame]:
@@ -203,6 +266,31 @@ def _with_captions(run: Run, everything: Side) -> tuple[Side, list[str]]:
         "with a caption are attacked"
     )
     return Side(everything.folder, captioned), [told] * bool(num_null)
+
+
+def _name_earlier(run: Run) -> list[str]:
+    """What the weights know besides the frames of this training."""
+    if run.record.get("lora"):
+        return ["frames that the LoRA inside was trained on"]
+    if run.record.get("init_sha256"):
+        return ["frames that the weights it began with were trained on"]
+    return []
+
+
+def _name_unknown(sides: Sequence[Sequence[Frame]]) -> list[str]:
+    """What the rows do not say, though the comparison rests on it."""
+    frames = [frame for side in sides for frame in side]
+    notes = [
+        f"no row names a {name}: whether both sides have the same is unknown"
+        for name in ("source", "vendor")
+        if frames and all(getattr(frame, name) is None for frame in frames)
+    ]
+    if unnamed := len(find_without_patient(frames)):
+        notes.append(
+            f"{unnamed} frames name no patient, and each counts as one: p and intervals are too "
+            "small if a patient has several, and one may be on both sides"
+        )
+    return notes
 
 
 def _name_strata(frames: Sequence[Frame], prefix: str = "") -> dict[str, str]:

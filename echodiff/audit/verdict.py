@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
+from echodiff.audit.audit_config import AuditConfig
 from echodiff.audit.copies import LEAST_RECOGNISED, Copies
 from echodiff.audit.extraction import Extraction
 from echodiff.audit.membership import Membership
+from echodiff.audit.subjects import Subjects
 from echodiff.metrics.copies import NEAR_SHARE
 
 SET_LEVEL = 0.01
-"""p of the set below which the training patients can be recognised as a set."""
+"""p of the set, corrected p of an attack and p of near images, below which something is found."""
 AUC_LIMIT = 0.7
 """AUC from which single patients can be told, if its corrected p is below SET_LEVEL too."""
 
@@ -36,15 +38,26 @@ class Verdict:
 
 
 def judge_weights(
-    found: Membership | None, extraction: Extraction | None, epsilon: float | None = None
+    subjects: Subjects,
+    found: Membership | None,
+    extraction: Extraction | None,
+    epsilon: float | None = None,
 ) -> Verdict:
     """Judge weights by membership of single patients and of the set, and by extraction.
 
     epsilon: what a training with differential privacy claims; an audit that shows more refutes it.
     """
     reasons, fine = [], []
+    if subjects.num_unknown:
+        reasons.append(
+            f"{subjects.num_unknown} of {_count(len(subjects.everything.frames), 'frame')} that "
+            "were attacked are not those of the training, so nothing follows for these"
+        )
+    if found is None and extraction is None:
+        reasons.append("nothing was measured: no attack applies to these weights")
     if extraction is not None:
-        told = f"{extraction.share.num} images for {len(extraction.attempts)} training captions"
+        num_captions = _count(len(extraction.attempts), "training caption")
+        told = f"{_count(extraction.share.num, 'image')} for {num_captions}"
         if extraction.num_extracted:
             reasons.append(
                 f"{_count(extraction.num_extracted, 'training frame')} came back in {told}"
@@ -52,27 +65,39 @@ def judge_weights(
         else:
             fine.append(f"no training frame came back in {told}")
     if found is not None:
-        name = found.strongest
-        test = found.tests[name]
-        told = (
-            f"AUC {test.auc:.2f}, 95 % interval {test.low:.2f} to {test.high:.2f}, "
-            f"{test.num_members} patients against {test.num_others}"
-        )
-        if test.auc >= AUC_LIMIT and found.corrected[name] < SET_LEVEL:
-            reasons.append(f"single training patients can be told from others ({name}: {told})")
-        else:
-            fine.append(f"the strongest attack on single patients, {name}, has {told}")
-        whole = f"p {_write_p(found.whole.p)}"
-        if found.whole.p < SET_LEVEL:
-            reasons.append(f"the training patients can be recognised as a set ({whole})")
-        else:
-            fine.append(f"the patients are not recognised as a set ({whole})")
+        _judge_membership(found, reasons, fine)
         if epsilon is not None and found.bound.epsilon > epsilon:
             reasons.append(
                 f"epsilon is at least {found.bound.epsilon:.2f}, and {epsilon:g} was claimed: the "
                 "training was not as private as its record says"
             )
     return _join(reasons, fine)
+
+
+def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) -> None:
+    """Add what the attacks on single patients and on the set say."""
+    name = found.strongest
+    test = found.tests[name]
+    told = (
+        f"AUC {test.auc:.2f}, 95 % interval {test.low:.2f} to {test.high:.2f}, "
+        f"{test.num_members} patients against {test.num_others}"
+    )
+    if test.auc >= AUC_LIMIT and found.corrected[name] < SET_LEVEL:
+        reasons.append(f"single training patients can be told from others ({name}: {told})")
+    else:
+        fine.append(f"the strongest attack on single patients, {name}, has {told}")
+    whole = f"p {_write_p(found.whole.p)}"
+    best = min(found.corrected, key=lambda name: found.corrected[name])
+    if found.whole.p < SET_LEVEL:
+        reasons.append(f"the training patients can be recognised as a set ({whole})")
+    elif found.corrected[best] < SET_LEVEL:
+        # One attack can see what the mean of them hides, and LiRA is not part of that mean.
+        reasons.append(
+            f"the training patients can be recognised as a set by {best} alone (p "
+            f"{_write_p(found.corrected[best])}, corrected for {len(found.tests)} attacks)"
+        )
+    else:
+        fine.append(f"the patients are not recognised as a set ({whole})")
 
 
 def judge_images(copies: Copies) -> Verdict:
@@ -93,14 +118,15 @@ def judge_images(copies: Copies) -> Verdict:
         )
     else:
         fine.append(
-            f"none of {num} images shows a training frame (at most "
-            f"{_percent(copies.share.high)} of such images do, 95 % interval)"
+            f"none of {num} images is recognised as a training frame (at most "
+            f"{_percent(copies.share.high)} of such images would be, 95 % interval)"
         )
     for network, entry in copies.by_features.items():
-        if (entry.get("low") or 0.0) >= 2 * NEAR_SHARE:
+        if (entry.get("low") or 0.0) >= 2 * NEAR_SHARE and entry["p"] < SET_LEVEL:
             reasons.append(
                 f"{_percent(entry['value'])} of the images are as near to a training frame in "
-                f"{network} features as {_percent(NEAR_SHARE)} of unseen frames"
+                f"{network} features as {_percent(NEAR_SHARE)} of unseen frames (p "
+                f"{_write_p(entry['p'])})"
             )
     return _join(reasons, fine)
 
@@ -113,9 +139,10 @@ def list_not_tested(
     copies: Copies | None,
     num_shadows: int,
     has_sscd: bool,
+    reduced: Sequence[str] = (),
 ) -> list[str]:
     """What a reader might think was tested, and was not."""
-    missing = list(notes)
+    missing = [*notes, *(f"as much as usual: {one}" for one in reduced)]
     if membership is None:
         missing.append("membership: no attack applies to these weights")
     elif any(rate is None for rate in membership.rates.values()):
@@ -129,6 +156,31 @@ def list_not_tested(
     if not has_sscd:
         missing.append("copies by SSCD: --sscd takes its file")
     return missing
+
+
+def list_reduced(
+    config: AuditConfig, subjects: Subjects, extraction: Extraction | None, *, is_denoiser: bool
+) -> list[str]:
+    """What made this audit weaker than the usual one: a push asks for the usual one.
+
+    is_denoiser: whether extraction and pairs of time and noise apply to these weights.
+    """
+    is_binding = {
+        "max_frames": subjects.is_cut,
+        "pairs": is_denoiser,
+        "attempts": is_denoiser,
+        "captions": extraction is not None and len(extraction.attempts) == config.captions,
+        "sample_steps": extraction is not None,
+    }
+    usual = {field.name: field.default for field in fields(AuditConfig)}
+    lines = [
+        f"--{name.replace('_', '-')} {getattr(config, name)}, usually {usual[name]}"
+        for name, binds in is_binding.items()
+        if binds and getattr(config, name) < usual[name]
+    ]
+    if is_denoiser and config.attempts and extraction is None:
+        lines.append("no extraction: the frames have too little speckle for copies to be told")
+    return lines
 
 
 def summarise(weights: Verdict, images: Mapping[str, Any] | None) -> str:

@@ -250,6 +250,12 @@ def find_leaks(
     return leaks
 
 
+def count_unknown(folder: Path, frames: Sequence[Frame], training: TrainedOn) -> int:
+    """Count the `frames` that `training` has not seen, by the hash of their pixels."""
+    found = _read_fingerprints(folder, frames, 1)
+    return sum(one.pixels not in training.pixels for one in found)
+
+
 def count_shared(frames: Sequence[Frame], others: Sequence[Frame]) -> int:
     """Count the `frames` whose patient has a frame among `others`, by the rule of `find_leaks`."""
     patients = _list_patients(others)

@@ -12,6 +12,7 @@ from echodiff.published import hash_images
 
 KINDS: Kinds = {
     "verdict": str, "passed": bool, "weights_sha256": str, "sets": list[dict[str, Any]],
+    "reduced": list[str],
 }  # fmt: skip
 _OF_SET: Kinds = {"sha256": str, "passed": bool, "verdict": str}
 
@@ -32,13 +33,17 @@ def check_audit(path: Path, audit: Mapping[str, Any]) -> None:
 
 
 def object_to_weights(audit: Mapping[str, Any] | None) -> list[str]:
-    """Reasons against a push of weights: no audit of them, or a failed one."""
+    """Reasons against a push of weights: no audit of them, a failed one, or a reduced one."""
     if audit is None:
         return [
             "these weights were not audited: `echodiff audit RUN --out DIR` measures what they "
             "tell of the frames that they were trained on"
         ]
-    return [] if audit["passed"] else [f"the privacy audit of these weights: {audit['verdict']}"]
+    if not audit["passed"]:
+        return [f"the privacy audit of these weights: {audit['verdict']}"]
+    if reduced := audit.get("reduced"):
+        return [f"the privacy audit of these weights was reduced: {'; '.join(reduced)}"]
+    return []
 
 
 def object_to_images(audit: Mapping[str, Any] | None, folder: Path) -> list[str]:

@@ -78,7 +78,7 @@ _DATA_URI = re.compile(r"\bdata:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]{1,40})*,", re.IGN
 """An image or another file embedded in a page; its content is not scanned."""
 _PRIVACY_FIELDS = frozenset({
     "verdict", "passed", "reasons", "weights_sha256", "base_sha256", "data_sha256", "n", "attacks",
-    "ceiling", "sets", "not_tested", "means_not", "settings", "seed", "versions",
+    "ceiling", "sets", "not_tested", "means_not", "settings", "seed", "versions", "reduced",
 })  # fmt: skip
 _MANIFEST_FIELDS = frozenset({"kind", "echodiff", "files"})
 _BLOB = re.compile(r"[\w+/=-]{200,}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,8 @@ def load_trained(run_dir: Path, data: Path | None) -> Trained:
         )
     if not kind:
         check_same_weights(run_dir / WEIGHTS, run_dir / KOHYA)
+    if lora := run.record.get("lora"):
+        check_lora(run_dir / str(lora), run.record.get("init_sha256"))
     is_phantom = data is None and run.record.get("data_dir") == "frames"
     folder = data or run_dir / str(run.record.get("data_dir", ""))
     try:
@@ -228,25 +230,56 @@ def check_size(path: Path) -> None:
         )
 
 
+def check_lora(path: Path, sha256: str | None) -> None:
+    """Raise InputError if the LoRA inside a run is not the one that it was trained on top of."""
+    settings = path.with_name(LORA_FILES[2])
+    parts = [path, settings] if path.name == LORA_FILES[1] and settings.is_file() else [path]
+    digest = hashlib.sha256()
+    for part in parts:
+        if not part.is_file():
+            raise InputError(f"{part}: no such file")
+        digest.update(part.read_bytes())
+    if digest.hexdigest() != sha256:
+        raise InputError(f"{path}: is not the LoRA of the training (its SHA-256 differs)")
+
+
 def check_same_weights(diffusers: Path, kohya: Path) -> None:
-    """Raise InputError if the two files of an adapter do not hold the same matrices."""
-    first, second = sorted(_digests(diffusers)), sorted(_digests(kohya))
-    if first != second:
+    """Raise InputError if the two files of an adapter are not the same matrices at one strength.
+
+    Only the first is compared with what the training wrote and what was audited.
+    """
+    (first, metadata), (second, _) = _read_adapter(diffusers), _read_adapter(kohya)
+    alphas = {value for name, value in second.items() if name.endswith("_alpha")}
+    matrices = {name: value for name, value in second.items() if not name.endswith("_alpha")}
+    try:
+        alpha = float(json.loads(metadata["lora_adapter_metadata"])["unet.lora_alpha"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{diffusers}: its header does not say its alpha") from error
+    if first != matrices or alphas != {alpha}:
         raise InputError(f"{kohya}: does not hold the weights of {diffusers.name}")
 
 
-def _digests(path: Path) -> Iterator[str]:
+def _read_adapter(path: Path) -> tuple[dict[str, str | float], dict[str, str]]:
+    """Hash of every matrix and value of every scalar, by layer and half; and the header's texts."""
     from safetensors import SafetensorError, safe_open
 
+    found: dict[str, str | float] = {}
     try:
         with safe_open(path, framework="numpy") as opened:
             for name in opened.keys():  # noqa: SIM118
                 tensor = opened.get_tensor(name)
-                if tensor.ndim >= 2:  # kohya's alphas are scalars
-                    kind = f"{tensor.shape}{tensor.dtype}".encode()
-                    yield hashlib.sha256(kind + tensor.tobytes()).hexdigest()
-    except (SafetensorError, OSError, TypeError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
+                layer = name.removeprefix("unet.").removeprefix("lora_unet_").replace(".", "_")
+                layer = layer.replace("lora_down", "lora_A").replace("lora_up", "lora_B")
+                kind = f"{tensor.shape}{tensor.dtype}".encode()
+                is_matrix = tensor.ndim >= 2
+                found[layer] = (
+                    hashlib.sha256(kind + tensor.tobytes()).hexdigest()
+                    if is_matrix
+                    else float(tensor)
+                )
+            return found, opened.metadata() or {}
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file of an adapter ({error})") from error
 
 
 def _read_json(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:

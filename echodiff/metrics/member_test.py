@@ -28,7 +28,7 @@ class MemberTest:
     """Mean cost of the others minus that of the members; above 0 where members are cheaper."""
     low: float
     high: float
-    """95 % interval of the gap, by Welch's standard error."""
+    """95 % interval of the gap, see `compute_gap`."""
     num_members: int
     num_others: int
 
@@ -46,15 +46,30 @@ def compare_members(
     is_member: (P,). strata: (P,) keys; under the null any patients of a stratum might as well have
     been its members, so the p is uniform whatever the costs are. Each stratum needs both.
     """
-    centred = centre_in_strata(costs, strata)
     p = compute_permutation_p(
         -costs, is_member, strata, seed=seed, num_permutations=num_permutations
     )
-    members, others = centred[is_member], centred[~is_member]
-    gap = float(others.mean() - members.mean())
-    spread = sum(float(side.var(ddof=1)) / len(side) for side in (members, others))
-    half = Z_95 * float(np.sqrt(spread))
-    return MemberTest(p, gap, gap - half, gap + half, len(members), len(others))
+    gap, error = compute_gap(-costs, is_member, strata)
+    half, num_members = Z_95 * error, int(is_member.sum())
+    return MemberTest(p, gap, gap - half, gap + half, num_members, len(costs) - num_members)
+
+
+def compute_gap(
+    scores: NDArray[np.float64], is_member: NDArray[np.bool_], strata: Sequence[object]
+) -> tuple[float, float]:
+    """Mean score of members less that of others within strata, and its standard error.
+
+    Least squares with a mean of each stratum; the error allows each score another variance
+    (MacKinnon and White 1985, HC2). With one stratum both are those of Welch's test.
+    """
+    centred = centre_in_strata(scores, strata)
+    side = centre_in_strata(is_member.astype(np.float64), strata)
+    weight = max(float(np.square(side).sum()), _NEARLY)  # 0: no stratum has both sides
+    gap = float((side * centred).sum()) / weight
+    sizes = np.array([strata.count(key) for key in strata])
+    leverage = 1 / sizes + np.square(side) / weight
+    residuals = np.square(centred - gap * side) / np.maximum(1 - leverage, _NEARLY)
+    return gap, float(np.sqrt((np.square(side) * residuals).sum())) / weight
 
 
 def compute_permutation_p(

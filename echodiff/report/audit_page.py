@@ -42,7 +42,8 @@ def write_audit_page(
         summary=(
             f"{counts['training_frames']} training frames; attacked: {counts['members']} of them, "
             f"of {counts['member_patients']} patients, next to {counts['non_members']} unseen "
-            f"frames of {counts['non_member_patients']} patients of the same source and vendor."
+            f"frames of {counts['non_member_patients']} patients of the same source and vendor, "
+            "as far as the rows name these."
         ),
         verdict=record["verdict"],
         cards=build_cards(record),
@@ -107,7 +108,9 @@ def build_attack_rows(attacks: Mapping[str, Any]) -> list[dict[str, str]]:
             "name": NAMES.get(name, name), "what": one["what"], "reference": one["reference"],
             "auc": f"{one['auc']:.3f}", "interval": f"{one['low']:.3f} to {one['high']:.3f}",
             "p": write_p(one["p"]), "p_holm": write_p(one["p_holm"]), "p_by": one["p_by"],
-            "rate": f"{100 * rate:.1f} %" if isinstance(rate, float) else "–",
+            "rate": "–" if isinstance(rate, str) else
+                    f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to "
+                    f"{100 * rate['high']:.1f})",
         })  # fmt: skip
     return rows
 

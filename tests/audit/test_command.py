@@ -10,8 +10,10 @@ from PIL import Image
 
 from echodiff.__main__ import main
 from echodiff.audit.audit_config import AuditConfig
+from echodiff.audit.extraction import Attempt, Extraction
 from echodiff.frames.reader import load_frames
 from echodiff.hub.scan import Known, scan_file
+from echodiff.metrics.faithfulness import compute_share
 from echodiff.runs import Run
 from echodiff.settings.command_line import parse
 
@@ -98,6 +100,11 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
     assert record["ceiling"]["num_canaries"] == 20
     assert record["ceiling"]["ceiling"] == pytest.approx(1.82, abs=0.01)
     assert any("LiRA" in one for one in record["not_tested"])
+    assert record["reduced"] == [
+        "--pairs 8, usually 48", "--attempts 2, usually 8", "--captions 4, usually 40",
+        "--sample-steps 2, usually 20",
+    ]  # fmt: skip
+    assert "as much as usual: --attempts 2, usually 8" in record["not_tested"]
     # The verdict is where a push looks for it, without a name of a patient, file or place.
     assert json.loads((trained / "privacy.json").read_text("utf-8")) == record
     assert list(scan_file(trained / "privacy.json", Known())) == []
@@ -113,7 +120,11 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
 def test_the_frames_of_a_moved_folder_are_taken_as_they_are(audit, speckle, tmp_path):
     """Weights that are asked for frames that they never saw, under the names of their own."""
     other = speckle(tmp_path / "never", train=10, test=20, seed=700)
-    _, record, _, _ = audit("--attempts", "0", "--data", other)
+    status, record, _, _ = audit("--attempts", "0", "--data", other)
+    # Nothing was found in them, which says nothing of the frames that were trained on.
+    assert status == 1
+    assert not record["passed"]
+    assert "10 of 10 frames that were attacked are not those of the training" in record["verdict"]
     tests = {name: one for name, one in record["attacks"].items() if "auc" in one}
     # The toy weights differ a little between machines: a limit of 5 % would fail by chance.
     assert len(tests) == 5
@@ -149,6 +160,27 @@ def test_copies_in_a_set_are_listed_dropped_and_scored_before_and_after(
     assert [row["training_frame"] for row in rows[:3]] == [
         f"images/{number:04d}.png" for number in range(3)
     ]
+
+
+def test_what_was_measured_is_kept_if_every_image_is_a_copy(audit, trained, draw, tmp_path):
+    weights = Run.load(trained).record["weights_sha256"]
+    folder = write_set(tmp_path / "set", [draw(number) for number in range(3)], weights)
+    flags = ("--generated", folder, "--drop-copies", tmp_path / "kept", "--attempts", "0")
+    status, record, _, err = audit(*flags)
+    assert status == 2
+    assert "every image of" in err
+    assert record["sets"][0]["copies"]["pixels"]["num_copies"] == 3
+    assert not (tmp_path / "kept").exists()
+    write_set(tmp_path / "kept", [draw(1)], weights)
+    status, _, _, err = audit(*flags, out=tmp_path / "again")
+    assert (status, (tmp_path / "again").exists()) == (2, False)
+    assert "exists; --overwrite replaces it" in err
+
+
+def test_every_frame_that_comes_back_for_a_caption_is_counted():
+    attempt = Attempt(np.zeros((8, 8), np.uint8), 0.9, 4, 2, (4, 7, 4), 8)
+    found = Extraction((attempt,), 0.6, compute_share(3, 8))
+    assert found.num_extracted == 2
 
 
 def test_other_non_members_are_checked(audit, speckle, frames, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echodiff.audit.copies import Reference, find_copies
+from echodiff.audit.copies import Reference, compute_near_p, find_copies
 from echodiff.audit.sscd import load_sscd
 from echodiff.audit.subjects import Side
 from echodiff.audit.verdict import judge_images
@@ -66,11 +66,32 @@ def test_planted_copies_are_found_within_the_interval(reference, draw, tmp_path,
     assert 0 <= record["texture"]["authentic"]["value"] <= 1
 
 
+@pytest.mark.parametrize("num_real", [20, 40, 200])
+def test_images_that_are_as_unseen_frames_are_rarely_called_near(num_real):
+    """With few unseen frames, the distance of the nearest twentieth of them is a matter of luck."""
+    generator, values = np.random.default_rng(0), []
+    for _ in range(2000):
+        limit = np.quantile(generator.random(num_real), 0.05)
+        values.append(compute_near_p((generator.random(300) < limit).mean(), 300, num_real))
+    assert np.mean(np.array(values) < 0.01) < 0.015
+    assert compute_near_p(0.6, 300, num_real) < 1e-4
+
+
 def test_the_limit_is_set_by_held_out_frames(reference):
     found = find_copies(reference.others.paths, reference, "held out")
     assert found.num_copies == 0
     assert found.share.high < 0.12
     assert reference.num_calibrated == 30
+
+
+def test_a_dozen_held_out_frames_set_it_too(speckle, tmp_path):
+    """Copies come out of a VAE with a likeness of 0.76 to 0.85: a fixed limit above misses them."""
+    folder = speckle(tmp_path / "frames", train=10, test=12)
+    frames = load_frames(folder)
+    sides = [Side(folder, [f for f in frames if f.split == split]) for split in ("train", "test")]
+    found = Reference.read(*sides, (), None)
+    assert (found.num_calibrated, found.is_blind) == (12, False)
+    assert found.limit < 0.75
 
 
 def test_frames_without_speckle_are_not_passed_in_silence(speckle, tmp_path):

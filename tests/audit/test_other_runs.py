@@ -1,10 +1,18 @@
 """Audits of weights that obey masks, of GANs, and with shadow models."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from echodiff.__main__ import main
+from echodiff.audit.audit_config import AuditConfig
+from echodiff.audit.shadows import train_shadow
+from echodiff.audit.subjects import Side, Subjects
+from echodiff.documents import read_yaml_record
+from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers' sigmas hand a tensor to np.array, which numpy 2 deprecates.
@@ -75,6 +83,42 @@ def test_a_discriminator_is_attacked_and_a_gan_has_no_captions(echodiff, speckle
     assert record["n"]["member_patients"] == 10
     assert record["sets"][0]["copies"]["pixels"]["n"] == 10
     assert "extraction by training captions" in record["not_tested"]
+    assert record["reduced"] == []
+    weights = (place / "D_A.safetensors").read_bytes()
+    (place / "D_A.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert echodiff("audit", place, "--out", tmp_path / "altered") == 2
+    assert not (tmp_path / "altered/privacy.json").exists()
+
+
+def test_a_shadow_of_another_seed_or_of_other_frames_is_not_taken(speckle, tmp_path, monkeypatch):
+    """Halves are drawn from the seed: what an old shadow has seen is not what they say."""
+    folder = speckle(tmp_path / "frames", train=4, test=4)
+    frames = load_frames(folder)
+    sides = [Side(folder, [f for f in frames if f.split == split]) for split in ("train", "test")]
+    subjects = Subjects(*sides, sides[0], ())
+    (tmp_path / "run").mkdir()
+    settings = "epochs: 7\nrepeats: 2\nmembership_every: 5\nmembership_stop: 0.05\nrank: 4\n"
+    (tmp_path / "run/config.yaml").write_text(settings)
+    record = {"weights_sha256": "0", "num_steps": 30, "num_captioned": 4, "num_null_text": 4}
+    run = SimpleNamespace(run_dir=tmp_path / "run", record=record)
+    failed = SimpleNamespace(returncode=1, stderr="no memory\n")
+    monkeypatch.setattr("echodiff.audit.shadows.subprocess.run", lambda *_, **__: failed)
+    is_in = np.arange(8) % 2 == 0
+
+    def train(is_in=is_in, **options):
+        config = AuditConfig(run=tmp_path / "run", out=tmp_path / "audit", **options)
+        train_shadow(config, run, subjects, is_in, 3)
+
+    for _ in range(2):  # killed, and resumed
+        with pytest.raises(InputError, match=r"003 failed: no memory"):
+            train()
+    recipe = read_yaml_record(tmp_path / "audit/shadows/003/config.yaml")
+    # Stopped early after 30 steps of 4 * 2 + 4 samples: 20 steps of 4 * 2 show each as often.
+    assert (recipe["max_steps"], recipe["rank"]) == (20, 4)
+    assert "membership_stop" not in recipe
+    for other in ({"seed": 1}, {"is_in": ~is_in}):
+        with pytest.raises(InputError, match="is the shadow of another run, --seed or choice of"):
+            train(**other)
 
 
 @pytest.mark.slow

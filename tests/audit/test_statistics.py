@@ -1,15 +1,32 @@
 """The statistics of an audit, each against a known truth: exact p, intervals, bounds, nulls."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import kstest, mannwhitneyu
 
-from echodiff.audit.membership import Attack, correct_holm, run_attacks, score_denoiser
-from echodiff.audit.privacy_loss import audit_epsilon, bound_epsilon, compute_ceiling, compute_p
-from echodiff.audit.rank_test import compare_ranks, compute_interval, measure_rate
-from echodiff.audit.set_test import compare_sets, join_scores
+from echodiff.audit.membership import (
+    Attack,
+    Membership,
+    correct_holm,
+    run_attacks,
+    score_denoiser,
+)
+from echodiff.audit.privacy_loss import (
+    LowerBound,
+    audit_epsilon,
+    bound_epsilon,
+    compute_ceiling,
+    compute_p,
+)
+from echodiff.audit.rank_test import RankTest, compare_ranks, compute_interval, measure_rate
+from echodiff.audit.set_test import SetTest, compare_sets, join_scores
 from echodiff.audit.shadows import compute_lira, compute_rmia, draw_halves
-from echodiff.audit.subjects import Units
+from echodiff.audit.subjects import Side, Subjects, Units
+from echodiff.audit.verdict import judge_weights
+from echodiff.errors import InputError
+from echodiff.metrics.member_test import compute_gap
 
 
 def make_units(members, others, strata=1):
@@ -83,8 +100,28 @@ def test_the_interval_covers_the_truth_and_has_a_width_at_its_ends():
 
 def test_a_rate_at_1_percent_needs_a_thousand_non_members():
     scores = np.concatenate([np.full(10, 5.0), np.linspace(0, 1, 1000)])
-    assert measure_rate(scores, make_units(10, 1000)) == 1.0
+    rate = measure_rate(scores, make_units(10, 1000))
+    assert (rate.value, rate.num) == (1.0, 10)
+    assert 0.6 < rate.low < 0.8
     assert measure_rate(scores[:1009], make_units(10, 999)) is None
+
+
+def test_a_rate_is_of_members_within_their_stratum():
+    """Of the second vendor, whose scores are all higher, there are nearly only members."""
+    generator = np.random.default_rng(0)
+    is_member = np.repeat([True, False, True, False], [100, 1400, 400, 100])
+    stratum = np.repeat([0, 1], [1500, 500])
+    scores = generator.normal(size=2000) + 5 * stratum
+    rate = measure_rate(scores, Units(np.arange(2000), is_member, stratum))
+    assert rate.low < 0.02 < rate.high
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+    scores = np.zeros(20)
+    scores[3] = value
+    with pytest.raises(InputError, match="pia: is not finite"):
+        run_attacks([Attack("pia", scores, "")], make_units(10, 10), seed=0)
 
 
 # --- The set --------------------------------------------------------------------------------------
@@ -125,10 +162,64 @@ def test_the_raw_loss_is_no_part_of_the_set():
     assert attacks[1].scores == pytest.approx(np.ones(4))  # how hard a frame is has gone
 
 
+def test_a_difference_of_vendors_is_no_difference_of_the_set():
+    is_member = np.repeat([True, False, True, False], [30, 10, 10, 30])
+    units = Units(np.arange(80), is_member, np.repeat([0, 1], 40))
+    scores = np.random.default_rng(0).normal(size=80)
+    found = [compare_sets(scores + 9 * units.stratum, units, seed=0), compare_sets(scores, units,
+             seed=0)]  # fmt: skip
+    assert found[0].difference == pytest.approx(found[1].difference)
+    assert compute_gap(scores * 0.0 + is_member, is_member, units.stratum.tolist())[0] == (
+        pytest.approx(1)
+    )
+
+
+def test_the_gap_of_one_stratum_is_that_of_welch():
+    generator = np.random.default_rng(0)
+    scores, is_member = generator.normal(size=30), np.arange(30) < 12
+    gap, error = compute_gap(scores, is_member, [0] * 30)
+    ours, theirs = scores[is_member], scores[~is_member]
+    assert gap == pytest.approx(ours.mean() - theirs.mean())
+    assert error == pytest.approx(np.sqrt(ours.var(ddof=1) / 12 + theirs.var(ddof=1) / 18))
+
+
 def test_holm():
     assert correct_holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
         {"a": 0.03, "b": 0.06, "c": 0.06}
     )
+
+
+def judge(tests, whole):
+    """The verdict of AUC and corrected p by attack, and of the p of the set."""
+    by_name = {
+        name: RankTest(auc, auc - 0.1, auc + 0.1, p, "exact", 200, 200)
+        for name, (auc, p) in tests.items()
+    }
+    found = Membership(
+        by_name, {name: p for name, (_, p) in tests.items()}, {},
+        SetTest(0.0, whole, 20_000, 200, 200), LowerBound(0.0, 4.8, 400, 400, 200, 0.0),
+    )  # fmt: skip
+    side = Side(Path("frames"), [])
+    return judge_weights(Subjects(side, side, side, ()), found, None)
+
+
+def test_an_attack_that_is_no_part_of_the_set_fails_weights_by_itself():
+    tests = {"pia": (0.52, 0.4), "lira": (0.64, 1e-6)}
+    verdict = judge(tests, whole=0.2)
+    assert not verdict.passed
+    assert (
+        "can be recognised as a set by lira alone (p below 0.001, corrected for 2" in verdict.text
+    )
+    assert judge(tests | {"lira": (0.58, 0.05)}, whole=0.2).passed
+    assert "recognised as a set (p 0.004)" in judge(tests, whole=0.004).text
+
+
+def test_weights_that_no_attack_applies_to_are_not_passed():
+    side = Side(Path("frames"), [])
+    verdict = judge_weights(Subjects(side, side, side, ()), None, None)
+    assert (verdict.passed, verdict.text) == (
+        False, "failed: nothing was measured: no attack applies to these weights."
+    )  # fmt: skip
 
 
 # --- Epsilon --------------------------------------------------------------------------------------
@@ -138,6 +229,16 @@ def test_holm():
 def test_the_ceiling_is_that_of_every_guess_right(count, bound):
     assert compute_ceiling(count) == pytest.approx(bound, abs=0.005)
     assert bound_epsilon(count, count, count) == pytest.approx(compute_ceiling(count), abs=1e-3)
+
+
+@pytest.mark.parametrize("patients", [8, 20, 40, 100])
+def test_guesses_at_random_show_an_epsilon_in_5_percent_of_audits_at_most(patients):
+    """Both sides have a fixed size, so right guesses vary more than by coin flips (hypergeometric
+    and always even if all are guessed): the three parts, at a third of the level each, pay it."""
+    generator, units, above = np.random.default_rng(0), make_units(patients, patients), 0
+    for _ in range(400):
+        above += audit_epsilon(generator.normal(size=2 * patients), units, seed=0).epsilon > 0
+    assert above <= 26  # 20, and two deviations
 
 
 def test_a_bound_is_never_above_a_private_mechanism():
@@ -185,6 +286,6 @@ def test_shadows_find_what_raises_the_signal_of_each_patient_a_little():
     assert compare_ranks(own, units, seed=0).auc < 0.7
     for scores in (
         compute_lira(own, shadows, halves),
-        compute_rmia(own, shadows, ~units.is_member),
+        compute_rmia(own, shadows),
     ):
         assert compare_ranks(scores, units, seed=0).auc > 0.9

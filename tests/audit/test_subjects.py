@@ -3,11 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from echodiff.audit.subjects import Side, draw_by_patient, match_sides
+from echodiff.audit.subjects import Side, Subjects, draw_by_patient, match_sides, recognise
+from echodiff.data.leaks import TrainedOn, describe_trained
 from echodiff.data.reference import RealFrames
 from echodiff.errors import InputError
+from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 
 
@@ -59,6 +62,38 @@ def test_two_shared_vendors_are_two_strata():
     assert sorted(units.stratum[units.is_member].tolist()) == [0] * 8 + [1] * 12
 
 
+def test_views_are_the_same_on_both_sides():
+    """Else an attack that tells two views apart would seem to find members."""
+    subjects = match([*rows("a", 12), *rows("c", 9, view="PLAX")], rows("b", 12))
+    assert {frame.view for frame in subjects.members.frames} == {"A4C"}
+    assert subjects.notes == (
+        "9 training frames of a view that no held-out frame shows are left out",
+    )
+
+
+def test_a_stratum_that_lost_a_side_when_frames_were_drawn_is_left_out():
+    ours = [*rows("a", 40), *rows("c", 2, vendor="fir")]
+    theirs = [*rows("b", 40), *rows("d", 40, vendor="fir")]
+    for seed in range(5):
+        reference = RealFrames(Path("others"), Path("others"), theirs, "")
+        side = Side(Path("frames"), ours)
+        subjects = match_sides(side, reference, side, [], max_frames=20, seed=seed)
+        units = subjects.build_units()
+        for stratum in np.unique(units.stratum):
+            assert len(set(units.is_member[units.stratum == stratum])) == 2
+        assert "22 training frames beyond --max-frames 20 are left out" in subjects.notes
+        assert subjects.is_cut
+
+
+def test_strata_in_which_nothing_can_be_shown_are_refused():
+    """Eight patients a side, but 1 to 7 and 7 to 1: the smallest p that there is is 1 / 64."""
+    with pytest.raises(InputError, match="too few to be told apart by any attack"):
+        match(
+            [*rows("a", 1), *rows("c", 7, vendor="fir")],
+            [*rows("b", 7), *rows("d", 1, vendor="fir")],
+        )
+
+
 def test_frames_of_a_patient_are_one_unit():
     ours = [*rows("a", 10), dataclasses.replace(rows("a", 1)[0], file_name="again.png")]
     units = match(ours, rows("b", 10)).build_units()
@@ -91,5 +126,29 @@ def test_patients_are_drawn_whole():
 
 
 def test_what_the_rows_do_not_say_is_said():
-    subjects = match(rows("a", 12, vendor=None), rows("b", 12, vendor=None))
-    assert subjects.notes == ("no row names a vendor: whether both sides have the same is unknown",)
+    unnamed = {"vendor": None, "source": None}
+    subjects = match(rows("a", 12, **unnamed), rows("b", 12, **unnamed))
+    assert subjects.notes == tuple(
+        f"no row names a {name}: whether both sides have the same is unknown"
+        for name in ("source", "vendor")
+    )
+
+
+def test_frames_without_a_patient_are_not_taken_for_patients_in_silence():
+    ours = [dataclasses.replace(frame, patient_id=None) for frame in rows("a", 12)]
+    (note,) = match(ours, rows("b", 12)).notes
+    assert note.startswith("12 frames name no patient, and each counts as one")
+
+
+def test_frames_that_no_training_recorded_and_sizes_of_one_side_are_said(speckle, tmp_path):
+    sides = []
+    for name, size, seed in (("ours", 32, 0), ("theirs", 24, 50)):
+        folder = speckle(tmp_path / name, train=8, test=0, size=size, seed=seed)
+        sides.append(Side(folder, load_frames(folder)))
+    subjects = Subjects(*sides, sides[0], ())
+    assert "which all differ between the sides" in recognise(subjects, None).notes[0]
+    assert recognise(subjects, None).notes[1].startswith("whether these are the training frames")
+    record = describe_trained([(sides[0].folder, sides[0].frames[:6])])
+    assert recognise(subjects, TrainedOn.from_record("a run", record)).num_unknown == 2
+    same = dataclasses.replace(subjects, others=sides[0])
+    assert recognise(same, TrainedOn.from_record("a run", record)).notes == ()

@@ -136,6 +136,17 @@ def test_weights_with_a_failed_audit_go_up_with_a_reason_that_stands_in_the_card
     assert "*the steward agreed*" in card
 
 
+def test_weights_with_a_reduced_audit_are_refused(push, place, hub, audit):
+    """--attempts 1 --max-frames 20 would pass nearly everything."""
+    run, folder = place / "runs/ours", place / "generated/asd-1"
+    audit(run, folder, reduced=["--attempts 1, usually 8"])
+    status, out, _ = push("--yes")
+    assert status == 1
+    assert "refused: the privacy audit of these weights was reduced: --attempts 1, usually 8" in out
+    assert hub.requests == []
+    assert push("--yes", "--accept", "the steward agreed")[0] == 0
+
+
 def test_images_need_an_audit_of_their_own(push, place, hub, audit):
     run, folder = place / "runs/ours", place / "generated/asd-1"
     flags = ("--dataset", "generated/asd-1", "--yes")
@@ -159,6 +170,7 @@ def test_images_need_an_audit_of_their_own(push, place, hub, audit):
         ({"passed": "yes"}, "'passed' must be true or false"),
         ({"sets": [{"sha256": "0"}]}, "a set has no 'passed'"),
         ({"verdict": 3}, "'verdict' must be text"),
+        ({"reduced": "no"}, "'reduced' must be a list of text"),
     ],
 )
 def test_an_audit_of_another_form_is_refused(push, place, audit, fields, said):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image, ImageDraw, ImageFont
+from safetensors.torch import load_file, save
 
 from echodiff.files import shipped
 from echodiff.frames.reader import load_frames
@@ -408,6 +409,22 @@ def other_kohya(place, edit):
     return "does not hold the weights of pytorch_lora_weights.safetensors"
 
 
+def stronger_kohya(place, edit):
+    """What the audit measured is the other file, at its own alpha."""
+    path = place / "runs/ours/pytorch_lora_weights_kohya.safetensors"
+    tensors = load_file(path)
+    path.write_bytes(save({k: v * 9 if k.endswith("alpha") else v for k, v in tensors.items()}))
+    return "does not hold the weights of pytorch_lora_weights.safetensors"
+
+
+def exchanged_kohya(place, edit):
+    path = place / "runs/ours/pytorch_lora_weights_kohya.safetensors"
+    tensors = load_file(path)
+    first, second = sorted(name for name in tensors if name.endswith("to_q.lora_up.weight"))[:2]
+    path.write_bytes(save(tensors | {first: tensors[second], second: tensors[first]}))
+    return "does not hold the weights of pytorch_lora_weights.safetensors"
+
+
 def scored_before(place, edit):
     edit(place / "generated/asd-1/generate.json", weights_sha256="0" * 64)
     return "was generated with other weights (000000000000)"
@@ -448,7 +465,8 @@ def no_run(place, edit):
 
 @pytest.mark.parametrize(
     "spoil",
-    [unfinished, without_weights, other_weights, other_kohya, scored_before, half_drawn, gan_run,
+    [unfinished, without_weights, other_weights, other_kohya, stronger_kohya,
+     exchanged_kohya, scored_before, half_drawn, gan_run,
      too_large, link_out, frames_gone, no_run],
 )  # fmt: skip
 def test_a_run_that_cannot_go_up_is_one_line(push, place, hub, edit, scored, spoil):
