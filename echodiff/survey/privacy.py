@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.documents import read_record
-from echodiff.survey.controlnet import CONTROLNET, run_inner
+from echodiff.survey.controlnet import CONTROLNET
 
 RESULT = "privacy.json"
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C has ended."""
 NOT_READ = "not measured: echodiff audit does not read the weights of this arm"
 
 
@@ -28,7 +30,9 @@ def audit_arm(
                  "--attempts", "0"]  # fmt: skip
         if threads is not None:
             words += ["--threads", str(threads)]
-        status = run_inner(main, words)
+        status = main(words)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
         if status not in (0, 1) or not (out / RESULT).is_file():
             return {
                 "is_measured": False,

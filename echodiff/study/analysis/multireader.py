@@ -278,8 +278,8 @@ def describe_multireader_pairs(ratings: Ratings) -> list[dict[str, Any]]:
 
 def list_compared(ratings: Ratings) -> list[int]:
     """Generated sources that a reader rated together with real images."""
-    has_both = np.isfinite(compute_reader_aucs(ratings)).any(axis=0)
-    return [source for source in ratings.generated if has_both[source - 1]]
+    is_known = np.isfinite(compute_reader_aucs(ratings))
+    return [source for source in ratings.generated if is_known[:, source - 1].any()]
 
 
 def _correct(rows: list[dict[str, Any]]) -> None:
