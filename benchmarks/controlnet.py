@@ -308,7 +308,7 @@ def list_bars(args: argparse.Namespace) -> list[str]:
 
 
 def picture(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
-    """Write kinds.png: masks, their real frames, and the image of each kind."""
+    """Write kinds.png: masks, their real frames, and the image of each kind, guided least."""
     shown = range(0, len(chosen), max(1, len(chosen) // PICTURE_COLUMNS))[:PICTURE_COLUMNS]
     asked = load_frames(args.work / "masks" / "plain")
     home = args.work / "masks" / "plain"
@@ -316,7 +316,7 @@ def picture(args: argparse.Namespace, chosen: Sequence[Frame]) -> None:
     rows = [("mask", [colour_mask(mask) for mask in masks]),
             ("real", [read_gray_u8(home / asked[i].file_name) for i in shown])]  # fmt: skip
     for kind in args.kinds:
-        out = args.work / "drawn" / f"{kind}-plain-{args.guidance[0]:g}"
+        out = args.work / "drawn" / f"{kind}-plain-{min(args.guidance):g}"
         rows.append((kind, [read_gray_u8(out / "images" / f"{i:06d}.png") for i in shown]))
     sheet = contact_sheet(
         [image for _, images in rows for image in images],
