@@ -13,6 +13,7 @@ from echodiff.audit.extraction import Extraction, extract
 from echodiff.audit.measures import Schedule, measure_frames
 from echodiff.audit.membership import Attack, score_denoiser
 from echodiff.audit.networks import DiffusionWeights
+from echodiff.audit.recall import attack_by_recall
 from echodiff.audit.subjects import Subjects, choose_subjects
 from echodiff.runs import Run
 
@@ -52,6 +53,8 @@ def attack_diffusion(config: AuditConfig, run: Run, scratch: Path) -> Target:
     model = measure(weights.add_trained(), told="trained")
     units = subjects.build_units()
     attacks = score_denoiser(base, model, units)
+    if config.attempts:
+        attacks.append(attack_by_recall(config, weights, subjects, units, white_level))
     if config.shadows:
         from echodiff.audit.shadows import attack_with_shadows
 

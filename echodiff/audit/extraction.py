@@ -94,7 +94,7 @@ def extract(
     chosen = Side(members.folder, frames[: config.captions])
     attempts = []
     with ProgressBar(total=len(chosen.frames), desc="extracting", unit="caption") as bar:
-        for images in draw_captions(config, weights, chosen):
+        for images in draw_captions(config, weights, chosen, config.attempts):
             attempts.append(_search(images, reference))
             bar.update()
     num_copies = sum(len(one.copied) for one in attempts)
@@ -103,10 +103,10 @@ def extract(
 
 
 def draw_captions(
-    config: AuditConfig, weights: DiffusionWeights, side: Side
+    config: AuditConfig, weights: DiffusionWeights, side: Side, count: int
 ) -> Iterator[list[Image]]:
-    """Yield `config.attempts` images of each frame's caption, by the weights as they are now."""
-    control, count = None, config.attempts
+    """Yield `count` images of each frame's caption, by the weights as they are now."""
+    control = None
     if weights.masked is not None:
         masks = weights.masks(side)(side.frames)
         control = MaskControl(weights.masked, lambda index, side: masks[index // count])

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 
 OF_BASE = "the base, with nothing added"
 """Reference that a score is held against."""
+RECALL = "recall"
+"""Name of the attack by images (`audit.recall`), whose find has words of its own in the verdict."""
 SET_TEST = "set"
 """Key of the test of the set among the attacks of privacy.json."""
 

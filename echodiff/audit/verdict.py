@@ -9,7 +9,7 @@ from typing import Any
 from echodiff.audit.audit_config import AuditConfig
 from echodiff.audit.copies import LEAST_RECOGNISED, Copies
 from echodiff.audit.extraction import Extraction
-from echodiff.audit.membership import Membership
+from echodiff.audit.membership import RECALL, Membership
 from echodiff.audit.subjects import Subjects
 from echodiff.metrics.copies import NEAR_SHARE
 
@@ -86,6 +86,11 @@ def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) ->
         reasons.append(f"single training patients can be told from others ({name}: {told})")
     else:
         fine.append(f"the strongest attack on single patients, {name}, has {told}")
+    if (recalled := found.corrected.get(RECALL, 1.0)) < SET_LEVEL:
+        reasons.append(
+            "images generated for training captions show the layout of their frames (recall: AUC "
+            f"{found.tests[RECALL].auc:.2f}, p {_write_p(recalled)})"
+        )
     whole = f"p {_write_p(found.whole.p)}"
     best = min(found.corrected, key=lambda name: found.corrected[name])
     if found.whole.p < SET_LEVEL:

@@ -88,7 +88,7 @@ def test_an_audit_has_every_attack_with_n_interval_and_p(audit, trained, tmp_pat
         "members": 10, "member_patients": 10, "non_members": 20, "non_member_patients": 20,
         "training_frames": 10,
     }  # fmt: skip
-    attacks = ["loss", "calibrated_loss", "pia", "secmi", "sima"]
+    attacks = ["loss", "calibrated_loss", "pia", "secmi", "sima", "recall"]
     assert [*record["attacks"]] == [*attacks, "set", "extraction"]
     for name in attacks:
         one = record["attacks"][name]

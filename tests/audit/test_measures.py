@@ -150,3 +150,16 @@ def test_batches_are_all_that_is_read_at_once():
         "loss": (63, 6), "pia": (63, 4), "secmi": (63, 1), "sima": (63, 4)
     }  # fmt: skip
     assert max(sizes) == 8
+
+
+def test_images_that_show_their_own_frames_are_told_from_images_that_do_not():
+    from echodiff.audit.recall import compare_to_own
+
+    generator = np.random.default_rng(0)
+    frames = generator.normal(size=(12, 64)) + 3 * generator.normal(size=64)  # all hearts are alike
+    images = np.concatenate([frames[:6] + generator.normal(size=(6, 64)),
+                             generator.normal(size=(6, 64))])  # fmt: skip
+    scores, is_nearest = compare_to_own(images, frames)
+    assert scores[:6].min() > 0.3 > scores[6:].max()
+    assert is_nearest[:6].all()
+    assert is_nearest[6:].mean() < 0.5
