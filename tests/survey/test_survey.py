@@ -11,7 +11,6 @@ import torch
 
 from echodiff.data.leaks import find_trainings
 from echodiff.diffusion.controlnet_config import TrainControlNetConfig
-from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
 from echodiff.images import read_mask_u8, write_mask
 from echodiff.settings.command_line import parse
@@ -214,16 +213,6 @@ def test_the_command_line_of_a_controlnet_says_all_of_its_settings(scans, tmp_pa
     line = controlnet._to_words(settings)
     assert parse(TrainControlNetConfig, line, prog="test") == settings
     assert settings.threads == 1
-
-
-@pytest.mark.parametrize(("status", "error"), [(130, KeyboardInterrupt), (2, InputError)])
-def test_a_controlnet_that_was_not_trained_ends_the_comparison(
-    scans, out, tmp_path, monkeypatch, status, error
-):
-    monkeypatch.setattr("echodiff.diffusion.command.main", lambda line: status)
-    config = parse(SurveyConfig, words(scans, tmp_path / "out"), prog="test")
-    with pytest.raises(error):
-        controlnet.train_controlnet(config, out / "data" / "none", 7, 0)
 
 
 def test_an_interrupted_audit_is_no_verdict(tmp_path, monkeypatch):
