@@ -99,7 +99,7 @@ def find_labels(plan: StudyPlan) -> tuple[dict[str, str], str]:
     else:
         labels, what = {image.token: image.source for image in rated}, "source"
     counts = Counter(labels.values())
-    few = [f"{count} of {name}" for name, count in counts.items() if count < MIN_IMAGES]
+    few = [f"{count} of {name}" for name, count in sorted(counts.items()) if count < MIN_IMAGES]
     if len(counts) < 2 or few:
         told = ", ".join(few) or f"{len(counts)} kinds"
         raise InputError(f"an audit needs {MIN_IMAGES} images of each {what}; there are {told}")
