@@ -183,7 +183,8 @@ def test_masks_and_their_scale_change_the_image_and_the_prompt_file_names_the_te
     place: Path, generate: Callable[..., Path]
 ) -> None:
     (place / "two.txt").write_text("ASD\nLVH\n")
-    flags = ["--masks", "frames/masks", "--num-images", 2, "--prompt-file", "two.txt"]
+    flags = ["--masks", "frames/masks", "--num-images", 2, "--prompt-file", "two.txt",
+             "--guidance", 5]  # fmt: skip
     full = generate(*flags, "--out", "full")
     none = generate(*flags, "--out", "none", "--conditioning-scale", 0)
     assert [frame.text for frame in load_frames(full)] == ["ASD", "LVH"]
