@@ -36,7 +36,8 @@ class AuditConfig:
     max_frames: Annotated[int, at_least(20)] = 1000
     """Most frames on each side, training and held-out, drawn by patient (20 or more)."""
     attempts: Steps = 8
-    """Images that are generated for each training caption to extract its frame (count); 0: none."""
+    """Images that are generated for each training caption to extract its frame (count); 0: neither
+    these nor the attack `recall`."""
     captions: Count = 40
     """Most training captions that are tried (count)."""
     sample_steps: Annotated[int, at_least(1), at_most(1000)] = 20

@@ -84,7 +84,9 @@ def _audit(config: AuditConfig) -> int:
             from echodiff.audit.filtering import drop_copies
 
             # What was measured is written by now: it took hours, and dropping may still fail.
-            record["sets"].append(drop_copies(config, found.copies, found.reference))
+            record["sets"].append(
+                drop_copies(config, found.copies, found.reference, found.membership)
+            )
             _write(config, run, found, record)
     for line in list_lines(config, record):
         print(line)
@@ -179,7 +181,7 @@ def build_record(config: AuditConfig, found: Findings) -> dict[str, Any]:
     reduced = list_reduced(config, subjects, found.extraction, is_denoiser=found.is_denoiser)
     sets = []
     if found.copies is not None and config.generated is not None:
-        of_images = judge_images(found.copies)
+        of_images = judge_images(found.copies, found.membership)
         sets.append({
             "sha256": hash_images(config.generated), "n": len(found.copies.paths),
             "passed": of_images.passed, "verdict": of_images.text,

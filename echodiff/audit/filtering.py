@@ -10,6 +10,7 @@ from typing import Any
 
 from echodiff.audit.audit_config import AuditConfig
 from echodiff.audit.copies import Copies, Reference, find_copies
+from echodiff.audit.membership import Membership
 from echodiff.audit.verdict import judge_images
 from echodiff.documents import read_json
 from echodiff.errors import InputError
@@ -25,7 +26,9 @@ MAKERS = ("generate.json", "translate.json")
 SHOWN = ("value", "low", "high", "n")
 
 
-def drop_copies(config: AuditConfig, copies: Copies, reference: Reference) -> dict[str, Any]:
+def drop_copies(
+    config: AuditConfig, copies: Copies, reference: Reference, membership: Membership | None
+) -> dict[str, Any]:
     """Write --drop-copies; return the entry of the new set in privacy.json."""
     assert config.generated is not None
     assert config.drop_copies is not None
@@ -54,7 +57,7 @@ def drop_copies(config: AuditConfig, copies: Copies, reference: Reference) -> di
     write_json_atomic(out / SCORES, after)
     paths = [out / frame.file_name for frame in load_frames(out)]
     found = find_copies(paths, reference, str(out))
-    verdict = judge_images(found)
+    verdict = judge_images(found, membership)
     return {
         "sha256": hash_images(out), "n": len(paths), "passed": verdict.passed,
         "verdict": verdict.text, "copies": found.to_record(), "num_dropped": copies.num_copies,

@@ -86,11 +86,7 @@ def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) ->
         reasons.append(f"single training patients can be told from others ({name}: {told})")
     else:
         fine.append(f"the strongest attack on single patients, {name}, has {told}")
-    if (recalled := found.corrected.get(RECALL, 1.0)) < SET_LEVEL:
-        reasons.append(
-            "images generated for training captions show the layout of their frames (recall: AUC "
-            f"{found.tests[RECALL].auc:.2f}, p {_write_p(recalled)})"
-        )
+    reasons += describe_recall(found)
     whole = f"p {_write_p(found.whole.p)}"
     best = min(found.corrected, key=lambda name: found.corrected[name])
     if found.whole.p < SET_LEVEL:
@@ -105,9 +101,25 @@ def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) ->
         fine.append(f"the patients are not recognised as a set ({whole})")
 
 
-def judge_images(copies: Copies) -> Verdict:
-    """Judge a generated set by the copies in it."""
+def describe_recall(found: Membership) -> list[str]:
+    """A reason against weights and their images, if images show the layout of training frames."""
+    p = found.corrected.get(RECALL, 1.0)
+    if p >= SET_LEVEL:
+        return []
+    return [
+        "images generated for training captions show the layout of their frames (recall: AUC "
+        f"{found.tests[RECALL].auc:.2f}, p {_write_p(p)})"
+    ]
+
+
+def judge_images(copies: Copies, found: Membership | None = None) -> Verdict:
+    """Judge a generated set by the copies in it, and by what its weights recall (`found`).
+
+    The search for copies compares the grain of pixels, and sees nothing of a layout.
+    """
     reasons, fine = [], []
+    if found is not None:
+        reasons += describe_recall(found)
     num = len(copies.paths)
     if copies.recognised.value < LEAST_RECOGNISED:
         reasons.append(

@@ -19,10 +19,11 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 """A generated image and the training frame that it is most like (H, W), and their likeness."""
 NAMES = {
     "loss": "Loss",
-    "calibrated_loss": "Loss, calibrated",
+    "calibrated_loss": "Calibrated loss",
     "pia": "PIA",
     "secmi": "SecMI",
     "sima": "SimA",
+    "recall": "Recall",
     "lira": "LiRA",
     "rmia": "RMIA",
     "discriminator": "Discriminator",
@@ -84,7 +85,8 @@ def build_cards(record: Mapping[str, Any]) -> list[Card]:
         cards.append(Card(
             label="Training frames that came back", value=str(one["num_frames_extracted"]),
             interval=f"in {one['n']} images of {one['num_captions']} training captions",
-            note=f"Highest likeness {one['highest']:.2f}; a copy from {one['limit']:.2f}.",
+            note=f"By the grain of pixels: likeness {one['highest']:.2f}; a copy from "
+                 f"{one['limit']:.2f}.",
         ))  # fmt: skip
     for one in record["sets"][:1]:
         pixels = one["copies"]["pixels"]

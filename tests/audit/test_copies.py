@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from echodiff.audit.copies import Reference, compute_near_p, find_copies
+from echodiff.audit.membership import RECALL, Attack, run_attacks
 from echodiff.audit.sscd import load_sscd
-from echodiff.audit.subjects import Side
+from echodiff.audit.subjects import Side, Units
 from echodiff.audit.verdict import judge_images
 from echodiff.errors import InputError
 from echodiff.frames.reader import load_frames
@@ -129,3 +130,22 @@ def test_sscd_is_read_by_path(tmp_path, reference):
     assert np.linalg.norm(features, axis=1) == pytest.approx(1)
     with pytest.raises(InputError, match=r"--sscd .*: no such file"):
         load_sscd(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(("learned", "is_fine"), [(2.0, False), (0.0, True)])
+def test_images_of_weights_that_recall_layouts_do_not_pass(speckle, tmp_path, learned, is_fine):
+    """The search for copies finds nothing in them: it compares grain."""
+    units = Units(np.arange(80), np.arange(80) < 40, np.zeros(80, np.int64))
+    scores = np.random.default_rng(0).normal(size=80) + learned * units.is_member
+    found = run_attacks([Attack(RECALL, scores, "layout")], units, seed=0)
+    folder = speckle(tmp_path / "frames", train=10, test=30)
+    frames = load_frames(folder)
+    train, test = (
+        Side(folder, [frame for frame in frames if frame.split == split])
+        for split in ("train", "test")
+    )
+    drawn = Side(folder, test.frames[20:])
+    reference = Reference.read(train, Side(folder, test.frames[:20]), (), None)
+    verdict = judge_images(find_copies(drawn.paths, reference, "drawn"), found)
+    assert verdict.passed is is_fine
+    assert ("show the layout of their frames" in verdict.text) is not is_fine

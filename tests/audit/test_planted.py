@@ -87,6 +87,7 @@ def test_the_layouts_of_their_training_frames_come_back(audits):
     assert seen["recall"]["p_holm"] < 0.001
     assert never["recall"]["low"] <= 0.5 <= never["recall"]["high"]
     assert never["extraction"]["num_frames_extracted"] == 0
+    assert any("layout" in reason for reason in audits[0]["seen"]["reasons"])
 
 
 def test_of_frames_that_were_never_seen_they_know_nothing(audits):
