@@ -1,6 +1,6 @@
-"""What five trainings leak: the table of docs/privacy.md, by the real commands.
+"""What six trainings leak: the table of docs/privacy.md, by the real commands.
 
-    python benchmarks/audit.py --out FOLDER [--only demo over-trained 400 dp cyclegan] [--quick]
+    python benchmarks/audit.py --out FOLDER [--only demo early ...] [--quick]
 
 Phantoms of the style cedar, one frame a patient, stand for the frames of a hospital. The command
 goes on where it was stopped. --quick: a tenth of the steps, to see that everything runs; its table
@@ -19,10 +19,15 @@ LORA = ("--base", "tiny", "--rank", "8", "--alpha", "64", "--learning-rate", "2.
         "--sample-every", "0", "--checkpoint-every", "500")  # fmt: skip
 ARMS = {
     "demo": "LoRA, the demo's recipe, 40 frames",
+    "early": "the same, stopped when its frames show (p < 0.05)",
     "over-trained": "LoRA, 800 epochs, 40 frames",
     "400": "LoRA, the demo's recipe, 400 frames",
     "dp": "LoRA, epsilon 8, 40 frames",
     "cyclegan": "CycleGAN, 40 frames",
+}
+FLAGS = {
+    "early": ("--membership-every", 20, "--membership-stop", 0.05),
+    "dp": ("--dp-epsilon", 8),
 }
 
 
@@ -42,8 +47,11 @@ def is_finished(place):
     return path.is_file() and json.loads(path.read_text("utf-8"))["status"] == "finished"
 
 
-def make_frames(out, num_train, num_others, seed, style="cedar"):
-    """One frame of each of many phantoms: members, and others that no training sees."""
+def make_frames(out, num_train, num_others, seed, style="cedar", num_val=0):
+    """One frame of each of many phantoms: members, and others that no training sees.
+
+    num_val: so many of the others are for looks during the training, the last ones for the audit.
+    """
     if (out / "metadata.jsonl").is_file():
         return out
     pool = out.with_name(out.name + "-pool")
@@ -56,7 +64,8 @@ def make_frames(out, num_train, num_others, seed, style="cedar"):
         if row["patient_id"] in seen:
             continue
         seen.add(row["patient_id"])
-        row["split"] = "train" if len(rows) < num_train else "test"
+        splits = ["train"] * num_train + ["val"] * num_val
+        row["split"] = splits[len(rows)] if len(rows) < len(splits) else "test"
         for key in ("file_name", "mask_file_name"):
             (out / row[key]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pool / row[key], out / row[key])
@@ -79,8 +88,9 @@ def train(name, place, out, steps):
     else:
         count = 400 if name == "400" else 40
         data = make_frames(out / f"cedar-{count}", count, 80, 7)
-        words = ("train-lora", *LORA, "--data", data, "--max-steps", steps)
-        words += ("--dp-epsilon", 8) if name == "dp" else ()
+        if name == "early":  # the same frames; 40 of the others say when to stop
+            data = make_frames(out / "cedar-40-val", 40, 80, 7, num_val=40)
+        words = ("train-lora", *LORA, "--data", data, "--max-steps", steps, *FLAGS.get(name, ()))
     if not is_finished(run_dir):
         run(*words, "--out", run_dir, done=run_dir / "finished")
     return run_dir
@@ -103,7 +113,15 @@ def draw(name, place, run_dir, out, count):
     return drawn
 
 
-def write_row(name, record):
+def write_score(scores, key):
+    """A share of images in percent, with its interval."""
+    if key not in scores:
+        return "–"
+    one = scores[key]
+    return f"{100 * one['value']:.0f} % [{100 * one['low']:.0f}, {100 * one['high']:.0f}]"
+
+
+def write_row(name, record, scores):
     """A line of the table."""
     attacks = record["attacks"]
     tests = {key: one for key, one in attacks.items() if "auc" in one}
@@ -120,6 +138,8 @@ def write_row(name, record):
         "–" if back is None else f"{back['num_frames_extracted']} in {back['n']} images",
         "–" if pixels is None else
         f"{100 * pixels['share']:.1f} % [{100 * pixels['low']:.1f}, {100 * pixels['high']:.1f}]",
+        write_score(scores, "faithfulness"),
+        write_score(scores, "intact"),
         f"{record['n']['member_patients']} / {record['n']['non_member_patients']}",
         "passed" if record["passed"] and all(s["passed"] for s in record["sets"]) else "failed",
         f"`{record['base_sha256'][:8] or '–'}`",
@@ -135,7 +155,7 @@ def main():
     args = parser.parse_args()
     steps = {"demo": 660, "over-trained": 2000, "400": 660, "dp": 660, "cyclegan": 3000}
     heads = ("weights", "strongest attack: AUC", "p of the set", "epsilon shown", "came back",
-             "copies in the set", "patients", "verdict", "base")  # fmt: skip
+             "copies in the set", "faithful", "intact", "patients", "verdict", "base")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in args.only:
         place = args.out / name
@@ -145,9 +165,14 @@ def main():
         drawn = draw(name, place, run_dir, args.out, 20 if args.quick else 80)
         audit = place / "audit"
         flags = ("--attempts", 2, "--captions", 10, "--pairs", 16) if args.quick else ()
+        if name == "early":  # not the frames that said when to stop
+            flags += ("--holdout", make_frames(args.out / "cedar-others", 0, 80, 1007))
         run("audit", run_dir, "--generated", drawn, "--out", audit, *flags,
             done=audit / "privacy.json")  # fmt: skip
-        lines.append(write_row(name, json.loads((audit / "privacy.json").read_text("utf-8"))))
+        record = json.loads((audit / "privacy.json").read_text("utf-8"))
+        scores = drawn / "metrics.json"  # translations have none
+        known = json.loads(scores.read_text("utf-8"))["scores"] if scores.is_file() else {}
+        lines.append(write_row(name, record, known))
     if args.quick:
         lines.append("\nWith a tenth of the steps: no result.")
     (args.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kstest
 
 from echodiff.__main__ import main
@@ -26,6 +27,12 @@ pytestmark = [
 TRAIN = (
     "--base", "tiny", "--rank", "8", "--alpha", "64", "--learning-rate", "2.2e-3",
     "--lr-scheduler", "cosine", "--batch-size", "16", "--epochs", "800", "--sample-every", "0",
+)  # fmt: skip
+
+PRIVATE = (
+    "--base", "tiny", "--rank", "8", "--alpha", "64", "--learning-rate", "2.2e-3",
+    "--lr-scheduler", "cosine", "--batch-size", "16", "--max-steps", "660", "--sample-every", "0",
+    "--dp-epsilon", "1",
 )  # fmt: skip
 
 
@@ -50,15 +57,21 @@ def write_patients(folder: Path, *, seed: int, train: int = 40, test: int = 40) 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """`run`, trained on `seen`; `never`, other frames under the same names."""
+def frames(tmp_path_factory):
+    """`seen`, for trainings; `never`, other frames under the same names."""
     place = tmp_path_factory.mktemp("planted")
     write_patients(place / "seen", seed=7)
     write_patients(place / "never", seed=1007)
-    command = [sys.executable, "-m", "echodiff", "train-lora", *TRAIN]
-    command += ["--data", str(place / "seen"), "--out", str(place / "run")]
-    subprocess.run(command, check=True)
     return place
+
+
+@pytest.fixture(scope="module")
+def place(frames):
+    """The folder of the frames with `run`, trained on those that were seen."""
+    command = [sys.executable, "-m", "echodiff", "train-lora", *TRAIN]
+    command += ["--data", str(frames / "seen"), "--out", str(frames / "run")]
+    subprocess.run(command, check=True)
+    return frames
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +131,22 @@ def test_the_p_of_the_set_is_uniform_over_200_sets_of_never_seen_frames(place, t
         units = Units(np.arange(len(joined)), is_member, np.zeros(len(joined), np.int64))
         values.append(set_test.compare_sets(joined, units, seed=draw, num_permutations=1000).p)
     assert kstest(values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("is_noisy", [True, False])
+def test_a_claimed_epsilon_is_refuted_where_the_noise_was_off(
+    frames, tmp_path, monkeypatch, is_noisy
+):
+    """The audit shows no more than an honest epsilon of 1, and more than a false one."""
+    from echodiff.diffusion import private_gradient
+
+    run, out = tmp_path / "run", tmp_path / "audit"
+    if not is_noisy:
+        monkeypatch.setattr(private_gradient, "draw_noise", lambda key, step, n: torch.zeros(n))
+    words = ["train-lora", *PRIVATE, "--data", frames / "seen", "--out", run]
+    assert main([*map(str, words)]) == 0
+    main(["audit", str(run), "--out", str(out), "--attempts", "4"])
+    record = json.loads((out / "privacy.json").read_text("utf-8"))
+    assert record["ceiling"]["claimed"] == 1
+    assert (record["ceiling"]["epsilon"] <= 1) == is_noisy
+    assert any("1 was claimed" in reason for reason in record["reasons"]) != is_noisy
