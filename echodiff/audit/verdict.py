@@ -21,7 +21,7 @@ AUC_LIMIT = 0.7
 MEANS_NOT = (
     "A verdict without findings is no proof of privacy: stronger attacks, or attackers who know "
     "more, may find more. Only a training with differential privacy bounds what any attack can.",
-    "It says nothing of consent, licences or identifiers; `echodiff push` looks for these.",
+    "It says nothing of consent, licences or identifiers; echodiff push looks for these.",
     "It holds for these weights, at full adapter scale, and for the images that were searched; "
     "not for other images, nor for weights that were trained on.",
 )
