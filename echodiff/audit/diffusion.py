@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from echodiff.audit.audit_config import AuditConfig
+from echodiff.audit.choosing import choose_subjects
 from echodiff.audit.copies import Reference
 from echodiff.audit.extraction import Extraction, extract
 from echodiff.audit.measures import Schedule, measure_frames
 from echodiff.audit.membership import Attack, score_denoiser
 from echodiff.audit.networks import DiffusionWeights
 from echodiff.audit.recall import attack_by_recall
-from echodiff.audit.subjects import Subjects, choose_subjects
+from echodiff.audit.subjects import Subjects
 from echodiff.runs import Run
 
 

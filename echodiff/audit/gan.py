@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from echodiff.audit.audit_config import AuditConfig
+from echodiff.audit.choosing import recognise
 from echodiff.audit.diffusion import Target
+from echodiff.audit.matching import match_sides
 from echodiff.audit.membership import Attack
-from echodiff.audit.subjects import Side, Subjects, match_sides, recognise
+from echodiff.audit.subjects import Side, Subjects
 from echodiff.data.leaks import load_trained
 from echodiff.data.reference import RealFrames, choose_reference, drop_trained, refuse_trained
 from echodiff.data.run_frames import find_run_frames

@@ -76,17 +76,21 @@ def judge_weights(
 
 def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) -> None:
     """Add what the attacks on single patients and on the set say."""
-    name = found.strongest
-    test = found.tests[name]
+    strongest = found.strongest
+    test, name = found.tests[strongest], strongest.replace("_", " ")
     told = (
         f"AUC {test.auc:.2f}, 95 % interval {test.low:.2f} to {test.high:.2f}, "
         f"{test.num_members} patients against {test.num_others}"
     )
-    if test.auc >= AUC_LIMIT and found.corrected[name] < SET_LEVEL:
+    if test.auc >= AUC_LIMIT and found.corrected[strongest] < SET_LEVEL:
         reasons.append(f"single training patients can be told from others ({name}: {told})")
     else:
         fine.append(f"the strongest attack on single patients, {name}, has {told}")
-    reasons += describe_recall(found)
+    if has_recall(found):
+        reasons.append(
+            "images generated for training captions show the layout of their frames (recall: AUC "
+            f"{found.tests[RECALL].auc:.2f}, p {_write_p(found.corrected[RECALL])})"
+        )
     whole = f"p {_write_p(found.whole.p)}"
     best = min(found.corrected, key=lambda name: found.corrected[name])
     if found.whole.p < SET_LEVEL:
@@ -94,22 +98,16 @@ def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) ->
     elif found.corrected[best] < SET_LEVEL:
         # One attack can see what the mean of them hides, and LiRA is not part of that mean.
         reasons.append(
-            f"the training patients can be recognised as a set by {best} alone (p "
-            f"{_write_p(found.corrected[best])}, corrected for {len(found.tests)} attacks)"
+            "the training patients can be recognised as a set by "
+            f"{best.replace('_', ' ')} alone (p {_write_p(found.corrected[best])}, corrected for {len(found.tests)} attacks)"
         )
     else:
         fine.append(f"the patients are not recognised as a set ({whole})")
 
 
-def describe_recall(found: Membership) -> list[str]:
-    """A reason against weights and their images, if images show the layout of training frames."""
-    p = found.corrected.get(RECALL, 1.0)
-    if p >= SET_LEVEL:
-        return []
-    return [
-        "images generated for training captions show the layout of their frames (recall: AUC "
-        f"{found.tests[RECALL].auc:.2f}, p {_write_p(p)})"
-    ]
+def has_recall(found: Membership) -> bool:
+    """Whether images for training captions show the layout of training frames."""
+    return found.corrected.get(RECALL, 1.0) < SET_LEVEL
 
 
 def judge_images(copies: Copies, found: Membership | None = None) -> Verdict:
@@ -118,8 +116,8 @@ def judge_images(copies: Copies, found: Membership | None = None) -> Verdict:
     The search for copies compares the grain of pixels, and sees nothing of a layout.
     """
     reasons, fine = [], []
-    if found is not None:
-        reasons += describe_recall(found)
+    if found is not None and has_recall(found):
+        reasons.append("weights that recall training frames made them")
     num = len(copies.paths)
     if copies.recognised.value < LEAST_RECOGNISED:
         reasons.append(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echodiff.audit.membership import RECALL
+from echodiff.audit.verdict import AUC_LIMIT, SET_LEVEL
 from echodiff.images import pad_square, resize_u8
 from echodiff.report.cards import Card
 from echodiff.report.pictures import SHOWN_SIDE, embed_png
@@ -17,6 +19,7 @@ from echodiff.report.template import write_page
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 """A generated image and the training frame that it is most like (H, W), and their likeness."""
+FOUND = ("Nothing found", "Found")
 NAMES = {
     "loss": "Loss",
     "calibrated_loss": "Calibrated loss",
@@ -63,9 +66,13 @@ def write_audit_page(
 
 
 def build_cards(record: Mapping[str, Any]) -> list[Card]:
-    """The four numbers at the top: single patients, the set, extraction, copies."""
+    """The four numbers at the top: single patients, the set, extraction, copies.
+
+    Each is marked by the limits of the verdict.
+    """
     attacks, cards = record["attacks"], []
     tests = {name: one for name, one in attacks.items() if "auc" in one}
+    is_recalled = RECALL in tests and tests[RECALL]["p_holm"] < SET_LEVEL
     if tests:
         name = max(tests, key=lambda name: tests[name]["auc"])
         one = tests[name]
@@ -74,19 +81,27 @@ def build_cards(record: Mapping[str, Any]) -> list[Card]:
             value=f"AUC {one['auc']:.2f}",
             interval=f"95 % interval {one['low']:.2f} to {one['high']:.2f}",
             note=f"{NAMES.get(name, name)}; 0.5 is a coin.",
+            is_good=one["auc"] < AUC_LIMIT or one["p_holm"] >= SET_LEVEL,
+            marks=(f"Below the limit of {AUC_LIMIT:g}", "Told from others"),
         ))  # fmt: skip
     if (whole := attacks.get("set")) is not None:
+        lowest = min((one["p_holm"] for one in tests.values()), default=1.0)
         cards.append(Card(
             label="The training patients as a set", value=f"p {write_p(whole['p'])}",
             interval=f"{whole['num_members']} against {whole['num_others']} patients",
             note="The share of sets of unseen patients that would look as well known.",
+            is_good=min(whole["p"], lowest) >= SET_LEVEL,
+            marks=("Not recognised", "Recognised"),
         ))  # fmt: skip
     if (one := attacks.get("extraction")) is not None:
         cards.append(Card(
             label="Training frames that came back", value=str(one["num_frames_extracted"]),
             interval=f"in {one['n']} images of {one['num_captions']} training captions",
             note=f"By the grain of pixels: likeness {one['highest']:.2f}; a copy from "
-                 f"{one['limit']:.2f}.",
+                 f"{one['limit']:.2f}." + (" Their layout comes back." if is_recalled else ""),
+            is_good=not one["num_frames_extracted"] and not is_recalled,
+            marks=FOUND if one["num_frames_extracted"] or not is_recalled
+            else (FOUND[0], "Layouts found"),
         ))  # fmt: skip
     for one in record["sets"][:1]:
         pixels = one["copies"]["pixels"]
@@ -95,6 +110,9 @@ def build_cards(record: Mapping[str, Any]) -> list[Card]:
             interval=f"95 % interval {100 * pixels['low']:.1f} to {100 * pixels['high']:.1f} %, "
                      f"n {pixels['n']}",
             note=f"{pixels['num_copies']} images; highest likeness {pixels['highest']:.2f}.",
+            # Without a copy a set may still be near to the training, or come from what recalls it.
+            is_good=False if pixels["num_copies"] else True if one["passed"] else None,
+            marks=FOUND,
         ))  # fmt: skip
     return cards
 

@@ -54,6 +54,8 @@ class Card:
     note: str
     is_good: bool | None = None
     """Whether it reached its target; None if it has no target, or is too uncertain."""
+    marks: tuple[str, str] = ("Target reached", "Target missed")
+    """What `is_good` says in words, true and false."""
 
 
 def build_cards(titles: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[Card]:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from echodiff.audit.subjects import Side, Subjects, draw_by_patient, match_sides, recognise
+from echodiff.audit.choosing import recognise
+from echodiff.audit.matching import draw_by_patient, match_sides
+from echodiff.audit.subjects import Side, Subjects
 from echodiff.data.leaks import TrainedOn, describe_trained
 from echodiff.data.reference import RealFrames
 from echodiff.errors import InputError
