@@ -29,6 +29,7 @@ from echodiff.survey.networks import (
     build_seeded,
     count_parameters,
 )
+from echodiff.survey.preconditioning import LATENT_DEVIATION, PIXEL_DEVIATION
 from echodiff.survey.samplers import build_arm_objective, build_scheduler
 from echodiff.survey.sets import Asked, draw_batch
 from echodiff.survey.survey_config import DENOISING, Arm, SurveyConfig
@@ -94,7 +95,9 @@ def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
         unet = cast(StyledUNet, build_seeded(build_unet, sizes, seed=seed))
         return Denoising(
             unet, build_arm_objective(config.arm, config.space),
-            build_scheduler(config.arm, "ddim", config.space), shape=shape, learning_rate=rate,
+            build_scheduler(config.arm, "ddim", config.space), shape=shape,
+            deviation=LATENT_DEVIATION if config.space == "latent" else PIXEL_DEVIATION,
+            learning_rate=rate,
         )  # fmt: skip
     with torch.device("meta"):
         num = count_parameters(build_unet(sizes))

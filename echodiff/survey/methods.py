@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from echodiff.diffusion.objective import Objective, denoising_losses
 from echodiff.survey.networks import Discriminator, SpadeAutoencoder, SpadeGenerator, StyledUNet
+from echodiff.survey.preconditioning import compute_scales
 from echodiff.survey.samplers import sample_denoised
 
 MAX_GRADIENT_NORM = 1.0
@@ -67,7 +69,10 @@ class Method(Protocol):
 
 
 class Denoising:
-    """Diffusion and flow matching: one network, told apart by objective and scheduler alone."""
+    """Diffusion and flow matching: one network, told apart by objective and scheduler alone.
+
+    deviation: root mean square of the images or latents, which the network is scaled by.
+    """
 
     names: tuple[str, ...] = ("loss",)
 
@@ -78,9 +83,11 @@ class Denoising:
         scheduler: Any,
         *,
         shape: tuple[int, ...],
+        deviation: float,
         learning_rate: float,
     ) -> None:
         self._network, self._objective, self._scheduler = network, objective, scheduler
+        self._deviation = deviation
         self.networks = {GENERATOR: network}
         self.optimizers = {GENERATOR: _build_optimizer(network, learning_rate)}
         self.noise_shape = shape
@@ -89,7 +96,7 @@ class Denoising:
         objective = self._objective
         times = objective.draw_times(batch.shares.cpu()).to(batch.images.device)
         noisy = objective.mix(batch.images, batch.noise, times)
-        predicted = self._network(noisy, times, batch.mask, batch.style)
+        predicted = self._predict(noisy, times, batch.mask, batch.style)
         target = objective.target(batch.images, batch.noise, times)
         loss = objective.weight * denoising_losses(predicted, target).mean()
         _step(self.optimizers[GENERATOR], self._network, loss)
@@ -100,11 +107,13 @@ class Denoising:
         self._scheduler = scheduler
 
     def draw(self, noise: Tensor, mask: Tensor, style: Tensor, num_steps: int) -> Tensor:
-        def predict(noisy: Tensor, times: Tensor) -> Tensor:
-            out: Tensor = self._network(noisy, times, mask, style)
-            return out
-
+        predict = partial(self._predict, mask=mask, style=style)
         return sample_denoised(predict, self._scheduler, noise, num_steps)
+
+    def _predict(self, noisy: Tensor, times: Tensor, mask: Tensor, style: Tensor) -> Tensor:
+        scales = compute_scales(self._objective, times, self._deviation)
+        out: Tensor = self._network(scales.inside * noisy, times, mask, style)
+        return scales.skip * noisy + scales.out * out
 
 
 class Adversarial:
