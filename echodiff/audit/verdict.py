@@ -99,7 +99,8 @@ def _judge_membership(found: Membership, reasons: list[str], fine: list[str]) ->
         # One attack can see what the mean of them hides, and LiRA is not part of that mean.
         reasons.append(
             "the training patients can be recognised as a set by "
-            f"{best.replace('_', ' ')} alone (p {_write_p(found.corrected[best])}, corrected for {len(found.tests)} attacks)"
+            f"{best.replace('_', ' ')} alone (p {_write_p(found.corrected[best])}, corrected for "
+            f"{len(found.tests)} attacks)"
         )
     else:
         fine.append(f"the patients are not recognised as a set ({whole})")
