@@ -23,15 +23,8 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
     config, prompts, asked = read_asked(parse(GenerateConfig, argv, prog=prog))
 
     # Torch and its friends take seconds to import: only once the settings are sound.
-    from echodiff.diffusion.sampling.job import (
-        build_sampler,
-        draw_frames,
-        is_drawn,
-        list_inputs,
-        measure_drift,
-        open_job,
-        record_job,
-    )
+    from echodiff.diffusion.sampling.drawing import draw_frames, measure_drift, record_job
+    from echodiff.diffusion.sampling.job import build_sampler, is_drawn, list_inputs, open_job
     from echodiff.diffusion.sampling.pipeline import load_model
     from echodiff.diffusion.sampling.reference import find_reference
     from echodiff.diffusion.sampling.sheet import write_sheet
@@ -42,10 +35,9 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
 
     # --- Model, sampler, folder: everything that can be refused is refused before a byte is written
     state = start_processes(None)
-    networks = None
+    networks, segmenter = None, load_segmenter(config.segmenter)
     if state.is_main_process:
         networks = load_networks(config.features, trust=config.trust, modules=config.features_path)
-        load_segmenter(config.segmenter)
     model = load_model(config, state.device)
     sampler = build_sampler(config, prompts, model, asked)
     reference = find_reference(
@@ -58,7 +50,9 @@ def main(argv: list[str], *, prog: str = PROG) -> None:
         # --- Draw; each process takes every n-th batch of what is missing
         if not is_drawn(job, config.overwrite):
             inputs = list_inputs(config, model, reference)
-            draw_frames(job, sampler, state, overwrite=config.overwrite, lock=lock, inputs=inputs)
+            draw_frames(
+                job, sampler, segmenter, state, overwrite=config.overwrite, lock=lock, inputs=inputs
+            )
         if networks is None:
             return
 

@@ -25,7 +25,7 @@ import torch
 from random_sd15 import save_random_sd15
 
 from echodiff.diffusion.base import load_base, num_unet_parameters
-from echodiff.diffusion.sampling.job import file_name, written_meanwhile
+from echodiff.diffusion.sampling.drawing import file_name, written_meanwhile
 from echodiff.diffusion.sampling.prompts import load_prompts
 from echodiff.diffusion.sampling.sampler import Sampler, plan_batches
 from echodiff.diffusion.sampling.schedulers import SCHEDULERS, build_scheduler

@@ -31,7 +31,7 @@ from echodiff.__main__ import main as run_echodiff
 
 _IMPORTED = [
     "torch", "diffusers", "diffusers.pipelines.stable_diffusion", "peft", "accelerate",
-    "echodiff.evaluate", "echodiff.diffusion.sampling.job", "echodiff.diffusion.lora_trainer",
+    "echodiff.evaluate", "echodiff.diffusion.sampling.drawing", "echodiff.diffusion.lora_trainer",
     "echodiff.gan.translate",
 ]  # fmt: skip
 _REFUSED = re.compile(r"error: .*: process (\d+) on (\S+) is writing there")

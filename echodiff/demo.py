@@ -40,7 +40,7 @@ LAUNCH = ("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "n
           "--dynamo_backend", "no", "--quiet")  # fmt: skip
 
 IMPORTED_MEANWHILE = (
-    "echodiff.diffusion.sampling.job",
+    "echodiff.diffusion.sampling.drawing",
     "echodiff.evaluate",
     "echodiff.report.page",
 )

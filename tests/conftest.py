@@ -323,7 +323,7 @@ def forks() -> Any:
             "jsonargparse",
             "peft",
             "typeshed_client",
-            "echodiff.diffusion.sampling.job",
+            "echodiff.diffusion.sampling.drawing",
             "echodiff.diffusion.trainer",
             "echodiff.diffusion.memory",
             "echodiff.evaluate",

@@ -412,14 +412,14 @@ def test_unfinished_scoring_is_gone_on_with(
 def test_pictures_are_written_while_the_next_are_drawn(
     script: ModuleType, place: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from echodiff.diffusion.sampling import job as generation
+    from echodiff.diffusion.sampling import drawing as generation
 
     monkeypatch.setattr(generation, "WAITING_IMAGES", 5)
     third_batch, order, drawn, ahead = threading.Event(), [], [], []
     real_add, real_sample = FramesWriter.add, generation.Sampler.sample
 
-    def sample(self: object, indices: list[int]) -> object:
-        for index, image in real_sample(self, indices):  # type: ignore[arg-type]
+    def sample(self: object, indices: list[int], attempt: int) -> object:
+        for index, image in real_sample(self, indices, attempt):  # type: ignore[arg-type]
             drawn.append(index)
             if index == 4:
                 third_batch.set()

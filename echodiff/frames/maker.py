@@ -1,11 +1,12 @@
 """Recognise the command that wrote a frames folder by the files it leaves there."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
-from echodiff.frames.rows import parse_row
+from echodiff.frames.rows import Frame, parse_row
 from echodiff.frames.shards import list_shards
 
 GENERATE, TRANSLATE, PREPARE = "generate.py", "echodiff translate", "echodiff prepare"
@@ -13,6 +14,8 @@ PHANTOM = "echodiff phantom"
 """Also the `source` of its rows."""
 GENERATED, MASK_SOURCE = "generated", "mask_source"
 """`source` of the rows of generate.py, and the column that holds that of the mask's frame."""
+ATTEMPT = "attempt"
+"""Setting of an image that was chosen from several draws: which of them it is, from 0."""
 _RECORDS = {"generate.json": GENERATE, "translate.json": TRANSLATE}
 
 
@@ -28,6 +31,14 @@ def find_maker(out: Path) -> str | None:
         with suppress(OSError, InputError), rows.open("rb") as file:
             if parse_row(file.readline()).source == PHANTOM:
                 return PHANTOM
+    return None
+
+
+def attempt_of(frame: Frame) -> int | None:
+    """Which draw an image of `generate.py --retries` is (0 is the first); None for any other."""
+    with suppress(ValueError, TypeError):
+        found = json.loads(frame.settings or "").get(ATTEMPT)
+        return found if isinstance(found, int) and found >= 0 else None
     return None
 
 

@@ -35,7 +35,7 @@ def score_measured(
     scores: dict[str, Score] = {}
     left_out: dict[str, str] = {}
     alarm_frames = _find_repeated(generated, reference, train)
-    alarms = [*alarm_frames, *_find_formats(generated, reference)]
+    alarms = [*alarm_frames, *_find_chosen(generated), *_find_formats(generated, reference)]
 
     def add(found: Mapping[str, Score], missing: Mapping[str, str]) -> None:
         scores.update(found)
@@ -105,6 +105,17 @@ def _find_repeated(
     if train is not None and (leaked := len(set(reference.digests) & set(train.digests))):
         alarms[f"shared files: {leaked} reference frames are training frames"] = []
     return alarms
+
+
+def _find_chosen(generated: Measured) -> list[str]:
+    """Return an alarm if images were chosen by the network that then judges their anatomy."""
+    if not generated.attempts:
+        return []
+    num, firsts = len(generated.attempts), generated.attempts.count(0)
+    return [
+        f"chosen images: {num - firsts} of {num} are not the first draw, but one that was chosen "
+        "for its anatomy (--retries): the score intact tells of the choice, not of the weights"
+    ]
 
 
 def _find_unknown(faithfulness: Faithfulness) -> list[str]:

@@ -95,6 +95,21 @@ class Segmenter:
                 found.append(table[self.network(batch).argmax(1).numpy()])
         return np.concatenate(found)
 
+    def measure_doubt(self, images_u8: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """How unsure the labels of each image are, (N,): entropy in nats, summed over the image, a
+        pixel of the heart.
+
+        Unclear hearts have more, and so have hearts of a kind that was not trained on.
+        """
+        doubts = []
+        with torch.inference_mode():
+            for start in range(0, len(images_u8), BATCH_SIZE):
+                batch = torch.stack([_to_input(i) for i in images_u8[start : start + BATCH_SIZE]])
+                logs = self.network(batch).double().log_softmax(1)
+                entropy = -(logs.exp() * logs).sum(dim=(1, 2, 3))
+                doubts.append(entropy / (logs.argmax(1) > 0).sum(dim=(1, 2)).clamp(min=1))
+        return torch.cat(doubts).numpy()
+
 
 def _to_input(image_u8: NDArray[np.uint8]) -> Tensor:
     if image_u8.shape != (SIZE, SIZE):

@@ -1,42 +1,32 @@
-"""Generation job: choose its output folder, and fill it with images."""
+"""Generation job: its settings, what identifies it, and its output folder."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from numpy.typing import NDArray
 
 from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
 from echodiff.diffusion.sampling.asked_masks import AskedMasks
+from echodiff.diffusion.sampling.choosing import check_judged
 from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
-from echodiff.diffusion.sampling.sampler import Sampler, count_truncated, plan_batches
+from echodiff.diffusion.sampling.sampler import Sampler, count_truncated
 from echodiff.diffusion.sampling.settings import NO_WEIGHTS, GenerateConfig
-from echodiff.diffusion.sampling.sheet import SHEET
 from echodiff.errors import InputError
-from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
-from echodiff.frames.layout import IMAGES, METADATA
-from echodiff.frames.maker import GENERATE, GENERATED
+from echodiff.frames.layout import METADATA
 from echodiff.frames.rows import Frame
-from echodiff.frames.writer import FramesWriter
-from echodiff.images import read_gray_u8
-from echodiff.progress import ProgressBar
+from echodiff.metrics.segmenter import load_segmenter
 from echodiff.runs import claim_free, compute_fingerprint, versions
 from echodiff.settings.fields import as_dict
 from echodiff.training.streams import DRAWN_BY
@@ -45,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 JOB = "generate.json"
 """What was drawn and with what, beside the frames; without `finished` the job is still open."""
-WAITING_IMAGES = 256
-"""Most images drawn but not yet written; drawing waits from there on, as for a slow disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +51,8 @@ class Job:
     identity: dict[str, Any]
     """What the fingerprint is of."""
     record: dict[str, Any]
+    retries: int = 0
+    """Most further draws of an image."""
     asked: AskedMasks | None = None
     """Masks that the images are asked for."""
 
@@ -155,6 +145,10 @@ def _plan_job(
             "conditioning_scale": config.conditioning_scale,
             "lora_sha256": model.masked.lora_sha256,
         }
+    if config.retries:
+        check_judged(_list_rows(config, sampler, asked), config.retries)
+        segmenter_sha256 = load_segmenter(config.segmenter).sha256
+        settings |= {"retries": config.retries, "segmenter_sha256": segmenter_sha256}
     if asked is not None and asked.asked:
         settings["labels"] = [label.name for label in sorted(asked.asked)]
     drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.count}
@@ -193,8 +187,18 @@ def _plan_job(
         fingerprint=fingerprint,
         identity=identity,
         record=record,
+        retries=config.retries,
         asked=asked,
     )
+
+
+def _list_rows(
+    config: GenerateConfig, sampler: Sampler, asked: AskedMasks | None
+) -> Iterator[Frame]:
+    """What every image is to show."""
+    for index in range(config.count):
+        row = Frame(file_name="", text=sampler.prompt_of(index).text, modality="echo")
+        yield row if asked is None else asked.fill_row(row, index, sampler.resolution)
 
 
 def find_not_drawn(cycle: Sequence[Prompt], num_images: int) -> list[str]:
@@ -231,149 +235,3 @@ def is_drawn(job: Job, overwrite: bool) -> bool:
         return False
     record = read_maker(path)
     return record.get("fingerprint") == job.fingerprint and "finished" not in record
-
-
-def draw_frames(
-    job: Job,
-    sampler: Sampler,
-    state: PartialState,
-    *,
-    overwrite: bool,
-    lock: FolderLock | None,
-    inputs: Sequence[Path],
-) -> None:
-    """Draw the missing images of a job, each process its share.
-
-    The remaining batches are assigned in turn, so any number of processes draws the same set.
-    """
-    start = time.monotonic()
-    writer = FramesWriter(
-        job.out,
-        overwrite=overwrite and state.is_main_process,
-        command=GENERATE,
-        fingerprint=job.identity,
-        shard=state.process_index,
-        inputs=inputs,
-        beside=(JOB, SHEET, "metrics.json", "report.html"),
-        lock=lock,
-    )
-    with _opened(writer, job, state):
-        missing = [i for i in range(job.num_images) if file_name(i) not in writer]
-        missing = broadcast_object_list([missing])[0]
-        batches = plan_batches(missing, job.batch_size, sampler.exact)
-        mine = batches[state.process_index :: state.num_processes]
-        with (
-            written_meanwhile(writer) as add,
-            sampler.accelerated(job.compile, mine),
-            ProgressBar(
-                total=job.num_images,
-                initial=job.num_images - len(missing),
-                desc="drawing",
-                unit="image",
-                disable=not state.is_main_process,
-            ) as bar,
-        ):
-            for number, batch in enumerate(mine):
-                for index, image_u8 in sampler.sample(batch):
-                    frame, mask_u8 = describe(job, index, sampler.prompt_of(index)), None
-                    if job.asked is not None:
-                        frame = job.asked.fill_row(frame, index, sampler.resolution)
-                        mask_u8 = job.asked.labels(index, sampler.resolution)
-                    add(frame, image_u8, mask_u8)
-                # All processes draw as fast as this one, near enough for a bar.
-                done = batches[number * state.num_processes : (number + 1) * state.num_processes]
-                bar.update(sum(len(batch) for batch in done))
-    if state.is_main_process:
-        record_job(job, seconds=round(time.monotonic() - start, 1), num_drawn=len(missing))
-
-
-@contextmanager
-def written_meanwhile(
-    writer: FramesWriter,
-) -> Iterator[Callable[[Frame, NDArray[np.uint8], NDArray[np.uint8] | None], None]]:
-    """Yield `writer.add` running in a thread, which compresses and writes images in order while the
-    next batch is drawn.
-
-    An error is raised at the next call, or at the end of the block; images still waiting are
-    dropped.
-    """
-    waiting: deque[Future[Frame]] = deque()
-
-    def add(
-        frame: Frame, image_u8: NDArray[np.uint8], mask_u8: NDArray[np.uint8] | None = None
-    ) -> None:
-        while waiting and (waiting[0].done() or len(waiting) == WAITING_IMAGES):
-            waiting.popleft().result()
-        waiting.append(thread.submit(writer.add, frame, image_u8, mask_u8))
-
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            yield add
-            while waiting:
-                waiting.popleft().result()
-        except BaseException:
-            thread.shutdown(cancel_futures=True)
-            raise
-
-
-def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
-    """Draw one image again, alone, and describe the difference; empty if it cannot differ."""
-    if job.batch_size == 1 or sampler.exact or model.is_reproducible:
-        return ""
-    index = min(job.batch_size, job.num_images) - 1
-    together = read_gray_u8(job.out / IMAGES / file_name(index))
-    ((_, alone),) = sampler.sample([index])
-    difference = np.abs(together.astype(np.int16) - alone)
-    return (
-        f"drift: an image drawn alone differs by up to {difference.max()} grey levels "
-        f"in {(difference > 0).mean():.1%} of its pixels; --exact removes that"
-    )
-
-
-def describe(job: Job, index: int, prompt: Prompt) -> Frame:
-    """Build the row of image `index`."""
-    own: dict[str, Any] = {} if prompt.guidance is None else {"guidance": prompt.guidance}
-    own |= {"negative": prompt.negative} if prompt.negative else {}
-    return Frame(
-        file_name=file_name(index),
-        text=prompt.text,
-        prompt=prompt.text,
-        modality="echo",
-        source=GENERATED,
-        seed=job.seed,
-        weights=str(job.record["weights_sha256"]),
-        settings=json.dumps({**job.settings, **own, "index": index}),
-    )
-
-
-def file_name(index: int) -> str:
-    """Return the file name of image `index`; names sort by index up to a million."""
-    return f"{index:06d}.png"
-
-
-def record_job(job: Job, **fields: Any) -> None:
-    """Set fields of the job's record; `finished` marks that the scores are written as well."""
-    path = job.out / JOB
-    record = read_maker(path)
-    write_json_atomic(path, record | fields)
-
-
-@contextmanager
-def _opened(writer: FramesWriter, job: Job, state: PartialState) -> Iterator[None]:
-    """Open the shard of this process; rank 0 opens its own first and joins all at the end."""
-    is_recorded = False
-    try:
-        with ExitStack() as stack:
-            with state.main_process_first():
-                stack.enter_context(writer)
-                if state.is_main_process:
-                    is_recorded = True
-                    write_json_atomic(job.out / JOB, job.record)
-            # Nobody appends a row while another still reads what is there.
-            state.wait_for_everyone()
-            yield
-            state.wait_for_everyone()
-    except BaseException:
-        if is_recorded and not writer.is_begun:
-            (job.out / JOB).unlink(missing_ok=True)
-        raise

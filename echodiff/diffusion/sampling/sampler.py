@@ -36,9 +36,14 @@ DECODED_PIXELS = 2**20
 """Pixels that the VAE decodes at once: enough for a GPU to be busy, whatever the batch."""
 
 
-def draw_noise(seed: int, index: int, shape: Sequence[int]) -> Tensor:
+ATTEMPT_BITS = 32
+"""Images of a set and attempts at each are numbered below 2 to this power."""
+
+
+def draw_noise(seed: int, index: int, shape: Sequence[int], attempt: int = 0) -> Tensor:
     """Draw the first latent noise of image ``index``: (C, h, w) fp32 on the CPU."""
-    return sample_normal(build_stream(seed, Stream.IMAGE, index), shape)
+    counter = attempt << ATTEMPT_BITS | index
+    return sample_normal(build_stream(seed, Stream.IMAGE, counter), shape)
 
 
 def plan_batches(indices: Sequence[int], batch_size: int, exact: bool) -> list[list[int]]:
@@ -167,8 +172,13 @@ class Sampler:
             self.predict_noise, self.min_rows = plain, 0
             quicker.release()
 
-    def sample(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Draw the images of one batch; with ``exact`` the whole block of EXACT_BATCH."""
+    def sample(
+        self, indices: Sequence[int], attempt: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Draw the images of one batch; with ``exact`` the whole block of EXACT_BATCH.
+
+        attempt: another one draws other images for the same prompts and masks.
+        """
         slots = list(indices)
         if self.exact:
             block = slots[0] // EXACT_BATCH
@@ -177,18 +187,20 @@ class Sampler:
         slots += [slots[-1]] * (self.min_rows - len(slots))
         control = [] if self.control is None else [self.control.network]
         with _evaluation_mode(self.pipeline, *control):
-            images = dict(zip(slots, self._draw(slots), strict=True))
+            images = dict(zip(slots, self._draw(slots, attempt), strict=True))
         for index in indices:
             yield index, images[index]
 
     @torch.no_grad()
-    def _draw(self, slots: Sequence[int]) -> NDArray[np.uint8]:
+    def _draw(self, slots: Sequence[int], attempt: int) -> NDArray[np.uint8]:
         """Draw the images (N, H, W) of the indices."""
         unet = self.pipeline.unet
         prompts = [self.prompt_of(index) for index in slots]
 
         # --- Noise and text, row by row
-        noise = torch.stack([draw_noise(self.seed, index, self.latent_shape) for index in slots])
+        noise = torch.stack(
+            [draw_noise(self.seed, index, self.latent_shape, attempt) for index in slots]
+        )
         text = torch.cat([self._encode(p.text) for p in prompts])
         if self.is_guided:
             text = torch.cat([torch.cat([self._encode(p.negative) for p in prompts]), text])

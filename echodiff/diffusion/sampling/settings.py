@@ -14,6 +14,9 @@ NO_WEIGHTS = "none"
 Scheduler = Literal["ddim", "dpmpp", "dpmpp-karras", "euler", "unipc", "pndm"]
 
 
+MAX_RETRIES = 100
+
+
 class Solver(NamedTuple):
     """A way from noise to image."""
 
@@ -60,6 +63,10 @@ class GenerateConfig:
     """Number of images per forward pass (1 or more)."""
     seed: int = 0
     """Random seed; it and the index of an image decide the noise of that image (0 or more)."""
+    retries: int = 0
+    """Draw an image again, with other noise, if the segmenter finds its anatomy broken or unclear,
+    up to this many times (0 to 100). The score `intact` then tells of this choice, not of the
+    weights."""
     resolution: int | None = None
     """Side of the images in pixels. Default: that of the training run, or of the base model."""
 
@@ -109,8 +116,8 @@ class GenerateConfig:
     features: tuple[str, ...] = network_names(("inception", "tiny", "texture"))
     """Feature networks of the scores, separated by commas; see `echodiff evaluate --help`."""
     segmenter: Path | None = None
-    """Folder of a segmenter of your own (model.safetensors, config.json) for the score `intact`.
-    Default: the shipped one, trained on phantom frames."""
+    """Folder of a segmenter of your own (model.safetensors, config.json) for the score `intact` and
+    for --retries. Default: the shipped one, trained on phantom frames."""
     features_path: Path | None = flag_only(default=None)
     """Folder that is searched for the module of module:function besides the installed packages,
     such as `.`. Default: installed packages only."""
@@ -148,6 +155,8 @@ class GenerateConfig:
             raise ValueError(f"--seed {self.seed}: must be below 2^64")
         if not math.isfinite(self.guidance) or self.guidance < 1:
             raise ValueError(f"--guidance {self.guidance}: must be 1 or more")
+        if not 0 <= self.retries <= MAX_RETRIES:
+            raise ValueError(f"--retries {self.retries}: must be 0 to {MAX_RETRIES}")
         if not 0 <= self.lora_scale <= 2:
             raise ValueError(f"--lora-scale {self.lora_scale}: must be 0 to 2")
         self._check_masks()
