@@ -15,17 +15,20 @@ from pathlib import Path
 
 from echodiff.files import shipped
 
-COLUMNS = ("intact", "faithfulness", "faithfulness_asd", "specificity", "mmd_tiny", "mmd_texture")
+COLUMNS = ("intact", "faithfulness", "faithfulness_asd", "specificity", "mmd_tiny", "mmd_texture",
+           "coverage_tiny")  # fmt: skip
 
 
 def generate(demo, scale, args):
     """Generate and score the images of one scale; return the scores."""
     start, end = args.guidance_interval
-    out = demo / "scales" / f"{scale:g}-guidance-{args.guidance:g}-{start:g}-{end:g}"
+    name = f"{scale:g}-guidance-{args.guidance:g}-{start:g}-{end:g}"
+    out = demo / "scales" / (f"{name}-retries-{args.retries}" if args.retries else name)
     if not (out / "metrics.json").is_file():
         flags = ["--prompt-file", demo / "held-out.txt", "--num-images", args.num_images, "--fast"]
         flags += ["--weights", demo / "run", "--lora-scale", scale, "--guidance", args.guidance]
         flags += ["--guidance-interval", f"{start},{end}", "--features", "tiny,texture"]
+        flags += ["--retries", args.retries]
         flags += ["--reference", demo / "run", "--out", out]
         command = [sys.executable, shipped("generate.py"), *map(str, flags)]
         subprocess.run(command, check=True, stdout=sys.stderr)  # the table alone is the output
@@ -47,6 +50,7 @@ def main():
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--guidance-interval", type=float, nargs=2, default=[0.0, 1.0])
     parser.add_argument("--num-images", type=int, default=80)
+    parser.add_argument("--retries", type=int, default=0)
     args = parser.parse_args()
     print("| scale |", " | ".join(COLUMNS), "|")
     print("|---|" + "---|" * len(COLUMNS))

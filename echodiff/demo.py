@@ -75,9 +75,11 @@ class DemoConfig:
     """Number of sampler steps (1 to 1000)."""
     guidance: float = 5.0
     """Scale of classifier-free guidance for all images (1 or more; 1 is off)."""
-    lora_scale: float = 0.7
-    """Strength of the adapter (0 to 2). At 1, more findings are shown and more hearts broken:
-    docs/results.md has the curve."""
+    lora_scale: float = 1.0
+    """Strength of the adapter (0 to 2)."""
+    retries: int = 5
+    """Draw a heart again that the segmenter finds broken or unclear, up to this many times (0 to
+    100). At 0 more hearts are broken, and fewer at a smaller --lora-scale: docs/results.md."""
     phantom_frames: int | None = None
     """Number of simulated frames of the new hospital. Default: 480, as in the preset demo."""
     max_steps: int | None = None
@@ -94,7 +96,7 @@ class DemoConfig:
         if self.num_asd < 4:
             raise ValueError(f"--num-asd {self.num_asd}: must be 4 or more")
         # What is handed on under the same name has the check of the command it is handed to.
-        shared = ("steps", "guidance", "lora_scale", "seed")
+        shared = ("steps", "guidance", "lora_scale", "retries", "seed")
         GenerateConfig(prompt_file=Path(), **{name: getattr(self, name) for name in shared})
         TrainLoraConfig(**self.of_training)
 
@@ -180,6 +182,7 @@ def _generation_stage(
     flags += [] if weights == "none" else ["--lora-scale", str(config.lora_scale)]
     flags += ["--num-images", str(num_images), "--scheduler", FAST.scheduler]
     flags += ["--steps", str(config.steps), "--guidance", str(config.guidance)]
+    flags += ["--retries", str(config.retries)]
     flags += ["--reference", str(config.out / "run"), "--features", ",".join(FEATURES)]
     flags += ["--seed", str(config.seed), "--out", str(config.out / name)]
     script = shipped("generate.py")

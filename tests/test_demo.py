@@ -57,8 +57,9 @@ def test_commands_are_the_two_scripts_as_a_user_types_them(tmp_path: Path) -> No
     assert "--weights none" in typed[1]
     assert "--weights demo/run" in typed[2]
     assert "prompts/asd.txt" in typed[3]
-    assert "--lora-scale 0.7 " in typed[2]
-    with_lora = typed[2].replace("--lora-scale 0.7 ", "")
+    assert "--lora-scale 1.0 " in typed[2]
+    assert all("--retries 5 " in command for command in typed[1:])
+    with_lora = typed[2].replace("--lora-scale 1.0 ", "")
     for first, second in zip(typed[1].split(), with_lora.split(), strict=True):
         assert first == second or {first, second} in (
             {"none", "demo/run"},
@@ -186,6 +187,14 @@ def test_cards_give_shares_before_and_after_and_whether_the_target_was_reached()
     assert distance.note.startswith("In texture features: 30 % nearer (95 % interval 0.60 to 0.80")
     assert "Septal defects (ASD): 20 % → 16 %." in faithfulness.note
     assert specificity.note == "No significant difference."
+
+
+def test_anatomy_that_was_chosen_is_no_merit_of_the_weights() -> None:
+    gains = {"intact_gain": gain(-0.1, -0.2, -0.05) | {"first": 1.0, "second": 0.9}}
+    (card,) = build_demo_cards(gains, (0.625, 0.4875))
+    assert card.is_good is None
+    assert card.note.endswith("of the first draws of base and LoRA, 62 % and 49 % were kept.")
+    assert "intact" not in write_demo_verdict(gains, is_chosen=True)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from echodiff.anatomy import Label
 from echodiff.documents import parse_json
 from echodiff.errors import InputError
 from echodiff.files import shipped
+from echodiff.frames.maker import attempt_of
 from echodiff.frames.rows import Frame
 from echodiff.hub.folder import base_name, choose_samples, public_config, reference_text
 from echodiff.hub.key_scores import list_key_scores
@@ -260,7 +261,8 @@ def _of_training(contents: Contents) -> dict[str, Any]:
 def _of_generated(contents: Contents) -> dict[str, Any]:
     generated = contents.generated
     if generated is None:
-        return {"samples": [], "scores": [], "steps": 25, "guidance": 5.0, "lora_scale": 1.0}
+        return {"samples": [], "scores": [], "steps": 25, "guidance": 5.0, "lora_scale": 1.0,
+                "retries": 0}  # fmt: skip
     scores = [generated.metrics["scores"]]
     rows = build_score_rows(["this"], scores)
     rows += [
@@ -280,6 +282,8 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         drawn += f", LoRA scale {lora_scale:g}"
     if (interval := settings.get("guidance_interval", [0, 1])) != [0, 1]:
         drawn += f", guidance from {interval[0]:g} to {interval[1]:g} of the steps"
+    if retries := settings.get("retries"):
+        drawn += f", drawn again up to {retries} times where a heart was found broken or unclear"
     found: dict[str, Any] = {
         "samples": [_sample(frame) for frame in choose_samples(generated.frames)],
         "scores": rows,
@@ -289,6 +293,7 @@ def _of_generated(contents: Contents) -> dict[str, Any]:
         ],
         "has_base_scores": contents.of_base is not None,
         "lora_scale": lora_scale,
+        "retries": settings.get("retries", 0),
         "networks": list_networks([{row["key"]: scores[0][row["key"]] for row in rows}]),
         "alarms": [_cell(str(alarm)) for alarm in generated.metrics.get("alarms", [])],
         "num_images": len(generated.frames),
@@ -317,6 +322,8 @@ def _sample(frame: Frame) -> dict[str, Any]:
     with suppress(InputError):
         settings = parse_json(frame.settings or "{}")
     index = settings.get("index", "–") if isinstance(settings, dict) else "–"
+    if attempt := attempt_of(frame):
+        index = f"{index}, draw {attempt + 1}"
     return {"text": _cell(frame.text) or "(none)", "seed": frame.seed, "index": index}
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from echodiff.frames.maker import attempt_of
+from echodiff.frames.reader import load_frames
 from echodiff.metrics.limits import FALL
 from echodiff.report.cards import Card
 from echodiff.report.tables import format_number, without_minus_0
@@ -55,13 +57,19 @@ def write_demo_page(
         f"sets were compared with {len(held_out)} held-out frames of that scanner. All frames are "
         "simulated, the reference included."
     )
+    firsts = [share_of_firsts(out / name) for name in ("base", "lora")]
+    if None not in firsts:
+        summary += (
+            " In both sets, hearts that a segmentation network found broken or unclear were drawn "
+            "again."
+        )
     path = out / "report.html"
     write_report(
         path,
         title="What fine-tuning to a new hospital changed",
         summary=summary,
-        verdict=write_demo_verdict(gains),
-        cards=build_demo_cards(gains),
+        verdict=write_demo_verdict(gains, is_chosen=None not in firsts),
+        cards=build_demo_cards(gains, firsts),
         sets=[
             ImageSet(title="Base", folder=out / "base", note="The model before."),
             ImageSet(title="LoRA", folder=out / "lora", note="The model after."),
@@ -75,6 +83,12 @@ def write_demo_page(
     return path
 
 
+def share_of_firsts(folder: Path) -> float | None:
+    """Share of the images of generate.py --retries that are their first draw; None without."""
+    attempts = [attempt_of(frame) for frame in load_frames(folder)]
+    return None if None in attempts else attempts.count(0) / len(attempts)
+
+
 # --- Verdict and cards --------------------------------------------------------------------------
 
 
@@ -86,8 +100,11 @@ CHANGES = {
 """Gains of shares in words, with `more` or `less`."""
 
 
-def write_demo_verdict(gains: Gains) -> str:
-    """State in one sentence what was gained and lost: only what differs significantly."""
+def write_demo_verdict(gains: Gains, *, is_chosen: bool = False) -> str:
+    """State in one sentence what was gained and lost: only what differs significantly.
+
+    is_chosen: images were chosen by their anatomy, so that this says nothing of the weights.
+    """
     ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
     changes = {name: change for name in ratios if (change := state_change(ratios[name]))}
     nearer = [f"{changes[name]} in {name}" for name in changes if ratios[name]["value"] <= 1]
@@ -96,6 +113,8 @@ def write_demo_verdict(gains: Gains) -> str:
     gained = [sentence.format("nearer to", " and ".join(nearer))] if nearer else []
     lost = [sentence.format("farther from", " and ".join(farther))] if farther else []
     for key, words in CHANGES.items():
+        if is_chosen and key == "intact_gain":
+            continue
         if (gain := gains.get(key)) is not None and excludes_0(gain):
             first, second = (format_number(gain[name], True) for name in ("first", "second"))
             is_more = gain["value"] > 0
@@ -123,12 +142,22 @@ def describe_ratio(ratio: Mapping[str, Any]) -> str:
     return f"{change} {'nearer' if ratio['value'] <= 1 else 'farther'}" if change else AS_NEAR
 
 
-def build_demo_cards(gains: Gains) -> list[Card]:
-    """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent."""
+def build_demo_cards(gains: Gains, firsts: Sequence[float | None] = (None, None)) -> list[Card]:
+    """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent.
+
+    firsts: shares of first draws among the images of base and LoRA, if these were chosen.
+    """
     cards = []
     if (gain := gains.get("intact_gain")) is not None:
-        is_kept = gain["value"] >= -FALL
+        is_kept: bool | None = gain["value"] >= -FALL
         note = f"Target: at most {100 * FALL:.0f} points lost."
+        if None not in firsts:
+            base, lora = (format_number(share, True) for share in firsts)
+            is_kept = None
+            note = (
+                "Chosen by the network that judges them here (--retries): of the first draws of "
+                f"base and LoRA, {base} and {lora} were kept."
+            )
         cards.append(_build_gain_card("Hearts with intact anatomy", gain, note, is_kept))
     ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
     if ratios:

@@ -265,6 +265,7 @@ def list_sampling_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
         "Sampler": f"{settings.get('scheduler', '?')}, {settings.get('steps', '?')} steps",
         "Guidance": settings.get("guidance"),
         "Guidance interval": _interval_of_steps(settings.get("guidance_interval")),
+        "Retries": settings.get("retries"),
         "Resolution": settings.get("resolution"),
         "Precision": settings.get("dtype"),
         "Seed": config.get("seed"),

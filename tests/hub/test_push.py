@@ -190,12 +190,12 @@ def test_a_set_of_the_base_that_is_not_comparable_is_refused(push, place, scored
 def test_the_card_says_at_which_scale_the_images_were_generated(push, place, scored, edit):
     job = place / "generated/asd-1/generate.json"
     settings = json.loads(job.read_text())["settings"]
-    edit(job, settings=settings | {"lora_scale": 0.0, "guidance_interval": [0.25, 1]})
+    edit(job, settings=settings | {"lora_scale": 0.0, "guidance_interval": [0.25, 1], "retries": 5})
     push(*scored)
     text = (place / "push/hearts/README.md").read_text()
-    assert "LoRA scale 0, guidance from 0.25 to 1 of the steps" in text
+    assert "LoRA scale 0, guidance from 0.25 to 1 of the steps, drawn again up to 5 times" in text
     assert "\npipeline.fuse_lora(lora_scale=0)\n" in text
-    assert "--weights hub:jane/hearts --lora-scale 0\n" in text
+    assert "--weights hub:jane/hearts --lora-scale 0 --retries 5\n" in text
 
 
 def test_the_code_on_the_card_runs_and_draws_what_the_run_draws(push, place, scored, hub, finished):
