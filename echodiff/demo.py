@@ -26,7 +26,9 @@ from echodiff.diffusion.sampling.settings import FAST, GenerateConfig
 from echodiff.documents import read_record
 from echodiff.errors import InputError
 from echodiff.files import shipped, write_json_atomic, write_text_atomic
-from echodiff.report.demo_page import gain_lines, write_demo_page
+from echodiff.frames.maker import share_of_firsts
+from echodiff.frames.reader import load_frames
+from echodiff.report.demo_page import FIRSTS, gain_lines, write_demo_page
 from echodiff.runs import RECORD, Run
 from echodiff.settings.command_line import parse, save
 
@@ -268,6 +270,9 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
 
     pictures = held_out_pictures(Run.load(run_dir))
     gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
+    firsts = [share_of_firsts(load_frames(config.out / name)) for name in ("base", "lora")]
+    if "intact_gain" in gains and any(firsts):
+        gains["intact_gain"][FIRSTS] = firsts
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains
 
@@ -289,6 +294,8 @@ def _open_folder(config: DemoConfig) -> None:
         raise InputError(f"--out {config.out}: is a file, not a folder")
     if path.is_file():
         begun = parse(DemoConfig, ["--config", str(path)], prog=PROG)
+        if "\nretries:" not in path.read_text(encoding="utf-8"):  # begun before there were any
+            begun = replace(begun, retries=0)
         ours, theirs = vars(replace(config, out=begun.out, overwrite=False)), vars(begun)
         differing = [name for name, value in ours.items() if theirs[name] != value]
         if differing and not config.overwrite:

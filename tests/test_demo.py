@@ -165,6 +165,14 @@ def test_prompts_ask_often_enough_for_each_finding_to_judge_it_the_defect_first(
     assert choose_prompts(captions, 200) == captions
 
 
+def test_a_demo_that_was_begun_before_retries_is_not_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / "demo.yaml").write_text(f'out: "{out}"\nlora_scale: 1.0\n')
+    with pytest.raises(InputError, match=r"holds a demo with another --retries"):
+        demo._open_folder(DemoConfig(out=out))
+
+
 # --- What is said -------------------------------------------------------------------------------
 
 
@@ -190,11 +198,13 @@ def test_cards_give_shares_before_and_after_and_whether_the_target_was_reached()
 
 
 def test_anatomy_that_was_chosen_is_no_merit_of_the_weights() -> None:
-    gains = {"intact_gain": gain(-0.1, -0.2, -0.05) | {"first": 1.0, "second": 0.9}}
-    (card,) = build_demo_cards(gains, (0.625, 0.4875))
+    firsts = {"first": 1.0, "second": 0.9, "first_draws": [0.625, 0.4875]}
+    gains = {"intact_gain": gain(-0.1, -0.2, -0.05) | firsts}
+    (card,) = build_demo_cards(gains)
     assert card.is_good is None
-    assert card.note.endswith("of the first draws of base and LoRA, 62 % and 49 % were kept.")
-    assert "intact" not in write_demo_verdict(gains, is_chosen=True)
+    assert card.note.endswith("Kept of the first draws: 62 % of the base, 49 % of the LoRA.")
+    assert "intact" not in write_demo_verdict(gains)
+    assert gain_lines(gains)[0].endswith("n 128, chosen by their anatomy")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from echodiff.__main__ import main as echodiff
 from echodiff.diffusion.sampling import choosing
 from echodiff.diffusion.sampling.choosing import CLEAR, Chooser
-from echodiff.frames.maker import attempt_of
+from echodiff.frames.maker import attempt_of, share_of_firsts
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.images import read_gray_u8
@@ -133,3 +133,59 @@ def test_a_blurred_heart_is_less_clear_than_a_sharp_one(tmp_path):
     segmenter = load_segmenter()
     assert np.median(segmenter.measure_doubt(images)) < CLEAR
     assert (segmenter.measure_doubt(blurred) > segmenter.measure_doubt(images)).all()
+
+
+@pytest.mark.parametrize("more", [[], ["--exact"]])
+def test_a_stopped_job_goes_on_with_the_same_images(script, place, flags, more, monkeypatch):
+    flags = [*flags, *more, "--retries", "2", "--batch-size", "2"]
+    script.main([*flags, "--out", "whole"])
+    real = Chooser.sample
+
+    def stop(self, indices):
+        for one in real(self, indices):
+            if one.index == 3:
+                raise KeyboardInterrupt
+            yield one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Chooser, "sample", stop)
+        assert run_main(lambda: script.main([*flags, "--out", "stopped"]), "generate.py") == 130
+    assert not (place / "stopped/metadata.jsonl").exists()
+    script.main([*flags, "--out", "stopped"])
+    whole, stopped = (load_frames(place / name) for name in ("whole", "stopped"))
+    assert [one.settings for one in whole] == [one.settings for one in stopped]
+    ours, theirs = read_images(place / "whole"), read_images(place / "stopped")
+    limit = 0 if more else 1
+    assert all(np.abs(ours[name] - theirs[name]).max() <= limit for name in ours)
+
+
+def test_a_folder_that_was_begun_without_retries_is_not_gone_on_with(script, place, flags, capsys):
+    script.main([*flags, "--out", "set"])
+    again = [*flags, "--retries", "1", "--out", "set"]
+    assert run_main(lambda: script.main(again), "generate.py") == 2
+    assert "set" in capsys.readouterr().err
+
+
+def test_images_without_criteria_are_drawn_once_and_said_so(script, place, flags, caplog):
+    (place / "views.txt").write_text("apical four-chamber view\nchest X-ray\n")
+    script.main([*flags, "--retries", "2", "--out", "set"])
+    assert "--retries 2: the anatomy of 3 of 6 images cannot be judged" in caplog.text
+    rows = load_frames(place / "set")
+    assert [attempt_of(row) for row in rows[1::2]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [None, "", "null", "3", "[1]", '"x"', "{", '{"attempt": true}', '{"attempt": -1}',
+     '{"attempt": "1"}', "[" * 5000],
+)  # fmt: skip
+def test_settings_of_another_tool_are_no_choice(settings):
+    frame = Frame(file_name="a.png", text="", settings=settings)
+    assert attempt_of(frame) is None
+    assert share_of_firsts([frame]) is None
+
+
+def test_a_first_draw_that_was_refused_is_not_a_sound_one():
+    told = ['{"attempt": 0}', '{"attempt": 0, "refused": true}', '{"attempt": 2}', None]
+    frames = [Frame(file_name="a.png", text="", settings=one) for one in told]
+    assert share_of_firsts(frames) == pytest.approx(1 / 3)

@@ -44,7 +44,9 @@ def score_measured(
     notes = list(networks.notes)
     anatomy = {}
     if generated.anatomy and reference.anatomy:
-        found, missing, broken_alarms = score_anatomy(generated.anatomy, reference.anatomy)
+        found, missing, broken_alarms = score_anatomy(
+            generated.anatomy, reference.anatomy, first_draws=generated.first_draws
+        )
         add(found, missing)
         alarms += broken_alarms
         names = [str(path.name) for path in generated.paths]
@@ -109,12 +111,12 @@ def _find_repeated(
 
 def _find_chosen(generated: Measured) -> list[str]:
     """Return an alarm if images were chosen by the network that then judges their anatomy."""
-    if not generated.attempts:
+    if generated.first_draws is None:
         return []
-    num, firsts = len(generated.attempts), generated.attempts.count(0)
     return [
-        f"chosen images: {num - firsts} of {num} are not the first draw, but one that was chosen "
-        "for its anatomy (--retries): the score intact tells of the choice, not of the weights"
+        "chosen images: hearts that were refused were drawn again (--retries), and "
+        f"{100 * generated.first_draws:.0f} % of the first draws were kept: the score intact tells "
+        "of the choice, not of the weights"
     ]
 
 

@@ -18,7 +18,7 @@ from echodiff.captions.language import describe_cyrillic
 from echodiff.data.splits import known_patient
 from echodiff.errors import InputError
 from echodiff.frames.layout import METADATA
-from echodiff.frames.maker import attempt_of
+from echodiff.frames.maker import share_of_firsts
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.white_level import find_white_level
@@ -66,8 +66,8 @@ class Measured:
     """White level by which images of more than 8 bits were read."""
     anatomy: Anatomy | None = None
     """Anatomy of every frame, if a segmenter is given."""
-    attempts: tuple[int, ...] = ()
-    """Which draw each image is that was chosen from several by its anatomy; see `attempt_of`."""
+    first_draws: float | None = None
+    """Share of sound first draws, of images that were chosen by their anatomy."""
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -186,7 +186,7 @@ def measure_frames(
         appearance=np.array(appearance),
         white_level=max_value,
         anatomy=None if segmenter is None else Anatomy(tuple(judged), segmenter),
-        attempts=tuple(attempt for row in rows if row and (attempt := attempt_of(row)) is not None),
+        first_draws=share_of_firsts(row for row in rows if row is not None),
     )
 
 

@@ -164,9 +164,12 @@ def judge_frames(
 
 
 def score_anatomy(
-    generated: Anatomy, reference: Anatomy
+    generated: Anatomy, reference: Anatomy, *, first_draws: float | None = None
 ) -> tuple[dict[str, Score], dict[str, str], list[str]]:
-    """`intact` and `intact_<criterion>`, what was left out, alarms."""
+    """`intact` and `intact_<criterion>`, what was left out, alarms.
+
+    first_draws: of images that were chosen by their anatomy, the share of sound first draws.
+    """
     if reason := explain_unmeasured(generated, reference):
         return {}, {str(Kind.INTACT): reason}, []
     scores = [
@@ -174,7 +177,7 @@ def score_anatomy(
             str(criterion or ""), share, generated.source, reference.share(criterion),
             num_without=(len(generated.frames) - generated.count(criterion),
                          len(reference.frames) - reference.count(criterion)),
-            frames=generated.find_failing(criterion),
+            frames=generated.find_failing(criterion), first_draws=first_draws,
         )
         for criterion in (None, *Criterion)
         if (share := generated.share(criterion)) is not None

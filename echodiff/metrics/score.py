@@ -125,6 +125,7 @@ class Score:
     mmd2_second: float | None = None
     unit: str | None = None
     num_missed: int | None = None
+    first_draws: float | None = None
 
     @property
     def kind(self) -> Kind:
@@ -238,16 +239,18 @@ class Score:
     @classmethod
     def of_anatomy(
         cls, criterion: str, share: Counted, source: Source, real: Counted | None, *,
-        num_without: tuple[int, int], frames: Sequence[int],
+        num_without: tuple[int, int], frames: Sequence[int], first_draws: float | None = None,
     ) -> Score:  # fmt: skip
         """The share of frames that meet a criterion of anatomy, or all where it is empty.
 
         num_without: frames of both sets that it does not apply to. frames: those that fail it.
+        first_draws: as in `intact.score_anatomy`.
         """
         return cls(
             name=ScoreName(Kind.INTACT, criterion=criterion), **_common(share, source),
             n=share.num, n_reference=real.num if real else 0, **(_beside(real) if real else {}),
             num_without=num_without[0], num_without_reference=num_without[1], frames=frames,
+            first_draws=first_draws,
         )  # fmt: skip
 
     @classmethod

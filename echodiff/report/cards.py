@@ -65,7 +65,8 @@ def build_cards(titles: Sequence[str], records: Sequence[Mapping[str, Any]]) -> 
     if len(sets) == 1:
         return [_build_card(sets[0][name]) for name in names[:NUM_CARDS]]
     ranked = [name for name in names
-              if sets[0][name].kind not in LOOKS and all(name in one for one in sets)]  # fmt: skip
+              if sets[0][name].kind not in LOOKS and all(name in one for one in sets)
+              and all(one[name].first_draws is None for one in sets)]  # fmt: skip
     return [
         _build_ranking({title: one[name] for title, one in zip(titles, sets, strict=True)})
         for name in ranked[:NUM_CARDS]
@@ -114,6 +115,8 @@ def _describe_reference(score: Score, real: str) -> str:
     if score.kind in DISTANCES:
         words = {True: " Not distinguishable.", False: " Distinguishable.", None: ""}[level]
         return f"Reference frames against others: {real}.{words}"
+    if score.first_draws is not None:
+        return describe_choice(format_short(score.first_draws, score.kind))
     if score.kind is Kind.INTACT:
         points = f"{100 * FALL:.0f}"
         return f"Target: at most {points} points below reference frames ({real})."
@@ -124,9 +127,16 @@ def _describe_reference(score: Score, real: str) -> str:
     return f"Target: not significantly worse than reference frames ({real})."
 
 
+def describe_choice(kept: str) -> str:
+    """Why a share of intact hearts is no merit of the weights. kept: shares of first draws."""
+    return f"Chosen by their anatomy (--retries). Kept of the first draws: {kept}."
+
+
 def is_level(score: Score) -> bool | None:
     """Whether a set is as good as reference frames; None if the score cannot tell."""
     match score.kind:
+        case Kind.INTACT if score.first_draws is not None:
+            return None  # of the choice, not of the weights
         case Kind.INTACT:
             return None if score.real is None else score.value >= score.real - FALL
         case Kind.OBEDIENCE:
@@ -221,7 +231,8 @@ def write_verdict(record: Mapping[str, Any], *, num_alarms: int) -> str:
     if intact is not None:
         share = format_number(intact.value, True)
         real = f" (reference frames: {format_number(intact.real, True)})"
-        parts.append(f"{share} of the hearts are intact" + (real if intact.real else ""))
+        chosen = ", chosen for it" if intact.first_draws is not None else ""
+        parts.append(f"{share} of the hearts are intact{chosen}" + (real if intact.real else ""))
     levels = {s.name.features or "inception": is_level(s) for s in scores.values()
               if s.kind is Kind.MMD}  # fmt: skip
     apart = _join([name for name, level in levels.items() if level is False])

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echodiff.frames.maker import attempt_of
-from echodiff.frames.reader import load_frames
 from echodiff.metrics.limits import FALL
-from echodiff.report.cards import Card
+from echodiff.report.cards import Card, describe_choice
 from echodiff.report.tables import format_number, without_minus_0
 from echodiff.runs import Run
 
@@ -30,6 +28,9 @@ GAIN_NAMES = {
 }
 """Gains for the terminal, in this order; those of single findings are in the report."""
 
+FIRSTS = "first_draws"
+"""Of a gain in anatomy: shares of sound first draws of base and LoRA, if images were chosen."""
+
 Gains = Mapping[str, Mapping[str, Any]]
 
 
@@ -39,6 +40,7 @@ def gain_lines(gains: Gains) -> list[str]:
         f"{title:<32}{without_minus_0('{:.2f}'.format(gains[name]['value'])):>6}  "
         f"{_interval(gains[name], 1, '{:.2f}')}"
         + (f", {NOT_TOLD_APART}" if name.startswith("mmd") and reaches_0(gains[name]) else "")
+        + (", chosen by their anatomy" if FIRSTS in gains[name] else "")
         for name, title in GAIN_NAMES.items()
         if name in gains
     ]
@@ -57,8 +59,7 @@ def write_demo_page(
         f"sets were compared with {len(held_out)} held-out frames of that scanner. All frames are "
         "simulated, the reference included."
     )
-    firsts = [share_of_firsts(out / name) for name in ("base", "lora")]
-    if None not in firsts:
+    if FIRSTS in gains.get("intact_gain", {}):
         summary += (
             " In both sets, hearts that a segmentation network found broken or unclear were drawn "
             "again."
@@ -68,8 +69,8 @@ def write_demo_page(
         path,
         title="What fine-tuning to a new hospital changed",
         summary=summary,
-        verdict=write_demo_verdict(gains, is_chosen=None not in firsts),
-        cards=build_demo_cards(gains, firsts),
+        verdict=write_demo_verdict(gains),
+        cards=build_demo_cards(gains),
         sets=[
             ImageSet(title="Base", folder=out / "base", note="The model before."),
             ImageSet(title="LoRA", folder=out / "lora", note="The model after."),
@@ -83,12 +84,6 @@ def write_demo_page(
     return path
 
 
-def share_of_firsts(folder: Path) -> float | None:
-    """Share of the images of generate.py --retries that are their first draw; None without."""
-    attempts = [attempt_of(frame) for frame in load_frames(folder)]
-    return None if None in attempts else attempts.count(0) / len(attempts)
-
-
 # --- Verdict and cards --------------------------------------------------------------------------
 
 
@@ -100,10 +95,10 @@ CHANGES = {
 """Gains of shares in words, with `more` or `less`."""
 
 
-def write_demo_verdict(gains: Gains, *, is_chosen: bool = False) -> str:
+def write_demo_verdict(gains: Gains) -> str:
     """State in one sentence what was gained and lost: only what differs significantly.
 
-    is_chosen: images were chosen by their anatomy, so that this says nothing of the weights.
+    The anatomy of images that were chosen by it is left out.
     """
     ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
     changes = {name: change for name in ratios if (change := state_change(ratios[name]))}
@@ -113,7 +108,7 @@ def write_demo_verdict(gains: Gains, *, is_chosen: bool = False) -> str:
     gained = [sentence.format("nearer to", " and ".join(nearer))] if nearer else []
     lost = [sentence.format("farther from", " and ".join(farther))] if farther else []
     for key, words in CHANGES.items():
-        if is_chosen and key == "intact_gain":
+        if FIRSTS in gains.get(key, {}):
             continue
         if (gain := gains.get(key)) is not None and excludes_0(gain):
             first, second = (format_number(gain[name], True) for name in ("first", "second"))
@@ -142,22 +137,15 @@ def describe_ratio(ratio: Mapping[str, Any]) -> str:
     return f"{change} {'nearer' if ratio['value'] <= 1 else 'farther'}" if change else AS_NEAR
 
 
-def build_demo_cards(gains: Gains, firsts: Sequence[float | None] = (None, None)) -> list[Card]:
-    """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent.
-
-    firsts: shares of first draws among the images of base and LoRA, if these were chosen.
-    """
+def build_demo_cards(gains: Gains) -> list[Card]:
+    """Build the cards of the demo's page: anatomy, distance, findings shown, findings absent."""
     cards = []
     if (gain := gains.get("intact_gain")) is not None:
         is_kept: bool | None = gain["value"] >= -FALL
         note = f"Target: at most {100 * FALL:.0f} points lost."
-        if None not in firsts:
-            base, lora = (format_number(share, True) for share in firsts)
-            is_kept = None
-            note = (
-                "Chosen by the network that judges them here (--retries): of the first draws of "
-                f"base and LoRA, {base} and {lora} were kept."
-            )
+        if FIRSTS in gain:
+            base, lora = (format_number(share, True) for share in gain[FIRSTS])
+            is_kept, note = None, describe_choice(f"{base} of the base, {lora} of the LoRA")
         cards.append(_build_gain_card("Hearts with intact anatomy", gain, note, is_kept))
     ratios = {name: gains[key] for name in FEATURES if (key := f"mmd_ratio_{name}") in gains}
     if ratios:

@@ -29,10 +29,9 @@ from echodiff.survey.networks import (
     build_seeded,
     count_parameters,
 )
-from echodiff.survey.preconditioning import LATENT_DEVIATION, PIXEL_DEVIATION
 from echodiff.survey.samplers import build_arm_objective, build_scheduler
 from echodiff.survey.sets import Asked, draw_batch
-from echodiff.survey.survey_config import DENOISING, Arm, SurveyConfig
+from echodiff.survey.survey_config import DENOISING, Arm, SurveyConfig, find_deviation
 
 WEIGHTS = "G.safetensors"
 """The averaged generator, in the run folder of a training."""
@@ -58,6 +57,8 @@ class ArmSettings:
     vendors: tuple[str, ...]
     seed: int
     out: Path
+    deviation: float = 0.0
+    """Of `compute_scales`: 0 where nothing is scaled."""
     overwrite: bool = False
     """Always False: a run is resumed or refused."""
     continue_: bool = False
@@ -75,7 +76,8 @@ def build_arm_settings(
         batch_size=config.batch_size, learning_rate=config.learning_rate,
         ema_decay=config.ema_decay, style_dropout=config.style_dropout,
         labels=tuple(name_label(label) for label in frames.labels), vendors=frames.vendors,
-        seed=config.seed + number, out=config.out / "arms" / arm / f"seed-{number}",
+        deviation=find_deviation(arm, space), seed=config.seed + number,
+        out=config.out / "arms" / arm / f"seed-{number}",
     )  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
         return Denoising(
             unet, build_arm_objective(config.arm, config.space),
             build_scheduler(config.arm, "ddim", config.space), shape=shape,
-            deviation=LATENT_DEVIATION if config.space == "latent" else PIXEL_DEVIATION,
+            deviation=config.deviation,
             learning_rate=rate,
         )  # fmt: skip
     with torch.device("meta"):

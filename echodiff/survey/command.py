@@ -17,7 +17,7 @@ from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.frames.reader import hash_frames
 from echodiff.settings.command_line import parse, run_main
 from echodiff.settings.fields import as_dict
-from echodiff.survey.survey_config import SurveyConfig
+from echodiff.survey.survey_config import SurveyConfig, find_deviation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -184,6 +184,8 @@ def _claim(config: SurveyConfig, frames: SurveyFrames) -> None:
     parts = [one for one in (frames.train, frames.test, frames.unseen) if one is not None]
     rows = [row for one in parts for row in one.frames]
     settings = {k: v for k, v in as_dict(config).items() if k not in _INDIFFERENT}
+    # Other scaling makes other networks of the same weights.
+    settings["deviation"] = find_deviation("diffusion", config.space)
     job = Job("compare-generators", settings, hash_frames(frames.source, rows, has_masks=True))
     path = config.out / JOB_FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a denoising network is scaled by, so that its input and its target have variance 1.
+"""What a denoising network is scaled by, so that its input and its target have variance near 1.
 
 Without it, a network that predicts the noise must copy its noisy input to within a hundredth before
 it can tell anything of the image, and a short training draws grey noise.
@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 
 from echodiff.diffusion.objective import Objective
-
-PIXEL_DEVIATION, LATENT_DEVIATION = 0.5, 1.0
-"""Root mean square of images in -1..1 (Karras et al. 2022, table 1) and of scaled latents."""
 
 
 class Scales(NamedTuple):

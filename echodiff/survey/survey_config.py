@@ -22,6 +22,9 @@ Arm = Literal["gan", "vae", "diffusion", "diffusion-v", "flow", "controlnet"]
 ARMS: tuple[Arm, ...] = ("gan", "vae", "diffusion", "diffusion-v", "flow", "controlnet")
 DENOISING: tuple[Arm, ...] = ("diffusion", "diffusion-v", "flow")
 """Arms of the one UNet: only objective and sampler differ."""
+PIXEL_DEVIATION, LATENT_DEVIATION = 0.5, 1.0
+"""Root mean square that denoising networks are scaled for: of images in -1..1 (Karras et al. 2022,
+table 1; simulated MR has 0.67), and of scaled latents."""
 Normalisation = Literal["none", "zscore", "histogram"]
 PHANTOM_HELD_OUT = ("cedar",)
 """Scanner style held out where no data are given."""
@@ -141,3 +144,10 @@ class SurveyConfig:
     def held_out(self) -> tuple[str, ...]:
         """Vendors that are held out; of simulated frames cedar, if none is named."""
         return self.held_out_vendor or (PHANTOM_HELD_OUT if self.data is None else ())
+
+
+def find_deviation(arm: Arm, space: str) -> float:
+    """Root mean square that the network of an arm is scaled for; 0 for arms without noise."""
+    if arm not in DENOISING:
+        return 0.0
+    return LATENT_DEVIATION if space == "latent" else PIXEL_DEVIATION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class Drawn:
     image_u8: NDArray[np.uint8]
     attempt: int
     """0 is the first."""
+    is_refused: bool = False
+    """Whether all draws were refused, and this is the best of them."""
 
 
 def check_judged(rows: Iterable[Frame], retries: int) -> None:
@@ -51,9 +53,10 @@ class Chooser:
     """A sampler whose images are judged, and drawn again up to `retries` times.
 
     An image is kept if it meets all criteria of `intact` and is clear; of draws that are all
-    refused, the one with the fewest faults, then the clearest, is kept. Image and attempt are a
-    function of (seed, index) alone. `row_of` gives the row of an image, which says what it should
-    show; images for which there are no criteria are drawn once.
+    refused, the one with the fewest faults, then the clearest, is kept. Which draw that is depends
+    on (seed, index) alone, as far as the bits of an image do: a heart at the limit may fall on
+    either side of it in another batch, except under ``exact``. `row_of` gives the row of an image,
+    which says what it should show; images for which there are no criteria are drawn once.
     """
 
     def __init__(
@@ -76,14 +79,17 @@ class Chooser:
             if not missing:
                 break
         for index in indices:
-            yield best[index][1]
+            rank, one = best[index]
+            yield replace(one, is_refused=rank[0] > 0)
 
     def _rank(self, drawn: Sequence[Drawn]) -> list[tuple[float, ...]]:
         """How bad each image is: 0 first for one that is kept, then faults, then doubt."""
-        images = [one.image_u8 for one in drawn]
-        judged = judge_frames(images, [self._row_of(one.index) for one in drawn], self._segmenter)
         ranks: list[tuple[float, ...]] = []
-        for one, doubt in zip(judged, self._segmenter.measure_doubt(images), strict=True):
-            is_refused = bool(one.faults) or doubt > CLEAR
-            ranks.append((float(is_refused and not one.not_measured), len(one.faults), doubt))
+        for one in drawn:  # alone: the last bits of a batch depend on its other images
+            image = [one.image_u8]
+            (judged,) = judge_frames(image, [self._row_of(one.index)], self._segmenter)
+            (doubt,) = self._segmenter.measure_doubt(image)
+            is_refused = bool(judged.faults) or doubt > CLEAR
+            is_known = not judged.not_measured
+            ranks.append((float(is_refused and is_known), len(judged.faults), float(doubt)))
         return ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +26,7 @@ from echodiff.diffusion.sampling.sheet import SHEET
 from echodiff.files import write_json_atomic
 from echodiff.folders import FolderLock
 from echodiff.frames.layout import IMAGES
-from echodiff.frames.maker import ATTEMPT, GENERATE, GENERATED, attempt_of
+from echodiff.frames.maker import ATTEMPT, GENERATE, GENERATED, REFUSED, attempt_of
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
@@ -54,8 +54,8 @@ def draw_frames(
     """
     start = time.monotonic()
 
-    def row_of(index: int, attempt: int = 0) -> Frame:
-        frame = describe(job, index, sampler.prompt_of(index), attempt)
+    def row_of(index: int, **choice: Any) -> Frame:
+        frame = describe(job, index, sampler.prompt_of(index), choice)
         return frame if job.asked is None else job.asked.fill_row(frame, index, sampler.resolution)
 
     chooser = Chooser(sampler, segmenter, job.retries, row_of)
@@ -76,7 +76,7 @@ def draw_frames(
         mine = batches[state.process_index :: state.num_processes]
         with (
             written_meanwhile(writer) as add,
-            sampler.accelerated(job.compile, mine),
+            sampler.accelerated(job.compile, mine, most_attempts=job.retries + 1),
             ProgressBar(
                 total=job.num_images,
                 initial=job.num_images - len(missing),
@@ -90,7 +90,8 @@ def draw_frames(
                     mask_u8 = None
                     if job.asked is not None:
                         mask_u8 = job.asked.labels(one.index, sampler.resolution)
-                    add(row_of(one.index, one.attempt), one.image_u8, mask_u8)
+                    choice = {ATTEMPT: one.attempt, REFUSED: one.is_refused}
+                    add(row_of(one.index, **choice if job.retries else {}), one.image_u8, mask_u8)
                 # All processes draw as fast as this one, near enough for a bar.
                 done = batches[number * state.num_processes : (number + 1) * state.num_processes]
                 bar.update(sum(len(batch) for batch in done))
@@ -142,11 +143,10 @@ def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
     )
 
 
-def describe(job: Job, index: int, prompt: Prompt, attempt: int = 0) -> Frame:
-    """Build the row of image `index`, of which this is draw number `attempt`."""
+def describe(job: Job, index: int, prompt: Prompt, choice: Mapping[str, Any]) -> Frame:
+    """Build the row of image `index`. choice: which of its draws it is, where there are several."""
     own: dict[str, Any] = {} if prompt.guidance is None else {"guidance": prompt.guidance}
     own |= {"negative": prompt.negative} if prompt.negative else {}
-    own |= {ATTEMPT: attempt} if job.retries else {}
     return Frame(
         file_name=file_name(index),
         text=prompt.text,
@@ -155,7 +155,7 @@ def describe(job: Job, index: int, prompt: Prompt, attempt: int = 0) -> Frame:
         source=GENERATED,
         seed=job.seed,
         weights=str(job.record["weights_sha256"]),
-        settings=json.dumps({**job.settings, **own, "index": index}),
+        settings=json.dumps({**job.settings, **own, **choice, "index": index}),
     )
 
 

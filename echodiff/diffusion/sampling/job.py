@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from echodiff.data.leaks import TRAINED_ON, as_public_record, read_maker
 from echodiff.diffusion.sampling.acceleration import Compile
 from echodiff.diffusion.sampling.asked_masks import AskedMasks
-from echodiff.diffusion.sampling.choosing import check_judged
+from echodiff.diffusion.sampling.choosing import CLEAR, check_judged
 from echodiff.diffusion.sampling.pipeline import Model
 from echodiff.diffusion.sampling.prompts import Prompt, cycle_prompts
 from echodiff.diffusion.sampling.reference import Reference, find_training
@@ -148,7 +148,9 @@ def _plan_job(
     if config.retries:
         check_judged(_list_rows(config, sampler, asked), config.retries)
         segmenter_sha256 = load_segmenter(config.segmenter).sha256
-        settings |= {"retries": config.retries, "segmenter_sha256": segmenter_sha256}
+        settings |= {
+            "retries": config.retries, "clear": CLEAR, "segmenter_sha256": segmenter_sha256,
+        }  # fmt: skip
     if asked is not None and asked.asked:
         settings["labels"] = [label.name for label in sorted(asked.asked)]
     drawn_by = {"noise": DRAWN_BY, "seed": config.seed, "num_images": config.count}

@@ -149,8 +149,11 @@ class Sampler:
         return self.prompts[index % len(self.prompts)]
 
     @contextmanager
-    def accelerated(self, requested: Compile, batches: Sequence[Sequence[int]]) -> Iterator[None]:
-        """Capture or compile the network within the block, to draw these batches.
+    def accelerated(
+        self, requested: Compile, batches: Sequence[Sequence[int]], *, most_attempts: int = 1
+    ) -> Iterator[None]:
+        """Capture or compile the network within the block, to draw these batches, each at most
+        `most_attempts` times.
 
         All batches are padded to the shape of the first, which is the largest. On a CPU the
         network is compiled only on request; `auto` does nothing there.
@@ -162,7 +165,7 @@ class Sampler:
         quicker = AcceleratedUNet(
             self._network,
             requested,
-            num_calls=len(batches) * self.steps,
+            num_calls=len(batches) * self.steps * most_attempts,
             calls_per_batch=self.steps,
         )
         plain, self.predict_noise, self.min_rows = self.predict_noise, quicker, len(batches[0])
