@@ -26,7 +26,7 @@ from echodiff.survey.scanner_style import StyleClassifier
 from echodiff.survey.segmentations import Result, summarise
 from echodiff.survey.sets import ask_own, ask_random_styles, ask_vendor
 from echodiff.survey.survey_config import SurveyConfig
-from echodiff.survey.verdict import write_verdicts
+from echodiff.survey.verdict import _on_speed, write_verdicts
 
 
 def images(gamma=1.0, num=3):
@@ -213,3 +213,23 @@ def test_the_best_of_several_arms_is_not_above_zero_by_chance(p, told):
     assert "Dice is 0.800 (no interval) on cedar, 0.900" in verdict["scanner"]
     assert verdict["scanner"].endswith(told)
     assert verdict["privacy"].startswith("No arm is shown to draw more")
+
+
+@pytest.mark.parametrize(
+    ("tiny", "texture", "told"),
+    [
+        ((0.9, 0.7, 1.05), (2.0, 1.8, 2.2), "0.90 (95 % interval 0.70 to 1.05) times, within 10 %"),
+        ((-0.33, None, None), (0.57, 0.54, 0.6), "0.57 (95 % interval 0.54 to 0.60) times, within"),
+        (None, (0.9, 0.7, 1.3), "0.90 (95 % interval 0.70 to 1.30) times, not shown to be within"),
+        ((-0.33, None, None), None, "no ratio with an interval, because a distance is near 0"),
+    ],
+)
+def test_speed_is_told_by_a_distance_that_has_a_ratio(tiny, texture, told):
+    """Both arms may be so near to real frames in one network that their ratio means nothing."""
+    keys = ("value", "low", "high")
+    ratios = {
+        name: None if one is None else dict(zip(keys, one, strict=True))
+        for name, one in (("mmd_tiny", tiny), ("mmd_texture", texture))
+    }
+    speed = {"flow_steps": 8, "diffusion_steps": 32, "ratios": ratios}
+    assert told in _on_speed({"flow_over_diffusion": speed, "distance": "mmd_tiny"})
