@@ -61,7 +61,7 @@ STALE = {"status": "stale"}
 class DemoConfig:
     """Fine-tune the embedded base on simulated frames of a new hospital, and report the gains.
 
-    Takes five to nine minutes on two cores. The same command resumes an unfinished demo.
+    Takes five to ten minutes on two cores. The same command resumes an unfinished demo.
     """
 
     out: Path = Path("echodiff-demo")
