@@ -83,6 +83,7 @@ def _ask_generation(config: StudyInitConfig, name: str, run: Run, wanted: int) -
     flags += ["--features", "texture", "--guidance", str(config.guidance)]
     flags += ["--lora-scale", str(config.lora_scale), "--batch-size", str(config.batch_size)]
     flags += [] if config.steps is None else ["--steps", str(config.steps)]
+    flags += ["--retries", str(config.retries)] if config.retries else []
     has_masks = run.record.get("command") == TRAIN_CONTROLNET
     if has_masks:
         masks = config.input_of(name)

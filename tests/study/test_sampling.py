@@ -11,7 +11,7 @@ from echodiff.frames.reader import load_frames
 from echodiff.runs import Run
 from echodiff.study.init_config import StudyInitConfig
 from echodiff.study.plan import load_plan
-from echodiff.study.sampling import _prompts, choose_inputs
+from echodiff.study.sampling import _ask_generation, _prompts, choose_inputs
 
 SMALL = ["--images", "3", "--shared", "1", "--repeats", "0", "--readers", "2", "--pool", "4",
          "--practice", "1", "--size", "56"]  # fmt: skip
@@ -89,3 +89,16 @@ def test_prompts_of_another_encoding_are_refused(tmp_path):
     path.write_bytes("сердце".encode("cp1251"))
     with pytest.raises(InputError, match=r"--prompt-file .*prompts.txt: is not UTF-8 text"):
         _prompts(config)
+
+
+def test_retries_are_handed_on_and_an_old_request_stays_the_same(write_fans, tmp_path):
+    real = write_fans(tmp_path / "real", 8, seed=1, size=64)
+    run = Run.create(tmp_path / "run", command="train_lora", config={})
+    run.finish(weights_sha256="0" * 64)
+    for retries, told in ((0, []), (3, ["--retries", "3"])):
+        config = StudyInitConfig(
+            study=tmp_path / "study", source=(f"real={real}", f"sd=run:{run.run_dir}"),
+            retries=retries,
+        )  # fmt: skip
+        flags = _ask_generation(config, "sd", run, 4).record["flags"]
+        assert [word for word in flags if word in ("--retries", "3")] == told
