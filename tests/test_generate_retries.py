@@ -14,7 +14,8 @@ from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.images import read_gray_u8
 from echodiff.metrics.criteria import Criterion, Fault
-from echodiff.metrics.intact import Judged
+from echodiff.metrics.intact import Anatomy, Judged, score_anatomy
+from echodiff.metrics.score import Score
 from echodiff.metrics.segmenter import load_segmenter
 from echodiff.settings.command_line import run_main
 
@@ -189,3 +190,15 @@ def test_a_first_draw_that_was_refused_is_not_a_sound_one():
     told = ['{"attempt": 0}', '{"attempt": 0, "refused": true}', '{"attempt": 2}', None]
     frames = [Frame(file_name="a.png", text="", settings=one) for one in told]
     assert share_of_firsts(frames) == pytest.approx(1 / 3)
+
+
+def test_the_score_of_chosen_images_says_so_in_its_record():
+    segmenter = load_segmenter()
+    sound = Judged((Criterion.HOLES,), ())
+    sets = [Anatomy((sound,) * 20, segmenter) for _ in range(2)]
+    for share in (0.4, None):
+        scores, _, _ = score_anatomy(*sets, first_draws=share)
+        record = scores["intact"].to_record()
+        assert record.get("first_draws") == share
+        assert ("first_draws" in record) is (share is not None)
+        assert Score.from_record("intact", record).first_draws == share

@@ -133,7 +133,9 @@ class Score:
 
     def to_record(self) -> dict[str, Any]:
         """Return its entry of metrics.json, with the keys of its kind in their order."""
-        return {key: getattr(self, key) for key in _KEYS[self.kind]}
+        record = {key: getattr(self, key) for key in _KEYS[self.kind]}
+        chosen = {} if self.first_draws is None else {"first_draws": self.first_draws}
+        return record | chosen
 
     @classmethod
     def from_record(cls, name: str, record: Mapping[str, Any]) -> Score | None:

@@ -105,3 +105,15 @@ def test_a_set_is_called_nearer_only_if_that_is_significant() -> None:
         "No set is significantly nearer to the reference than another, by MMD² (tiny)."
     )
     assert write_ranking_verdict([]) == ""
+
+
+def test_anatomy_that_was_chosen_is_neither_good_nor_bad_and_is_not_ranked() -> None:
+    chosen = SCORES | {"intact": score(0.99, real=0.95, first_draws=0.4)}
+    card = build_cards(["Generated"], [chosen])[0]
+    assert (card.value, card.is_good) == ("99 %", None)
+    assert card.note == "Chosen by their anatomy (--retries). Kept of the first draws: 40 %."
+    assert write_verdict(chosen, num_alarms=0).startswith(
+        "99 % of the hearts are intact, chosen for it (reference frames: 95 %)"
+    )
+    labels = [card.label for card in build_cards(["A", "B"], [chosen, SCORES])]
+    assert not any("intact" in label for label in labels)
