@@ -271,7 +271,7 @@ def compare(config: DemoConfig, run_dir: Path) -> dict[str, Any]:
     pictures = held_out_pictures(Run.load(run_dir))
     gains = compare_frames(config.out / "base", config.out / "lora", pictures, features=FEATURES)
     firsts = [share_of_firsts(load_frames(config.out / name)) for name in ("base", "lora")]
-    if "intact_gain" in gains and any(firsts):
+    if "intact_gain" in gains and None not in firsts:
         gains["intact_gain"][FIRSTS] = firsts
     write_json_atomic(config.out / "metrics.json", {"scores": gains, "alarms": []})
     return gains

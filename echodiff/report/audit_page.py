@@ -85,8 +85,9 @@ def build_cards(record: Mapping[str, Any]) -> list[Card]:
             marks=(f"Below the limit of {AUC_LIMIT:g}", "Told from others"),
         ))  # fmt: skip
     if (whole := attacks.get("set")) is not None:
-        best = min(tests, key=lambda name: tests[name]["p_holm"])
-        lowest = tests[best]["p_holm"]
+        lowest, best = min(
+            ((one["p_holm"], name) for name, one in tests.items()), default=(1.0, "")
+        )
         alone = (
             f" By {NAMES.get(best, best)} alone: p {write_p(lowest)}."
             if lowest < SET_LEVEL <= whole["p"] else ""

@@ -21,6 +21,8 @@ CLEAR = 0.34
 """Doubt (`Segmenter.measure_doubt`, nats) up to which a heart is clear, as nine in ten simulated
 frames of an unseen scanner are (n 200). Of 200 generated hearts that were counted by eye, 30 % were
 broken; of those without a fault 16 %, and of those that were clear too 8 %."""
+UNJUDGED, KEPT, REFUSED = -1.0, 0.0, 1.0
+"""What is decided of a draw."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Drawn:
     """0 is the first."""
     is_refused: bool = False
     """Whether all draws were refused, and this is the best of them."""
+    is_judged: bool = False
+    """Whether there are criteria for it."""
 
 
 def check_judged(rows: Iterable[Frame], retries: int) -> None:
@@ -71,25 +75,26 @@ class Chooser:
         missing = list(indices)
         for attempt in range(self._retries + 1):
             drawn = [Drawn(*one, attempt) for one in self._sampler.sample(missing, attempt)]
-            ranks = self._rank(drawn) if self._retries else [(0.0,)] * len(drawn)
+            ranks = self._rank(drawn) if self._retries else [(UNJUDGED,)] * len(drawn)
             for one, rank in zip(drawn, ranks, strict=True):
                 if one.index not in best or rank < best[one.index][0]:
                     best[one.index] = rank, one
-            missing = [index for index in missing if best[index][0][0] > 0]
+            missing = [index for index in missing if best[index][0][0] == REFUSED]
             if not missing:
                 break
         for index in indices:
             rank, one = best[index]
-            yield replace(one, is_refused=rank[0] > 0)
+            yield replace(one, is_refused=rank[0] == REFUSED, is_judged=rank[0] != UNJUDGED)
 
     def _rank(self, drawn: Sequence[Drawn]) -> list[tuple[float, ...]]:
-        """How bad each image is: 0 first for one that is kept, then faults, then doubt."""
+        """How bad each image is: what was decided, then faults, then doubt."""
         ranks: list[tuple[float, ...]] = []
         for one in drawn:  # alone: the last bits of a batch depend on its other images
             image = [one.image_u8]
             (judged,) = judge_frames(image, [self._row_of(one.index)], self._segmenter)
             (doubt,) = self._segmenter.measure_doubt(image)
-            is_refused = bool(judged.faults) or doubt > CLEAR
-            is_known = not judged.not_measured
-            ranks.append((float(is_refused and is_known), len(judged.faults), float(doubt)))
+            decided = REFUSED if judged.faults or doubt > CLEAR else KEPT
+            if judged.not_measured:
+                decided = UNJUDGED
+            ranks.append((decided, len(judged.faults), float(doubt)))
         return ranks

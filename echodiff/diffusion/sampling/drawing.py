@@ -76,7 +76,7 @@ def draw_frames(
         mine = batches[state.process_index :: state.num_processes]
         with (
             written_meanwhile(writer) as add,
-            sampler.accelerated(job.compile, mine, most_attempts=job.retries + 1),
+            sampler.accelerated(job.compile, mine),
             ProgressBar(
                 total=job.num_images,
                 initial=job.num_images - len(missing),
@@ -90,8 +90,10 @@ def draw_frames(
                     mask_u8 = None
                     if job.asked is not None:
                         mask_u8 = job.asked.labels(one.index, sampler.resolution)
-                    choice = {ATTEMPT: one.attempt, REFUSED: one.is_refused}
-                    add(row_of(one.index, **choice if job.retries else {}), one.image_u8, mask_u8)
+                    choice: dict[str, Any] = {}
+                    if one.is_judged:
+                        choice = {ATTEMPT: one.attempt, REFUSED: one.is_refused}
+                    add(row_of(one.index, **choice), one.image_u8, mask_u8)
                 # All processes draw as fast as this one, near enough for a bar.
                 done = batches[number * state.num_processes : (number + 1) * state.num_processes]
                 bar.update(sum(len(batch) for batch in done))
@@ -132,10 +134,14 @@ def measure_drift(job: Job, model: Model, sampler: Sampler) -> str:
     """Draw one image again, alone, and describe the difference; empty if it cannot differ."""
     if job.batch_size == 1 or sampler.exact or model.is_reproducible:
         return ""
-    index = min(job.batch_size, job.num_images) - 1
+    first_batch = load_frames(job.out)[: job.batch_size]
+    # Further draws are of the refused ones alone, so that these may have been drawn alone as well.
+    firsts = [index for index, row in enumerate(first_batch) if not attempt_of(row)]
+    if not firsts:
+        return ""
+    index = firsts[-1]
     together = read_gray_u8(job.out / IMAGES / file_name(index))
-    attempt = attempt_of(load_frames(job.out)[index]) or 0
-    ((_, alone),) = sampler.sample([index], attempt)
+    ((_, alone),) = sampler.sample([index])
     difference = np.abs(together.astype(np.int16) - alone)
     return (
         f"drift: an image drawn alone differs by up to {difference.max()} grey levels "

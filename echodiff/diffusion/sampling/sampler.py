@@ -149,11 +149,8 @@ class Sampler:
         return self.prompts[index % len(self.prompts)]
 
     @contextmanager
-    def accelerated(
-        self, requested: Compile, batches: Sequence[Sequence[int]], *, most_attempts: int = 1
-    ) -> Iterator[None]:
-        """Capture or compile the network within the block, to draw these batches, each at most
-        `most_attempts` times.
+    def accelerated(self, requested: Compile, batches: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Capture or compile the network within the block, to draw these batches.
 
         All batches are padded to the shape of the first, which is the largest. On a CPU the
         network is compiled only on request; `auto` does nothing there.
@@ -165,7 +162,7 @@ class Sampler:
         quicker = AcceleratedUNet(
             self._network,
             requested,
-            num_calls=len(batches) * self.steps * most_attempts,
+            num_calls=len(batches) * self.steps,
             calls_per_batch=self.steps,
         )
         plain, self.predict_noise, self.min_rows = self.predict_noise, quicker, len(batches[0])
