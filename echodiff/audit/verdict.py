@@ -12,11 +12,7 @@ from echodiff.audit.extraction import Extraction
 from echodiff.audit.membership import RECALL, Membership
 from echodiff.audit.subjects import Subjects
 from echodiff.metrics.copies import NEAR_SHARE
-
-SET_LEVEL = 0.01
-"""p of the set, corrected p of an attack and p of near images, below which something is found."""
-AUC_LIMIT = 0.7
-"""AUC from which single patients can be told, if its corrected p is below SET_LEVEL too."""
+from echodiff.metrics.limits import AUC_LIMIT, SET_LEVEL
 
 MEANS_NOT = (
     "A verdict without findings is no proof of privacy: stronger attacks, or attackers who know "

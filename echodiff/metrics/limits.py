@@ -1,4 +1,4 @@
-"""Limits of the anatomical criteria: sizes by view and age group, and what is tolerated."""
+"""Limits: of the criteria of anatomy by view and age group, of scores, and of what audits find."""
 
 from __future__ import annotations
 
@@ -59,3 +59,9 @@ SCAN_PIECE = 0.05
 """Least size of a piece of the scan, as a share of the largest."""
 GREY = 10
 """Grey level from which a pixel belongs to the scan."""
+
+SET_LEVEL = 0.01
+"""p of the set, corrected p of an attack and p of near images, below which an audit finds
+something."""
+AUC_LIMIT = 0.7
+"""AUC from which single patients can be told, if its corrected p is below SET_LEVEL too."""

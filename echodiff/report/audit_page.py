@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echodiff.audit.membership import RECALL
-from echodiff.audit.verdict import AUC_LIMIT, SET_LEVEL
 from echodiff.images import pad_square, resize_u8
+from echodiff.metrics.limits import AUC_LIMIT, SET_LEVEL
 from echodiff.report.cards import Card
 from echodiff.report.pictures import SHOWN_SIDE, embed_png
 from echodiff.report.tables import format_interval, format_number, score_name
@@ -20,13 +19,14 @@ from echodiff.report.template import write_page
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8], float]
 """A generated image and the training frame that it is most like (H, W), and their likeness."""
 FOUND = ("Nothing found", "Found")
+RECALL = "recall"
 NAMES = {
     "loss": "Loss",
     "calibrated_loss": "Calibrated loss",
     "pia": "PIA",
     "secmi": "SecMI",
     "sima": "SimA",
-    "recall": "Recall",
+    RECALL: "Recall",
     "lira": "LiRA",
     "rmia": "RMIA",
     "discriminator": "Discriminator",

@@ -74,7 +74,7 @@ class StudyInitConfig:
     """Strength of the adapter of a run (above 0, up to 2)."""
     retries: Annotated[int, at_least(0), at_most(100)] = 0
     """Most times that a heart of a run is drawn again because the segmenter finds it broken or
-    unclear (0 to 100): readers then judge chosen images, which the report of a study should say."""
+    unclear (0 to 100): readers then see chosen images, which the report of a study should say."""
     batch_size: Count = 8
     """Images per forward pass of a run (1 or more)."""
 

@@ -55,10 +55,10 @@ class ArmSettings:
     style_dropout: float
     labels: tuple[str, ...]
     vendors: tuple[str, ...]
+    deviation: float
+    """Of `compute_scales`; 0 of arms without noise."""
     seed: int
     out: Path
-    deviation: float = 0.0
-    """Of `compute_scales`: 0 where nothing is scaled."""
     overwrite: bool = False
     """Always False: a run is resumed or refused."""
     continue_: bool = False

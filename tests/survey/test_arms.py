@@ -5,6 +5,7 @@ import torch
 
 from echodiff.survey.arm_trainer import ArmTrainer, TrainingTensors
 from echodiff.survey.arms import ArmSettings, build_method
+from echodiff.survey.survey_config import find_deviation
 from echodiff.training.checkpoints import Checkpoint
 
 SIDE = 32
@@ -27,7 +28,8 @@ def build_trainer(arm, tmp_path, num_steps):
     config = ArmSettings(
         arm=arm, num_steps=num_steps, resolution=SIDE, channels=8, patch=2, space="pixel", base="",
         batch_size=4, learning_rate=2e-3, ema_decay=0.9, style_dropout=0.1,
-        labels=("background", "lv"), vendors=("a", "b"), seed=0, out=tmp_path,
+        labels=("background", "lv"), vendors=("a", "b"), deviation=find_deviation(arm, "pixel"),
+        seed=0, out=tmp_path,
     )  # fmt: skip
     return ArmTrainer(
         build_method(config, None), build_frames(), torch.device("cpu"), num_steps=num_steps,
