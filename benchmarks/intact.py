@@ -5,7 +5,8 @@
     python benchmarks/intact.py --torn 200        # what MMD of tiny features says of torn frames
 
 The images counted by eye are in intact_hand_count.png, row by row: images 101 to 200 of the bare
-base, then of a LoRA. intact_hand_count.csv has the verdicts, given before any network had judged.
+base, then of a LoRA. intact_hand_count.csv has the verdicts, given before any network had judged,
+and those of a second count by the same reader, who saw neither the first nor the network's.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def hold_against_count(segmenter: Segmenter) -> float:
         sheet[top : top + SIZE, left : left + SIZE]
         for top in range(0, sheet.shape[0], SIZE) for left in range(0, sheet.shape[1], SIZE)
     ]  # fmt: skip
-    seen = np.array([row["is_broken"] == "1" for row in rows])
+    seen, again = (np.array([row[name] == "1" for row in rows])
+                   for name in ("is_broken", "is_broken_again"))  # fmt: skip
     said, why = [], []
     for image, labels, row in zip(images, segmenter(images), rows, strict=True):
         findings = frozenset(row["findings"].split())
@@ -154,11 +156,19 @@ def hold_against_count(segmenter: Segmenter) -> float:
         of_set = np.array([name in ("all", row["set"]) for row in rows])
         print(f"{name}: broken by eye {seen[of_set].sum()}, by segmenter {ours[of_set].sum()}, "
               f"of {of_set.sum()}; both {(seen & ours & of_set).sum()}")  # fmt: skip
-    rng = np.random.default_rng(SEED)
-    draws = [compute_kappa(seen[i], ours[i])
-             for i in rng.integers(len(seen), size=(2000, len(seen)))]  # fmt: skip
-    low, high = np.quantile(draws, [0.025, 0.975])
-    print(f"kappa {compute_kappa(seen, ours):.2f} ({low:.2f} to {high:.2f}), n {len(seen)}")
+    alike = seen == again
+    for name, one, other in (
+        ("segmenter and first count", ours, seen),
+        ("segmenter and second count", ours, again),
+        ("first and second count of the reader", seen, again),
+        ("segmenter and reader, where both counts agree", ours[alike], seen[alike]),
+    ):
+        rng = np.random.default_rng(SEED)
+        draws = [compute_kappa(one[i], other[i])
+                 for i in rng.integers(len(one), size=(2000, len(one)))]  # fmt: skip
+        low, high = np.quantile(draws, [0.025, 0.975])
+        told = f"{compute_kappa(one, other):.2f} ({low:.2f} to {high:.2f}), n {len(one)}"
+        print(f"kappa of {name}: {told}")
     for row, mine, eye, told in zip(rows, ours, seen, why, strict=True):
         if mine != eye:
             print(f"  {row['set']} {row['image']}: by eye {row['seen'] or '-'}; {told or '-'}")
