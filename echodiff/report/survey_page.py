@@ -57,7 +57,7 @@ def write_survey_page(
             score_name(result["distance"]), {arm: one["curve"] for arm, one in arms.items()}
         ),
         segmentation_rows=build_segmentation_rows(result["segmentations"]),
-        style_rows=build_style_rows(arms),
+        style_rows=build_style_rows(arms, result["autoencoder"]),
         classifier=result["classifier"],
         audits=[(name, one["audit"]["verdict"]) for name, one in arms.items()],
         sheets=[(text, Shown(embed_png(read_image_u8(path)), text)) for text, path in pictures],
@@ -126,8 +126,17 @@ def build_segmentation_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def build_style_rows(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Build a row per arm and vendor: how many images look like it, and Dice of their masks."""
+def build_style_rows(
+    arms: Mapping[str, Any], autoencoder: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Build a row per arm and vendor: how many images look like it, and Dice of their masks; then
+    real frames behind the autoencoder, which limit what an arm on latents can draw."""
+    real = [
+        {"name": f"real frames, decoder {state}", "vendor": vendor, "agrees": write_cell(share),
+         "n": share["n"], "dice": MISSING}
+        for state, vendors in (autoencoder or {}).items()
+        for vendor, share in vendors.items()
+    ]  # fmt: skip
     return [
         {
             "name": name, "vendor": vendor, "agrees": write_cell(found["agrees"]),
@@ -135,7 +144,7 @@ def build_style_rows(arms: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, one in arms.items()
         for vendor, found in one["styles"].items()
-    ]  # fmt: skip
+    ] + real  # fmt: skip
 
 
 def list_losses(curves: Mapping[str, Path]) -> list[tuple[str, Any]]:

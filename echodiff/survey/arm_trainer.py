@@ -63,7 +63,8 @@ class ArmTrainer:
         self._batch_size, self._seed = batch_size, seed
         self._rate, self._ema_decay, self._style_dropout = learning_rate, ema_decay, style_dropout
         for network in method.networks.values():
-            network.to(device).train()
+            # Convolutions on a CPU are a fifth faster so.
+            network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._parameters = dict(method.networks[GENERATOR].named_parameters())
         self._average = {name: one.detach().clone() for name, one in self._parameters.items()}
 

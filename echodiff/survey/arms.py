@@ -16,6 +16,7 @@ from torch import Tensor
 
 from echodiff.anatomy import Label
 from echodiff.segmentation.label_names import name_label
+from echodiff.survey.decoder import Decoding
 from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.latents import LatentSpace
 from echodiff.survey.methods import GENERATOR, Adversarial, Denoising, Method, Variational
@@ -31,7 +32,7 @@ from echodiff.survey.networks import (
 )
 from echodiff.survey.samplers import build_arm_objective, build_scheduler
 from echodiff.survey.sets import Asked, draw_batch
-from echodiff.survey.survey_config import DENOISING, Arm, SurveyConfig, find_deviation
+from echodiff.survey.survey_config import DECODER, DENOISING, SurveyConfig, find_deviation
 
 WEIGHTS = "G.safetensors"
 """The averaged generator, in the run folder of a training."""
@@ -41,14 +42,15 @@ WEIGHTS = "G.safetensors"
 class ArmSettings:
     """All that decides the result of one training, besides its frames."""
 
-    arm: Arm
+    arm: str
+    """One of `ARMS`, or `decoder`."""
     num_steps: int
     resolution: int
     channels: int
     patch: int
     space: str
     base: str
-    """Of the latents; empty on pixels."""
+    """Of latents or decoder; empty without either."""
     batch_size: int
     learning_rate: float
     ema_decay: float
@@ -66,13 +68,14 @@ class ArmSettings:
 
 
 def build_arm_settings(
-    config: SurveyConfig, frames: SurveyFrames, arm: Arm, *, num_steps: int, number: int
+    config: SurveyConfig, frames: SurveyFrames, arm: str, *, num_steps: int, number: int
 ) -> ArmSettings:
-    """Settings of training `number` (0 is the first) of an arm."""
+    """Settings of training `number` (0 is the first) of an arm, or of the decoder."""
     space = config.space if arm in DENOISING else "pixel"
+    base = config.base if space == "latent" or arm == DECODER else ""
     return ArmSettings(
         arm=arm, num_steps=num_steps, resolution=config.resolution, channels=config.channels,
-        patch=config.patch, space=space, base=config.base if space == "latent" else "",
+        patch=config.patch, space=space, base=base,
         batch_size=config.batch_size, learning_rate=config.learning_rate,
         ema_decay=config.ema_decay, style_dropout=config.style_dropout,
         labels=tuple(name_label(label) for label in frames.labels), vendors=frames.vendors,
@@ -82,7 +85,14 @@ def build_arm_settings(
 
 
 def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
-    """The networks of an arm with random weights, and how they are trained and sampled."""
+    """The networks of an arm with random weights, and how they are trained and sampled.
+
+    latents: of `config.base`, for arms on latents and for the decoder.
+    """
+    rate, seed = config.learning_rate, config.seed
+    if config.arm == DECODER:
+        assert latents is not None
+        return Decoding(latents, side=config.resolution, learning_rate=rate)
     shape = (1, config.resolution, config.resolution)
     if config.space == "latent":
         assert latents is not None
@@ -92,7 +102,6 @@ def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
         StyledUNet, channels=config.channels, in_channels=shape[0], side=shape[1],
         patch=config.patch,
     )  # fmt: skip
-    rate, seed = config.learning_rate, config.seed
     if config.arm in DENOISING:
         unet = cast(StyledUNet, build_seeded(build_unet, sizes, seed=seed))
         return Denoising(
@@ -123,6 +132,8 @@ class Generator:
     run_dir: Path
     seed: int
     device: torch.device
+    decoder_sha256: str
+    """Empty where no decoder was fitted."""
 
     def draw_set(self, asked: Asked, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Images (S, S) of some rows."""
@@ -149,6 +160,7 @@ def load_generator(
     sha256: str,
     sampler: str,
     device: torch.device,
+    decoder_sha256: str,
 ) -> Generator:
     """Open what a training left in `config.out`."""
     method = build_method(config, latents)
@@ -156,6 +168,7 @@ def load_generator(
         method.use_scheduler(build_scheduler(config.arm, sampler, config.space))
     network = method.networks[GENERATOR]
     network.load_state_dict(load_file(config.out / WEIGHTS))
-    network.to(device).eval().requires_grad_(False)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().requires_grad_(False)
     own = latents if config.space == "latent" else None
-    return Generator(method, own, labels, sha256, config.out, config.seed, device)
+    return Generator(method, own, labels, sha256, config.out, config.seed, device, decoder_sha256)

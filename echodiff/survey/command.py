@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.frames.reader import hash_frames
 from echodiff.settings.command_line import parse, run_main
 from echodiff.settings.fields import as_dict
-from echodiff.survey.survey_config import SurveyConfig, find_deviation
+from echodiff.survey.survey_config import DECODER, SurveyConfig, draws_latents, find_deviation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -116,6 +117,7 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
         config, frames, networks, plan, scores,
         noise=noise,
         classifier=_judge_classifier(config, judge),
+        autoencoder=_judge_autoencoder(shop, plan, judge),
         segmentations=summarise({one.name: bench.measure(one) for one in kinds}),
         speed=compare_speed(config, judge),
         audits=_audit(config),
@@ -163,6 +165,33 @@ def _judge_classifier(config: SurveyConfig, judge: Judge) -> dict[str, Any] | No
     if len(judge.vendors) < 2:
         return None
     return keep(config.out / "scores" / "classifier.json", lambda: judge.classifier[1])
+
+
+def _judge_autoencoder(
+    shop: Any, plan: Mapping[str, Any], judge: Judge
+) -> dict[str, dict[str, Any]] | None:
+    """What the autoencoder of --base leaves of the vendors of real frames, as it is and fitted.
+
+    None where no arm draws with it, or with one vendor.
+    """
+    from echodiff.survey.latents import LatentSpace
+    from echodiff.survey.scoring import keep
+    from echodiff.survey.trainings import fit_decoder
+
+    config = shop.config
+    drawing = [arm for arm in config.arms if draws_latents(arm, config.space)]
+    if not drawing or len(judge.vendors) < 2:
+        return None
+    latents = LatentSpace(config.base, shop.accelerator.device)
+    folder = config.out / "scores"
+    found = {"as it is": keep(folder / "autoencoder.json",
+                              partial(judge.score_round_trip, latents))}  # fmt: skip
+    if DECODER in plan:
+        fit_decoder(shop, plan).load_into(latents.decoder)
+        found["fitted"] = keep(
+            folder / "autoencoder-fitted.json", partial(judge.score_round_trip, latents)
+        )
+    return found
 
 
 def _audit(config: SurveyConfig) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,8 @@ measured beside them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from echodiff.documents import read_record
 from echodiff.files import write_json_atomic
+from echodiff.survey.survey_config import DECODER
 
 PLAN_FILE = "plan.json"
 TIMED_STEPS = 2
@@ -50,11 +51,13 @@ class ArmPlan:
 
     cost: StepCost
     num_steps: int
+    decoder_flops: int = 0
+    """Of the decoder that the arm draws with, fitted once for all such arms."""
 
     @property
     def flops(self) -> int:
-        """Of the whole training."""
-        return self.cost.flops * self.num_steps
+        """Of the whole training, its decoder included."""
+        return self.cost.flops * self.num_steps + self.decoder_flops
 
     @property
     def seconds(self) -> float:
@@ -74,17 +77,34 @@ def measure_step(trainer: Stepping, num_parameters: int, num_trained: int) -> St
 
 
 def plan_steps(
-    costs: Mapping[str, StepCost], reference: StepCost, steps: int
+    costs: Mapping[str, StepCost],
+    reference: StepCost,
+    steps: int,
+    *,
+    by_decoder: Collection[str] = (),
+    share: float = 0.0,
 ) -> dict[str, ArmPlan]:
-    """Give every arm the operations of `steps` steps of `reference`, to the nearest step."""
-    budget = reference.flops * steps
-    return {arm: ArmPlan(cost, max(1, round(budget / cost.flops))) for arm, cost in costs.items()}
+    """Give every arm the operations of `steps` steps of `reference`, to the nearest step.
+
+    Of those of arms `by_decoder` the decoder has `share`, if it is among the costs.
+    """
+    budget, shared = reference.flops * steps, 0
+    plan = dict[str, ArmPlan]()
+    if (cost := costs.get(DECODER)) is not None:
+        plan[DECODER] = ArmPlan(cost, max(1, round(share * budget / cost.flops)))
+        shared = plan[DECODER].flops
+    for arm, cost in costs.items():
+        if arm != DECODER:
+            before = shared if arm in by_decoder else 0
+            plan[arm] = ArmPlan(cost, max(1, round((budget - before) / cost.flops)), before)
+    return plan
 
 
 def save_plan(folder: Path, plan: Mapping[str, ArmPlan]) -> None:
     """Write `plan.json`: a resumed comparison keeps its numbers of steps."""
     write_json_atomic(folder / PLAN_FILE, {
-        arm: asdict(one.cost) | {"num_steps": one.num_steps} for arm, one in plan.items()
+        arm: asdict(one.cost) | {"num_steps": one.num_steps, "decoder_flops": one.decoder_flops}
+        for arm, one in plan.items()
     })  # fmt: skip
 
 
@@ -93,8 +113,9 @@ def load_plan(folder: Path) -> dict[str, ArmPlan] | None:
     if not (folder / PLAN_FILE).is_file():
         return None
     record: dict[str, Any] = read_record(folder / PLAN_FILE, {})
+    names = [field.name for field in fields(StepCost)]
     return {
-        arm: ArmPlan(StepCost(**{k: v for k, v in one.items() if k != "num_steps"}),
-                     one["num_steps"])
+        arm: ArmPlan(StepCost(**{name: one[name] for name in names}), one["num_steps"],
+                     one["decoder_flops"])
         for arm, one in record.items()
     }  # fmt: skip

@@ -21,16 +21,17 @@ from echodiff.frames.writer import FramesWriter
 from echodiff.images import read_gray_u8, read_mask_u8, resize_mask, write_image
 from echodiff.segmentation.training import is_trained
 from echodiff.survey.compute import StepCost, measure_step
+from echodiff.survey.decoder import FittedDecoder
 from echodiff.survey.frames import TEST, TRAIN, load_part, vendor_of
+from echodiff.survey.latents import collect_decoder
 from echodiff.survey.sets import Asked, write_words
-from echodiff.survey.survey_config import Arm, SurveyConfig
+from echodiff.survey.survey_config import CONTROLNET, SurveyConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from echodiff.diffusion.controlnet_config import TrainControlNetConfig
 
-CONTROLNET: Arm = "controlnet"
 SCHEDULER = "ddim"
 UNGUIDED = 1.0
 """Guidance of the images: no other arm has any."""
@@ -115,6 +116,8 @@ class ControlledBase:
     model: Any
     run_dir: Path
     seed: int
+    decoder_sha256: str
+    """Empty where no decoder was fitted."""
 
     @property
     def weights_sha256(self) -> str:
@@ -144,7 +147,12 @@ class ControlledBase:
 
 
 def load_controlnet(
-    config: SurveyConfig, folder: Path, run_dir: Path, number: int, device: torch.device
+    config: SurveyConfig,
+    folder: Path,
+    run_dir: Path,
+    number: int,
+    device: torch.device,
+    decoder: FittedDecoder | None,
 ) -> ControlledBase:
     """Open what a training left in `run_dir`; folder: any frames folder with masks."""
     from echodiff.diffusion.sampling.pipeline import load_model
@@ -153,7 +161,11 @@ def load_controlnet(
     settings = GenerateConfig(
         masks=folder, weights=str(run_dir), base=config.base, mixed_precision="no", lora="none"
     )
-    return ControlledBase(load_model(settings, device), run_dir, config.seed + number)
+    model, sha256 = load_model(settings, device), ""
+    if decoder is not None:
+        decoder.load_into(collect_decoder(model.pipeline.vae))
+        sha256 = decoder.sha256
+    return ControlledBase(model, run_dir, config.seed + number, sha256)
 
 
 def _to_words(settings: TrainControlNetConfig) -> list[str]:

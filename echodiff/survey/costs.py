@@ -15,7 +15,7 @@ from echodiff.segmentation.trainer import SegmentationTrainer
 from echodiff.survey.compute import TIMED_STEPS, ArmPlan, measure_step
 from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.segmentations import list_segmentations
-from echodiff.survey.survey_config import DENOISING, SurveyConfig
+from echodiff.survey.survey_config import DECODER, DENOISING, SurveyConfig
 
 BYTES_A_WEIGHT = 4
 PASSES_A_STEP = 3
@@ -40,26 +40,32 @@ def list_costs(
     if config.data is None and config.dry_run:
         lines[0] += f" (a part of the {config.phantom_frames} that are simulated later)"
     lines += [
-        f"{arm}: {one.cost.num_parameters:,} weights ({one.cost.num_trained:,} trained), "
+        f"{_name(arm)}: {one.cost.num_parameters:,} weights ({one.cost.num_trained:,} trained), "
         f"{one.num_steps} steps of {one.cost.flops / TERA:.4f} TFLOP = {one.flops / TERA:.3f} "
         f"TFLOP, about {write_time(one.seconds)} a training"
         for arm, one in plan.items()
     ]
-    training = sum(one.seconds for one in plan.values()) * config.seeds
+    arms = {arm: one for arm, one in plan.items() if arm != DECODER}
+    training = sum(one.seconds * (1 if name == DECODER else config.seeds)
+                   for name, one in plan.items())  # fmt: skip
     num_vendors = len(frames.vendors)
     drawing = config.seeds * sum(
-        _count_seconds(config, arm, one, num_vendors) for arm, one in plan.items()
+        _count_seconds(config, arm, one, num_vendors) for arm, one in arms.items()
     )
     num = len(list_segmentations(config, has_styles=num_vendors > 1)) * config.seeds
     segmenting = num * config.segmentation_steps * time_segmentation(config, frames, device)
     lines.append(
-        f"in all {len(plan) * config.seeds} trainings, about {write_time(training)}; about "
+        f"in all {len(arms) * config.seeds} trainings, about {write_time(training)}; about "
         f"{write_time(drawing)} to draw the images; {num} segmentations of "
         f"{config.segmentation_steps} steps, about {write_time(segmenting)}; tests, scores "
         "and the audit of controlnet come on top"
     )
     lines.append(f"disk: about {_count_bytes(config, frames, plan) / GIBI:.2f} GiB")
     return lines
+
+
+def _name(arm: str) -> str:
+    return "decoder of --base, fitted once" if arm == DECODER else arm
 
 
 def time_segmentation(config: SurveyConfig, frames: SurveyFrames, device: torch.device) -> float:
@@ -106,7 +112,7 @@ def _count_bytes(config: SurveyConfig, frames: SurveyFrames, plan: Mapping[str, 
     parts = (frames.train, frames.test, frames.unseen)
     num_frames = sum(len(one) for one in parts if one is not None)
     images = (1 + len(config.normalisation)) * num_frames
-    for arm in plan:
+    for arm in config.arms:
         sets = count_images(config, arm, len(frames.vendors))
         images += config.seeds * sum(num for num, _ in sets)
     weights = [one.cost.num_parameters * BYTES_A_WEIGHT for one in plan.values()]

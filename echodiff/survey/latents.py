@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from echodiff.diffusion.base import load_base
 from echodiff.diffusion.encoding import encode_image
@@ -26,11 +26,14 @@ class LatentSpace:
 
     def __init__(self, name: str, device: torch.device) -> None:
         pipeline = load_base(name, torch.float32)
+        self.device = device
         self._vae: Any = pipeline.vae.to(device).eval().requires_grad_(False)
         self._scale = float(self._vae.config.scaling_factor)
         self._shift = float(getattr(self._vae.config, "shift_factor", None) or 0.0)
         self.factor = int(pipeline.vae_scale_factor)
         self._name = name
+        self.decoder = collect_decoder(self._vae)
+        """Its weights are those of `vae`."""
 
     def shape(self, resolution: int) -> tuple[int, int, int]:
         """Of the latents of an image; InputError where it has not a whole number of them."""
@@ -52,6 +55,12 @@ class LatentSpace:
         return mean.contiguous(), deviation.contiguous()
 
     @torch.no_grad()
+    def sample(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Scaled latents (B, C, s, s) of images (B, 1, S, S) in -1..1; noise: standard normal."""
+        posterior = self._vae.encode(images.expand(-1, 3, -1, -1)).latent_dist
+        latents: Tensor = (posterior.mean + posterior.std * noise - self._shift) * self._scale
+        return latents
+
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 1, S, S) in about -1..1 of latents (B, C, s, s)."""
         parts = [
@@ -59,3 +68,9 @@ class LatentSpace:
             for part in torch.split(latents, DECODED_AT_ONCE)
         ]
         return torch.cat(parts)
+
+
+def collect_decoder(vae: Any) -> nn.ModuleDict:
+    """All of a diffusers VAE that stands between latents and images."""
+    parts = {"decoder": vae.decoder, "post_quant_conv": getattr(vae, "post_quant_conv", None)}
+    return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})

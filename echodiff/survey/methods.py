@@ -89,7 +89,7 @@ class Denoising:
         self._network, self._objective, self._scheduler = network, objective, scheduler
         self._deviation = deviation
         self.networks = {GENERATOR: network}
-        self.optimizers = {GENERATOR: _build_optimizer(network, learning_rate)}
+        self.optimizers = {GENERATOR: build_optimizer(network, learning_rate)}
         self.noise_shape = shape
 
     def update(self, batch: Batch) -> Tensor:
@@ -99,7 +99,7 @@ class Denoising:
         predicted = self._predict(noisy, times, batch.mask, batch.style)
         target = objective.target(batch.images, batch.noise, times)
         loss = objective.weight * denoising_losses(predicted, target).mean()
-        _step(self.optimizers[GENERATOR], self._network, loss)
+        take_step(self.optimizers[GENERATOR], self._network, loss)
         return loss.detach()[None]
 
     def use_scheduler(self, scheduler: Any) -> None:
@@ -133,8 +133,8 @@ class Adversarial:
         self._generator, self._discriminator = generator, discriminator
         self.networks = {GENERATOR: generator, "discriminator": discriminator}
         self.optimizers = {
-            GENERATOR: _build_optimizer(generator, GENERATOR_RATE * learning_rate, (0.0, 0.9)),
-            "discriminator": _build_optimizer(discriminator, learning_rate, (0.0, 0.9)),
+            GENERATOR: build_optimizer(generator, GENERATOR_RATE * learning_rate, (0.0, 0.9)),
+            "discriminator": build_optimizer(discriminator, learning_rate, (0.0, 0.9)),
         }
         self.noise_shape = generator.code_shape
 
@@ -147,7 +147,7 @@ class Adversarial:
         # --- Discriminator
         judged = [self._discriminator(one, *condition)[-1] for one in (batch.images, fake.detach())]
         judge_loss = F.relu(1 - judged[0]).mean() + F.relu(1 + judged[1]).mean()
-        _step(self.optimizers["discriminator"], self._discriminator, judge_loss)
+        take_step(self.optimizers["discriminator"], self._discriminator, judge_loss)
 
         # --- Generator
         self._discriminator.requires_grad_(False)
@@ -160,7 +160,7 @@ class Adversarial:
         error = F.l1_loss(fake, batch.images)
         supervised = FEATURE_WEIGHT * matching + PIXEL_WEIGHT * error
         loss = -of_fake[-1].mean() + supervised + KL_WEIGHT * kl
-        _step(self.optimizers[GENERATOR], self._generator, loss)
+        take_step(self.optimizers[GENERATOR], self._generator, loss)
         self._discriminator.requires_grad_(True)
         return torch.stack([loss, judge_loss, matching, error, kl]).detach()
 
@@ -181,7 +181,7 @@ class Variational:
     def __init__(self, network: SpadeAutoencoder, *, learning_rate: float) -> None:
         self._network = network
         self.networks = {GENERATOR: network}
-        self.optimizers = {GENERATOR: _build_optimizer(network, learning_rate)}
+        self.optimizers = {GENERATOR: build_optimizer(network, learning_rate)}
         self.noise_shape = network.code_shape
 
     def update(self, batch: Batch) -> Tensor:
@@ -191,7 +191,7 @@ class Variational:
         error = F.mse_loss(self._network.decode(code, *condition), batch.images)
         kl = compute_kl(mean, log_variance).mean()
         loss = 0.5 * error.clamp(min=LEAST_ERROR).log() + kl / batch.images[0].numel()
-        _step(self.optimizers[GENERATOR], self._network, loss)
+        take_step(self.optimizers[GENERATOR], self._network, loss)
         return torch.stack([loss, error, kl]).detach()
 
     @torch.no_grad()
@@ -205,16 +205,18 @@ def compute_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * terms.flatten(1).sum(dim=1)
 
 
-def _build_optimizer(
+def build_optimizer(
     network: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.99)
 ) -> torch.optim.Optimizer:
+    """AdamW without weight decay, whose rate a trainer scales."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=betas, weight_decay=0.0)
     for group in optimizer.param_groups:
         group["initial_lr"] = rate  # the trainer scales it
     return optimizer
 
 
-def _step(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+def take_step(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+    """One step of an optimizer, the gradient clipped."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)

@@ -64,6 +64,8 @@ class StyledUNet(nn.Module):
             attention_head_dim=GROUPS,
             norm_num_groups=GROUPS,
             class_embed_type="identity",
+            # Time and style scale the features: added to them alone, normalisation mutes them.
+            resnet_time_scale_shift="scale_shift",
         )
         # A sum over styles, so that a mixture of scanners is one too.
         self.style = nn.Linear(sizes.num_styles, 4 * channels, bias=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from echodiff.documents import read_record
-from echodiff.survey.controlnet import CONTROLNET
+from echodiff.survey.survey_config import CONTROLNET
 
 RESULT = "privacy.json"
 INTERRUPTED = 130

@@ -20,7 +20,6 @@ from echodiff.diffusion.objective import (
     flow,
     v_prediction,
 )
-from echodiff.survey.survey_config import Arm
 
 NUM_TIMES = 1000
 _PREDICTION = {"diffusion": "epsilon", "diffusion-v": "v_prediction"}
@@ -28,7 +27,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 """Noisy images (B, C, s, s) and times (B,) to what the arm predicts, of the same shape."""
 
 
-def build_scheduler(arm: Arm, sampler: str, space: str) -> Any:
+def build_scheduler(arm: str, sampler: str, space: str) -> Any:
     """The diffusers scheduler that an arm is sampled with.
 
     On pixels betas rise linearly (Ho et al. 2020) and the estimate of the image is kept in -1..1,
@@ -55,7 +54,7 @@ def build_scheduler(arm: Arm, sampler: str, space: str) -> Any:
     return DDIMScheduler(**shared, clip_sample=on_pixels)
 
 
-def build_arm_objective(arm: Arm, space: str) -> Objective:
+def build_arm_objective(arm: str, space: str) -> Objective:
     """What an arm is trained to predict."""
     if arm == "flow":
         return flow(NUM_TIMES)

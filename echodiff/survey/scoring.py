@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from echodiff.data.reference import RealFrames
@@ -17,7 +18,7 @@ from echodiff.files import write_json_atomic
 from echodiff.frames.reader import load_frames
 from echodiff.frames.rows import Frame
 from echodiff.frames.writer import FramesWriter
-from echodiff.images import read_gray_u8
+from echodiff.images import from_pm1, read_gray_u8
 from echodiff.metrics.comparison import compare_sets
 from echodiff.metrics.evaluation import score_measured
 from echodiff.metrics.faithfulness import compute_share
@@ -28,7 +29,8 @@ from echodiff.metrics.scores import score_sets
 from echodiff.segmentation.agreement import Agreement, measure_agreement
 from echodiff.segmentation.mask_scores import score_masks
 from echodiff.segmentation.reader import MaskReader
-from echodiff.survey.frames import TEST, TRAIN, load_part, vendor_of
+from echodiff.survey.frames import TEST, TRAIN, load_part, read_images_pm1, vendor_of
+from echodiff.survey.latents import LatentSpace
 from echodiff.survey.scanner_style import StyleClassifier
 from echodiff.survey.survey_config import SurveyConfig
 from echodiff.training.streams import Stream, build_stream
@@ -129,6 +131,23 @@ class Judge:
         dice = None if agreement is None else float(np.nanmean(agreement.values[:, :, 0]))
         return {"agrees": {"value": share.value, "low": share.low, "high": share.high,
                            "n": len(is_right)}, "dice": dice}  # fmt: skip
+
+    def score_round_trip(self, latents: LatentSpace) -> dict[str, Any]:
+        """Share of held-out real frames of each vendor that still look like it once the
+        autoencoder has encoded and decoded them."""
+        network, places = load_features(TEXTURE), self._places(self.test.frames)
+        images = np.stack([read_gray_u8(path) for path in self.test.paths])
+        means, _ = latents.encode(read_images_pm1(images))
+        with torch.no_grad():
+            decoded = latents.decode(means.to(latents.device)).clamp(-1, 1).cpu()
+        found = self.classifier[0](network([from_pm1(image) for image in decoded[:, 0].numpy()]))
+        shares = {}
+        for number, vendor in enumerate(self.vendors):
+            own = places == number
+            share = compute_share(int((found[own] == number).sum()), int(own.sum()))
+            shares[vendor] = {"value": share.value, "low": share.low, "high": share.high,
+                              "n": int(own.sum())}  # fmt: skip
+        return shares
 
     def compare(self, first: Path, second: Path) -> dict[str, Any]:
         """MMD² of `second` over that of `first`, with Fieller's interval, of every network."""

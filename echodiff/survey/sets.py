@@ -74,6 +74,8 @@ class Draws(Protocol):
     def weights_sha256(self) -> str: ...
     @property
     def run_dir(self) -> Path: ...
+    @property
+    def decoder_sha256(self) -> str: ...
 
     def draw_set(self, asked: Asked, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Images (S, S) of some rows; each depends on the seed of the training and its row."""
@@ -200,11 +202,14 @@ def _name(row: int) -> str:
 
 def _describe(asked: Asked, source: Draws) -> dict[str, Any]:
     trained = load_trained(Run.load(source.run_dir))
+    hashes = {"weights_sha256": source.weights_sha256}
+    if source.decoder_sha256:
+        hashes["decoder_sha256"] = source.decoder_sha256
     return {
         "weights": str(source.run_dir),
-        "weights_sha256": source.weights_sha256,
+        **hashes,
         "settings": {"title": asked.title, "num_steps": asked.num_steps, "num": len(asked),
-                     "weights_sha256": source.weights_sha256},
+                     **hashes},
         TRAINED_ON: None if trained is None else as_public_record(trained),
     }  # fmt: skip
 

@@ -20,6 +20,9 @@ from echodiff.settings.command_line import flag_only, network_names
 
 Arm = Literal["gan", "vae", "diffusion", "diffusion-v", "flow", "controlnet"]
 ARMS: tuple[Arm, ...] = ("gan", "vae", "diffusion", "diffusion-v", "flow", "controlnet")
+CONTROLNET: Arm = "controlnet"
+DECODER = "decoder"
+"""Name of the training of a decoder, which is no arm."""
 DENOISING: tuple[Arm, ...] = ("diffusion", "diffusion-v", "flow")
 """Arms of the one UNet: only objective and sampler differ."""
 PIXEL_DEVIATION, LATENT_DEVIATION = 0.5, 1.0
@@ -62,6 +65,9 @@ class SurveyConfig:
     base: str = "tiny"
     """Base model of the arm controlnet and of --space latent: `tiny` (embedded), a hub id, a local
     folder, or one .safetensors file."""
+    decoder_share: ShareBelowOne = 0.2
+    """Share of the operations of an arm on latents that fit the decoder of --base to the training
+    frames, once for all of these arms (0 to below 1); 0: the decoder stays as it is."""
     resolution: Annotated[int, at_least(LEAST_RESOLUTION)] = 128
     """Side of the images in pixels: a power of two, such as 128 or 256."""
     channels: Annotated[int, at_least(8)] = 24
@@ -75,7 +81,7 @@ class SurveyConfig:
     point operations."""
     batch_size: Annotated[int, at_least(2)] = 8
     """Frames in one step of every arm (2 or more)."""
-    learning_rate: Positive = 4e-4
+    learning_rate: Positive = 1e-3
     """Adam's step size of diffusion, flow, the VAE and the GAN's discriminator (above 0). The GAN's
     generator takes half of it, and controlnet its own."""
     ema_decay: ShareBelowOne = 0.999
@@ -146,7 +152,12 @@ class SurveyConfig:
         return self.held_out_vendor or (PHANTOM_HELD_OUT if self.data is None else ())
 
 
-def find_deviation(arm: Arm, space: str) -> float:
+def draws_latents(arm: Arm, space: str) -> bool:
+    """Whether the images of an arm come from the decoder of --base."""
+    return arm == CONTROLNET or (arm in DENOISING and space == "latent")
+
+
+def find_deviation(arm: str, space: str) -> float:
     """Root mean square that the network of an arm is scaled for; 0 for arms without noise."""
     if arm not in DENOISING:
         return 0.0

@@ -14,7 +14,7 @@ from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.gate import check_gate, join_trainings
 from echodiff.survey.sets import OWN
 from echodiff.survey.stages import join_styles
-from echodiff.survey.survey_config import SurveyConfig
+from echodiff.survey.survey_config import CONTROLNET, DECODER, SurveyConfig
 from echodiff.survey.verdict import write_verdicts
 
 _PLACES = ("out", "data", "threads", "checkpoint_every", "dry_run")
@@ -41,6 +41,7 @@ def build_table(
     *,
     noise: Mapping[str, Any],
     classifier: Mapping[str, Any] | None,
+    autoencoder: Mapping[str, Any] | None,
     segmentations: Mapping[str, Any],
     speed: Mapping[str, Any] | None,
     audits: Mapping[str, Any],
@@ -74,6 +75,7 @@ def build_table(
         "arms": arms,
         "noise": noise["scores"][distance]["value"],
         "classifier": classifier,
+        "autoencoder": autoencoder,
         "segmentations": segmentations,
         "flow_over_diffusion": speed,
         "held_out": list(config.held_out),
@@ -101,13 +103,14 @@ def _join_curve(trainings: list[dict[str, Any]], distance: str) -> dict[str, Any
 def _find_notes(config: SurveyConfig, plan: Mapping[str, ArmPlan]) -> list[str]:
     """What of the plan a reader of the table must know."""
     notes = []
-    sizes = {arm: one.cost.num_parameters for arm, one in plan.items() if arm != "controlnet"}
+    sizes = {arm: one.cost.num_parameters for arm, one in plan.items()
+             if arm not in (CONTROLNET, DECODER)}  # fmt: skip
     if max(sizes.values(), default=0) > 1.1 * min(sizes.values(), default=0):
         told = ", ".join(f"{arm} {num:,}" for arm, num in sizes.items())
         notes.append(f"sizes could not be matched within 10 % of each other: {told} weights")
     if config.seeds < 2:
         notes.append("one training of each arm: intervals do not hold what another would change")
-    if "controlnet" in plan:
+    if CONTROLNET in plan:
         notes.append(
             "controlnet counts the operations of its own training, not those of its base, which "
             "was trained before on other frames"

@@ -32,17 +32,17 @@ from echodiff.survey.compute import (
     save_plan,
 )
 from echodiff.survey.controlnet import (
-    CONTROLNET,
     load_controlnet,
     measure_controlnet,
     train_controlnet,
 )
+from echodiff.survey.decoder import FittedDecoder
 from echodiff.survey.frames import SurveyFrames, read_images_pm1
 from echodiff.survey.latents import LatentSpace
 from echodiff.survey.methods import GENERATOR
 from echodiff.survey.networks import count_parameters
 from echodiff.survey.sets import Draws
-from echodiff.survey.survey_config import Arm, SurveyConfig
+from echodiff.survey.survey_config import CONTROLNET, DECODER, Arm, SurveyConfig, draws_latents
 from echodiff.training.checkpoints import write_safetensors
 from echodiff.training.folder import open_run
 from echodiff.training.loop import Intervals, train
@@ -105,22 +105,28 @@ def open_workshop(
 
 
 def plan_trainings(shop: Workshop) -> dict[str, ArmPlan]:
-    """Count and time a step of every arm, once; the result is kept in `plan.json`."""
+    """Count and time a step of every arm, and of the decoder where one is fitted, once; the result
+    is kept in `plan.json`."""
     config = shop.config
-    if (plan := load_plan(config.out)) is not None and set(config.arms) <= plan.keys():
-        return {arm: plan[arm] for arm in config.arms}
+    by_decoder = [arm for arm in config.arms if draws_latents(arm, config.space)]
+    decoder = [DECODER] if by_decoder and config.decoder_share else []
+    wanted = [*decoder, *config.arms]
+    if (plan := load_plan(config.out)) is not None and set(wanted) <= plan.keys():
+        return {name: plan[name] for name in wanted}
     costs: dict[str, StepCost] = {}
-    for arm in dict.fromkeys([REFERENCE, *config.arms]):
+    for arm in dict.fromkeys([REFERENCE, *wanted]):
         if arm == CONTROLNET:
             costs[arm] = measure_controlnet(config, len(shop.frames.labels), shop.accelerator)
         else:
             costs[arm] = _measure_arm(shop, arm)
-    plan = plan_steps(costs, costs[REFERENCE], config.max_steps)
+    plan = plan_steps(
+        costs, costs[REFERENCE], config.max_steps, by_decoder=by_decoder, share=config.decoder_share
+    )
     save_plan(config.out, plan)
-    return {arm: plan[arm] for arm in config.arms}
+    return {name: plan[name] for name in wanted}
 
 
-def _measure_arm(shop: Workshop, arm: Arm) -> StepCost:
+def _measure_arm(shop: Workshop, arm: str) -> StepCost:
     settings = build_arm_settings(shop.config, shop.frames, arm, num_steps=10, number=0)
     trainer, method = _build_trainer(shop, settings)
     counts = {name: count_parameters(one) for name, one in method.networks.items()}
@@ -128,7 +134,10 @@ def _measure_arm(shop: Workshop, arm: Arm) -> StepCost:
 
 
 def _build_trainer(shop: Workshop, settings: ArmSettings) -> tuple[ArmTrainer, Any]:
-    method = build_method(settings, shop.latents)
+    latents = shop.latents
+    if settings.arm == DECODER:
+        latents = LatentSpace(settings.base, shop.accelerator.device)
+    method = build_method(settings, latents)
     trainer = ArmTrainer(
         method, shop.tensors_of(settings), shop.accelerator.device, num_steps=settings.num_steps,
         batch_size=settings.batch_size, learning_rate=settings.learning_rate,
@@ -141,17 +150,35 @@ def train_arm(shop: Workshop, arm: Arm, plan: Mapping[str, ArmPlan], number: int
     """Train an arm once, resume it, or open it; returns what draws its images."""
     config = shop.config
     num_steps = plan[arm].num_steps
+    decoder = None
+    if draws_latents(arm, config.space) and DECODER in plan:
+        decoder = fit_decoder(shop, plan)
     if arm == CONTROLNET:
         run_dir = train_controlnet(config, shop.folder, num_steps, number)
-        return load_controlnet(config, shop.folder, run_dir, number, shop.accelerator.device)
+        return load_controlnet(
+            config, shop.folder, run_dir, number, shop.accelerator.device, decoder
+        )
     settings = build_arm_settings(config, shop.frames, arm, num_steps=num_steps, number=number)
     if not is_trained(settings.out):
         _train(shop, settings)
     sha256 = Run.load(settings.out).record["weights_sha256"]
     return load_generator(
         settings, shop.frames.labels, shop.latents, str(sha256), config.sampler,
-        shop.accelerator.device,
+        shop.accelerator.device, "" if decoder is None else decoder.sha256,
     )  # fmt: skip
+
+
+def fit_decoder(shop: Workshop, plan: Mapping[str, ArmPlan]) -> FittedDecoder:
+    """Fit the decoder of --base, or open it."""
+    settings = build_arm_settings(
+        shop.config, shop.frames, DECODER, num_steps=plan[DECODER].num_steps, number=0
+    )
+    if not is_trained(settings.out):
+        _train(shop, settings)
+    fitted = FittedDecoder(settings.out / WEIGHTS)
+    if shop.latents is not None:
+        fitted.load_into(shop.latents.decoder)
+    return fitted
 
 
 def _train(shop: Workshop, settings: ArmSettings) -> None:

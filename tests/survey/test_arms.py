@@ -5,7 +5,8 @@ import torch
 
 from echodiff.survey.arm_trainer import ArmTrainer, TrainingTensors
 from echodiff.survey.arms import ArmSettings, build_method
-from echodiff.survey.survey_config import find_deviation
+from echodiff.survey.latents import LatentSpace
+from echodiff.survey.survey_config import DECODER, find_deviation
 from echodiff.training.checkpoints import Checkpoint
 
 SIDE = 32
@@ -24,7 +25,7 @@ def build_frames():
     return TrainingTensors(images, None, masks, torch.tensor([0, 1, 0, 1]), names, 2, 2)
 
 
-def build_trainer(arm, tmp_path, num_steps):
+def build_trainer(arm, tmp_path, num_steps, latents=None):
     config = ArmSettings(
         arm=arm, num_steps=num_steps, resolution=SIDE, channels=8, patch=2, space="pixel", base="",
         batch_size=4, learning_rate=2e-3, ema_decay=0.9, style_dropout=0.1,
@@ -32,7 +33,7 @@ def build_trainer(arm, tmp_path, num_steps):
         seed=0, out=tmp_path,
     )  # fmt: skip
     return ArmTrainer(
-        build_method(config, None), build_frames(), torch.device("cpu"), num_steps=num_steps,
+        build_method(config, latents), build_frames(), torch.device("cpu"), num_steps=num_steps,
         batch_size=4, learning_rate=2e-3, ema_decay=0.9, style_dropout=0.1, seed=0,
     )  # fmt: skip
 
@@ -90,3 +91,17 @@ def test_latents_are_drawn_anew_from_mean_and_deviation_at_every_step(tmp_path):
     first, second = trainer.draw_batch(0).images, trainer.draw_batch(1).images
     assert not torch.equal(first, second)
     assert (first - frames.images).std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_decoder_learns_the_frames_and_leaves_their_latents_alone(tmp_path):
+    latents, images = LatentSpace("tiny", torch.device("cpu")), build_frames().images
+    before, _ = latents.encode(images.numpy())
+    trainer = build_trainer(DECODER, tmp_path, 25, latents)
+    values = [float(trainer.run(step)[0]) for step in range(25)]
+    assert sum(values[-5:]) < 0.6 * sum(values[:5])
+    after, _ = latents.encode(images.numpy())
+    assert torch.equal(before, after)
+    with trainer.averaged(), torch.no_grad():
+        error = (latents.decode(after) - images).abs().mean()
+        fresh = LatentSpace("tiny", torch.device("cpu"))
+        assert error < 0.6 * (fresh.decode(before) - images).abs().mean()

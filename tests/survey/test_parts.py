@@ -25,7 +25,7 @@ from echodiff.survey.normalisation import Normaliser
 from echodiff.survey.scanner_style import StyleClassifier
 from echodiff.survey.segmentations import Result, summarise
 from echodiff.survey.sets import ask_own, ask_random_styles, ask_vendor
-from echodiff.survey.survey_config import SurveyConfig
+from echodiff.survey.survey_config import DECODER, SurveyConfig
 from echodiff.survey.verdict import _on_speed, write_verdicts
 
 
@@ -55,6 +55,14 @@ def test_every_arm_gets_the_operations_of_the_reference_to_the_nearest_step():
     plan = plan_steps(costs, costs["a"], 10)
     assert [plan["a"].num_steps, plan["b"].num_steps] == [10, 30]
     assert plan["b"].flops == 990
+
+
+def test_a_decoder_takes_its_share_from_the_arms_that_draw_with_it():
+    costs = {name: StepCost(flops, 0.1, 5, 5)
+             for name, flops in (("a", 100), ("b", 50), (DECODER, 30))}  # fmt: skip
+    plan = plan_steps(costs, costs["a"], 12, by_decoder=["b"], share=0.25)
+    assert [plan[name].num_steps for name in ("a", "b", DECODER)] == [12, 18, 10]
+    assert {plan[name].flops for name in ("a", "b")} == {1200}
 
 
 def test_time_to_draw_counts_a_set_for_each_training_vendor(tmp_path):

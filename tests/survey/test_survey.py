@@ -8,15 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from echodiff.data.leaks import find_trainings
 from echodiff.diffusion.controlnet_config import TrainControlNetConfig
+from echodiff.fingerprints import sha256_file
 from echodiff.frames.reader import load_frames
 from echodiff.images import read_mask_u8, write_mask
 from echodiff.settings.command_line import parse
 from echodiff.survey import controlnet, sets
+from echodiff.survey.arms import WEIGHTS
 from echodiff.survey.command import main
+from echodiff.survey.decoder import FittedDecoder
+from echodiff.survey.latents import LatentSpace
 from echodiff.survey.privacy import audit_arm
+from echodiff.survey.sets import RECORD
+from echodiff.survey.stages import plan_drawing
 from echodiff.survey.survey_config import SurveyConfig
 
 HELD_OUT = "siemens"
@@ -231,12 +238,35 @@ def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp
             "--num-images", "4", "--num-synthetic", "2", "--sample-steps", "1")  # fmt: skip
     assert main(words(scans, place, *more)) == 0
     assert torch.get_num_threads() == 1
-    arm = json.loads((place / "survey.json").read_text())["arms"]["controlnet"]
+    table = json.loads((place / "survey.json").read_text())
+    arm = table["arms"]["controlnet"]
     assert arm["scores"]["mmd_texture"]["n"] == 4
     texts = {row.text for row in load_frames(place / "sets/controlnet/seed-0/style-1-ge")}
     assert texts == {"ge scanner"}
     trained = load_frames(place / "data" / "words")
     assert {row.text for row in trained} == {"canon scanner", "ge scanner"}
+    assert {*table["autoencoder"]} == {"as it is", "fitted"}
+    assert table["autoencoder"]["fitted"]["ge"]["n"] == 4
+    record = json.loads((place / "sets/controlnet/seed-0/own" / RECORD).read_text())
+    fitted = place / "arms" / "decoder" / "seed-0" / WEIGHTS
+    assert record["decoder_sha256"] == sha256_file(fitted)
+    assert "real frames, decoder fitted" in (place / "report.html").read_text()
+
+    # Images are what the fitted decoder makes of latents: all 0, it makes none of any.
+    zero = LatentSpace("tiny", torch.device("cpu")).decoder
+    for weights in zero.parameters():
+        torch.nn.init.zeros_(weights)
+    save_file(zero.state_dict(), tmp_path / "zero.safetensors")
+    config, frames = (
+        parse(SurveyConfig, words(scans, place, *more), prog="test"),
+        place / "data/none",
+    )
+    source = controlnet.load_controlnet(
+        config, frames, place / "arms/controlnet/seed-0", 0, torch.device("cpu"),
+        FittedDecoder(tmp_path / "zero.safetensors"),
+    )  # fmt: skip
+    (image,) = source.draw_set(plan_drawing(config, frames, ("canon", "ge")).own, [0])
+    assert {*np.unique(image)} <= {127, 128}
 
 
 def test_the_quick_comparison_has_the_arms_and_steps_that_its_aims_are_about(
