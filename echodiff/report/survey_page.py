@@ -59,6 +59,7 @@ def write_survey_page(
         segmentation_rows=build_segmentation_rows(result["segmentations"]),
         style_rows=build_style_rows(arms, result["autoencoder"]),
         classifier=result["classifier"],
+        has_autoencoder=bool(result["autoencoder"]),
         audits=[(name, one["audit"]["verdict"]) for name, one in arms.items()],
         sheets=[(text, Shown(embed_png(read_image_u8(path)), text)) for text, path in pictures],
         losses=list_losses(curves),

@@ -85,7 +85,7 @@ def build_arm_settings(
 
 
 def build_method(config: ArmSettings, latents: LatentSpace | None) -> Method:
-    """The networks of an arm with random weights, and how they are trained and sampled.
+    """The networks that a training of an arm begins with, how they learn and how they draw.
 
     latents: of `config.base`, for arms on latents and for the decoder.
     """

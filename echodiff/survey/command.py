@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,17 @@ from echodiff.folders import FolderLock, refuse_inputs
 from echodiff.frames.reader import hash_frames
 from echodiff.settings.command_line import parse, run_main
 from echodiff.settings.fields import as_dict
-from echodiff.survey.survey_config import DECODER, SurveyConfig, draws_latents, find_deviation
+from echodiff.survey.survey_config import (
+    DECODER,
+    SurveyConfig,
+    draws_latents,
+    find_deviation,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from echodiff.survey.decoder import FittedDecoder
     from echodiff.survey.frames import SurveyFrames
     from echodiff.survey.scoring import Judge
 
@@ -142,9 +147,14 @@ def _compare(config: SurveyConfig, accelerator: Accelerator) -> int:
 def _train_and_draw(shop: Any, plan: Mapping[str, Any], drawing: Any, timings: Any) -> None:
     from echodiff.segmentation.training import is_trained
     from echodiff.survey.stages import draw_sets
-    from echodiff.survey.trainings import train_arm
+    from echodiff.survey.trainings import fit_decoder, train_arm
 
     config = shop.config
+    if DECODER in plan and not is_trained(config.out / "arms" / DECODER / "seed-0"):
+        print(f"decoder of --base {config.base}: {plan[DECODER].num_steps} steps")
+        start = time.perf_counter()
+        fit_decoder(shop, plan)
+        timings.add(DECODER, 0, training_seconds=time.perf_counter() - start)
     for arm in config.arms:
         for number in range(config.seeds):
             if (config.out / "scores" / arm / f"seed-{number}" / "own.json").is_file():
@@ -182,14 +192,18 @@ def _judge_autoencoder(
     drawing = [arm for arm in config.arms if draws_latents(arm, config.space)]
     if not drawing or len(judge.vendors) < 2:
         return None
-    latents = LatentSpace(config.base, shop.accelerator.device)
+
+    def score(decoder: FittedDecoder | None) -> dict[str, Any]:
+        latents = LatentSpace(config.base, shop.accelerator.device)
+        if decoder is not None:
+            decoder.load_into(latents.decoder)
+        return judge.score_round_trip(latents)
+
     folder = config.out / "scores"
-    found = {"as it is": keep(folder / "autoencoder.json",
-                              partial(judge.score_round_trip, latents))}  # fmt: skip
+    found = {"as it is": keep(folder / "autoencoder.json", lambda: score(None))}
     if DECODER in plan:
-        fit_decoder(shop, plan).load_into(latents.decoder)
         found["fitted"] = keep(
-            folder / "autoencoder-fitted.json", partial(judge.score_round_trip, latents)
+            folder / "autoencoder-fitted.json", lambda: score(fit_decoder(shop, plan))
         )
     return found
 
@@ -210,11 +224,14 @@ def _audit(config: SurveyConfig) -> dict[str, dict[str, Any]]:
 
 def _claim(config: SurveyConfig, frames: SurveyFrames) -> None:
     """Begin the comparison in --out, or refuse a folder that holds another one."""
+    from echodiff.diffusion.base import base_sha256
+
     parts = [one for one in (frames.train, frames.test, frames.unseen) if one is not None]
     rows = [row for one in parts for row in one.frames]
     settings = {k: v for k, v in as_dict(config).items() if k not in _INDIFFERENT}
     # Other scaling makes other networks of the same weights.
     settings["deviation"] = find_deviation("diffusion", config.space)
+    settings["base_sha256"] = base_sha256(config.base)
     job = Job("compare-generators", settings, hash_frames(frames.source, rows, has_masks=True))
     path = config.out / JOB_FILE
     if not path.is_file():

@@ -17,12 +17,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from echodiff.documents import read_record
+from echodiff.errors import InputError
 from echodiff.files import write_json_atomic
 from echodiff.survey.survey_config import DECODER
 
 PLAN_FILE = "plan.json"
 TIMED_STEPS = 2
 """Steps whose mean time is taken, after one that is not timed."""
+
+
+LEAST_DECODER_STEPS = 100
 
 
 class Stepping(Protocol):
@@ -86,13 +90,16 @@ def plan_steps(
 ) -> dict[str, ArmPlan]:
     """Give every arm the operations of `steps` steps of `reference`, to the nearest step.
 
-    Of those of arms `by_decoder` the decoder has `share`, if it is among the costs.
+    Of those of arms `by_decoder` the decoder has `share`, if it is among the costs and that pays
+    for `LEAST_DECODER_STEPS`: a decoder fitted in fewer would be worse than that of the base.
     """
     budget, shared = reference.flops * steps, 0
     plan = dict[str, ArmPlan]()
     if (cost := costs.get(DECODER)) is not None:
-        plan[DECODER] = ArmPlan(cost, max(1, round(share * budget / cost.flops)))
-        shared = plan[DECODER].flops
+        num_steps = round(share * budget / cost.flops)
+        if num_steps >= LEAST_DECODER_STEPS:
+            plan[DECODER] = ArmPlan(cost, num_steps)
+            shared = plan[DECODER].flops
     for arm, cost in costs.items():
         if arm != DECODER:
             before = shared if arm in by_decoder else 0
@@ -114,8 +121,11 @@ def load_plan(folder: Path) -> dict[str, ArmPlan] | None:
         return None
     record: dict[str, Any] = read_record(folder / PLAN_FILE, {})
     names = [field.name for field in fields(StepCost)]
-    return {
-        arm: ArmPlan(StepCost(**{name: one[name] for name in names}), one["num_steps"],
-                     one["decoder_flops"])
-        for arm, one in record.items()
-    }  # fmt: skip
+    try:
+        return {
+            arm: ArmPlan(StepCost(**{name: one[name] for name in names}), one["num_steps"],
+                         one["decoder_flops"])
+            for arm, one in record.items()
+        }  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / PLAN_FILE}: lacks {error}; delete it to plan anew") from error

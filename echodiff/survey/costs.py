@@ -41,8 +41,8 @@ def list_costs(
         lines[0] += f" (a part of the {config.phantom_frames} that are simulated later)"
     lines += [
         f"{_name(arm)}: {one.cost.num_parameters:,} weights ({one.cost.num_trained:,} trained), "
-        f"{one.num_steps} steps of {one.cost.flops / TERA:.4f} TFLOP = {one.flops / TERA:.3f} "
-        f"TFLOP, about {write_time(one.seconds)} a training"
+        f"{one.num_steps} steps of {one.cost.flops / TERA:.4f} TFLOP{_write_shared(one)} = "
+        f"{one.flops / TERA:.3f} TFLOP, about {write_time(one.seconds)} a training"
         for arm, one in plan.items()
     ]
     arms = {arm: one for arm, one in plan.items() if arm != DECODER}
@@ -62,6 +62,11 @@ def list_costs(
     )
     lines.append(f"disk: about {_count_bytes(config, frames, plan) / GIBI:.2f} GiB")
     return lines
+
+
+def _write_shared(plan: ArmPlan) -> str:
+    shared = plan.decoder_flops
+    return f" and {shared / TERA:.3f} TFLOP of the decoder" if shared else ""
 
 
 def _name(arm: str) -> str:

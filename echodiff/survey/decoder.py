@@ -46,9 +46,10 @@ class Decoding:
         drawn, other = batch.noise.unbind(dim=1)
         latents = self._latents.sample(images, drawn)
         strength = DISTURBANCE * batch.shares.float().to(images.device)[:, None, None, None]
-        decoded = self._latents.decode(latents + strength * latents.std() * other)
-        pixel = F.l1_loss(decoded, images)
-        ours, real = (group_spectra(one, groups, POWER_FLOOR) for one in (decoded, images))
+        decoded = self._latents.decode_colours(latents + strength * latents.std() * other)
+        pixel = F.l1_loss(decoded, images.expand_as(decoded))
+        grey = decoded.mean(dim=1, keepdim=True)
+        ours, real = (group_spectra(one, groups, POWER_FLOOR) for one in (grey, images))
         spectrum = F.l1_loss(ours, real)
         loss = pixel + SPECTRUM_WEIGHT * spectrum
         take_step(self.optimizers[GENERATOR], self._decoder, loss)

@@ -62,12 +62,13 @@ class LatentSpace:
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 1, S, S) in about -1..1 of latents (B, C, s, s)."""
-        parts = [
-            self._vae.decode(part / self._scale + self._shift).sample.mean(dim=1, keepdim=True)
-            for part in torch.split(latents, DECODED_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        """Images (B, 1, S, S) in -1..1 of latents (B, C, s, s): the mean of three colours."""
+        return self.decode_colours(latents).clamp(-1, 1).mean(dim=1, keepdim=True)
+
+    def decode_colours(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, S, S) in about -1..1 of latents (B, C, s, s)."""
+        parts = torch.split(latents / self._scale + self._shift, DECODED_AT_ONCE)
+        return torch.cat([self._vae.decode(part).sample for part in parts])
 
 
 def collect_decoder(vae: Any) -> nn.ModuleDict:

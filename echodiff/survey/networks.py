@@ -65,6 +65,7 @@ class StyledUNet(nn.Module):
             norm_num_groups=GROUPS,
             class_embed_type="identity",
             # Time and style scale the features: added to them alone, normalisation mutes them.
+            # diffusers then leaves out the normalisation before the attention of the middle.
             resnet_time_scale_shift="scale_shift",
         )
         # A sum over styles, so that a mixture of scanners is one too.

@@ -134,7 +134,7 @@ class Judge:
 
     def score_round_trip(self, latents: LatentSpace) -> dict[str, Any]:
         """Share of held-out real frames of each vendor that still look like it once the
-        autoencoder has encoded and decoded them."""
+        autoencoder has encoded and decoded them; vendors without such frames are left out."""
         network, places = load_features(TEXTURE), self._places(self.test.frames)
         images = np.stack([read_gray_u8(path) for path in self.test.paths])
         means, _ = latents.encode(read_images_pm1(images))
@@ -144,6 +144,8 @@ class Judge:
         shares = {}
         for number, vendor in enumerate(self.vendors):
             own = places == number
+            if not own.any():
+                continue
             share = compute_share(int((found[own] == number).sum()), int(own.sum()))
             shares[vendor] = {"value": share.value, "low": share.low, "high": share.high,
                               "n": int(own.sum())}  # fmt: skip

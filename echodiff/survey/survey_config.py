@@ -72,18 +72,18 @@ class SurveyConfig:
     """Side of the images in pixels: a power of two, such as 128 or 256."""
     channels: Annotated[int, at_least(8)] = 24
     """Channels of the UNet at full resolution (a multiple of 8); the other arms are made as wide as
-    gives the same number of parameters. 24 is 2.1 million."""
+    gives the same number of parameters. 24 is 2.2 million."""
     patch: Literal[1, 2, 4] = 2
     """Side of the blocks of pixels or latents that the UNet takes as channels: 2 makes its step
     four times cheaper."""
     max_steps: Count = 4000
-    """Optimizer steps of diffusion (count). Every other arm takes as many as cost the same floating
-    point operations."""
+    """Optimizer steps of diffusion on pixels (count). Every other arm takes as many as cost the same
+    floating point operations."""
     batch_size: Annotated[int, at_least(2)] = 8
     """Frames in one step of every arm (2 or more)."""
     learning_rate: Positive = 1e-3
-    """Adam's step size of diffusion, flow, the VAE and the GAN's discriminator (above 0). The GAN's
-    generator takes half of it, and controlnet its own."""
+    """Adam's step size of diffusion, flow, VAE, decoder and the GAN's discriminator (above 0). The
+    GAN's generator takes half of it, and controlnet its own."""
     ema_decay: ShareBelowOne = 0.999
     """Decay of the running mean of the weights that images are drawn with (0 to below 1)."""
     style_dropout: ShareBelowOne = 0.1

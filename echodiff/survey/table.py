@@ -9,12 +9,12 @@ from echodiff.metrics.frame_features import Networks
 from echodiff.runs import versions
 from echodiff.segmentation.label_names import name_label
 from echodiff.settings.fields import as_dict
-from echodiff.survey.compute import ArmPlan
+from echodiff.survey.compute import LEAST_DECODER_STEPS, ArmPlan
 from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.gate import check_gate, join_trainings
 from echodiff.survey.sets import OWN
 from echodiff.survey.stages import join_styles
-from echodiff.survey.survey_config import CONTROLNET, DECODER, SurveyConfig
+from echodiff.survey.survey_config import CONTROLNET, DECODER, SurveyConfig, draws_latents
 from echodiff.survey.verdict import write_verdicts
 
 _PLACES = ("out", "data", "threads", "checkpoint_every", "dry_run")
@@ -112,7 +112,12 @@ def _find_notes(config: SurveyConfig, plan: Mapping[str, ArmPlan]) -> list[str]:
         notes.append("one training of each arm: intervals do not hold what another would change")
     if CONTROLNET in plan:
         notes.append(
-            "controlnet counts the operations of its own training, not those of its base, which "
-            "was trained before on other frames"
+            "controlnet counts the operations of its own training and of the decoder, not those of "
+            "its base, which was trained before on other frames"
+        )
+    if DECODER not in plan and any(draws_latents(arm, config.space) for arm in config.arms):
+        notes.append(
+            f"the decoder of --base {config.base} is as it was: none was asked for, or its share "
+            f"of the operations pays for fewer than {LEAST_DECODER_STEPS} steps"
         )
     return notes

@@ -42,7 +42,14 @@ from echodiff.survey.latents import LatentSpace
 from echodiff.survey.methods import GENERATOR
 from echodiff.survey.networks import count_parameters
 from echodiff.survey.sets import Draws
-from echodiff.survey.survey_config import CONTROLNET, DECODER, Arm, SurveyConfig, draws_latents
+from echodiff.survey.survey_config import (
+    ARMS,
+    CONTROLNET,
+    DECODER,
+    Arm,
+    SurveyConfig,
+    draws_latents,
+)
 from echodiff.training.checkpoints import write_safetensors
 from echodiff.training.folder import open_run
 from echodiff.training.loop import Intervals, train
@@ -108,13 +115,15 @@ def plan_trainings(shop: Workshop) -> dict[str, ArmPlan]:
     """Count and time a step of every arm, and of the decoder where one is fitted, once; the result
     is kept in `plan.json`."""
     config = shop.config
-    by_decoder = [arm for arm in config.arms if draws_latents(arm, config.space)]
-    decoder = [DECODER] if by_decoder and config.decoder_share else []
-    wanted = [*decoder, *config.arms]
-    if (plan := load_plan(config.out)) is not None and set(wanted) <= plan.keys():
-        return {name: plan[name] for name in wanted}
+    # Of all arms, so that those that are added later are planned as if they had been here.
+    by_decoder = [arm for arm in ARMS if draws_latents(arm, config.space)]
+    has_decoder = config.decoder_share > 0 and not {*by_decoder}.isdisjoint(config.arms)
+    decoder = [DECODER] if has_decoder else []
+    plan = load_plan(config.out)
+    if plan is not None and set(config.arms) <= plan.keys():
+        return {name: plan[name] for name in [*decoder, *config.arms] if name in plan}
     costs: dict[str, StepCost] = {}
-    for arm in dict.fromkeys([REFERENCE, *wanted]):
+    for arm in dict.fromkeys([REFERENCE, *decoder, *config.arms]):
         if arm == CONTROLNET:
             costs[arm] = measure_controlnet(config, len(shop.frames.labels), shop.accelerator)
         else:
@@ -123,7 +132,7 @@ def plan_trainings(shop: Workshop) -> dict[str, ArmPlan]:
         costs, costs[REFERENCE], config.max_steps, by_decoder=by_decoder, share=config.decoder_share
     )
     save_plan(config.out, plan)
-    return {name: plan[name] for name in wanted}
+    return {name: plan[name] for name in [*decoder, *config.arms] if name in plan}
 
 
 def _measure_arm(shop: Workshop, arm: str) -> StepCost:
@@ -150,9 +159,7 @@ def train_arm(shop: Workshop, arm: Arm, plan: Mapping[str, ArmPlan], number: int
     """Train an arm once, resume it, or open it; returns what draws its images."""
     config = shop.config
     num_steps = plan[arm].num_steps
-    decoder = None
-    if draws_latents(arm, config.space) and DECODER in plan:
-        decoder = fit_decoder(shop, plan)
+    decoder = fit_decoder(shop, plan) if draws_latents(arm, config.space) else None
     if arm == CONTROLNET:
         run_dir = train_controlnet(config, shop.folder, num_steps, number)
         return load_controlnet(
@@ -168,8 +175,10 @@ def train_arm(shop: Workshop, arm: Arm, plan: Mapping[str, ArmPlan], number: int
     )  # fmt: skip
 
 
-def fit_decoder(shop: Workshop, plan: Mapping[str, ArmPlan]) -> FittedDecoder:
-    """Fit the decoder of --base, or open it."""
+def fit_decoder(shop: Workshop, plan: Mapping[str, ArmPlan]) -> FittedDecoder | None:
+    """Fit the decoder of --base, or open it; None where the plan has none."""
+    if DECODER not in plan:
+        return None
     settings = build_arm_settings(
         shop.config, shop.frames, DECODER, num_steps=plan[DECODER].num_steps, number=0
     )

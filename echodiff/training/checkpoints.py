@@ -160,6 +160,11 @@ def restore_optimizer(
             state[index] = entries
     saved = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                # Laid out in memory as before: other kernels round the last bit another way.
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

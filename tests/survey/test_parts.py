@@ -9,7 +9,14 @@ import torch
 from echodiff.errors import InputError
 from echodiff.frames.rows import Frame
 from echodiff.survey.arm_trainer import encode_masks
-from echodiff.survey.compute import ArmPlan, StepCost, plan_steps
+from echodiff.survey.compute import (
+    PLAN_FILE,
+    ArmPlan,
+    StepCost,
+    load_plan,
+    plan_steps,
+    save_plan,
+)
 from echodiff.survey.costs import _count_seconds
 from echodiff.survey.gate import check_gate, join_trainings
 from echodiff.survey.latents import LatentSpace
@@ -60,9 +67,23 @@ def test_every_arm_gets_the_operations_of_the_reference_to_the_nearest_step():
 def test_a_decoder_takes_its_share_from_the_arms_that_draw_with_it():
     costs = {name: StepCost(flops, 0.1, 5, 5)
              for name, flops in (("a", 100), ("b", 50), (DECODER, 30))}  # fmt: skip
-    plan = plan_steps(costs, costs["a"], 12, by_decoder=["b"], share=0.25)
-    assert [plan[name].num_steps for name in ("a", "b", DECODER)] == [12, 18, 10]
-    assert {plan[name].flops for name in ("a", "b")} == {1200}
+    plan = plan_steps(costs, costs["a"], 120, by_decoder=["b"], share=0.25)
+    assert [plan[name].num_steps for name in ("a", "b", DECODER)] == [120, 180, 100]
+    assert {plan[name].flops for name in ("a", "b")} == {12000}
+    # Fewer than a hundred steps would leave the decoder worse than it was.
+    short = plan_steps(costs, costs["a"], 119, by_decoder=["b"], share=0.25)
+    assert DECODER not in short
+    assert short["b"].num_steps == 238
+
+
+def test_a_plan_that_lacks_something_is_named(tmp_path):
+    costs = {"gan": StepCost(100, 0.1, 5, 5)}
+    save_plan(tmp_path, plan_steps(costs, costs["gan"], 3))
+    assert load_plan(tmp_path)["gan"].num_steps == 3
+    path = tmp_path / PLAN_FILE
+    path.write_text(path.read_text().replace("decoder_flops", "other"))
+    with pytest.raises(InputError, match=r"plan\.json: lacks 'decoder_flops'"):
+        load_plan(tmp_path)
 
 
 def test_time_to_draw_counts_a_set_for_each_training_vendor(tmp_path):
@@ -109,7 +130,8 @@ def test_latents_of_a_base_have_a_mean_and_a_deviation_and_come_back_as_they_wer
     assert mean.shape[1:] == latents.shape(64)
     assert (deviation > 0).all()
     vae, rgb = latents._vae, torch.from_numpy(given).expand(-1, 3, -1, -1)
-    direct = vae.decode(vae.encode(rgb).latent_dist.mean).sample.mean(dim=1, keepdim=True)
+    decoded = vae.decode(vae.encode(rgb).latent_dist.mean).sample
+    direct = decoded.clamp(-1, 1).mean(dim=1, keepdim=True)
     # Scaled for the UNet and back: the same image as the autoencoder alone makes.
     assert torch.allclose(latents.decode(mean), direct, atol=1e-4)
     assert float(mean.std()) == pytest.approx(1, abs=0.7)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from echodiff.data.leaks import find_trainings
@@ -19,12 +20,15 @@ from echodiff.settings.command_line import parse
 from echodiff.survey import controlnet, sets
 from echodiff.survey.arms import WEIGHTS
 from echodiff.survey.command import main
+from echodiff.survey.compute import ArmPlan, plan_steps
 from echodiff.survey.decoder import FittedDecoder
+from echodiff.survey.frames import open_frames
 from echodiff.survey.latents import LatentSpace
 from echodiff.survey.privacy import audit_arm
 from echodiff.survey.sets import RECORD
 from echodiff.survey.stages import plan_drawing
-from echodiff.survey.survey_config import SurveyConfig
+from echodiff.survey.survey_config import DECODER, SurveyConfig
+from echodiff.survey.trainings import open_workshop, plan_trainings
 
 HELD_OUT = "siemens"
 TOY = [
@@ -233,6 +237,11 @@ def test_an_interrupted_audit_is_no_verdict(tmp_path, monkeypatch):
 def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp_path, monkeypatch):
     unmeasured = {"is_measured": False, "verdict": "not measured"}
     monkeypatch.setattr("echodiff.survey.privacy.audit_arm", lambda *arguments: unmeasured)
+
+    def plan_short(costs, *arguments, **options):  # a share of one step pays for no decoder
+        return {DECODER: ArmPlan(costs[DECODER], 2), **plan_steps(costs, *arguments, **options)}
+
+    monkeypatch.setattr("echodiff.survey.trainings.plan_steps", plan_short)
     place = tmp_path / "out"
     more = ("--arms", "controlnet", "--normalisation", "none", "--max-steps", "1", "--threads", "1",
             "--num-images", "4", "--num-synthetic", "2", "--sample-steps", "1")  # fmt: skip
@@ -267,6 +276,26 @@ def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp
     )  # fmt: skip
     (image,) = source.draw_set(plan_drawing(config, frames, ("canon", "ge")).own, [0])
     assert {*np.unique(image)} <= {127, 128}
+
+
+def test_latents_are_planned_alike_in_whatever_order_arms_are_added(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("echodiff.survey.compute.LEAST_DECODER_STEPS", 1)
+
+    def plan(out, arms):
+        more = ("--space", "latent", "--arms", arms, "--max-steps", "400000")
+        config = parse(SurveyConfig, words(scans, tmp_path / out, *more), prog="test")
+        config.out.mkdir(exist_ok=True)
+        frames = open_frames(config)
+        shop = open_workshop(config, frames, scans, Accelerator(cpu=True))
+        found = plan_trainings(shop)
+        return {name: (one.num_steps, one.flops) for name, one in found.items()}
+
+    plan("longer", "flow")
+    both = plan("longer", "flow,diffusion")
+    assert both == plan("at-once", "flow,diffusion")
+    assert both["flow"] == both["diffusion"]
+    assert both["flow"][0] < 400000
+    assert DECODER in both
 
 
 def test_the_quick_comparison_has_the_arms_and_steps_that_its_aims_are_about(
