@@ -77,7 +77,7 @@ class SurveyConfig:
     """Side of the blocks of pixels or latents that the UNet takes as channels: 2 makes its step
     four times cheaper."""
     max_steps: Count = 4000
-    """Optimizer steps of diffusion on pixels (count). Every other arm takes as many as cost the same
+    """Optimizer steps of diffusion on pixels (count). All other arms take as many as cost the same
     floating point operations."""
     batch_size: Annotated[int, at_least(2)] = 8
     """Frames in one step of every arm (2 or more)."""
