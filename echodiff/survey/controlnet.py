@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from echodiff.diffusion.controlnet_config import TrainControlNetConfig
 
 SCHEDULER = "ddim"
-UNGUIDED = 1.0
-"""Guidance of the images: no other arm has any."""
+GUIDANCE = 2.0
+"""That of `generate.py --masks`. Without any, the words say too little of the scanner."""
 WORDS = "words"
 """Folder in `data` of the frames with captions that name the scanner."""
 
@@ -138,7 +138,7 @@ class ControlledBase:
 
         drawn = sample_images(
             self.model.pipeline, asked.captions, seed=self.seed, indices=rows,
-            steps=asked.num_steps, guidance=UNGUIDED, scheduler=SCHEDULER,
+            steps=asked.num_steps, guidance=GUIDANCE, scheduler=SCHEDULER,
             batch_size=len(rows), resolution=self.model.resolution,
             control=MaskControl(masked.network, read),
         )  # fmt: skip

@@ -15,7 +15,7 @@ from echodiff.segmentation.trainer import SegmentationTrainer
 from echodiff.survey.compute import TIMED_STEPS, ArmPlan, measure_step
 from echodiff.survey.frames import SurveyFrames
 from echodiff.survey.segmentations import list_segmentations
-from echodiff.survey.survey_config import DECODER, DENOISING, SurveyConfig
+from echodiff.survey.survey_config import CONTROLNET, DECODER, DENOISING, SurveyConfig
 
 BYTES_A_WEIGHT = 4
 PASSES_A_STEP = 3
@@ -109,6 +109,8 @@ def write_time(seconds: float) -> str:
 
 def _count_seconds(config: SurveyConfig, arm: str, plan: ArmPlan, num_vendors: int) -> float:
     one_pass = plan.cost.seconds / (PASSES_A_STEP * config.batch_size)
+    if arm == CONTROLNET:
+        one_pass *= 2  # with its words and mask, and without
     return one_pass * sum(num * steps for num, steps in count_images(config, arm, num_vendors))
 
 
