@@ -113,97 +113,117 @@ def train(
     callbacks: Sequence[Callback] = (),
 ) -> None:
     """Take the steps of `trainer` that `run` still lacks; log, call back and save in between."""
-    is_main, num_steps = accelerator.is_main_process, trainer.num_steps
+    checkpoint = load_newest_checkpoint(run.checkpoints)
+    progress = resume(run, trainer, checkpoint)
+    loop = _Loop(trainer, run, accelerator, intervals, curves, callbacks, progress)
+    loop.begin(checkpoint)
+    with ProgressBar(
+        total=trainer.num_steps, initial=progress.step, desc="training", unit="step",
+        disable=not accelerator.is_main_process,
+    ) as bar:  # fmt: skip
+        while progress.step < trainer.num_steps and not loop.is_stopped:
+            loop.take_step(bar)
+        loop.end(bar)
+    curves.close()
 
-    def log(step: int) -> None:
-        columns = zip(*progress.read, strict=True)
-        means = (sum(values) / len(values) for values in columns)
+
+@dataclass
+class _Loop:
+    """A training on its way."""
+
+    trainer: Trainer
+    run: "Run"
+    accelerator: "Accelerator"
+    intervals: Intervals
+    curves: Curves
+    callbacks: Sequence[Callback]
+    progress: Progress
+    is_stopped: bool = False
+    """Whether a callback has ended the training."""
+
+    def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Go on from `checkpoint`, or call back before the first step."""
+        run, step = self.run, self.progress.step
+        if checkpoint is not None:
+            self.accelerator.print(f"resuming from step {step}")
+        self.accelerator.wait_for_everyone()
+        self.curves.start()
+        if self.accelerator.is_main_process:
+            # Without a checkpoint the rows of step 0, too, will be written again.
+            num_rows = checkpoint.state.get("num_rows") if checkpoint is not None else None
+            run.rewind(step if checkpoint is not None else -1, num_rows=num_rows)
+            run.extend()
+            run.update(num_steps=self.trainer.num_steps)
+        if step == 0:
+            for callback in self.callbacks:
+                if callback.has_start:
+                    self.call(callback)
+
+    def take_step(self, bar: ProgressBar) -> None:
+        """Take an optimizer step; now and then read the losses, log them, call back and save."""
+        progress, trainer = self.progress, self.trainer
+        progress.unread.append(trainer.run(progress.step))
+        progress.count(trainer.learning_rate(progress.step))
+        bar.update()
+        step = progress.step
+        is_log = is_due(step, self.intervals.log)
+        is_save = any(is_due(step, every) for every in self.intervals.checkpoint)
+        due = [callback for callback in self.callbacks if is_due(step, callback.every)]
+        if is_log or is_save or due or step == trainer.num_steps:
+            read_values(progress, self.accelerator, trainer)
+        if is_log:
+            self.log(bar)
+        for callback in due:
+            self.call(callback)
+        self.is_stopped = bool(due) and ask_to_stop(due)
+        # No checkpoint of the last step: resumed from it, a run would take one more.
+        if is_save and self.accelerator.is_main_process and not self.is_stopped:
+            self.save()
+
+    def end(self, bar: ProgressBar) -> None:
+        """Log and call back after the last step, where it was not their turn.
+
+        This comes after the checkpoint: a run continued from there has the rows of one that long
+        from the start.
+        """
+        step = self.progress.step
+        if self.is_stopped and self.accelerator.is_main_process:
+            self.accelerator.print(f"stopped after step {step} of {self.trainer.num_steps}")
+            self.run.update(num_steps=step)
+        if self.progress.read:
+            self.log(bar)
+        for callback in self.callbacks:
+            if not is_due(step, callback.every):
+                self.call(callback)
+
+    def log(self, bar: ProgressBar) -> None:
+        """Log the means of the values that were read since the last time."""
+        progress, trainer = self.progress, self.trainer
+        means = (sum(values) / len(values) for values in zip(*progress.read, strict=True))
         named = dict(zip(trainer.names, means, strict=True))
-        curves.log(step, **named, learning_rate=trainer.learning_rate(step - 1))
+        rate = trainer.learning_rate(progress.step - 1)
+        self.curves.log(progress.step, **named, learning_rate=rate)
         bar.set_postfix({name: f"{value:.4g}" for name, value in named.items()})
         progress.read = []
 
-    def call(callback: Callback, step: int) -> None:
-        if is_main:
-            with trainer.averaged() as trained:
-                values = callback(trained, step)
+    def call(self, callback: Callback) -> None:
+        """Call back on the main process, and log what it returns."""
+        if self.accelerator.is_main_process:
+            with self.trainer.averaged() as trained:
+                values = callback(trained, self.progress.step)
             if values:
-                curves.log(step, **values)
-        accelerator.wait_for_everyone()
+                self.curves.log(self.progress.step, **values)
+        self.accelerator.wait_for_everyone()
 
-    # --- Resume from the newest checkpoint
-    checkpoint = load_newest_checkpoint(run.checkpoints)
-    progress = resume(run, trainer, checkpoint)
-    if checkpoint is not None:
-        accelerator.print(f"resuming from step {progress.step}")
-    accelerator.wait_for_everyone()
-    curves.start()
-    if is_main:
-        # Without a checkpoint the rows of step 0, too, will be written again.
-        num_rows = checkpoint.state.get("num_rows") if checkpoint is not None else None
-        run.rewind(progress.step if checkpoint is not None else -1, num_rows=num_rows)
-        run.extend()
-        run.update(num_steps=num_steps)
-    if progress.step == 0:
-        for callback in callbacks:
-            if callback.has_start:
-                call(callback, 0)
-
-    is_stopped = False
-    with ProgressBar(
-        total=num_steps,
-        initial=progress.step,
-        desc="training",
-        unit="step",
-        disable=not is_main,
-    ) as bar:
-        while progress.step < num_steps and not is_stopped:
-            # --- One optimizer step
-            progress.unread.append(trainer.run(progress.step))
-            progress.count(trainer.learning_rate(progress.step))
-            bar.update()
-
-            # --- Now and then: read the losses, log them, call back, save
-            step = progress.step
-            is_log = is_due(step, intervals.log)
-            is_save = any(is_due(step, every) for every in intervals.checkpoint)
-            due = [callback for callback in callbacks if is_due(step, callback.every)]
-            if is_log or is_save or due or step == num_steps:
-                read_values(progress, accelerator, trainer)
-            if is_log:
-                log(step)
-            for callback in due:
-                call(callback, step)
-            is_stopped = bool(due) and ask_to_stop(due)
-            # No checkpoint of the last step: resumed from it, a run would take one more.
-            if is_save and is_main and not is_stopped:
-                tensors = trainer.tensors()
-                # Finite losses may leave weights that are not: a resumed run would start from them.
-                check_finite(tensors.items(), f"{run.run_dir}, step {step}")
-                save_checkpoint(
-                    run.checkpoints,
-                    step=step,
-                    tensors=tensors,
-                    state={
-                        "read": progress.read,
-                        "num_rows": len(run.read_metrics()),
-                        "rates": progress.rates.hexdigest(),
-                    },
-                    keep=intervals.keep,
-                )
-
-        # --- After the last step: log and call back where it was not their turn. This comes after
-        # the checkpoint: a run continued from there has the rows of one that long from the start.
-        last = progress.step
-        if is_stopped and is_main:
-            accelerator.print(f"stopped after step {last} of {num_steps}")
-            run.update(num_steps=last)
-        if progress.read:
-            log(last)
-        for callback in callbacks:
-            if not is_due(last, callback.every):
-                call(callback, last)
-    curves.close()
+    def save(self) -> None:
+        """Write a checkpoint."""
+        run, progress, tensors = self.run, self.progress, self.trainer.tensors()
+        # Finite losses may leave weights that are not: a resumed run would start from them.
+        check_finite(tensors.items(), f"{run.run_dir}, step {progress.step}")
+        state = {"read": progress.read, "num_rows": len(run.read_metrics()),
+                 "rates": progress.rates.hexdigest()}  # fmt: skip
+        save_checkpoint(run.checkpoints, step=progress.step, tensors=tensors, state=state,
+                        keep=self.intervals.keep)  # fmt: skip
 
 
 def ask_to_stop(callbacks: Sequence[Callback]) -> bool:
