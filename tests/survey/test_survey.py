@@ -281,8 +281,9 @@ def test_a_controlnet_is_trained_and_drawn_with_the_threads_asked_for(scans, tmp
 def test_latents_are_planned_alike_in_whatever_order_arms_are_added(scans, tmp_path, monkeypatch):
     monkeypatch.setattr("echodiff.survey.compute.LEAST_DECODER_STEPS", 1)
 
-    def plan(out, arms):
-        more = ("--space", "latent", "--arms", arms, "--max-steps", "400000")
+    def plan(out, arms, share="0.2"):
+        more = ("--space", "latent", "--arms", arms, "--max-steps", "400000",
+                "--decoder-share", share)  # fmt: skip
         config = parse(SurveyConfig, words(scans, tmp_path / out, *more), prog="test")
         config.out.mkdir(exist_ok=True)
         frames = open_frames(config)
@@ -295,6 +296,9 @@ def test_latents_are_planned_alike_in_whatever_order_arms_are_added(scans, tmp_p
     assert both == plan("at-once", "flow,diffusion")
     assert both["flow"] == both["diffusion"]
     assert both["flow"][0] < 400000
+    none = plan("none", "flow", "0")
+    assert [*none] == ["flow"]
+    assert none["flow"][0] == 400000
     assert DECODER in both
 
 
