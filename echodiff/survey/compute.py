@@ -91,7 +91,7 @@ def plan_steps(
     """Give every arm the operations of `steps` steps of `reference`, to the nearest step.
 
     Of those of arms `by_decoder` the decoder has `share`, if it is among the costs and that pays
-    for `LEAST_DECODER_STEPS`: a decoder fitted in fewer would be worse than that of the base.
+    for `LEAST_DECODER_STEPS`: in fewer it is hardly fitted.
     """
     budget, shared = reference.flops * steps, 0
     plan = dict[str, ArmPlan]()

@@ -112,8 +112,8 @@ def _find_notes(config: SurveyConfig, plan: Mapping[str, ArmPlan]) -> list[str]:
         notes.append("one training of each arm: intervals do not hold what another would change")
     if CONTROLNET in plan:
         notes.append(
-            "controlnet counts the operations of its own training and of the decoder, not those of "
-            "its base, which was trained before on other frames"
+            "controlnet counts the operations of its own training, and of the decoder where one is "
+            "fitted, not those of its base, which was trained before on other frames"
         )
     if DECODER not in plan and any(draws_latents(arm, config.space) for arm in config.arms):
         notes.append(

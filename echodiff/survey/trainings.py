@@ -131,8 +131,10 @@ def plan_trainings(shop: Workshop) -> dict[str, ArmPlan]:
     plan = plan_steps(
         costs, costs[REFERENCE], config.max_steps, by_decoder=by_decoder, share=config.decoder_share
     )
-    save_plan(config.out, plan)
-    return {name: plan[name] for name in [*decoder, *config.arms] if name in plan}
+    # The reference is left out where it is no arm here: others may give it a decoder to pay for.
+    wanted = {name: plan[name] for name in [*decoder, *config.arms] if name in plan}
+    save_plan(config.out, wanted)
+    return wanted
 
 
 def _measure_arm(shop: Workshop, arm: str) -> StepCost:

@@ -78,9 +78,12 @@ def _on_utility(arms: Mapping[str, Any], found: Mapping[str, Any], part: str) ->
         return "No arm passed its gate."
     best = max(gains, key=lambda name: gains[name]["value"])
     one = gains[best]
-    text = f"Largest gain in Dice over real frames alone: {best}, {write_interval(one, 3, '+')}"
+    cell = write_interval(one, 3, "+")
+    text = f"Largest gain in Dice over real frames alone: {best}, {cell}"
     if _is_gain(one):
         return f"{text}."
+    if one["high"] is not None and one["high"] < 0:
+        return f"No arm gains Dice over real frames alone. Least loss: {best}, {cell}."
     return f"{text}, not distinguishable from none."
 
 

@@ -33,7 +33,7 @@ from echodiff.survey.scanner_style import StyleClassifier
 from echodiff.survey.segmentations import Result, summarise
 from echodiff.survey.sets import ask_own, ask_random_styles, ask_vendor
 from echodiff.survey.survey_config import DECODER, SurveyConfig
-from echodiff.survey.verdict import _on_speed, write_verdicts
+from echodiff.survey.verdict import _on_speed, _on_utility, write_verdicts
 
 
 def images(gamma=1.0, num=3):
@@ -243,6 +243,22 @@ def test_the_best_of_several_arms_is_not_above_zero_by_chance(p, told):
     assert "Dice is 0.800 (no interval) on cedar, 0.900" in verdict["scanner"]
     assert verdict["scanner"].endswith(told)
     assert verdict["privacy"].startswith("No arm is shown to draw more")
+
+
+@pytest.mark.parametrize(
+    ("high", "told"),
+    [
+        (
+            -0.001,
+            "No arm gains Dice over real frames alone. Least loss: flow, -0.003 (95 % interval",
+        ),
+        (0.001, "Largest gain in Dice over real frames alone: flow, -0.003 (95 % interval"),
+    ],
+)
+def test_a_loss_is_not_called_a_gain(high, told):
+    gain = {"value": -0.003, "low": -0.004, "high": high, "p_holm": 0.001}
+    found = {"real + flow": {"test": {"gain": gain}}}
+    assert _on_utility({"flow": {}}, found, "test").startswith(told)
 
 
 @pytest.mark.parametrize(

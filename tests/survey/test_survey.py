@@ -296,6 +296,9 @@ def test_latents_are_planned_alike_in_whatever_order_arms_are_added(scans, tmp_p
     assert both == plan("at-once", "flow,diffusion")
     assert both["flow"] == both["diffusion"]
     assert both["flow"][0] < 400000
+    # Diffusion was the measure of the first, and none of its arms.
+    plan("later", "gan")
+    assert plan("later", "flow,diffusion") == both
     none = plan("none", "flow", "0")
     assert [*none] == ["flow"]
     assert none["flow"][0] == 400000
